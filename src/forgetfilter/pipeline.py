@@ -344,7 +344,10 @@ class _Pipeline:
     def _work(self, name: str, work: Callable[[Path], None]) -> None:
         """Do a stage with all processes; it is in place once all are through with it."""
         self.processes.wait()
-        work(self.run.partial(name))
+        folder = self.run.partial(name)
+        # No process may still be about to make the folder while another works in it, or empties it.
+        self.processes.wait()
+        work(folder)
         self.processes.wait()
         if self.processes.main:
             self.run.finish(name)
