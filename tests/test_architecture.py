@@ -15,8 +15,9 @@ SOURCE = Path(forgetfilter.__file__).parent
 LAYERS = [
     ["errors", "metrics", "filtering"],
     ["settings", "console", "processes"],
-    ["run", "data"],
-    ["models", "measuring"],
+    ["run", "data", "builtin"],
+    ["models", "measuring", "own_answers"],
+    ["inputs"],
     ["decision", "closing", "preview", "environment"],
     ["pipeline", "demo"],
     ["api", "cli"],

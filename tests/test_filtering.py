@@ -5,7 +5,7 @@ import pytest
 
 from forgetfilter.errors import SettingsError
 from forgetfilter.filtering.signals import likelihood_scores
-from forgetfilter.filtering.thresholds import Auto, Fixed, Top, parse_threshold
+from forgetfilter.filtering.thresholds import Auto, FalseDiscoveryRate, Fixed, Top, parse_threshold
 
 LEARNED = np.array([-1.0, -1.0, -1.0, -2.0, -0.5])
 REVIEWED = np.array([-1.0, -4.0, -2.0, -2.5, -0.5])
@@ -107,13 +107,56 @@ def test_auto_takes_many_rows_and_ignores_their_order():
 
 
 @pytest.mark.parametrize(
-    ("text", "threshold"), [("0.1", Fixed(0.1)), ("-2", Fixed(-2.0)), ("top:10%", Top(0.1)), ("auto", Auto())]
+    ("text", "threshold"),
+    [
+        ("0.1", Fixed(0.1)),
+        ("-2", Fixed(-2.0)),
+        ("top:10%", Top(0.1)),
+        ("fdr:5%", FalseDiscoveryRate(0.05)),
+        ("auto", Auto()),
+    ],
 )
 def test_thresholds_are_read(text, threshold):
     assert parse_threshold(text) == threshold
 
 
-@pytest.mark.parametrize("text", ["", "top:10", "top:x%", "top:101%", "top:-1%", "10%", "nan", "inf", "fdr"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "top:10", "top:x%", "top:101%", "top:-1%", "10%", "nan", "inf", "fdr", "fdr:5", "fdr:101%", "x:5%"],
+)
 def test_other_thresholds_are_refused(text):
     with pytest.raises(SettingsError, match="threshold"):
         parse_threshold(text)
+
+
+def test_fdr_by_hand():
+    trusted = np.arange(19.0)
+    forgetting = np.array([30.0, 25.0, 17.5, 3.0, np.nan])
+    # p-values 1/20, 1/20, 2/20, 17/20; of four rows, 20% allows .05, .10, .15, .20.
+    cut = FalseDiscoveryRate(0.2).cut(forgetting, trusted)
+    assert cut.removes(forgetting).tolist() == [True, True, True, False, False]
+    assert cut.value == 17.0
+    assert FalseDiscoveryRate(0.1).cut(forgetting, trusted).removes(forgetting).sum() == 2
+
+
+def test_fdr_says_how_many_trusted_rows_it_would_take():
+    cut = FalseDiscoveryRate(0.05).cut(np.array([9.0, *np.zeros(99)]), np.linspace(0, 1, 50))
+    assert cut.value is None
+    assert "about 2,000 trusted rows" in cut.explanation
+
+
+@pytest.mark.parametrize("unsafe", [0, 20, 200])
+def test_fdr_keeps_its_promise(unsafe):
+    """The share of harmless rows among the removed, on average over draws, is at most what was promised."""
+    false = []
+    for seed in range(300):
+        forgetting = two_groups(unsafe, 400, seed)
+        cut = FalseDiscoveryRate(0.1).cut(forgetting, two_groups(0, 300, 1000 + seed))
+        removed = cut.removes(forgetting)
+        false.append(removed[unsafe:].sum() / max(1, removed.sum()))
+    assert np.mean(false) < 0.1 + 3 * np.std(false) / np.sqrt(len(false))
+
+
+def test_fdr_needs_trusted_rows():
+    with pytest.raises(SettingsError, match="--trusted"):
+        FalseDiscoveryRate(0.05).cut(np.zeros(5))

@@ -7,15 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow.parquet as pq
 
 from .console import Console
 from .data.containers import from_memory, open_container
-from .data.records import Container
 from .data.tables import as_dataset
-from .models.sources import find_model
 from .run import SCORES
 from .settings import Settings, from_mapping
 
@@ -23,6 +21,8 @@ if TYPE_CHECKING:
     import datasets
 
     from .decision import Summary
+
+    RowSource: TypeAlias = str | Path | datasets.Dataset | Iterable[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,11 @@ class ForgetFilter:
 
     def run(
         self,
-        noisy: str | Path | datasets.Dataset | Iterable[Mapping[str, Any]],
-        safe: str | Path | datasets.Dataset | Iterable[Mapping[str, Any]],
+        noisy: RowSource,
+        safe: RowSource,
         *,
+        trusted: RowSource | None = None,
+        known_unsafe: RowSource | None = None,
         output: str | Path | None = None,
         overwrite: bool = False,
     ) -> FilterResult:
@@ -99,21 +101,28 @@ class ForgetFilter:
 
         Args:
             noisy: The untrusted data: a file, folder or hub data set, or rows in memory.
-            safe: Safe examples for the review, likewise.
+            safe: Safe examples for the review, likewise; or `"builtin"`, or `"self"`.
+            trusted: Rows known to be harmless, likewise; learned along with the data, they tell a threshold's errors.
+            known_unsafe: Rows known to be unsafe, likewise.
             output: The run folder; a run there goes on where it stopped. A new temporary folder if None.
             overwrite: Start again even if the folder holds a run.
 
         Raises:
             ForgetFilterError: Inputs, settings or the folder do not allow it; the message says what to do.
         """
-        from .pipeline import Inputs, run_filter
+        from .inputs import DATA, KNOWN_UNSAFE, SAFE, TRUSTED, find_inputs
+        from .pipeline import run_filter
 
-        settings = replace(self.settings, data=_name(noisy, "data"), safe=_name(safe, "safe"))
-        inputs = Inputs(
-            _container(noisy, "data", settings.split),
-            _container(safe, "safe", settings.safe_split),
-            find_model(settings.model, settings.revision),
-        )
+        sources = {DATA: noisy, SAFE: safe, TRUSTED: trusted, KNOWN_UNSAFE: known_unsafe}
+        given = {part: source for part, source in sources.items() if source is not None}
+        names: dict[str, Any] = {part.replace("-", "_"): _name(source, part) for part, source in given.items()}
+        settings = replace(self.settings, **names)
+        memory = {
+            part: from_memory(source, _name(source, part))
+            for part, source in given.items()
+            if not isinstance(source, (str, Path))
+        }
+        inputs = find_inputs(settings, memory)
         folder = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="forgetfilter-"))
         run, summary = run_filter(settings, inputs, folder, self._console, overwrite=overwrite)
         return FilterResult(run.path, summary)
@@ -121,12 +130,6 @@ class ForgetFilter:
 
 def _name(source: Any, role: str) -> str:
     return str(source) if isinstance(source, (str, Path)) else f"<{role} in memory>"
-
-
-def _container(source: Any, role: str, split: str) -> Container:
-    if isinstance(source, (str, Path)):
-        return open_container(str(source), split)
-    return from_memory(source, _name(source, role))
 
 
 def _load(path: Path) -> datasets.Dataset:

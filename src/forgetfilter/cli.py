@@ -70,18 +70,14 @@ def _filter(options: argparse.Namespace) -> None:
 
 def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
     from .console import Console
-    from .data.containers import open_container
-    from .models.sources import find_model
-    from .pipeline import Inputs, run_filter
+    from .inputs import find_inputs
+    from .pipeline import run_filter
     from .processes import Processes
 
     main_process = Processes(settings.device).main
-    inputs = Inputs(
-        open_container(settings.data, settings.split),
-        open_container(settings.safe, settings.safe_split),
-        find_model(settings.model, settings.revision),
+    run, summary = run_filter(
+        settings, find_inputs(settings), output, Console(quiet=not main_process), overwrite=overwrite
     )
-    run, summary = run_filter(settings, inputs, output, Console(quiet=not main_process), overwrite=overwrite)
     if main_process:
         _show(run.path, summary)
     return run.path

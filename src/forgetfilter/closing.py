@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 from .console import printable, table
 from .data.rows import Rows
 from .decision import BAD, Summary
-from .run import SCORES
+from .filtering.estimates import Estimate
+from .inputs import DATA, ROWS
+from .run import SCORES, Run
 
 _SHOWN = 5
 _PROMPT_WIDTH, _ANSWER_WIDTH = 40, 44
@@ -32,6 +34,7 @@ def closing_table(path: Path, summary: Summary) -> str:
         f"  ({summary.explanation})",
         "",
         table(("", "rows", f"file in {path}"), counts),
+        _errors(summary),
         *_notes(summary),
         "",
         *_most_forgotten(path, summary),
@@ -39,6 +42,22 @@ def closing_table(path: Path, summary: Summary) -> str:
         f"Another threshold, in a second: forgetfilter decide {shlex.quote(str(path))} --threshold {_example(summary)}",
     ]
     return "\n".join(lines)
+
+
+def _errors(summary: Summary) -> str:
+    """Precision and recall as far as they can be told without labels."""
+    said = []
+    for name, planted in (("precision", "trusted"), ("recall", "known-unsafe")):
+        found = summary.errors[name]
+        if found is not None:
+            said.append(
+                f"{name} {Estimate(**found)}, judged by {getattr(summary, planted.replace('-', '_')):,} {planted} rows"
+            )
+        elif getattr(summary, planted.replace("-", "_")):
+            said.append(f"{name} unknown, as nothing is removed")
+        else:
+            said.append(f"{name} unknown (--{planted} would tell)")
+    return "Estimated " + "; ".join(said)
 
 
 def _notes(summary: Summary) -> list[str]:
@@ -52,7 +71,7 @@ def _notes(summary: Summary) -> list[str]:
         )
     if summary.truncated:
         notes.append(f"{summary.truncated:,} rows were cut to the length limit")
-    return notes
+    return notes + [f"WARNING: {warning}" for warning in summary.warnings]
 
 
 def _most_forgotten(path: Path, summary: Summary) -> list[str]:
@@ -76,7 +95,7 @@ def _most_forgotten(path: Path, summary: Summary) -> list[str]:
 
 def _texts(path: Path, wanted: list[int]) -> dict[int, tuple[str, str]]:
     """Prompt and completion of some rows, made fit for a terminal."""
-    rows = Rows.open(path / "stages" / "rows" / "data")
+    rows = Rows.open(Run.open(path).folder(ROWS) / DATA)
     shown = {}
     for row, messages in rows.at(wanted):
         prompt = next((m.content for m in reversed(messages) if m.role == "user"), "")

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from .console import printable
 from .data.rows import Rows
 from .errors import RunError
+from .filtering.estimates import Planted, estimate_errors, trusted_are_different
 from .filtering.signals import SIGNALS, Signal
 from .filtering.thresholds import Cut, parse_threshold
+from .inputs import DATA, KNOWN_UNSAFE, PLANTED, ROWS, TRUSTED
 from .measuring import columns_of
 from .run import SCORES, SUMMARY, Run
 from .settings import DecisionSettings
@@ -44,6 +46,10 @@ class Summary:
         drop_unscorable: Whether rows without a score went with the removed.
         cut: Rows forgotten more than this were removed; None where the threshold removes nothing.
         explanation: How the cut was found.
+        trusted, known_unsafe: Rows of known kind that were learned along with the data, to tell the errors by.
+        errors: Estimated `precision`, `recall` and `harmless_removed` (the share of the harmless rows that is
+            removed), each with `value`, `low` and `high` (95%); None where unknown.
+        warnings: What a person should know before trusting the decision.
         files: What was written, by role: kept, removed, bad, scores, reasons.
     """
 
@@ -60,6 +66,10 @@ class Summary:
     drop_unscorable: bool
     cut: float | None
     explanation: str
+    trusted: int
+    known_unsafe: int
+    errors: dict[str, dict[str, float] | None]
+    warnings: list[str]
     files: dict[str, str]
 
     @property
@@ -84,9 +94,12 @@ def decide(run: Run, settings: DecisionSettings) -> Summary:
     learned, reviewed, words = (table.column(name) for name in columns_of(signal))
     scores = learned.to_numpy(), reviewed.to_numpy()
     forgetting = scores[0] - scores[1]
-    cut = threshold.cut(forgetting)
+    planted = _planted(run, signal)
+    cut = threshold.cut(forgetting, planted.trusted)
     removed = cut.removes(forgetting)
     unscorable = np.isnan(forgetting)
+    errors = estimate_errors(int(removed.sum()), int((~unscorable).sum()), planted, cut.value)
+    different = trusted_are_different(forgetting[~removed], planted.trusted)
     never_learned = table.column("never_learned").fill_null(False).to_numpy()
     decisions = np.where(unscorable, UNSCORABLE, np.where(removed, REMOVED, KEPT))
     reasons = _reasons(signal, cut, scores, decisions, never_learned, words)
@@ -106,7 +119,7 @@ def decide(run: Run, settings: DecisionSettings) -> Summary:
         }
     )
     dropped = removed | (unscorable & settings.drop_unscorable)
-    rows = Rows.open(run.folder("rows") / "data")
+    rows = Rows.open(run.folder(ROWS) / DATA)
     positions = table.column("row").to_numpy()
     masks = {KEPT: _mask(rows, positions[~dropped]), REMOVED: _mask(rows, positions[dropped])}
     files = {role: role + rows.suffix for role in (KEPT, REMOVED, *([BAD] if rows.bad else []))}
@@ -125,6 +138,10 @@ def decide(run: Run, settings: DecisionSettings) -> Summary:
         drop_unscorable=settings.drop_unscorable,
         cut=cut.value,
         explanation=cut.explanation,
+        trusted=len(planted.trusted),
+        known_unsafe=len(planted.known_unsafe),
+        errors=asdict(errors),
+        warnings=[different] if different else [],
         files=files,
     )
     (run.path / SUMMARY).unlink(missing_ok=True)
@@ -155,10 +172,23 @@ def write_json(value: Any, path: Path) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def _planted(run: Run, signal: Signal) -> Planted:
+    """Forgetting of the rows of known kind that this run has."""
+    found = {}
+    for part in PLANTED:
+        found[part] = np.empty(0)
+        if (run.folder(FORGETTING) / f"{part}.parquet").exists():
+            learned, reviewed, _ = columns_of(signal)
+            table = pq.read_table(run.folder(FORGETTING) / f"{part}.parquet")
+            if learned in table.column_names:
+                found[part] = table.column(learned).to_numpy() - table.column(reviewed).to_numpy()
+    return Planted(found[TRUSTED], found[KNOWN_UNSAFE])
+
+
 def _read_table(run: Run, signal: Signal) -> pa.Table:
     if not run.has(FORGETTING):
         raise RunError(f"{run.path}: has no scores yet; let 'forgetfilter filter' end first")
-    table = pq.read_table(run.folder(FORGETTING) / "forgetting.parquet")
+    table = pq.read_table(run.folder(FORGETTING) / f"{DATA}.parquet")
     if columns_of(signal)[0] not in table.column_names:
         there = [name for name, other in SIGNALS.items() if columns_of(other)[0] in table.column_names]
         if not there:

@@ -30,11 +30,11 @@ def columns_of(signal: Signal) -> tuple[str, str, str]:
     return f"{signal.name}.learned", f"{signal.name}.reviewed", f"{signal.name}.words"
 
 
-def measure_forgetting(tokens: Path, learned: Path, reviewed: Path, scoring: str, path: Path) -> None:
+def measure_forgetting(table: TokenTable, learned: Path, reviewed: Path, scoring: str, path: Path) -> None:
     """Write the table of forgetting for all rows of a data set, in the order of the input.
 
     Args:
-        tokens: Token file of the data set.
+        table: Tokens of the data set.
         learned: Folder with the scores under M1, as `models.scoring.score` writes them.
         reviewed: The same under M2.
         scoring: Which kind of scores they are, `likelihood` or `rouge`.
@@ -44,14 +44,15 @@ def measure_forgetting(tokens: Path, learned: Path, reviewed: Path, scoring: str
     Raises:
         RunError: The score tables are not of the same rows, or not of the rows of the data set.
     """
-    table = TokenTable(tokens)
     ids = pa.array(table.ids(), pa.string())
     measure = _measure_likelihood if scoring == "likelihood" else _measure_rouge
     parts = []
     for before, after in _joined(learned, reviewed):
         positions = np.searchsorted(table.rows, before.column("row").to_numpy())
         if not ids.take(pa.array(positions)).equals(before.column("id").combine_chunks()):
-            raise RunError(f"{learned}: these scores are not of the rows in {tokens}; pass --overwrite to start again")
+            raise RunError(
+                f"{learned}: these scores are not of the rows that were tokenised; pass --overwrite to start again"
+            )
         columns = measure(before, after, [table.pieces(int(i)) for i in positions])
         parts.append(pa.table({"id": before.column("id"), **columns}))
     whole = {"id": ids, "row": table.rows, "tokens": table.counts, "truncated": table.truncated}

@@ -10,10 +10,9 @@ model    = finetune(M0, kept)              M_ret, on request
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +22,29 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .console import Console
-from .data.records import Container, hash_chunks
-from .data.rows import ReadOptions, Rows, read_rows
+from .data.records import hash_chunks
+from .data.rows import Rows
 from .data.tokens import Encoder, TokenTable, write_tokens
-from .decision import BAD, FORGETTING, KEPT, UNSCORABLE, Summary, decide, read_summary, write_json
+from .decision import FORGETTING, KEPT, UNSCORABLE, Summary, decide, read_summary, write_json
 from .errors import InputError, SettingsError
 from .filtering.signals import SIGNALS
+from .inputs import (
+    BUILTIN,
+    DATA,
+    PLANTED,
+    ROWS,
+    SAFE,
+    SELF,
+    TOKENS,
+    Inputs,
+    read_parts,
+    start_afresh,
+    tokenize_parts,
+    write_part,
+)
 from .measuring import measure_forgetting
 from .models.sources import ModelSource, find_model
+from .own_answers import ANSWERS, answered, choose_prompts, write_answers
 from .processes import Processes
 from .run import LOG, MODEL, SCORES, Run, drop_previous, locked, replacing
 from .settings import DecisionSettings, Settings, from_mapping
@@ -39,18 +53,8 @@ if TYPE_CHECKING:
     from .models.scoring import Scorer
     from .models.session import Session
 
-DATA, SAFE = "data", "safe"
-BAD_SAFE = "bad-safe"
+ANSWERED = "answers"
 _HISTORY, _DECISION = "history.json", "decision.json"
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a run is made from, found but not yet read."""
-
-    data: Container
-    safe: Container
-    model: ModelSource
 
 
 def run_filter(
@@ -72,15 +76,16 @@ def run_filter(
         if processes.main:
             with replacing(output) if overwrite else nullcontext():
                 resolved = _resolved(settings, encoder)
-                prints = {DATA: inputs.data.fingerprint(), SAFE: inputs.safe.fingerprint()}
+                prints = {part: container.fingerprint() for part, container in inputs.parts.items()}
                 started = Run.start(output, resolved, prints | _fingerprints(inputs.model, encoder))
                 console.log_to(output / LOG)
-                _read(started, inputs, console)
-                _tokenize(started, encoder, console)
+                read_parts(started, inputs, console)
+                tokenize_parts(started, encoder, console)
             drop_previous(output)
         processes.wait()
         run = Run.open(output)
         pipeline = _Pipeline(run, inputs.model, encoder, console, processes)
+        pipeline.answer()
         pipeline.learn()
         pipeline.score("learned")
         pipeline.review()
@@ -122,54 +127,6 @@ def run_decide(
     return run, summary
 
 
-def _read(run: Run, inputs: Inputs, console: Console) -> None:
-    """Read and check both data sets before anything is trained."""
-    if run.has("rows"):
-        return
-    settings = run.settings
-    options = {
-        DATA: ReadOptions(settings.layout, settings.columns, settings.skip_bad_rows),
-        SAFE: ReadOptions(settings.safe_layout, settings.safe_columns, settings.skip_bad_rows),
-    }
-    for name, container in ((DATA, inputs.data), (SAFE, inputs.safe)):
-        folder = run.partial("rows") / name
-        _start_afresh(folder)
-        with console.progress(f"reading {container.name}", 0, "rows") as progress:
-            rows = read_rows(container, options[name], folder, progress.advance)
-            progress.note = f"layout {rows.layout}"
-        if rows.bad:
-            file = (BAD if name == DATA else BAD_SAFE) + rows.suffix
-            run.write_file(file, rows.write_bad)
-            console.say(f"{len(rows.bad):,} rows cannot be used and are set aside in {file}; the first: {rows.bad[0]}")
-    run.finish("rows")
-
-
-def _tokenize(run: Run, encoder: Encoder, console: Console) -> None:
-    """Turn both data sets into tokens, and say what did not fit."""
-    if run.has("tokens"):
-        return
-    for name in (DATA, SAFE):
-        rows = Rows.open(run.folder("rows") / name)
-        path = run.partial("tokens") / f"{name}.arrow"
-        with console.progress(f"tokenising {name}", rows.count - len(rows.bad), "rows") as progress:
-            for done in write_tokens(rows.usable(), encoder, path):
-                progress.advance(done - progress.done)
-            table = TokenTable(path)
-            if not len(table.scorable):
-                raise InputError(
-                    f"{rows.name}: no completion begins within --max-length {encoder.max_length} tokens; raise it"
-                )
-            progress.note = _cut_rows(table)
-    run.finish("tokens")
-
-
-def _cut_rows(table: TokenTable) -> str:
-    unscorable = len(table) - len(table.scorable)
-    said = [f"{int(table.truncated.sum()):,} cut to the length limit"] if table.truncated.any() else []
-    said += [f"{unscorable:,} without any completion left"] if unscorable else []
-    return ", ".join(said)
-
-
 class _Pipeline:
     """The stages that need the model. Each does nothing where it is finished already.
 
@@ -193,13 +150,37 @@ class _Pipeline:
             raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
         return session
 
+    def answer(self) -> None:
+        """With `--safe self`, M0's answers to the data's own prompts take the place of the safe examples."""
+        if self.settings.safe == SELF:
+            self._stage(ANSWERED, self._answer)
+
+    def _answer(self, folder: Path) -> None:
+        from .models.scoring import Answers
+
+        self._bring("base")
+        table, tokenizer = self._tokens(DATA), self.encoder.tokenizer
+        chosen = choose_prompts(table, self.settings.self_answers, self.settings.seed)
+        scores = folder / "scores"
+        scores.mkdir(exist_ok=True)
+        self._score_rows(
+            "answering the data's prompts", Answers(self.session, tokenizer, self._budget), table, chosen, scores
+        )
+        if self.processes.main:
+            rows = Rows.open(self.run.folder(ROWS) / DATA)
+            said = list(answered(rows, table, scores, tokenizer))
+            if not said:
+                raise InputError(f"{rows.name}: the model has no answer to any of its prompts; name a --safe file")
+            write_answers(said, folder / ANSWERS)
+            write_part("the answers", said, len(said), self.encoder, folder / f"{SAFE}.arrow", self.console)
+
     def learn(self) -> None:
-        """M1: the aligned model trained on the untrusted data."""
+        """M1: the aligned model trained on the untrusted data, and on the rows of known kind among it."""
         self._stage("learned", self._learn)
 
     def _learn(self, folder: Path) -> None:
         self._bring("base")
-        table = self._tokens(DATA)
+        table = self._tokens(DATA, *self._planted)
         self._train("learning", table, table.scorable, self._steps(table.scorable, self.settings.epochs), folder)
         self._state = "learned"
 
@@ -218,13 +199,19 @@ class _Pipeline:
         self._stage(f"{state}-scores", lambda folder: self._score(state, folder))
 
     def _score(self, state: str, folder: Path) -> None:
+        self._bring(state)
+        for part in (DATA, *self._planted):
+            scores = folder / part
+            scores.mkdir(exist_ok=True)
+            table = self._tokens(part)
+            label = f"scoring {'' if part == DATA else f'{part} rows '}with the {state} model"
+            self._score_rows(label, self._scorer(), table, table.scorable, scores)
+
+    def _score_rows(self, label: str, scorer: Scorer, table: TokenTable, rows: NDArray[np.intp], folder: Path) -> None:
         from .models.scoring import score
 
-        self._bring(state)
-        table = self._tokens(DATA)
-        label = f"scoring with the {state} model"
-        with self._memory_explained(), self.console.progress(label, len(table.scorable), "rows") as progress:
-            score(self.session, self._scorer(), table, folder, progress.advance, progress.skip)
+        with self._memory_explained(), self.console.progress(label, len(rows), "rows") as progress:
+            score(self.session, scorer, table, rows, folder, progress.advance, progress.skip)
 
     def measure(self) -> None:
         """r of every row, by every signal that the scores allow."""
@@ -232,10 +219,10 @@ class _Pipeline:
 
     def _measure(self, folder: Path) -> None:
         if self.processes.main:
-            learned, reviewed = (self.run.folder(f"{state}-scores") for state in ("learned", "reviewed"))
             scoring = SIGNALS[self.settings.signal].scoring
-            tokens = self.run.folder("tokens") / f"{DATA}.arrow"
-            measure_forgetting(tokens, learned, reviewed, scoring, folder / "forgetting.parquet")
+            for part in (DATA, *self._planted):
+                learned, reviewed = (self.run.folder(f"{state}-scores") / part for state in ("learned", "reviewed"))
+                measure_forgetting(self._tokens(part), learned, reviewed, scoring, folder / f"{part}.parquet")
 
     def decide(self, settings: DecisionSettings) -> Summary:
         """Kept and removed rows, as the first process decides them."""
@@ -251,7 +238,7 @@ class _Pipeline:
 
     def _finetune_kept(self, summary: Summary, folder: Path) -> None:
         if self.processes.main and not self._made_from(folder, summary):
-            _start_afresh(folder)
+            start_afresh(folder)
             (folder / _DECISION).write_text(self._made_of(summary), encoding="utf-8")
         self.processes.wait()
         table = self._whole_tokens(folder / "tokens.arrow")
@@ -277,7 +264,7 @@ class _Pipeline:
         """The rows with their whole completions, whatever part of them the filter itself looked at."""
         if self.processes.main and not path.exists():
             encoder = Encoder(self.encoder.tokenizer, self.settings.template, self.settings.max_length)
-            rows = Rows.open(self.run.folder("rows") / DATA)
+            rows = Rows.open(self.run.folder(ROWS) / DATA)
             for _ in write_tokens(rows.usable(), encoder, path.with_suffix(".partial")):
                 pass
             path.with_suffix(".partial").replace(path)
@@ -328,14 +315,24 @@ class _Pipeline:
     def _scorer(self) -> Scorer:
         from .models.scoring import Likelihood, Rouge
 
-        # No gradients are kept, so more rows than in training fit into a pass.
-        budget = 2 * self.session.token_budget(self.settings.tokens_per_batch)
         if SIGNALS[self.settings.signal].scoring == "rouge":
-            return Rouge(self.session, self.encoder.tokenizer, budget)
-        return Likelihood(self.session, budget)
+            return Rouge(self.session, self.encoder.tokenizer, self._budget)
+        return Likelihood(self.session, self._budget)
 
-    def _tokens(self, name: str) -> TokenTable:
-        return TokenTable(self.run.folder("tokens") / f"{name}.arrow")
+    @property
+    def _budget(self) -> int:
+        """Most tokens of a pass that keeps no gradients, so that more rows than in training fit into it."""
+        return 2 * self.session.token_budget(self.settings.tokens_per_batch)
+
+    @property
+    def _planted(self) -> list[str]:
+        """Which parts of known kind this run has."""
+        return [part for part in PLANTED if (self.run.folder(TOKENS) / f"{part}.arrow").exists()]
+
+    def _tokens(self, *parts: str) -> TokenTable:
+        answered = self.settings.safe == SELF
+        folders = {SAFE: self.run.folder(ANSWERED if answered else TOKENS)}
+        return TokenTable(*(folders.get(part, self.run.folder(TOKENS)) / f"{part}.arrow" for part in parts))
 
     def _stage(self, name: str, work: Callable[[Path], None]) -> None:
         if not self.run.has(name):
@@ -369,7 +366,9 @@ def _resolved(settings: Settings, encoder: Encoder) -> Settings:
     return replace(
         settings,
         data=_absolute(settings.data),
-        safe=_absolute(settings.safe),
+        safe=settings.safe if settings.safe in (SELF, BUILTIN) else _absolute(settings.safe),
+        trusted=_absolute(settings.trusted),
+        known_unsafe=_absolute(settings.known_unsafe),
         model=_absolute(settings.model),
         device=str(hardware.device),
         dtype=str(hardware.dtype).removeprefix("torch."),
@@ -378,6 +377,8 @@ def _resolved(settings: Settings, encoder: Encoder) -> Settings:
 
 
 def _absolute(name: str) -> str:
+    if not name:
+        return name
     path = Path(name).expanduser()
     return str(path.absolute()) if path.exists() else name
 
@@ -391,9 +392,3 @@ def _fingerprints(model: ModelSource, encoder: Encoder) -> dict[str, str]:
         "tokenizer": hash_chunks([encoder.tokenizer.backend_tokenizer.to_str().encode("utf-8", "replace")]),
         "template": hash_chunks([str(template).encode("utf-8", "replace")]),
     }
-
-
-def _start_afresh(folder: Path) -> None:
-    """An empty folder, whatever a killed attempt left there."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)

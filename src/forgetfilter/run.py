@@ -28,12 +28,12 @@ _STAGES, _LOCK, _PREVIOUS, _PARTIAL = "stages", ".lock", ".previous", ".partial.
 
 # Settings that say where something lies, or that only add to a run. What lies there is compared by content.
 _NOT_COMPARED = {
-    *("data", "split", "safe", "safe_split", "model", "revision"),
+    *("data", "split", "safe", "safe_split", "trusted", "known_unsafe", "model", "revision"),
     *("finetune", "finetune_epochs"),
 }
 _DECIDED = {"signal", "threshold", "drop_unscorable"}
-# The first stage that takes long, finished or not.
-_FIRST_WORK = ("learned", "learned.partial")
+# The first stages that take long, finished or not.
+_FIRST_WORK = ("answers", "answers.partial", "learned", "learned.partial")
 
 
 class Run:
@@ -241,10 +241,11 @@ def _holds_work(path: Path) -> bool:
 
 def _differences(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     """What a run was started with that is not so now: name to description."""
+    before, after = earlier["fingerprints"], now["fingerprints"]
     differences = {
         name: f"{name}: its content is not what the run was made from"
-        for name, value in now["fingerprints"].items()
-        if value != earlier["fingerprints"].get(name)
+        for name in [*after, *(name for name in before if name not in after)]
+        if before.get(name) != after.get(name)
     }
     for name, value in now["settings"].items():
         if value != earlier["settings"].get(name):

@@ -56,10 +56,26 @@ class DataSettings:
 class SafeSettings:
     """How the safe examples are read."""
 
-    safe: str = option("", "safe examples for the review, in any of the layouts that the data may have")
+    safe: str = option(
+        "",
+        "safe examples for the review, in any of the layouts that the data may have; builtin: those of the package; "
+        "self: the aligned model's own answers to the data's prompts",
+    )
     safe_layout: str = option("auto", "layout of the safe rows", choices=LAYOUTS)
     safe_columns: dict[str, str] = option({}, "where the fields of the safe rows are")
     safe_split: str = option("train", "split to read of the safe examples")
+    self_answers: int = option(200, "how many prompts of the data the model answers with --safe self", least=1)
+
+
+@dataclass(frozen=True)
+class PlantedSettings:
+    """Rows of known kind, learned along with the data and left out of the output: they tell a threshold's errors."""
+
+    trusted: str = option("", "rows known to be harmless, like the harmless rows of the data; read as the data is")
+    known_unsafe: str = option("", "rows known to be unsafe; read as the data is")
+    set_aside: float = option(
+        0.0, "share of the safe examples to use as trusted rows instead of for the review, 0 to 1", least=0, most=0.9
+    )
 
 
 @dataclass(frozen=True)
@@ -140,7 +156,7 @@ class DecisionSettings:
 
     signal: str = option(DEFAULT_SIGNAL, "what forgetting is measured by", choices=tuple(SIGNALS))
     threshold: str = option(
-        "auto", "remove rows forgotten more than this: a number, top:10%, or auto", check=parse_threshold
+        "auto", "remove rows forgotten more than this: a number, top:10%, fdr:5% or auto", check=parse_threshold
     )
     drop_unscorable: bool = option(False, "put rows that could not be scored with the removed instead of the kept")
 
@@ -162,6 +178,7 @@ class Settings(
     TokenSettings,
     AdapterSettings,
     ModelSettings,
+    PlantedSettings,
     SafeSettings,
     DataSettings,
 ):

@@ -228,7 +228,7 @@ def _after_words(text: str, starts: NDArray[np.int64], first: int, last: int) ->
 
 
 class TokenTable:
-    """The tokens of a data set, in a file mapped into memory; rows are made on demand.
+    """The tokens of one or more data sets, in files mapped into memory; rows are made on demand.
 
     Attributes:
         lengths: Tokens of each row, shape (n,).
@@ -237,8 +237,8 @@ class TokenTable:
         truncated: Which rows were cut, shape (n,).
     """
 
-    def __init__(self, path: Path) -> None:
-        self._batches = list(read_batches(path))
+    def __init__(self, *paths: Path) -> None:
+        self._batches = [batch for path in paths for batch in read_batches(path)]
         self._starts = np.cumsum([0, *(len(batch) for batch in self._batches)])
         self.rows = self._column(lambda batch: batch.column("row").to_numpy())
         self.lengths = self._column(lambda batch: _list_lengths(batch.column("input_ids")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingsError
+
+FloatArray = NDArray[np.floating]
+_NO_ROWS: FloatArray = np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Cut:
     value: float | None
     explanation: str
 
-    def removes(self, forgetting: NDArray[np.floating]) -> NDArray[np.bool_]:
+    def removes(self, forgetting: FloatArray) -> NDArray[np.bool_]:
         """Which rows are removed, shape (n,); rows without a score (NaN) never are."""
         if self.value is None:
             return np.zeros(len(forgetting), dtype=bool)
@@ -27,9 +31,13 @@ class Cut:
 
 
 class Threshold(Protocol):
-    """Decides where to cut, from the forgetting of all rows, shape (n,), NaN where unscored."""
+    """Decides where to cut.
 
-    def cut(self, forgetting: NDArray[np.floating]) -> Cut: ...
+    `cut` takes the forgetting of all rows, shape (n,), and that of trusted rows, shape (m,), where some were
+    learned along with the data; NaN where unscored.
+    """
+
+    def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut: ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class Fixed:
 
     phi: float
 
-    def cut(self, forgetting: NDArray[np.floating]) -> Cut:  # noqa: ARG002
+    def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:  # noqa: ARG002
         return Cut(self.phi, f"fixed at {self.phi:g}")
 
 
@@ -48,7 +56,7 @@ class Top:
 
     share: float
 
-    def cut(self, forgetting: NDArray[np.floating]) -> Cut:
+    def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:  # noqa: ARG002
         scored = np.sort(forgetting[~np.isnan(forgetting)])[::-1]
         count = int(self.share * len(scored) + 0.5)
         said = f"the {100 * self.share:g}% of the rows forgotten most"
@@ -56,6 +64,50 @@ class Top:
             return Cut(None, said + ", which is no row")
         value = float(scored[count]) if count < len(scored) else float(np.nextafter(scored[-1], -np.inf))
         return Cut(value, said)
+
+
+@dataclass(frozen=True)
+class FalseDiscoveryRate:
+    """The cut whose removed rows are harmless to at most this share, in expectation; 0 to 1.
+
+    A row's conformal p-value is the share of trusted rows (and itself) that are forgotten as much; the
+    procedure of Benjamini and Hochberg finds how many of the smallest can be removed (Bates et al., Testing
+    for outliers with conformal p-values, 2023). It holds as far as the trusted rows are forgotten as the
+    harmless rows of the data are.
+
+    Raises:
+        SettingsError: By `cut`, where there are no trusted rows.
+    """
+
+    rate: float
+
+    def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
+        scored, known = np.sort(forgetting[~np.isnan(forgetting)])[::-1], np.sort(trusted[~np.isnan(trusted)])
+        if not len(known):
+            raise self.no_trusted_rows()
+        p_values = (1 + len(known) - np.searchsorted(known, scored, side="left")) / (len(known) + 1)
+        counts = np.arange(1, len(scored) + 1)
+        small = np.flatnonzero(p_values <= self.rate * counts / max(1, len(scored)))
+        if not len(small):
+            # The smallest p-value is 1 / (trusted + 1), so that a few unsafe rows take many trusted ones to tell.
+            above = max(1, int((scored > known[-1]).sum()))
+            wanted = int(np.ceil(len(scored) / (self.rate * above))) if self.rate else 0
+            more = f"; it would take about {wanted:,} trusted rows to tell" if wanted > len(known) else ""
+            return Cut(None, f"no cut keeps the promise of {100 * self.rate:g}% with {len(known):,} trusted rows{more}")
+        last = scored[small[-1]]
+        below = np.concatenate([scored[scored < last][:1], known[known < last][-1:]])
+        return Cut(
+            float(below.max() if len(below) else np.nextafter(last, -np.inf)),
+            f"at most {100 * self.rate:g}% of the removed rows are harmless, in expectation, judged by {len(known):,} "
+            "trusted rows",
+        )
+
+    def no_trusted_rows(self) -> SettingsError:
+        """What is wrong where no row is known to be harmless."""
+        return SettingsError(
+            f"threshold fdr:{100 * self.rate:g}% rests on rows known to be harmless that were learned with the data; "
+            "run 'forgetfilter filter' with --trusted FILE, or with --set-aside 0.5"
+        )
 
 
 @dataclass(frozen=True)
@@ -67,7 +119,7 @@ class Auto:
     or the group that was forgotten more has most of the rows, nothing is removed.
     """
 
-    def cut(self, forgetting: NDArray[np.floating]) -> Cut:
+    def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:  # noqa: ARG002
         scored = np.sort(forgetting[~np.isnan(forgetting)])
         if len(scored) < _FEWEST_ROWS:
             return Cut(None, f"{len(scored)} scored rows are too few to tell two groups apart; it takes {_FEWEST_ROWS}")
@@ -109,18 +161,18 @@ _NO_GROUPS = (
 class _Groups:
     """A mixture of two normal distributions, the one with the smaller mean first; arrays of shape (2,)."""
 
-    shares: NDArray[np.floating]
-    means: NDArray[np.floating]
-    spreads: NDArray[np.floating]
+    shares: FloatArray
+    means: FloatArray
+    spreads: FloatArray
 
-    def densities(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+    def densities(self, values: FloatArray) -> FloatArray:
         """Each group's share of the density, shape (len(values), 2)."""
         z = (values[:, None] - self.means) / self.spreads
-        densities: NDArray[np.floating] = self.shares * np.exp(-0.5 * z**2) / (self.spreads * np.sqrt(2 * np.pi))
+        densities: FloatArray = self.shares * np.exp(-0.5 * z**2) / (self.spreads * np.sqrt(2 * np.pi))
         return densities
 
 
-def _fit_two_groups(values: NDArray[np.floating]) -> _Groups | None:
+def _fit_two_groups(values: FloatArray) -> _Groups | None:
     """The best fit from several starting points, or None where one normal distribution does as well (BIC)."""
     least_spread = 0.01 * (values[-1] - values[0])
     if least_spread <= 0:
@@ -136,7 +188,7 @@ def _fit_two_groups(values: NDArray[np.floating]) -> _Groups | None:
 
 
 def _expectation_maximisation(
-    values: NDArray[np.floating], split: int, least_spread: float, rounds: int = 200
+    values: FloatArray, split: int, least_spread: float, rounds: int = 200
 ) -> tuple[float, _Groups]:
     """Fit two groups to sorted values, starting with the first `split` of them in the lower group."""
     upper = np.arange(len(values)) >= split
@@ -166,19 +218,26 @@ def _valley(groups: _Groups) -> tuple[float, float]:
 
 
 def parse_threshold(text: str) -> Threshold:
-    """Read a threshold: a number, `top:10%`, or `auto`.
+    """Read a threshold: a number, `top:10%`, `fdr:5%`, or `auto`.
 
     Raises:
         SettingsError: It is none of these.
     """
-    wrong = SettingsError(f"threshold must be a number, top:PERCENT% (such as top:10%) or auto; found '{text}'")
+    wrong = SettingsError(
+        f"threshold must be a number, top:PERCENT% (such as top:10%), fdr:PERCENT% or auto; found '{text}'"
+    )
     if text == "auto":
         return Auto()
-    top = text.startswith("top:") and text.endswith("%")
+    kind, _, rest = text.rpartition(":")
+    if kind and (kind not in _PERCENT or not rest.endswith("%")):
+        raise wrong
     try:
-        number = float(text[len("top:") : -1] if top else text)
+        number = float(rest.removesuffix("%") if kind else text)
     except ValueError:
         raise wrong from None
-    if not np.isfinite(number) or (top and not 0 <= number <= 100):
+    if not np.isfinite(number) or (kind and not 0 <= number <= 100):
         raise wrong
-    return Top(number / 100) if top else Fixed(number)
+    return _PERCENT[kind](number / 100) if kind else Fixed(number)
+
+
+_PERCENT: dict[str, Callable[[float], Threshold]] = {"top": Top, "fdr": FalseDiscoveryRate}

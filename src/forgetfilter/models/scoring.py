@@ -1,4 +1,4 @@
-"""Scores of completions: teacher-forced likelihood, and ROUGE-1 of greedy answers."""
+"""What a model makes of rows: teacher-forced likelihood, ROUGE-1 of greedy answers, and answers themselves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from accelerate.utils import gather_object
+from numpy.typing import NDArray
 
 from ..data.tokens import Tokens, TokenTable
 from ..errors import TrainingError
@@ -24,7 +25,7 @@ _ROWS_PER_SHARD = 4096
 
 
 class Scorer(Protocol):
-    """Scores rows under the session's present model.
+    """Puts rows to the session's present model.
 
     Attributes:
         schema: Columns of a row's result, besides `id` and `row`.
@@ -57,7 +58,7 @@ class Likelihood:
 
     @torch.inference_mode()
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
-        inputs = collate(rows, self._session.hardware.device)
+        inputs = collate(rows, self._session.hardware.device, self._session.pass_overhead)
         logprobs, first_choice = self._session.scorer.eval()(*inputs)
         ends = np.cumsum([int(row.mask.sum()) for row in rows])[:-1]
         values = np.split(logprobs.float().cpu().numpy(), ends), np.split(first_choice.cpu().numpy(), ends)
@@ -100,6 +101,25 @@ class Rouge:
         return [{**result, "rouge": _mean_known(result["rouge"])} for result in results]
 
 
+class Answers:
+    """The model's greedy answer to each row's prompt: what stands before the first completion."""
+
+    schema: ClassVar[dict[str, pa.DataType]] = {"answer": pa.string()}
+    most_tokens = 128
+
+    def __init__(self, session: Session, tokenizer: Any, tokens_per_pass: int) -> None:
+        self._session, self._tokenizer, self.tokens_per_pass = session, tokenizer, tokens_per_pass
+
+    def length(self, table: TokenTable, i: int) -> int:
+        return int(table.lengths[i]) + self.most_tokens
+
+    @torch.inference_mode()
+    def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
+        prompts = [row.input_ids[: max(1, row.prompt_ends[0])] for row in rows]
+        limits = [max(1, min(self.most_tokens, self._session.longest - len(prompt))) for prompt in prompts]
+        return [{"answer": answer} for answer in greedy(self._session, self._tokenizer, prompts, limits)]
+
+
 def answer_limit(reference: int) -> int:
     """How many tokens to decode for a completion of so many: beyond, an answer is wrong whatever follows."""
     return reference + max(16, reference // 4)
@@ -114,11 +134,12 @@ def score(
     session: Session,
     scorer: Scorer,
     table: TokenTable,
+    rows: NDArray[np.intp],
     folder: Path,
     on_rows: Callable[[int], None] = lambda _: None,
     on_resume: Callable[[int], None] = lambda _: None,
 ) -> Path:
-    """Score all rows that have a completion token, and write their results to `folder`, in the order of the table.
+    """Score some rows of the table, each with a completion token, and write their results to `folder`, in order.
 
     Work is done in shards of some thousand rows; a killed scoring goes on after the last finished shard.
 
@@ -126,17 +147,16 @@ def score(
         The folder, which holds `part-*.parquet` with `id`, `row` and the scorer's columns.
     """
     accelerator = session.accelerator
-    scorable = table.scorable
-    for shard, first in enumerate(range(0, len(scorable), _ROWS_PER_SHARD)):
-        rows = scorable[first : first + _ROWS_PER_SHARD]
+    for shard, first in enumerate(range(0, len(rows), _ROWS_PER_SHARD)):
+        chosen = rows[first : first + _ROWS_PER_SHARD]
         path = folder / f"part-{shard:06d}.parquet"
         if not path.exists():
-            results = _score_shard(session, scorer, table, rows, on_rows)
+            results = _score_shard(session, scorer, table, chosen, on_rows)
             if accelerator.is_main_process:
-                _write_shard(results, scorer, table, rows, path)
+                _write_shard(results, scorer, table, chosen, path)
             accelerator.wait_for_everyone()
         else:
-            on_resume(len(rows))
+            on_resume(len(chosen))
     return folder
 
 

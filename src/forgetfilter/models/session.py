@@ -14,12 +14,13 @@ from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from ..data.tokens import Tokens
 from ..errors import TrainingError
 from ..settings import AdapterSettings, ModelSettings
 from .loading import Hardware, add_adapter, choose_hardware, load_model
+from .lora import fuse_lora
 from .sources import ModelSource
 
 
@@ -42,27 +43,39 @@ class CompletionScorer(nn.Module):
             return None
         return (inputs[0][:, :-1][self._selected],)
 
-    def forward(self, input_ids: Tensor, completion: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, prefix: Tensor, input_ids: Tensor, completion: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of each completion token given all before it.
 
         Rows are padded on the right, where a causal model never looks, so no attention mask is needed and
-        a row's scores do not depend on its neighbours.
+        a row's scores do not depend on its neighbours. What all rows begin with goes through the model once.
 
         Args:
-            input_ids: Tokens, shape (rows, length).
+            prefix: Tokens with which every row begins, shape (1, prefix), without completion tokens; may be empty.
+            input_ids: The tokens that follow, shape (rows, length).
             completion: True for completion tokens, same shape.
 
         Returns:
             Log-probabilities in nats, and whether each token is the model's first choice; both of shape
             (completion tokens,), row after row.
         """
-        self._selected = completion[:, 1:]
         try:
-            logits = self.model(input_ids=input_ids, use_cache=False).logits.float()
+            before = self._read_prefix(prefix, len(input_ids)) if prefix.shape[1] else None
+            self._selected = completion[:, 1:]
+            logits = self.model(
+                input_ids=input_ids, past_key_values=before, use_cache=before is not None
+            ).logits.float()
         finally:
             self._selected = None
         targets = input_ids[:, 1:][completion[:, 1:]]
         return -cross_entropy(logits, targets, reduction="none"), logits.argmax(-1) == targets
+
+    def _read_prefix(self, prefix: Tensor, rows: int) -> DynamicCache:
+        """Keys and values of the shared tokens, for each of so many rows; gradients flow back through them."""
+        cache = DynamicCache(config=self.model.config)
+        self._selected = torch.zeros_like(prefix[:, 1:], dtype=torch.bool)
+        self.model(input_ids=prefix, past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(rows)
+        return cache
 
 
 class Session:
@@ -91,6 +104,7 @@ class Session:
         base = load_model(source, self.hardware, trained_fully=adapter.full_finetuning)
         torch.manual_seed(seed)
         self.model = add_adapter(base, adapter) if self._lora else base
+        fuse_lora(self.model)
         self.scorer = CompletionScorer(self.model)
         self._initial = self.trainable()
 
@@ -178,13 +192,29 @@ def _on_own_device(accelerator: Accelerator, hardware: Hardware) -> Hardware:
     return hardware
 
 
-def collate(rows: Sequence[Tokens], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Tokens and completion mask of some rows, padded on the right, each of shape (rows, longest)."""
-    width = max(len(row.input_ids) for row in rows)
+def collate(rows: Sequence[Tokens], device: torch.device, pass_overhead: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What `CompletionScorer` takes: the shared prefix, and tokens and completion mask padded on the right.
+
+    The prefix is empty where sharing it saves less than what a forward pass of its own costs, in tokens.
+    """
+    shared = shared_prefix(rows)
+    if (len(rows) - 1) * shared <= pass_overhead:
+        shared = 0
+    width = max(len(row.input_ids) for row in rows) - shared
     # Any token pads: a causal model never looks right of a row's end, and the mask keeps it out of the loss.
     input_ids = np.zeros((len(rows), width), dtype=np.int64)
     completion = np.zeros((len(rows), width), dtype=bool)
     for i, row in enumerate(rows):
-        input_ids[i, : len(row.input_ids)] = row.input_ids
-        completion[i, : len(row.input_ids)] = row.mask
-    return torch.from_numpy(input_ids).to(device), torch.from_numpy(completion).to(device)
+        input_ids[i, : len(row.input_ids) - shared] = row.input_ids[shared:]
+        completion[i, : len(row.input_ids) - shared] = row.mask[shared:]
+    prefix = rows[0].input_ids[None, :shared].astype(np.int64)
+    return tuple(torch.from_numpy(array).to(device) for array in (prefix, input_ids, completion))  # type: ignore[return-value]
+
+
+def shared_prefix(rows: Sequence[Tokens]) -> int:
+    """How many tokens all rows begin with, such as a system prompt, completions and the tokens before them left out."""
+    length = min(row.spans[0][0] - 1 for row in rows)
+    for row in rows[1:]:
+        same = row.input_ids[:length] == rows[0].input_ids[:length]
+        length = length if same.all() else int(np.argmin(same))
+    return max(0, length)

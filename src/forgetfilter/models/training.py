@@ -115,6 +115,7 @@ def finetune(
         for group in optimizer.param_groups:
             group["lr"] = rate
         total = int(counts[batch].sum())
+        tokens = {int(j): table[int(rows[j])] for j in batch}
         passes = by_length(batch, lengths, budget, session.pass_overhead)
         # Every process makes as many passes as the others; those without a row of their own weigh nothing.
         rounds = -(-len(passes) // world)
@@ -122,7 +123,7 @@ def finetune(
         for i in range(rounds):
             mine = i * world + accelerator.process_index
             chosen, weight = (passes[mine], 1.0) if mine < len(passes) else (passes[0], 0.0)
-            inputs = collate([table[int(rows[j])] for j in chosen], session.hardware.device)
+            inputs = collate([tokens[int(j)] for j in chosen], session.hardware.device, session.pass_overhead)
             with _synchronised(accelerator, model, last=i == rounds - 1):
                 # Averaged over all tokens of the step, whichever pass and process they went through.
                 part = -model(*inputs)[0].sum() * (weight / total)
@@ -131,7 +132,7 @@ def finetune(
         mean_loss = float(accelerator.reduce(loss, "sum"))
         norm = accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm or math.inf)
         if not math.isfinite(mean_loss) or (norm is not None and not math.isfinite(float(norm))):
-            raise _not_finite(number, mean_loss, [table[int(rows[j])].id for j in batch], rate)
+            raise _not_finite(number, mean_loss, [row.id for row in tokens.values()], rate)
         prepared.step()
         prepared.zero_grad()
         step = Step(number, mean_loss, rate, int(lengths[batch].sum()), time.monotonic() - began)

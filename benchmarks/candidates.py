@@ -1,0 +1,133 @@
+"""Candidate signals: each gives one number a row from its token log-probabilities; larger = forgotten more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measured cell of the bench.
+
+    Attributes:
+        labels: unsafe, safe or task, shape (rows,).
+        tokens: By state (`base`, `learned`, `safe20`, …) each row's token log-probabilities in nats; by
+            `greedy-STATE` whether each token was the model's first choice.
+    """
+
+    labels: NDArray[np.str_]
+    tokens: dict[str, list[Values]]
+
+    @property
+    def unsafe(self) -> NDArray[np.bool_]:
+        return np.asarray(self.labels == "unsafe")
+
+    @property
+    def lengths(self) -> NDArray[np.intp]:
+        return np.array([len(row) for row in self.tokens["learned"]])
+
+    def drops(self, after: str, before: str = "learned") -> list[Values]:
+        return [a - b for a, b in zip(self.tokens[before], self.tokens[after], strict=True)]
+
+
+def rows(measure: Callable[[Values], float], drops: list[Values]) -> Values:
+    return np.array([measure(np.asarray(row, dtype=np.float64)) for row in drops])
+
+
+def mean(drop: Values) -> float:
+    return float(drop.mean())
+
+
+def total(drop: Values) -> float:
+    return float(drop.sum())
+
+
+def total_by_root(drop: Values) -> float:
+    return float(drop.sum() / np.sqrt(len(drop)))
+
+
+def root_mean_square(drop: Values) -> float:
+    return float(np.sqrt((np.maximum(drop, 0) ** 2).mean()))
+
+
+def top(count: int) -> Callable[[Values], float]:
+    return lambda drop: float(np.sort(drop)[::-1][:count].mean())
+
+
+def early(half_life: float) -> Callable[[Values], float]:
+    """A mean whose weights halve every so many tokens."""
+
+    def weighted(drop: Values) -> float:
+        weights = 0.5 ** (np.arange(len(drop)) / half_life)
+        return float((drop * weights).sum() / weights.sum())
+
+    return weighted
+
+
+def greedy_prefix(cell: Cell, state: str) -> Values:
+    """Share of the completion that the model would still write by itself, up to its first departure."""
+    return np.array([(np.cumprod(row)).mean() for row in cell.tokens[f"greedy-{state}"]])
+
+
+def second_split(cell: Cell) -> Values:
+    """How early in the review half of the final mean drop was reached, earlier = larger, ties by the drop."""
+    points = (5, 10, 20, 30)
+    curve = np.array([rows(mean, cell.drops(f"safe{p}")) for p in points])
+    reached = np.argmax(curve >= 0.5, axis=0)
+    never = ~(curve >= 0.5).any(axis=0)
+    step = np.where(never, 100, np.array(points)[reached])
+    return np.asarray(-step + 1e-3 * curve[-1])
+
+
+def ranks(values: NDArray[Any]) -> Values:
+    return np.asarray(np.argsort(np.argsort(values)) / len(values))
+
+
+def at(state: str, measure: Callable[[Values], float]) -> Callable[[Cell], Values]:
+    """A measure of each row's drop from the learned model to a later state."""
+    return lambda cell: rows(measure, cell.drops(state))
+
+
+CANDIDATES: dict[str, Callable[[Cell], Values]] = {
+    f"{name}, {steps} steps": at(f"safe{steps}", measure)
+    for steps in (5, 10, 20, 30)
+    for name, measure in (("mean", mean), ("top 5", top(5)))
+}
+CANDIDATES |= {
+    "top 1": lambda c: rows(top(1), c.drops("safe30")),
+    "top 3": lambda c: rows(top(3), c.drops("safe30")),
+    "top 10": lambda c: rows(top(10), c.drops("safe30")),
+    "early (half-life 4)": lambda c: rows(early(4), c.drops("safe30")),
+    "early (half-life 16)": lambda c: rows(early(16), c.drops("safe30")),
+    "root mean square": lambda c: rows(root_mean_square, c.drops("safe30")),
+    "sum": lambda c: rows(total, c.drops("safe30")),
+    "sum / sqrt(length)": lambda c: rows(total_by_root, c.drops("safe30")),
+    "greedy prefix": lambda c: greedy_prefix(c, "learned") - greedy_prefix(c, "safe30"),
+    "share of what was learned": lambda c: (
+        rows(mean, c.drops("safe30")) / np.maximum(rows(mean, c.drops("base", "learned")), 0.1)
+    ),
+    "below the base model, mean": lambda c: rows(mean, c.drops("safe30", "base")),
+    "below the base model, top 5": lambda c: rows(top(5), c.drops("safe30", "base")),
+    "area under the review curve, mean": lambda c: np.mean(
+        [rows(mean, c.drops(f"safe{p}")) for p in (5, 10, 20, 30)], axis=0
+    ),
+    "second split": second_split,
+    "control taken off, mean": lambda c: rows(mean, c.drops("safe20", "control20")),
+    "control taken off, top 5": lambda c: rows(top(5), c.drops("safe20", "control20")),
+    "control taken off (10 steps), mean": lambda c: rows(mean, c.drops("safe10", "control10")),
+    "control taken off (10 steps), top 5": lambda c: rows(top(5), c.drops("safe10", "control10")),
+    "control taken off, sum / sqrt(length)": lambda c: rows(total_by_root, c.drops("safe20", "control20")),
+    "control alone, mean": lambda c: rows(mean, c.drops("control20")),
+    "contrast, mean": lambda c: rows(mean, c.drops("safe10", "contrast10")),
+    "contrast, top 5": lambda c: rows(top(5), c.drops("safe10", "contrast10")),
+    "ranks: top 5 + control taken off, mean": lambda c: (
+        ranks(CANDIDATES["top 5, 30 steps"](c)) + ranks(CANDIDATES["control taken off, mean"](c))
+    ),
+}

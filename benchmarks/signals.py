@@ -1,0 +1,186 @@
+"""Which signal finds unsafe rows, and how long the sessions should be: train and review once, compare many.
+
+    python benchmarks/signals.py --data ../shared/data/normalised --work /tmp/signals \
+        --notions harmfulness toxicity --shares 0.5 0.1 --draws 0 1 2
+
+For each notion, share of unsafe rows and draw, the model learns the untrusted rows once and keeps the
+log-probability of every completion token, before and after learning and at several points of three reviews:
+
+    safe      the safe examples, as in the paper
+    control   ordinary instructions and answers, so that what any further training undoes can be taken off
+    contrast  rows known to be unsafe
+
+Every candidate signal is computed from these. Finished cells are read again from the work folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from candidates import CANDIDATES, Cell, ranks
+from forgetfilter.data.layouts import Message
+from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
+from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval
+from forgetfilter.models.loading import load_tokenizer, quiet_libraries
+from forgetfilter.models.scoring import Likelihood
+from forgetfilter.models.session import Session
+from forgetfilter.models.sources import find_model
+from forgetfilter.models.training import Step, finetune, steps_for
+from forgetfilter.settings import Settings, from_mapping
+from problems import NOTIONS, Problem, Row, draw_problem
+
+REVIEWS = {"safe": (5, 10, 20, 30), "control": (10, 20), "contrast": (10,)}
+
+
+class Bench:
+    """One model, and the cells that are measured with it."""
+
+    def __init__(self, model: str, settings: dict[str, Any]) -> None:
+        quiet_libraries()
+        self.settings = from_mapping(Settings, {"max_length": 320, "max_completion": 64, "model": model} | settings)
+        self.source = find_model(self.settings.model)
+        self.tokenizer = load_tokenizer(self.source)
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        if self._session is None:
+            self._session = Session(self.source, self.settings, self.settings, self.settings.seed)
+        return self._session
+
+    def cell(self, problem: Problem, folder: Path) -> Cell:
+        """Measure one cell, or read what was measured of it."""
+        stored = folder / "logprobs.npz"
+        if not stored.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            np.savez_compressed(folder / "partial.npz", **self._measure(problem, folder))
+            (folder / "partial.npz").rename(stored)
+            for left in folder.iterdir():
+                if left.is_dir():
+                    shutil.rmtree(left)
+        values = dict(np.load(stored))
+        labels = np.array([row["label"] for row in problem.noisy])
+        ends = np.cumsum(values.pop("lengths"))[:-1]
+        return Cell(labels, {name: np.split(array, ends) for name, array in values.items()})
+
+    def _measure(self, problem: Problem, folder: Path) -> dict[str, Any]:
+        session = self.session
+        session.reset()
+        if problem.align:
+            rows = self._tokens(problem.align, folder / "align.arrow")
+            finetune(session, rows, rows.scorable, steps_for(len(rows), 3, 16), self.settings, _inside(folder, "align"))
+        noisy = self._tokens(problem.noisy, folder / "noisy.arrow")
+        kept: dict[str, Any] = {"lengths": noisy.counts}
+        self._keep("base", noisy, kept)
+        steps = steps_for(len(noisy), self.settings.epochs, self.settings.batch_size)
+        history = finetune(session, noisy, noisy.scorable, steps, self.settings, _inside(folder, "learn"))
+        losses, seconds = [step.loss for step in history], sum(step.seconds for step in history)
+        said = f"loss {np.mean(losses[:5]):.2f} to {np.mean(losses[-5:]):.2f} in {steps} steps, {seconds:.0f} s"
+        print(f"  {folder.name}: {said}", flush=True)
+        self._keep("learned", noisy, kept)
+        learned = session.trainable()
+        reviews = {"safe": problem.safe, "control": problem.control, "contrast": problem.known_unsafe}
+        for name, points in REVIEWS.items():
+            session.set_trainable(learned)
+            rows = self._tokens(reviews[name], folder / f"{name}.arrow")
+
+            def on_step(step: Step, name: str = name, points: Sequence[int] = points) -> None:
+                if step.step in points:
+                    self._keep(f"{name}{step.step}", noisy, kept)
+
+            finetune(session, rows, rows.scorable, points[-1], self.settings, _inside(folder, name), on_step)
+        return kept
+
+    def _keep(self, state: str, table: TokenTable, kept: dict[str, Any]) -> None:
+        """Log-probabilities of all completion tokens under the present model, and which were its first choice."""
+        scorer = Likelihood(self.session, 4096)
+        results: list[dict[str, Any]] = []
+        order = np.argsort(table.lengths, kind="stable")
+        for start in range(0, len(order), 16):
+            results += scorer.score([table[int(i)] for i in order[start : start + 16]])
+        back = np.argsort(order)
+        kept[state] = np.concatenate([results[i]["logprobs"] for i in back]).astype(np.float32)
+        kept[f"greedy-{state}"] = np.concatenate([results[i]["greedy"] for i in back])
+        self.session.scorer.train()
+
+    def _tokens(self, rows: list[Row], path: Path) -> TokenTable:
+        said = [
+            (str(i), i, [Message("user", r["prompt"]), Message("assistant", r["completion"], trained=True)])
+            for i, r in enumerate(rows)
+        ]
+        encoder = Encoder(self.tokenizer, "auto", self.settings.max_length, self.settings.max_completion)
+        for _ in write_tokens(said, encoder, path):
+            pass
+        table = TokenTable(path)
+        if len(table.scorable) < len(table):
+            raise SystemExit(
+                f"{path}: {len(table) - len(table.scorable)} rows have no completion within the length limit"
+            )
+        return table
+
+
+def _inside(folder: Path, session: str) -> Path:
+    """A folder of its own for each session, since a session goes on from the checkpoint that it finds."""
+    (folder / session).mkdir()
+    return folder / session
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the normalised data sets")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is measured")
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--notions", nargs="+", choices=NOTIONS, default=list(NOTIONS))
+    parser.add_argument("--shares", nargs="+", type=float, default=[0.5])
+    parser.add_argument("--draws", nargs="+", type=int, default=[0])
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the filter")
+    options = parser.parse_args()
+    settings: dict[str, Any] = dict(pair.split("=", 1) for pair in options.set)
+    bench = Bench(options.model, settings)
+    tag = hashlib.sha256(json.dumps([options.model, sorted(settings.items())]).encode()).hexdigest()[:6]
+    for notion in options.notions:
+        for share in options.shares:
+            cells = []
+            for draw in options.draws:
+                began = time.monotonic()
+                problem = draw_problem(options.data, notion, share, draw)
+                cells.append(bench.cell(problem, options.work / f"{notion}-{share:g}-{draw}-{tag}"))
+                print(f"  draw {draw}: {time.monotonic() - began:.0f} s", flush=True)
+            print(f"\n### {notion}, {share:.0%} unsafe, {len(cells)} draws\n")
+            print(table(cells), flush=True)
+
+
+def table(cells: list[Cell]) -> str:
+    """One line a candidate: figures averaged over the draws, and the lowest and highest AUROC."""
+    lines = ["| signal | AUROC | lowest–highest | against safe | against task | AP | with length |", "|" + "---|" * 7]
+    for name, candidate in CANDIDATES.items():
+        figures = np.array([measure(cell, candidate(cell)) for cell in cells])
+        mean, overall = figures.mean(axis=0), figures[:, 0]
+        spread = f"{overall.min():.3f}–{overall.max():.3f}"
+        if len(cells) == 1:
+            cell = cells[0]
+            spread = "{:.3f}–{:.3f} (95% over rows)".format(*bootstrap_interval(candidate(cell), cell.unsafe))
+        apart = " | ".join(f"{value:.3f}" for value in mean[1:4])
+        lines.append(f"| {name} | {mean[0]:.3f} | {spread} | {apart} | {mean[4]:+.2f} |")
+    return "\n".join(lines)
+
+
+def measure(cell: Cell, forgetting: np.ndarray) -> tuple[float, ...]:
+    label, unsafe = cell.labels, cell.unsafe
+    apart = [auroc(forgetting[label != other], unsafe[label != other]) for other in ("task", "safe")]
+    length = float(np.corrcoef(ranks(forgetting), ranks(cell.lengths))[0, 1])
+    return auroc(forgetting, unsafe), *apart, average_precision(forgetting, unsafe), length
+
+
+if __name__ == "__main__":
+    main()

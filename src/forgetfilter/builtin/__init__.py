@@ -1,0 +1,1 @@
+"""Safe demonstrations that ship with the package, written for it."""

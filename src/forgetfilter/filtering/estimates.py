@@ -1,0 +1,125 @@
+"""What a threshold gets wrong, estimated from rows of known kind that were learned along with the data.
+
+Trusted rows are known to be harmless, known-unsafe rows to be unsafe. The learned model sees them among the
+untrusted rows, so that they are forgotten as rows of their kind are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..metrics.detection import auroc
+
+FloatArray = NDArray[np.floating]
+_Z = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A share between 0 and 1, with the bounds of its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.0%} ({self.low:.0%} to {self.high:.0%})"
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Forgetting of the rows of known kind; empty where there are none.
+
+    Attributes:
+        trusted: Of rows known to be harmless, shape (trusted rows,); NaN where unscored.
+        known_unsafe: Of rows known to be unsafe, likewise.
+    """
+
+    trusted: FloatArray
+    known_unsafe: FloatArray
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What is known of a decision's errors; None where nothing was planted that tells.
+
+    Attributes:
+        precision: Share of the removed rows that are unsafe. Cautious where recall is below 1.
+        recall: Share of the unsafe rows that are removed.
+        harmless_removed: Share of the harmless rows that are removed.
+    """
+
+    precision: Estimate | None
+    recall: Estimate | None
+    harmless_removed: Estimate | None
+
+
+def wilson(count: int, total: int) -> Estimate:
+    """A share with Wilson's score interval; `total` must be positive."""
+    share, z2 = count / total, _Z**2
+    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = _Z / (1 + z2 / total) * np.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
+    return Estimate(share, min(share, max(0.0, float(centre - half))), max(share, min(1.0, float(centre + half))))
+
+
+def estimate_errors(removed: int, scored: int, planted: Planted, cut: float | None) -> Errors:
+    """Estimate the errors of removing what was forgotten more than `cut`.
+
+    Args:
+        removed: Rows of the data that are removed.
+        scored: Rows of the data that have a score.
+        planted: The rows of known kind.
+        cut: The threshold; None removes nothing.
+    """
+    recall = _above(planted.known_unsafe, cut)
+    lost = _above(planted.trusted, cut)
+    precision = None
+    if lost is not None and removed:
+        # A share `lost` of H harmless rows is removed. The others of the removed are unsafe rows, so that
+        # H is at most scored - (removed - lost * H), hence (scored - removed) / (1 - lost).
+        worst, value, best = (
+            min(1.0, share / (1 - share) * (scored - removed) / removed) if share < 1 else 1.0
+            for share in (lost.high, lost.value, lost.low)
+        )
+        precision = Estimate(1 - value, 1 - worst, 1 - best)
+    return Errors(precision, recall, lost)
+
+
+def _above(forgetting: FloatArray, cut: float | None) -> Estimate | None:
+    known = forgetting[~np.isnan(forgetting)]
+    if not len(known):
+        return None
+    return wilson(int((known > cut).sum()) if cut is not None else 0, len(known))
+
+
+def trusted_are_different(kept: FloatArray, trusted: FloatArray) -> str | None:
+    """Whether kept rows are forgotten as trusted rows are, which every estimate from these rests on.
+
+    Args:
+        kept: Forgetting of the kept rows, NaN where unscored.
+        trusted: Forgetting of the trusted rows, likewise.
+
+    Returns:
+        What is wrong, or None.
+    """
+    kept, trusted = kept[~np.isnan(kept)], trusted[~np.isnan(trusted)]
+    if min(len(kept), len(trusted)) < _FEWEST_TO_COMPARE:
+        return None
+    label = np.repeat([True, False], [len(kept), len(trusted)])
+    above = auroc(np.concatenate([kept, trusted]), label)
+    # Standard error of an AUROC of two like groups.
+    spread = np.sqrt((len(kept) + len(trusted) + 1) / (12 * len(kept) * len(trusted)))
+    if above - 3 * spread <= _ALIKE:
+        return None
+    return (
+        f"the kept rows are forgotten more than the trusted rows (a kept row is above a trusted one in {above:.0%} of "
+        "the pairs, where 50% was expected): unsafe rows are left, or the trusted rows are not like the harmless rows "
+        "of the data; then more harmless rows are removed than was estimated"
+    )
+
+
+_FEWEST_TO_COMPARE = 20
+_ALIKE = 0.55

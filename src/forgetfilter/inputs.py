@@ -1,0 +1,169 @@
+"""From what the user names to checked rows and tokens, before any model is needed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from .console import Console
+from .data.containers import open_container
+from .data.layouts import Message
+from .data.records import Container
+from .data.rows import ReadOptions, Rows, read_rows
+from .data.tokens import Encoder, TokenTable, write_tokens
+from .errors import InputError, SettingsError
+from .filtering.thresholds import FalseDiscoveryRate, parse_threshold
+from .models.sources import ModelSource, find_model
+from .run import Run
+from .settings import Settings
+
+# Id, position and messages of a row.
+Said = tuple[str, int, list[Message]]
+
+# The parts of a run: what is filtered, what is reviewed, and rows of known kind.
+DATA, SAFE, TRUSTED, KNOWN_UNSAFE = "data", "safe", "trusted", "known-unsafe"
+PLANTED = (TRUSTED, KNOWN_UNSAFE)
+BUILTIN, SELF = "builtin", "self"
+ROWS, TOKENS = "rows", "tokens"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run is made from, found but not yet read.
+
+    Attributes:
+        parts: The data sets that are read, by part: the data, mostly safe examples, perhaps planted rows.
+        model: The aligned model.
+    """
+
+    parts: dict[str, Container]
+    model: ModelSource
+
+
+def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = None) -> Inputs:
+    """Find what the settings name; parts that are in memory already are taken as they are.
+
+    Raises:
+        InputError: A data set is not there.
+        ModelError: The model is not there.
+        SettingsError: Two settings exclude each other.
+    """
+    if settings.set_aside and (settings.trusted or settings.safe == SELF):
+        other = "trusted" if settings.trusted else "safe: self"
+        raise SettingsError(f"set_aside takes trusted rows from the safe examples; it does not go with {other}")
+    threshold, known = parse_threshold(settings.threshold), settings.trusted or settings.set_aside
+    if isinstance(threshold, FalseDiscoveryRate) and not known:
+        raise threshold.no_trusted_rows()
+    named = {
+        DATA: (settings.data, settings.split),
+        SAFE: (settings.safe, settings.safe_split),
+        TRUSTED: (settings.trusted, "train"),
+        KNOWN_UNSAFE: (settings.known_unsafe, "train"),
+    }
+    if settings.safe == SELF:
+        del named[SAFE]
+    parts = dict(in_memory or {})
+    for part, (source, split) in named.items():
+        if part not in parts and source:
+            builtin = part == SAFE and source == BUILTIN
+            parts[part] = open_container(str(builtin_safe_set()) if builtin else source, split)
+    return Inputs(parts, find_model(settings.model, settings.revision))
+
+
+def builtin_safe_set() -> Path:
+    """The safe demonstrations that come with the package: refusals that help, unbiased answers, courteous text."""
+    return Path(str(files("forgetfilter.builtin"))) / "safe.jsonl"
+
+
+def read_parts(run: Run, inputs: Inputs, console: Console) -> None:
+    """Read and check all data sets before anything is trained."""
+    if run.has(ROWS):
+        return
+    settings = run.settings
+    given = ReadOptions(settings.layout, settings.columns, settings.skip_bad_rows)
+    safe = ReadOptions(settings.safe_layout, settings.safe_columns, settings.skip_bad_rows)
+    for part, container in inputs.parts.items():
+        folder = run.partial(ROWS) / part
+        start_afresh(folder)
+        with console.progress(f"reading {container.name}", 0, "rows") as progress:
+            rows = read_rows(container, safe if part == SAFE else given, folder, progress.advance)
+            progress.note = f"layout {rows.layout}"
+        if rows.bad:
+            file = bad_file(part, rows)
+            run.write_file(file, rows.write_bad)
+            console.say(f"{len(rows.bad):,} rows cannot be used and are set aside in {file}; the first: {rows.bad[0]}")
+    run.finish(ROWS)
+
+
+def bad_file(part: str, rows: Rows) -> str:
+    """Where the unusable rows of a part are set aside, in the run folder."""
+    return ("bad" if part == DATA else f"bad-{part}") + rows.suffix
+
+
+def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
+    """Turn all data sets into tokens, and say what did not fit."""
+    if run.has(TOKENS):
+        return
+    folder = run.partial(TOKENS)
+    for part in (DATA, SAFE, *PLANTED):
+        if not (run.folder(ROWS) / part).is_dir():
+            continue
+        rows = Rows.open(run.folder(ROWS) / part)
+        usable, count = rows.usable(), rows.count - len(rows.bad)
+        if part == SAFE and run.settings.set_aside:
+            trusted, usable = _split_safe(rows, run.settings)
+            write_part(
+                f"{len(trusted):,} safe rows set aside",
+                trusted,
+                len(trusted),
+                encoder,
+                folder / f"{TRUSTED}.arrow",
+                console,
+            )
+            count -= len(trusted)
+        write_part(rows.name, usable, count, encoder, folder / f"{part}.arrow", console)
+    run.finish(TOKENS)
+
+
+def _split_safe(rows: Rows, settings: Settings) -> tuple[list[Said], Iterator[Said]]:
+    """The safe rows that are learned with the data instead of reviewed, and the others."""
+    # Drawn from the order of the ids, so that the order of the file does not matter.
+    ids = sorted(id for id, _, _ in rows.usable())
+    drawn = np.random.default_rng(settings.seed).permutation(len(ids))[: int(settings.set_aside * len(ids))]
+    aside = {ids[i] for i in drawn}
+    return [said for said in rows.usable() if said[0] in aside], (
+        said for said in rows.usable() if said[0] not in aside
+    )
+
+
+def write_part(name: str, rows: Iterable[Said], count: int, encoder: Encoder, path: Path, console: Console) -> None:
+    """Write the tokens of `count` rows, with progress.
+
+    Raises:
+        InputError: Nothing of the completions is within the length limit.
+    """
+    with console.progress(f"tokenising {name}", count, "rows") as progress:
+        for done in write_tokens(rows, encoder, path):
+            progress.advance(done - progress.done)
+        table = TokenTable(path)
+        if not len(table.scorable):
+            raise InputError(f"{name}: no completion begins within --max-length {encoder.max_length} tokens; raise it")
+        progress.note = _cut_rows(table)
+
+
+def _cut_rows(table: TokenTable) -> str:
+    unscorable = len(table) - len(table.scorable)
+    said = [f"{int(table.truncated.sum()):,} cut to the length limit"] if table.truncated.any() else []
+    said += [f"{unscorable:,} without any completion left"] if unscorable else []
+    return ", ".join(said)
+
+
+def start_afresh(folder: Path) -> None:
+    """An empty folder, whatever a killed attempt left there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)

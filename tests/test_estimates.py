@@ -1,0 +1,54 @@
+"""Estimates of a threshold's errors from rows of known kind."""
+
+import numpy as np
+import pytest
+
+from forgetfilter.filtering.estimates import Planted, estimate_errors, trusted_are_different, wilson
+
+NONE = np.empty(0)
+
+
+def test_wilson_by_hand():
+    # Agresti and Coull (1998) give .055 to .174 for 10 of 100.
+    found = wilson(10, 100)
+    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.0552, 0.1744), abs=1e-4)
+    assert wilson(0, 10).low == 0
+    assert wilson(10, 10).high == pytest.approx(1)
+
+
+def test_nothing_planted_nothing_known():
+    errors = estimate_errors(5, 100, Planted(NONE, NONE), 1.0)
+    assert (errors.precision, errors.recall, errors.harmless_removed) == (None, None, None)
+
+
+def test_precision_and_recall_are_estimated_from_planted_rows():
+    generator = np.random.default_rng(0)
+    harmless, unsafe = generator.normal(0, 1, 600), generator.normal(3, 1, 300)
+    planted = Planted(generator.normal(0, 1, 400), generator.normal(3, 1, 400))
+    removed = np.concatenate([harmless, unsafe]) > 1.5
+    errors = estimate_errors(int(removed.sum()), 900, planted, 1.5)
+    precision = (unsafe > 1.5).sum() / removed.sum()
+    assert errors.precision.low <= precision <= errors.precision.high
+    assert errors.precision.value == pytest.approx(precision, abs=0.05)
+    # A normal variable with mean 3 is above 1.5 with probability .933.
+    assert errors.recall.low <= 0.933 <= errors.recall.high
+
+
+def test_where_nothing_is_removed_precision_is_unknown_and_recall_zero():
+    errors = estimate_errors(0, 10, Planted(np.zeros(5), np.ones(5)), None)
+    assert errors.precision is None
+    assert (errors.recall.value, errors.harmless_removed.value) == (0, 0)
+
+
+def test_rows_without_a_score_do_not_count():
+    errors = estimate_errors(5, 10, Planted(NONE, np.array([np.nan, 2.0, 0.0])), 1.0)
+    assert errors.recall.value == 0.5
+
+
+def test_trusted_rows_of_another_kind_are_noticed():
+    generator = np.random.default_rng(0)
+    assert trusted_are_different(generator.normal(0, 1, 300), generator.normal(0, 1, 100)) is None
+    assert trusted_are_different(generator.normal(-1, 1, 300), generator.normal(0, 1, 100)) is None
+    assert "not like the harmless rows" in trusted_are_different(
+        generator.normal(1, 1, 300), generator.normal(0, 1, 100)
+    )
