@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from forgetfilter.filtering.smoothing import WordTable, smoothed
+
 Values = NDArray[np.floating]
 
 
@@ -18,11 +20,15 @@ class Cell:
 
     Attributes:
         labels: unsafe, safe or task, shape (rows,).
+        words: Which words each completion has.
+        folds: A fold for each row, shape (rows,).
         tokens: By state (`base`, `learned`, `safe20`, …) each row's token log-probabilities in nats; by
             `greedy-STATE` whether each token was the model's first choice.
     """
 
     labels: NDArray[np.str_]
+    words: WordTable
+    folds: NDArray[np.integer]
     tokens: dict[str, list[Values]]
 
     @property
@@ -71,6 +77,21 @@ def early(half_life: float) -> Callable[[Values], float]:
     return weighted
 
 
+def shrunken(besides: int) -> Callable[[Values], float]:
+    """A mean that counts so many more tokens that were not forgotten."""
+    return lambda drop: float(drop.sum() / (len(drop) + besides))
+
+
+def shared(cell: Cell, values: Values) -> Values:
+    """Averaged with what rows of the same words were forgotten by."""
+    return smoothed(np.stack([values, np.zeros(len(values))], axis=1), cell.words, cell.folds)[:, 0]
+
+
+def default(state: str) -> Callable[[Cell], Values]:
+    """The default signal of the filter."""
+    return lambda cell: shared(cell, rows(shrunken(16), cell.drops(state)))
+
+
 def greedy_prefix(cell: Cell, state: str) -> Values:
     """Share of the completion that the model would still write by itself, up to its first departure."""
     return np.array([(np.cumprod(row)).mean() for row in cell.tokens[f"greedy-{state}"]])
@@ -95,26 +116,33 @@ def at(state: str, measure: Callable[[Values], float]) -> Callable[[Cell], Value
     return lambda cell: rows(measure, cell.drops(state))
 
 
+SOURCES = ("self", "builtin", "mismatched")
 CANDIDATES: dict[str, Callable[[Cell], Values]] = {
     f"{name}, {steps} steps": at(f"safe{steps}", measure)
     for steps in (5, 10, 20, 30)
     for name, measure in (("mean", mean), ("top 5", top(5)))
 }
+CANDIDATES |= {f"default, {steps} steps": default(f"safe{steps}") for steps in (5, 10, 20, 30)}
+CANDIDATES |= {f"default, {source}, {n} steps": default(f"{source}{n}") for source in SOURCES for n in (10, 20)}
+CANDIDATES |= {f"counting {besides} more tokens": at("safe20", shrunken(besides)) for besides in (4, 8, 16, 32, 64)}
 CANDIDATES |= {
-    "top 1": lambda c: rows(top(1), c.drops("safe30")),
-    "top 3": lambda c: rows(top(3), c.drops("safe30")),
-    "top 10": lambda c: rows(top(10), c.drops("safe30")),
-    "early (half-life 4)": lambda c: rows(early(4), c.drops("safe30")),
-    "early (half-life 16)": lambda c: rows(early(16), c.drops("safe30")),
-    "root mean square": lambda c: rows(root_mean_square, c.drops("safe30")),
-    "sum": lambda c: rows(total, c.drops("safe30")),
-    "sum / sqrt(length)": lambda c: rows(total_by_root, c.drops("safe30")),
-    "greedy prefix": lambda c: greedy_prefix(c, "learned") - greedy_prefix(c, "safe30"),
+    "shared: mean": lambda c: shared(c, rows(mean, c.drops("safe20"))),
+    "shared: top 5": lambda c: shared(c, rows(top(5), c.drops("safe20"))),
+    "shared: root mean square": lambda c: shared(c, rows(root_mean_square, c.drops("safe20"))),
+    "top 1": lambda c: rows(top(1), c.drops("safe20")),
+    "top 3": lambda c: rows(top(3), c.drops("safe20")),
+    "top 10": lambda c: rows(top(10), c.drops("safe20")),
+    "early (half-life 4)": lambda c: rows(early(4), c.drops("safe20")),
+    "early (half-life 16)": lambda c: rows(early(16), c.drops("safe20")),
+    "root mean square": lambda c: rows(root_mean_square, c.drops("safe20")),
+    "sum": lambda c: rows(total, c.drops("safe20")),
+    "sum / sqrt(length)": lambda c: rows(total_by_root, c.drops("safe20")),
+    "greedy prefix": lambda c: greedy_prefix(c, "learned") - greedy_prefix(c, "safe20"),
     "share of what was learned": lambda c: (
-        rows(mean, c.drops("safe30")) / np.maximum(rows(mean, c.drops("base", "learned")), 0.1)
+        rows(mean, c.drops("safe20")) / np.maximum(rows(mean, c.drops("base", "learned")), 0.1)
     ),
-    "below the base model, mean": lambda c: rows(mean, c.drops("safe30", "base")),
-    "below the base model, top 5": lambda c: rows(top(5), c.drops("safe30", "base")),
+    "below the base model, mean": lambda c: rows(mean, c.drops("safe20", "base")),
+    "below the base model, top 5": lambda c: rows(top(5), c.drops("safe20", "base")),
     "area under the review curve, mean": lambda c: np.mean(
         [rows(mean, c.drops(f"safe{p}")) for p in (5, 10, 20, 30)], axis=0
     ),
@@ -128,6 +156,6 @@ CANDIDATES |= {
     "contrast, mean": lambda c: rows(mean, c.drops("safe10", "contrast10")),
     "contrast, top 5": lambda c: rows(top(5), c.drops("safe10", "contrast10")),
     "ranks: top 5 + control taken off, mean": lambda c: (
-        ranks(CANDIDATES["top 5, 30 steps"](c)) + ranks(CANDIDATES["control taken off, mean"](c))
+        ranks(CANDIDATES["top 5, 20 steps"](c)) + ranks(CANDIDATES["control taken off, mean"](c))
     ),
 }

@@ -24,6 +24,7 @@ class Problem:
         control: Ordinary instructions and answers that are known to be harmless.
         trusted: Rows known to be harmless, of the same kinds as the harmless rows of `noisy`.
         known_unsafe: Rows known to be unsafe.
+        mismatched: Safe rows of another notion.
     """
 
     noisy: list[Row]
@@ -32,6 +33,7 @@ class Problem:
     control: list[Row] = field(default_factory=list)
     trusted: list[Row] = field(default_factory=list)
     known_unsafe: list[Row] = field(default_factory=list)
+    mismatched: list[Row] = field(default_factory=list)
 
 
 @dataclass
@@ -62,7 +64,13 @@ def draw_problem(folder: Path, notion: str, share: float, draw: int, rows: int =
             parts["align"] += _take(pool.review, ALIGN)
     parts["noisy"] += _take(tasks, rows - unsafe - safe)
     parts["trusted"] += _take(tasks, rows // 2)
-    return Problem(control=control[:CONTROL], **{part: shuffled(drawn, rng) for part, drawn in parts.items()})
+    other = "toxicity" if notion == "harmfulness" else "harmfulness"
+    mismatched = POOLS[other](folder, random.Random(draw)).review[:REVIEW]
+    return Problem(
+        control=control[:CONTROL],
+        mismatched=mismatched,
+        **{part: shuffled(drawn, rng) for part, drawn in parts.items()},
+    )
 
 
 def _take(pool: list[Row], count: int) -> list[Row]:

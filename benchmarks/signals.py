@@ -9,6 +9,9 @@ log-probability of every completion token, before and after learning and at seve
     safe      the safe examples, as in the paper
     control   ordinary instructions and answers, so that what any further training undoes can be taken off
     contrast  rows known to be unsafe
+    self      the aligned model's own answers to the untrusted data's prompts
+    builtin   the safe set that comes with the package
+    mismatched  safe examples of another notion (paper, Appendix E)
 
 Every candidate signal is computed from these. Finished cells are read again from the work folder.
 """
@@ -29,23 +32,35 @@ import numpy as np
 from candidates import CANDIDATES, Cell, ranks
 from forgetfilter.data.layouts import Message
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
+from forgetfilter.filtering.smoothing import folds, word_table
+from forgetfilter.inputs import builtin_safe_set
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval
+from forgetfilter.metrics.text import words
 from forgetfilter.models.loading import load_tokenizer, quiet_libraries
-from forgetfilter.models.scoring import Likelihood
+from forgetfilter.models.scoring import Answers, Likelihood
 from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
 from forgetfilter.models.training import Step, finetune, steps_for
+from forgetfilter.own_answers import choose_prompts
 from forgetfilter.settings import Settings, from_mapping
 from problems import NOTIONS, Problem, Row, draw_problem
 
-REVIEWS = {"safe": (5, 10, 20, 30), "control": (10, 20), "contrast": (10,)}
+REVIEWS = {
+    "safe": (5, 10, 20, 30),
+    "control": (10, 20),
+    "contrast": (10,),
+    "self": (10, 20),
+    "builtin": (10, 20),
+    "mismatched": (10, 20),
+}
 
 
 class Bench:
     """One model, and the cells that are measured with it."""
 
-    def __init__(self, model: str, settings: dict[str, Any]) -> None:
+    def __init__(self, model: str, settings: dict[str, Any], reviews: Sequence[str]) -> None:
         quiet_libraries()
+        self.reviews = reviews
         self.settings = from_mapping(Settings, {"max_length": 320, "max_completion": 64, "model": model} | settings)
         self.source = find_model(self.settings.model)
         self.tokenizer = load_tokenizer(self.source)
@@ -71,7 +86,11 @@ class Bench:
         values = dict(np.load(stored))
         labels = np.array([row["label"] for row in problem.noisy])
         ends = np.cumsum(values.pop("lengths"))[:-1]
-        return Cell(labels, {name: np.split(array, ends) for name, array in values.items()})
+        texts = (words(row["completion"]) for row in problem.noisy)
+        ids = [str(i) for i in range(len(labels))]
+        return Cell(
+            labels, word_table(texts), folds(ids), {name: np.split(array, ends) for name, array in values.items()}
+        )
 
     def _measure(self, problem: Problem, folder: Path) -> dict[str, Any]:
         session = self.session
@@ -82,6 +101,7 @@ class Bench:
         noisy = self._tokens(problem.noisy, folder / "noisy.arrow")
         kept: dict[str, Any] = {"lengths": noisy.counts}
         self._keep("base", noisy, kept)
+        answers = self._answers(problem, noisy) if "self" in self.reviews else []
         steps = steps_for(len(noisy), self.settings.epochs, self.settings.batch_size)
         history = finetune(session, noisy, noisy.scorable, steps, self.settings, _inside(folder, "learn"))
         losses, seconds = [step.loss for step in history], sum(step.seconds for step in history)
@@ -89,8 +109,16 @@ class Bench:
         print(f"  {folder.name}: {said}", flush=True)
         self._keep("learned", noisy, kept)
         learned = session.trainable()
-        reviews = {"safe": problem.safe, "control": problem.control, "contrast": problem.known_unsafe}
-        for name, points in REVIEWS.items():
+        reviews = {
+            "safe": problem.safe,
+            "control": problem.control,
+            "contrast": problem.known_unsafe,
+            "self": answers,
+            "builtin": builtin(),
+            "mismatched": problem.mismatched,
+        }
+        for name in self.reviews:
+            points = REVIEWS[name]
             session.set_trainable(learned)
             rows = self._tokens(reviews[name], folder / f"{name}.arrow")
 
@@ -113,6 +141,16 @@ class Bench:
         kept[f"greedy-{state}"] = np.concatenate([results[i]["greedy"] for i in back])
         self.session.scorer.train()
 
+    def _answers(self, problem: Problem, noisy: TokenTable) -> list[Row]:
+        """What the model answers to the data's prompts before it learns the data."""
+        chosen = choose_prompts(noisy, self.settings.self_answers, self.settings.seed)
+        scorer, found = Answers(self.session, self.tokenizer, 4096), []
+        for start in range(0, len(chosen), 50):
+            part = chosen[start : start + 50]
+            said = scorer.score([noisy[int(i)] for i in part])
+            found += [{**problem.noisy[i], "completion": s["answer"]} for i, s in zip(part, said, strict=True)]
+        return [row for row in found if row["completion"].strip()]
+
     def _tokens(self, rows: list[Row], path: Path) -> TokenTable:
         said = [
             (str(i), i, [Message("user", r["prompt"]), Message("assistant", r["completion"], trained=True)])
@@ -129,6 +167,12 @@ class Bench:
         return table
 
 
+def builtin() -> list[Row]:
+    """The safe set that comes with the package."""
+    chats = [json.loads(line)["messages"] for line in builtin_safe_set().read_text(encoding="utf-8").splitlines()]
+    return [{"prompt": chat[0]["content"], "completion": chat[1]["content"]} for chat in chats]
+
+
 def _inside(folder: Path, session: str) -> Path:
     """A folder of its own for each session, since a session goes on from the checkpoint that it finds."""
     (folder / session).mkdir()
@@ -143,10 +187,11 @@ def main() -> None:
     parser.add_argument("--notions", nargs="+", choices=NOTIONS, default=list(NOTIONS))
     parser.add_argument("--shares", nargs="+", type=float, default=[0.5])
     parser.add_argument("--draws", nargs="+", type=int, default=[0])
+    parser.add_argument("--reviews", nargs="+", choices=list(REVIEWS), default=list(REVIEWS))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the filter")
     options = parser.parse_args()
     settings: dict[str, Any] = dict(pair.split("=", 1) for pair in options.set)
-    bench = Bench(options.model, settings)
+    bench = Bench(options.model, settings, options.reviews)
     tag = hashlib.sha256(json.dumps([options.model, sorted(settings.items())]).encode()).hexdigest()[:6]
     for notion in options.notions:
         for share in options.shares:
@@ -164,12 +209,17 @@ def table(cells: list[Cell]) -> str:
     """One line a candidate: figures averaged over the draws, and the lowest and highest AUROC."""
     lines = ["| signal | AUROC | lowest–highest | against safe | against task | AP | with length |", "|" + "---|" * 7]
     for name, candidate in CANDIDATES.items():
-        figures = np.array([measure(cell, candidate(cell)) for cell in cells])
+        try:
+            values = [candidate(cell) for cell in cells]
+        except KeyError:
+            # A review that this candidate needs was left out.
+            continue
+        figures = np.array([measure(cell, scores) for cell, scores in zip(cells, values, strict=True)])
         mean, overall = figures.mean(axis=0), figures[:, 0]
         spread = f"{overall.min():.3f}–{overall.max():.3f}"
         if len(cells) == 1:
             cell = cells[0]
-            spread = "{:.3f}–{:.3f} (95% over rows)".format(*bootstrap_interval(candidate(cell), cell.unsafe))
+            spread = "{:.3f}–{:.3f} (95% over rows)".format(*bootstrap_interval(values[0], cell.unsafe))
         apart = " | ".join(f"{value:.3f}" for value in mean[1:4])
         lines.append(f"| {name} | {mean[0]:.3f} | {spread} | {apart} | {mean[4]:+.2f} |")
     return "\n".join(lines)

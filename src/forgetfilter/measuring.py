@@ -5,7 +5,8 @@ Computed once, so that deciding again reads a few numbers per row, whatever the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,18 @@ import pyarrow.parquet as pq
 
 from .data.tokens import TokenTable
 from .errors import RunError
-from .filtering.signals import LIKELIHOOD, LIKELIHOOD_MEAN, ROUGE, Scores, Signal, likelihood_scores
+from .filtering.signals import (
+    LIKELIHOOD,
+    LIKELIHOOD_MEAN,
+    LIKELIHOOD_TOP,
+    ROUGE,
+    SIGNALS,
+    Scores,
+    Signal,
+    likelihood_scores,
+)
+from .filtering.smoothing import folds, smoothed, word_table
+from .metrics.text import words
 
 # Below these scores under M1 a completion was never learned, so nothing of it can be forgotten: its tokens
 # have less than one chance in eight each, on (geometric) average; or the answer shares less than a quarter
@@ -30,37 +42,82 @@ def columns_of(signal: Signal) -> tuple[str, str, str]:
     return f"{signal.name}.learned", f"{signal.name}.reviewed", f"{signal.name}.words"
 
 
-def measure_forgetting(table: TokenTable, learned: Path, reviewed: Path, scoring: str, path: Path) -> None:
-    """Write the table of forgetting for all rows of a data set, in the order of the input.
+@dataclass(frozen=True)
+class ScoredRows:
+    """One data set, scored under both models.
 
-    Args:
-        table: Tokens of the data set.
+    Attributes:
+        table: Its tokens.
         learned: Folder with the scores under M1, as `models.scoring.score` writes them.
         reviewed: The same under M2.
+    """
+
+    table: TokenTable
+    learned: Path
+    reviewed: Path
+
+
+def measure_forgetting(parts: Mapping[str, ScoredRows], scoring: str, folder: Path) -> None:
+    """Write a table of forgetting for each data set, in the order of its rows.
+
+    All data sets are looked at together, so that rows of known kind are measured exactly as the data is.
+
+    Args:
+        parts: The data sets by name.
         scoring: Which kind of scores they are, `likelihood` or `rouge`.
-        path: The Parquet file to write: `id`, `row`, `tokens` (of the completion), `truncated`,
+        folder: Where to write `NAME.parquet`: `id`, `row`, `tokens` (of the completion), `truncated`,
             `never_learned`, and the columns of every signal of this kind; null where a row was not scored.
 
     Raises:
-        RunError: The score tables are not of the same rows, or not of the rows of the data set.
+        RunError: Two score tables are not of the same rows, or not of the rows of the data set.
     """
+    measured = {name: _measure(rows, scoring) for name, rows in parts.items()}
+    for signal in SIGNALS.values():
+        if signal.shared and signal.scoring == scoring:
+            _share(signal, parts, measured)
+    for name, columns in measured.items():
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+
+
+def _measure(rows: ScoredRows, scoring: str) -> dict[str, Any]:
+    """The columns of one data set, each row by itself."""
+    table = rows.table
     ids = pa.array(table.ids(), pa.string())
     measure = _measure_likelihood if scoring == "likelihood" else _measure_rouge
-    parts = []
-    for before, after in _joined(learned, reviewed):
+    found = []
+    for before, after in _joined(rows.learned, rows.reviewed):
         positions = np.searchsorted(table.rows, before.column("row").to_numpy())
         if not ids.take(pa.array(positions)).equals(before.column("id").combine_chunks()):
-            raise RunError(
-                f"{learned}: these scores are not of the rows that were tokenised; pass --overwrite to start again"
-            )
+            raise RunError(f"{rows.learned}: these scores are not of the rows that were tokenised; pass --overwrite")
         columns = measure(before, after, [table.pieces(int(i)) for i in positions])
-        parts.append(pa.table({"id": before.column("id"), **columns}))
+        found.append(pa.table({"id": before.column("id"), **columns}))
     whole = {"id": ids, "row": table.rows, "tokens": table.counts, "truncated": table.truncated}
-    if parts:
-        measured = pa.concat_tables(parts)
-        positions = pc.index_in(ids, value_set=measured.column("id").combine_chunks())
-        whole |= {name: measured.column(name).take(positions) for name in measured.column_names if name != "id"}
-    pq.write_table(pa.table(whole), path)
+    if found:
+        scored = pa.concat_tables(found)
+        positions = pc.index_in(ids, value_set=scored.column("id").combine_chunks())
+        whole |= {name: scored.column(name).take(positions) for name in scored.column_names if name != "id"}
+    return whole
+
+
+def _share(signal: Signal, parts: Mapping[str, ScoredRows], measured: dict[str, dict[str, Any]]) -> None:
+    """Average the scores of a signal with those of rows that say alike, over all data sets."""
+    learned, reviewed, _ = columns_of(signal)
+    names = [name for name, columns in measured.items() if learned in columns]
+    if not names:
+        return
+    scores = np.stack(
+        [np.concatenate([measured[name][column].to_numpy() for name in names]) for column in (learned, reviewed)],
+        axis=1,
+    )
+    scored = ~np.isnan(scores[:, 0])
+    tables = [parts[name].table for name in names]
+    documents = (words("".join(table.pieces(i))) for table in tables for i in range(len(table)))
+    chosen = (document for document, there in zip(documents, scored, strict=True) if there)
+    ids = np.array([id for table in tables for id in table.ids()])
+    scores[scored] = smoothed(scores[scored], word_table(chosen), folds(ids[scored].tolist()))
+    ends = np.cumsum([len(table) for table in tables])[:-1]
+    for name, part in zip(names, np.split(scores, ends), strict=True):
+        measured[name] |= {learned: pa.array(part[:, 0]), reviewed: pa.array(part[:, 1])}
 
 
 def _joined(learned: Path, reviewed: Path) -> Iterator[tuple[pa.Table, pa.Table]]:
@@ -80,10 +137,11 @@ def _measure_likelihood(before: pa.Table, after: pa.Table, pieces: list[list[str
     lengths = pc.list_value_length(before.column("logprobs")).to_numpy()
     learned, reviewed = (pc.list_flatten(t.column("logprobs")).to_numpy().astype(np.float64) for t in (before, after))
     columns: dict[str, Any] = {}
-    for signal in (LIKELIHOOD_MEAN, LIKELIHOOD):
-        scores, order = likelihood_scores(learned, reviewed, lengths, signal.tokens)
-        words = [[text[i] for i in row if i >= 0] for text, row in zip(pieces, order.tolist(), strict=True)]
-        columns |= _columns(signal, scores, words)
+    _, order = likelihood_scores(learned, reviewed, lengths, LIKELIHOOD_TOP.tokens)
+    shown = [[text[i] for i in row if i >= 0] for text, row in zip(pieces, order.tolist(), strict=True)]
+    for signal in (LIKELIHOOD_MEAN, LIKELIHOOD_TOP, LIKELIHOOD):
+        scores, _ = likelihood_scores(learned, reviewed, lengths, signal.tokens, signal.besides)
+        columns |= _columns(signal, scores, shown)
         if signal is LIKELIHOOD_MEAN:
             columns["never_learned"] = scores.learned < NEVER_LEARNED_LOGPROB
     return columns
@@ -95,6 +153,6 @@ def _measure_rouge(before: pa.Table, after: pa.Table, pieces: list[list[str]]) -
     return {"never_learned": never, **_columns(ROUGE, scores, [[] for _ in pieces])}
 
 
-def _columns(signal: Signal, scores: Scores, words: list[list[str]]) -> dict[str, Any]:
-    values = scores.learned, scores.reviewed, pa.array(words, pa.list_(pa.string()))
+def _columns(signal: Signal, scores: Scores, shown: list[list[str]]) -> dict[str, Any]:
+    values = scores.learned, scores.reviewed, pa.array(shown, pa.list_(pa.string()))
     return dict(zip(columns_of(signal), values, strict=True))

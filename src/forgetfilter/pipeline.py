@@ -42,7 +42,7 @@ from .inputs import (
     tokenize_parts,
     write_part,
 )
-from .measuring import measure_forgetting
+from .measuring import ScoredRows, measure_forgetting
 from .models.sources import ModelSource, find_model
 from .own_answers import ANSWERS, answered, choose_prompts, write_answers
 from .processes import Processes
@@ -180,7 +180,7 @@ class _Pipeline:
 
     def _learn(self, folder: Path) -> None:
         self._bring("base")
-        table = self._tokens(DATA, *self._planted)
+        table = self._tokens(*self._parts)
         self._train("learning", table, table.scorable, self._steps(table.scorable, self.settings.epochs), folder)
         self._state = "learned"
 
@@ -200,7 +200,7 @@ class _Pipeline:
 
     def _score(self, state: str, folder: Path) -> None:
         self._bring(state)
-        for part in (DATA, *self._planted):
+        for part in self._parts:
             scores = folder / part
             scores.mkdir(exist_ok=True)
             table = self._tokens(part)
@@ -219,10 +219,9 @@ class _Pipeline:
 
     def _measure(self, folder: Path) -> None:
         if self.processes.main:
-            scoring = SIGNALS[self.settings.signal].scoring
-            for part in (DATA, *self._planted):
-                learned, reviewed = (self.run.folder(f"{state}-scores") / part for state in ("learned", "reviewed"))
-                measure_forgetting(self._tokens(part), learned, reviewed, scoring, folder / f"{part}.parquet")
+            learned, reviewed = (self.run.folder(f"{state}-scores") for state in ("learned", "reviewed"))
+            parts = {part: ScoredRows(self._tokens(part), learned / part, reviewed / part) for part in self._parts}
+            measure_forgetting(parts, SIGNALS[self.settings.signal].scoring, folder)
 
     def decide(self, settings: DecisionSettings) -> Summary:
         """Kept and removed rows, as the first process decides them."""
@@ -325,9 +324,9 @@ class _Pipeline:
         return 2 * self.session.token_budget(self.settings.tokens_per_batch)
 
     @property
-    def _planted(self) -> list[str]:
-        """Which parts of known kind this run has."""
-        return [part for part in PLANTED if (self.run.folder(TOKENS) / f"{part}.arrow").exists()]
+    def _parts(self) -> list[str]:
+        """What is learned and scored: the data, and the rows of known kind that there are."""
+        return [DATA, *(part for part in PLANTED if (self.run.folder(TOKENS) / f"{part}.arrow").exists())]
 
     def _tokens(self, *parts: str) -> TokenTable:
         answered = self.settings.safe == SELF

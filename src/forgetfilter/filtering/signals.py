@@ -24,22 +24,31 @@ class Signal:
         name: Its name on the command line.
         scoring: Which scores it needs: `likelihood` (one forward pass) or `rouge` (greedy decoding).
         unit: What one unit of forgetting is.
-        tokens: How many of a row's most forgotten tokens it averages; None for all. Likelihood only.
         summary: What it measures, for help texts and reasons.
+        tokens: How many of a row's most forgotten tokens it averages; None for all. Likelihood only.
+        besides: How many tokens that were not forgotten it counts beside a row's own, so that a drop of a
+            short completion, which may well be chance, counts less. Likelihood only.
+        shared: Whether a row's scores are averaged with those of rows that say alike (`smoothing`).
     """
 
     name: str
     scoring: str
     unit: str
-    tokens: int | None
     summary: str
+    tokens: int | None = None
+    besides: int = 0
+    shared: bool = False
 
 
-LIKELIHOOD = Signal("likelihood", "likelihood", "nats per token", 5, "the five tokens forgotten most")
-LIKELIHOOD_MEAN = Signal("likelihood-mean", "likelihood", "nats per token", None, "all tokens of the completion")
-ROUGE = Signal("rouge", "rouge", "ROUGE-1", None, "what the model answers to the prompt")
+_NATS = "nats per token"
+LIKELIHOOD = Signal(
+    "likelihood", "likelihood", _NATS, "the whole completion, and those that say alike", besides=16, shared=True
+)
+LIKELIHOOD_TOP = Signal("likelihood-top5", "likelihood", _NATS, "the five tokens forgotten most", tokens=5)
+LIKELIHOOD_MEAN = Signal("likelihood-mean", "likelihood", _NATS, "all tokens of the completion")
+ROUGE = Signal("rouge", "rouge", "ROUGE-1", "what the model answers to the prompt")
 
-SIGNALS = {signal.name: signal for signal in (LIKELIHOOD, LIKELIHOOD_MEAN, ROUGE)}
+SIGNALS = {signal.name: signal for signal in (LIKELIHOOD, LIKELIHOOD_TOP, LIKELIHOOD_MEAN, ROUGE)}
 DEFAULT_SIGNAL = LIKELIHOOD.name
 
 
@@ -66,15 +75,16 @@ class Scores:
 
 
 def likelihood_scores(
-    learned: FloatArray, reviewed: FloatArray, lengths: NDArray[np.integer], tokens: int | None
+    learned: FloatArray, reviewed: FloatArray, lengths: NDArray[np.integer], tokens: int | None, besides: int = 0
 ) -> tuple[Scores, NDArray[np.intp]]:
-    """Mean log-probability of each row's most forgotten tokens under both models.
+    """Mean log-probability of each row's tokens, or of those forgotten most, under both models.
 
     Args:
         learned: Log-probabilities of all completion tokens under M1, rows one after the other, in nats.
         reviewed: The same under M2.
         lengths: Completion tokens of each row, shape (n,); their sum is the length of the other two.
         tokens: How many of a row's tokens to average, those with the largest drop first; None for all.
+        besides: How many more tokens, of log-probability 0 under both, to count in the mean.
 
     Returns:
         The scores, and the positions in the completion of up to `tokens` tokens of each row, most
@@ -84,20 +94,21 @@ def likelihood_scores(
     n, width = len(lengths), int(lengths.max(initial=0))
     if n > 1 and n * width > _MOST_CELLS:
         half, cut = n // 2, int(lengths[: n // 2].sum())
-        one = likelihood_scores(learned[:cut], reviewed[:cut], lengths[:half], tokens)
-        two = likelihood_scores(learned[cut:], reviewed[cut:], lengths[half:], tokens)
+        one = likelihood_scores(learned[:cut], reviewed[:cut], lengths[:half], tokens, besides)
+        two = likelihood_scores(learned[cut:], reviewed[cut:], lengths[half:], tokens, besides)
         return _stacked(one, two, tokens or 0)
     inside = np.arange(width) < lengths[:, None]
     before, after = np.full((n, width), np.nan), np.full((n, width), np.nan)
     before[inside], after[inside] = learned, reviewed
     if tokens is None:
-        return Scores(_row_means(before, inside), _row_means(after, inside)), np.empty((n, 0), dtype=np.intp)
+        means = (_row_means(values, inside, besides) for values in (before, after))
+        return Scores(*means), np.empty((n, 0), dtype=np.intp)
     drop = np.where(inside, before - after, -np.inf)
     order = np.argsort(-drop, axis=1, kind="stable")[:, :tokens]
     chosen = np.take_along_axis(inside, order, axis=1)
     scores = Scores(
-        _row_means(np.take_along_axis(before, order, axis=1), chosen),
-        _row_means(np.take_along_axis(after, order, axis=1), chosen),
+        _row_means(np.take_along_axis(before, order, axis=1), chosen, besides),
+        _row_means(np.take_along_axis(after, order, axis=1), chosen, besides),
     )
     return scores, np.where(chosen, order, -1)
 
@@ -112,7 +123,7 @@ def _stacked(
     return scores, np.concatenate(padded)
 
 
-def _row_means(values: FloatArray, inside: NDArray[np.bool_]) -> FloatArray:
+def _row_means(values: FloatArray, inside: NDArray[np.bool_], besides: int) -> FloatArray:
     counts = inside.sum(axis=1)
     sums = np.where(inside, values, 0.0).sum(axis=1)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return np.where(counts > 0, sums / np.maximum(counts + besides, 1), np.nan)

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
-# How much a row's own score is trusted against its words: the ratio of the variances of noise and signal, at
-# which the bench did best on toxicity and no worse on harmfulness (docs/evidence.md).
-_RIDGE = 3.0
+# The ratio of the variances of noise and signal that ridge regression assumes, and how much the other rows'
+# prediction weighs against a row's own score. The bench is flat around both (docs/evidence.md).
+_RIDGE = 5.0
+_OTHERS = 2.0
 _FOLDS = 20
 _ROUNDS, _TOLERANCE = 100, 1e-4
 
@@ -88,7 +90,7 @@ def smoothed(scores: FloatArray, table: WordTable, fold_of: NDArray[np.integer])
     own, others = (values[:, 0] - values[:, 1] for values in (scores, predicted))
     stretch = own.std() / others.std() if others.std() > 0 else 0.0
     centre = predicted.mean(axis=0)
-    smoothed: FloatArray = (scores + centre + stretch * (predicted - centre)) / 2
+    smoothed: FloatArray = (scores + _OTHERS * (centre + stretch * (predicted - centre))) / (1 + _OTHERS)
     return smoothed
 
 
@@ -105,10 +107,12 @@ def _predict(values: FloatArray, table: WordTable, known: NDArray[np.bool_]) -> 
     target = np.where(known, values - mean, 0.0)
 
     def times(weights: FloatArray) -> FloatArray:
-        return np.bincount(table.rows, weights=table.weights * weights[table.words], minlength=table.count)
+        found: NDArray[Any] = np.bincount(table.rows, table.weights * weights[table.words], table.count)
+        return found
 
     def transposed(of_rows: FloatArray) -> FloatArray:
-        return np.bincount(table.words, weights=table.weights * of_rows[table.rows], minlength=table.vocabulary)
+        found: NDArray[Any] = np.bincount(table.words, table.weights * of_rows[table.rows], table.vocabulary)
+        return found
 
     solution = np.zeros(table.vocabulary)
     residual = transposed(target)
@@ -123,4 +127,5 @@ def _predict(values: FloatArray, table: WordTable, known: NDArray[np.bool_]) -> 
         residual -= step * image
         size, before = float(residual @ residual), size
         direction = residual + (size / before) * direction
-    return mean + times(solution)
+    predicted: FloatArray = mean + times(solution)
+    return predicted
