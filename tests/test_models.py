@@ -6,21 +6,23 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from peft.tuners.lora import Linear
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig
 
 from conftest import make_model, make_tokenizer
 from forgetfilter.data.layouts import Message
-from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
+from forgetfilter.data.tokens import Encoder, Tokens, TokenTable, write_tokens
 from forgetfilter.errors import ModelError, SettingsError, TrainingError
-from forgetfilter.models import training
+from forgetfilter.models import lora, training
 from forgetfilter.models.batching import by_length, optimizer_batches
 from forgetfilter.models.generation import greedy
 from forgetfilter.models.loading import load_model, load_tokenizer, model_fingerprint
 from forgetfilter.models.scoring import Likelihood, Rouge, score
-from forgetfilter.models.session import Session
+from forgetfilter.models.session import Session, collate, shared_prefix
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.training import finetune, learning_rate, steps_for
+from forgetfilter.models.stopping import LevelledOff, Settled
+from forgetfilter.models.training import Step, finetune, learning_rate, steps_for
 from forgetfilter.settings import AdapterSettings, ModelSettings, TrainingSettings
 
 CPU = ModelSettings(device="cpu")
@@ -258,13 +260,13 @@ def test_rouge_asks_for_every_turn(session, tokenizer, tmp_path):
 def test_scoring_goes_on_after_the_last_shard(session, table, tmp_path, monkeypatch):
     monkeypatch.setattr("forgetfilter.models.scoring._ROWS_PER_SHARD", 4)
     counted = []
-    score(session, Likelihood(session, 200), table, tmp_path, counted.append)
+    score(session, Likelihood(session, 200), table, table.scorable, tmp_path, counted.append)
     assert sum(counted) == len(table)
     parts = sorted(tmp_path.iterdir())
     before = [p.read_bytes() for p in parts]
     parts[-1].unlink()
     stamps = [p.stat().st_mtime_ns for p in parts[:-1]]
-    score(session, Likelihood(session, 200), table, tmp_path)
+    score(session, Likelihood(session, 200), table, table.scorable, tmp_path)
     assert [p.read_bytes() for p in parts] == before
     assert [p.stat().st_mtime_ns for p in parts[:-1]] == stamps
 
@@ -322,3 +324,78 @@ def test_the_fingerprint_changes_with_the_weights(model, tmp_path):
     assert model_fingerprint(find_model(str(copy))) != model_fingerprint(find_model(str(model)))
     config = json.loads((model / "config.json").read_text())
     assert "auto_map" not in config
+
+
+def steps_with(losses):
+    return [Step(i + 1, loss, 1e-3, 10, 0.1) for i, loss in enumerate(losses)]
+
+
+def test_learning_ends_when_the_loss_has_levelled_off():
+    stop = LevelledOff(2)
+    losses = [4, 4, 3, 3, 2, 2, 1.9, 1.9]
+    assert [stop(steps_with(losses[:n])) for n in range(9)] == [False] * 8 + [True]
+
+
+def test_learning_does_not_end_before_three_passes():
+    assert not LevelledOff(1)(steps_with([1, 1]))
+    assert not LevelledOff(1)(steps_with([3, 2, 1]))
+
+
+def test_review_ends_when_the_ranking_has_settled(session, table, tmp_path):
+    stop = Settled(session, table, tmp_path, 0)
+    with torch.no_grad():
+        for parameter in session.model.parameters():
+            parameter.add_(0.01)
+    assert [stop(steps_with([1.0] * n)) for n in (9, 10, 15)] == [False] * 3
+    assert stop(steps_with([1.0] * 20))
+    # A session that goes on reads what was seen, and answers the same.
+    assert Settled(session, table, tmp_path, 0)(steps_with([1.0] * 20))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen", "gemma", "gpt2"])
+def test_what_rows_begin_with_alike_goes_through_the_model_once(kind, table, tmp_path):
+    session = Session(find_model(str(make_model(kind, tmp_path))), CPU, AdapterSettings(), seed=0)
+    rows = [table[i] for i in (1, 2, 3, 5, 6)]
+    results = []
+    for overhead in (10**6, 0):
+        prefix, input_ids, completion = collate(rows, session.hardware.device, overhead)
+        session.model.zero_grad()
+        logprobs, greedy = session.scorer(prefix, input_ids, completion)
+        logprobs.sum().backward()
+        gradients = [p.grad.clone() for p in session.model.parameters() if p.requires_grad]
+        results.append((prefix.shape[1], logprobs.detach(), greedy, gradients))
+    (whole, *one), (shared, *other) = results
+    assert (whole, shared) == (0, shared_prefix(rows))
+    assert shared > 5
+    assert torch.allclose(one[0], other[0], atol=1e-5)
+    assert torch.equal(one[1], other[1])
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one[2], other[2], strict=True))
+
+
+def test_the_shared_prefix_ends_before_the_first_completion():
+    def row(ids, start):
+        return Tokens("r", 0, np.array(ids, dtype=np.int32), ((start, len(ids)),), (start,), (), False)
+
+    assert shared_prefix([row([1, 2, 3, 4, 5], 3), row([1, 2, 3, 4, 6], 4)]) == 2
+    assert shared_prefix([row([1, 2, 3, 4, 5], 3), row([1, 9, 3, 4, 6], 4)]) == 1
+    assert shared_prefix([row([1, 2], 0), row([1, 2], 0)]) == 0
+
+
+def test_the_faster_lora_layer_computes_what_pefts_does(session, table):
+    peft_forward = type(next(m for m in session.model.modules() if isinstance(m, Linear))).forward
+    with torch.no_grad():
+        for name, parameter in session.model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(generator=torch.manual_seed(0))
+    inputs = collate([table[i] for i in range(5)], session.hardware.device, 10**6)
+    results = []
+    for fused in (True, False):
+        if not fused:
+            for module in session.model.modules():
+                if isinstance(module, Linear):
+                    assert isinstance(module.forward, lora.Fused)
+                    module.forward = peft_forward.__get__(module)
+        session.model.zero_grad()
+        session.scorer(*inputs)[0].sum().backward()
+        results.append([p.grad.clone() for p in session.model.parameters() if p.requires_grad])
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(*results, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 from .console import Console
 from .data.containers import open_container
 from .data.layouts import Message
-from .data.records import Container
+from .data.records import Container, hash_chunks
 from .data.rows import ReadOptions, Rows, read_rows
 from .data.tokens import Encoder, TokenTable, write_tokens
 from .errors import InputError, SettingsError
@@ -167,3 +167,52 @@ def start_afresh(folder: Path) -> None:
     """An empty folder, whatever a killed attempt left there."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+
+
+def make_encoder(source: ModelSource, settings: Settings, max_completion: int | None) -> Encoder:
+    """The model's tokenizer, ready to encode rows.
+
+    Raises:
+        ModelError: The model has none.
+    """
+    from .models.loading import load_tokenizer, quiet_libraries
+
+    quiet_libraries()
+    return Encoder(load_tokenizer(source), settings.template, settings.max_length, max_completion)
+
+
+def resolve(settings: Settings, encoder: Encoder) -> Settings:
+    """The settings with what `auto` stands for here, and with places that hold wherever they are read."""
+    from .models.loading import choose_hardware
+
+    hardware = choose_hardware(settings)
+    return replace(
+        settings,
+        data=_absolute(settings.data),
+        safe=settings.safe if settings.safe in (SELF, BUILTIN) else _absolute(settings.safe),
+        trusted=_absolute(settings.trusted),
+        known_unsafe=_absolute(settings.known_unsafe),
+        model=_absolute(settings.model),
+        device=str(hardware.device),
+        dtype=str(hardware.dtype).removeprefix("torch."),
+        template=encoder.template,
+    )
+
+
+def _absolute(name: str) -> str:
+    if not name:
+        return name
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() else name
+
+
+def fingerprints(model: ModelSource, encoder: Encoder) -> dict[str, str]:
+    """What tells model, tokenizer and template apart from others."""
+    from .models.loading import model_fingerprint
+
+    template = encoder.tokenizer.chat_template if encoder.template == "chat" else "plain"
+    return {
+        "model": model_fingerprint(model),
+        "tokenizer": hash_chunks([encoder.tokenizer.backend_tokenizer.to_str().encode("utf-8", "replace")]),
+        "template": hash_chunks([str(template).encode("utf-8", "replace")]),
+    }

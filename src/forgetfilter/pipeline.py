@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +22,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .console import Console
-from .data.records import hash_chunks
 from .data.rows import Rows
 from .data.tokens import Encoder, TokenTable, write_tokens
 from .decision import FORGETTING, KEPT, UNSCORABLE, Summary, decide, read_summary, write_json
 from .errors import InputError, SettingsError
 from .filtering.signals import SIGNALS
 from .inputs import (
-    BUILTIN,
     DATA,
     PLANTED,
     ROWS,
@@ -37,7 +35,10 @@ from .inputs import (
     SELF,
     TOKENS,
     Inputs,
+    fingerprints,
+    make_encoder,
     read_parts,
+    resolve,
     start_afresh,
     tokenize_parts,
     write_part,
@@ -52,8 +53,10 @@ from .settings import DecisionSettings, Settings, from_mapping
 if TYPE_CHECKING:
     from .models.scoring import Scorer
     from .models.session import Session
+    from .models.training import Step
 
 ANSWERED = "answers"
+_MOST_REVIEW_STEPS = 30
 _HISTORY, _DECISION = "history.json", "decision.json"
 
 
@@ -72,12 +75,12 @@ def run_filter(
     with locked(output) if processes.main else nullcontext():
         if not inputs.model.local:
             console.say(f"asking the hub for {inputs.model.location}")
-        encoder = _make_encoder(inputs.model, settings, settings.max_completion)
+        encoder = make_encoder(inputs.model, settings, settings.max_completion)
         if processes.main:
             with replacing(output) if overwrite else nullcontext():
-                resolved = _resolved(settings, encoder)
+                started_with = resolve(settings, encoder)
                 prints = {part: container.fingerprint() for part, container in inputs.parts.items()}
-                started = Run.start(output, resolved, prints | _fingerprints(inputs.model, encoder))
+                started = Run.start(output, started_with, prints | fingerprints(inputs.model, encoder))
                 console.log_to(output / LOG)
                 read_parts(started, inputs, console)
                 tokenize_parts(started, encoder, console)
@@ -120,8 +123,8 @@ def run_decide(
         summary = decide(run, settings)
         if finetune:
             source = find_model(run.settings.model, run.settings.revision)
-            encoder = _make_encoder(source, run.settings, run.settings.max_completion)
-            run.check(_fingerprints(source, encoder))
+            encoder = make_encoder(source, run.settings, run.settings.max_completion)
+            run.check(fingerprints(source, encoder))
             processes = Processes(run.settings.device)
             _Pipeline(run, source, encoder, console, processes).finetune_kept(summary)
     return run, summary
@@ -179,9 +182,13 @@ class _Pipeline:
         self._stage("learned", self._learn)
 
     def _learn(self, folder: Path) -> None:
+        from .models.stopping import LevelledOff
+
         self._bring("base")
         table = self._tokens(*self._parts)
-        self._train("learning", table, table.scorable, self._steps(table.scorable, self.settings.epochs), folder)
+        rows, epochs = table.scorable, self.settings.epochs
+        stop = LevelledOff(self._steps(rows, 1)) if epochs is None else None
+        self._train("learning", table, rows, self._steps(rows, epochs), folder, stop)
         self._state = "learned"
 
     def review(self) -> None:
@@ -189,9 +196,12 @@ class _Pipeline:
         self._stage("reviewed", self._review)
 
     def _review(self, folder: Path) -> None:
+        from .models.stopping import Settled
+
         self._bring("learned")
-        table = self._tokens(SAFE)
-        self._train("safety review", table, table.scorable, self.settings.review_steps, folder)
+        table, steps = self._tokens(SAFE), self.settings.review_steps
+        stop = Settled(self.session, self._tokens(DATA), folder, self.settings.seed) if steps is None else None
+        self._train("safety review", table, table.scorable, steps or _MOST_REVIEW_STEPS, folder, stop)
         self._state = "reviewed"
 
     def score(self, state: str) -> None:
@@ -281,15 +291,26 @@ class _Pipeline:
 
         return steps_for(len(rows), epochs, self.settings.batch_size)
 
-    def _train(self, label: str, table: TokenTable, rows: NDArray[np.intp], steps: int, folder: Path) -> None:
-        from .models.training import CHECKPOINT, Step, finetune
+    def _train(
+        self,
+        label: str,
+        table: TokenTable,
+        rows: NDArray[np.intp],
+        steps: int,
+        folder: Path,
+        stop: Callable[[list[Step]], bool] | None = None,
+    ) -> None:
+        from .models.training import CHECKPOINT, finetune
 
         with self._memory_explained(), self.console.progress(label, steps, "steps") as progress:
 
             def on_step(step: Step) -> None:
                 progress.advance(note=f"loss {step.loss:.3f}, {step.tokens / step.seconds:,.0f} tokens/s")
 
-            history = finetune(self.session, table, rows, steps, self.settings, folder, on_step, progress.skip)
+            history = finetune(self.session, table, rows, steps, self.settings, folder, on_step, progress.skip, stop)
+            if len(history) < steps:
+                progress.total = progress.done
+                progress.note += f", {steps - len(history)} steps fewer than planned"
         self.session.save(folder, self.encoder.tokenizer)
         if self.processes.main:
             (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -348,46 +369,3 @@ class _Pipeline:
         if self.processes.main:
             self.run.finish(name)
         self.processes.wait()
-
-
-def _make_encoder(source: ModelSource, settings: Settings, max_completion: int | None) -> Encoder:
-    from .models.loading import load_tokenizer, quiet_libraries
-
-    quiet_libraries()
-    return Encoder(load_tokenizer(source), settings.template, settings.max_length, max_completion)
-
-
-def _resolved(settings: Settings, encoder: Encoder) -> Settings:
-    """The settings with what `auto` stands for here, and with places that hold wherever they are read."""
-    from .models.loading import choose_hardware
-
-    hardware = choose_hardware(settings)
-    return replace(
-        settings,
-        data=_absolute(settings.data),
-        safe=settings.safe if settings.safe in (SELF, BUILTIN) else _absolute(settings.safe),
-        trusted=_absolute(settings.trusted),
-        known_unsafe=_absolute(settings.known_unsafe),
-        model=_absolute(settings.model),
-        device=str(hardware.device),
-        dtype=str(hardware.dtype).removeprefix("torch."),
-        template=encoder.template,
-    )
-
-
-def _absolute(name: str) -> str:
-    if not name:
-        return name
-    path = Path(name).expanduser()
-    return str(path.absolute()) if path.exists() else name
-
-
-def _fingerprints(model: ModelSource, encoder: Encoder) -> dict[str, str]:
-    from .models.loading import model_fingerprint
-
-    template = encoder.tokenizer.chat_template if encoder.template == "chat" else "plain"
-    return {
-        MODEL: model_fingerprint(model),
-        "tokenizer": hash_chunks([encoder.tokenizer.backend_tokenizer.to_str().encode("utf-8", "replace")]),
-        "template": hash_chunks([str(template).encode("utf-8", "replace")]),
-    }

@@ -144,10 +144,15 @@ class SessionSettings:
 
     epochs: float | None = option(
         None,
-        "passes over the untrusted data in the learning session; none is at least 3, and at least 75 steps",
+        "passes over the untrusted data in the learning session; none is until its loss has levelled off, at least 3 "
+        "passes, and at most 3 or 75 steps, whichever is more",
         least=0,
     )
-    review_steps: int = option(30, "optimizer steps of the safety review", least=1)
+    review_steps: int | None = option(
+        None,
+        "optimizer steps of the safety review; none is until the rows' order by forgetting has settled, at most 30",
+        least=1,
+    )
 
 
 @dataclass(frozen=True)

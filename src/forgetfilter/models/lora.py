@@ -44,7 +44,7 @@ def fuse_lora(model: nn.Module) -> None:
     """Give every plain LoRA layer of the model the faster passes; other kinds of layers keep peft's."""
     for module in model.modules():
         if isinstance(module, Linear) and _is_plain(module):
-            module.forward = _Fused(module)
+            module.forward = Fused(module)
 
 
 def _is_plain(module: Linear) -> bool:
@@ -53,7 +53,7 @@ def _is_plain(module: Linear) -> bool:
     return linear and not module.lora_variant and isinstance(module.lora_dropout[name], nn.Identity)
 
 
-class _Fused:
+class Fused:
     """A layer's forward; not a closure, so that the model can be copied and pickled by those who do."""
 
     def __init__(self, module: Linear) -> None:

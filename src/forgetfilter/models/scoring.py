@@ -151,7 +151,7 @@ def score(
         chosen = rows[first : first + _ROWS_PER_SHARD]
         path = folder / f"part-{shard:06d}.parquet"
         if not path.exists():
-            results = _score_shard(session, scorer, table, chosen, on_rows)
+            results = score_in_memory(session, scorer, table, chosen, on_rows)
             if accelerator.is_main_process:
                 _write_shard(results, scorer, table, chosen, path)
             accelerator.wait_for_everyone()
@@ -160,9 +160,14 @@ def score(
     return folder
 
 
-def _score_shard(
-    session: Session, scorer: Scorer, table: TokenTable, rows: Any, on_rows: Callable[[int], None]
-) -> dict[int, dict[str, Any]]:
+def score_in_memory(
+    session: Session,
+    scorer: Scorer,
+    table: TokenTable,
+    rows: NDArray[np.intp],
+    on_rows: Callable[[int], None] = lambda _: None,
+) -> list[dict[str, Any]]:
+    """The results of some rows of the table, in order, on every process."""
     accelerator, world = session.accelerator, session.accelerator.num_processes
     lengths = np.array([scorer.length(table, int(i)) for i in rows])
     passes = by_length(np.arange(len(rows)), lengths, scorer.tokens_per_pass, session.pass_overhead)
@@ -175,16 +180,17 @@ def _score_shard(
         if number == start + accelerator.process_index:
             mine += zip(chosen.tolist(), results, strict=True)
         on_rows(sum(len(batch) for batch in passes[start : start + world]))
-    return dict(gather_object(mine) if world > 1 else mine)
+    by_position = dict(gather_object(mine) if world > 1 else mine)
+    return [by_position[j] for j in range(len(rows))]
 
 
-def _write_shard(results: dict[int, dict[str, Any]], scorer: Scorer, table: TokenTable, rows: Any, path: Path) -> None:
+def _write_shard(results: list[dict[str, Any]], scorer: Scorer, table: TokenTable, rows: Any, path: Path) -> None:
     columns: dict[str, Any] = {
         "id": pa.array([table[int(i)].id for i in rows]),
         "row": pa.array(table.rows[rows]),
     }
     for name, kind in scorer.schema.items():
-        columns[name] = pa.array([results[j][name] for j in range(len(rows))], kind)
+        columns[name] = pa.array([result[name] for result in results], kind)
     beside = path.with_suffix(".partial")
     pq.write_table(pa.table(columns), beside)
     commit(beside, path)

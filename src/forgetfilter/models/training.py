@@ -68,6 +68,7 @@ def finetune(
     folder: Path,
     on_step: Callable[[Step], None] = lambda _: None,
     on_resume: Callable[[int], None] = lambda _: None,
+    stop: Callable[[list[Step]], bool] | None = None,
 ) -> list[Step]:
     """Train the session's model from its present state on some rows, for a number of optimizer steps.
 
@@ -82,6 +83,8 @@ def finetune(
         folder: Where checkpoints go; the last one stays, for whoever saves the result to delete.
         on_step: Called after every step.
         on_resume: Called with the number of steps that a killed session had done.
+        stop: Asked after every step, with the steps so far, whether the session is to end before its time; on
+            every process, where it must answer alike.
 
     Returns:
         All steps, from the first.
@@ -102,13 +105,16 @@ def finetune(
     # The order of the file must not matter, so rows are shuffled from the order of their ids.
     rows = rows[np.argsort(np.array(table.ids())[rows], kind="stable")]
     model, prepared = accelerator.prepare(session.scorer, optimizer)
-    model.train()
     lengths, counts = table.lengths[rows], table.counts[rows]
     batches = optimizer_batches(len(rows), settings.batch_size, steps, settings.seed, start=len(history))
     budget = session.token_budget(settings.tokens_per_batch)
     saved = time.monotonic()
+    if history and stop is not None and stop(history):
+        batches = iter(())
     for number, batch in enumerate(batches, len(history) + 1):
         began = time.monotonic()
+        # What looks at the model between two steps leaves it in evaluation mode.
+        model.train()
         # Seeded step by step, a session that goes on draws the same dropout as one that was never killed.
         torch.manual_seed(hash((settings.seed, number)))
         rate = learning_rate(number, steps, peak, settings.warmup)
@@ -138,6 +144,8 @@ def finetune(
         step = Step(number, mean_loss, rate, int(lengths[batch].sum()), time.monotonic() - began)
         history.append(step)
         on_step(step)
+        if stop is not None and stop(history):
+            break
         if accelerator.is_main_process and time.monotonic() - saved >= _SECONDS_BETWEEN_CHECKPOINTS:
             checkpoint.save(history)
             saved = time.monotonic()
