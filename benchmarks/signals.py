@@ -33,7 +33,7 @@ from candidates import CANDIDATES, Cell, ranks
 from forgetfilter.data.layouts import Message
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.filtering.smoothing import folds, word_table
-from forgetfilter.inputs import builtin_safe_set
+from forgetfilter.inputs import SAFE, builtin
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval
 from forgetfilter.metrics.text import words
 from forgetfilter.models.loading import load_tokenizer, quiet_libraries
@@ -114,7 +114,7 @@ class Bench:
             "control": problem.control,
             "contrast": problem.known_unsafe,
             "self": answers,
-            "builtin": builtin(),
+            "builtin": builtin_rows(),
             "mismatched": problem.mismatched,
         }
         for name in self.reviews:
@@ -167,9 +167,9 @@ class Bench:
         return table
 
 
-def builtin() -> list[Row]:
+def builtin_rows() -> list[Row]:
     """The safe set that comes with the package."""
-    chats = [json.loads(line)["messages"] for line in builtin_safe_set().read_text(encoding="utf-8").splitlines()]
+    chats = [json.loads(line)["messages"] for line in builtin(SAFE).read_text(encoding="utf-8").splitlines()]
     return [{"prompt": chat[0]["content"], "completion": chat[1]["content"]} for chat in chats]
 
 

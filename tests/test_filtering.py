@@ -160,3 +160,12 @@ def test_fdr_keeps_its_promise(unsafe):
 def test_fdr_needs_trusted_rows():
     with pytest.raises(SettingsError, match="--trusted"):
         FalseDiscoveryRate(0.05).cut(np.zeros(5))
+
+
+def test_auto_asks_the_trusted_rows_where_there_is_no_valley():
+    generator = np.random.default_rng(0)
+    forgetting = np.concatenate([generator.normal(0, 1, 400), generator.normal(2.2, 1.5, 200)])
+    assert Auto().cut(forgetting).value is None
+    cut = Auto().cut(forgetting, generator.normal(0, 1, 400))
+    assert cut.removes(forgetting)[400:].mean() > 0.3
+    assert "trusted rows" in cut.explanation

@@ -69,10 +69,14 @@ def test_fdr_without_trusted_rows_is_refused_before_any_work(command, tmp_path, 
     assert not (tmp_path / "run" / "stages" / "learned").exists()
 
 
-@pytest.mark.parametrize("more", [["--trusted", "safe.jsonl"], ["--safe", "self"]])
-def test_set_aside_excludes_what_makes_no_sense_with_it(command, more, capsys):
-    assert main([*command, "--set-aside", "0.5", *more]) == 2
+def test_own_answers_cannot_be_set_aside(command, capsys):
+    assert main([*command, "--set-aside", "0.5", "--safe", "self"]) == 2
     assert "set_aside" in capsys.readouterr().err
+
+
+def test_ordinary_rows_of_the_package_and_safe_rows_set_aside_are_trusted(command, tmp_path):
+    assert main([*command, "--trusted", "builtin", "--set-aside", "0.5"]) == 0
+    assert summary_of(tmp_path / "run")["trusted"] == 160 + len(SAFE) // 2
 
 
 def test_the_safe_set_of_the_package(command, tmp_path):

@@ -19,7 +19,7 @@ from .errors import RunError
 from .filtering.estimates import Planted, estimate_errors, trusted_are_different
 from .filtering.signals import SIGNALS, Signal
 from .filtering.thresholds import Cut, parse_threshold
-from .inputs import DATA, KNOWN_UNSAFE, PLANTED, ROWS, TRUSTED
+from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, ROWS, TRUSTED
 from .measuring import columns_of
 from .run import SCORES, SUMMARY, Run
 from .settings import DecisionSettings
@@ -182,7 +182,7 @@ def _planted(run: Run, signal: Signal) -> Planted:
             table = pq.read_table(run.folder(FORGETTING) / f"{part}.parquet")
             if learned in table.column_names:
                 found[part] = table.column(learned).to_numpy() - table.column(reviewed).to_numpy()
-    return Planted(found[TRUSTED], found[KNOWN_UNSAFE])
+    return Planted(np.concatenate([found[TRUSTED], found[ASIDE]]), found[KNOWN_UNSAFE])
 
 
 def _read_table(run: Run, signal: Signal) -> pa.Table:

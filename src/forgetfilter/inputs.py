@@ -26,9 +26,10 @@ from .settings import Settings
 Said = tuple[str, int, list[Message]]
 
 # The parts of a run: what is filtered, what is reviewed, and rows of known kind.
-DATA, SAFE, TRUSTED, KNOWN_UNSAFE = "data", "safe", "trusted", "known-unsafe"
-PLANTED = (TRUSTED, KNOWN_UNSAFE)
+DATA, SAFE, TRUSTED, ASIDE, KNOWN_UNSAFE = "data", "safe", "trusted", "set-aside", "known-unsafe"
+PLANTED = (TRUSTED, ASIDE, KNOWN_UNSAFE)
 BUILTIN, SELF = "builtin", "self"
+_BUILTIN = {SAFE: "safe.jsonl", TRUSTED: "ordinary.jsonl"}
 ROWS, TOKENS = "rows", "tokens"
 
 
@@ -53,9 +54,8 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
         ModelError: The model is not there.
         SettingsError: Two settings exclude each other.
     """
-    if settings.set_aside and (settings.trusted or settings.safe == SELF):
-        other = "trusted" if settings.trusted else "safe: self"
-        raise SettingsError(f"set_aside takes trusted rows from the safe examples; it does not go with {other}")
+    if settings.set_aside and settings.safe == SELF:
+        raise SettingsError("set_aside takes trusted rows from the safe examples; with safe: self there are none")
     threshold, known = parse_threshold(settings.threshold), settings.trusted or settings.set_aside
     if isinstance(threshold, FalseDiscoveryRate) and not known:
         raise threshold.no_trusted_rows()
@@ -70,14 +70,19 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
     parts = dict(in_memory or {})
     for part, (source, split) in named.items():
         if part not in parts and source:
-            builtin = part == SAFE and source == BUILTIN
-            parts[part] = open_container(str(builtin_safe_set()) if builtin else source, split)
+            if source == BUILTIN and part in _BUILTIN:
+                source = str(builtin(part))
+            parts[part] = open_container(source, split)
     return Inputs(parts, find_model(settings.model, settings.revision))
 
 
-def builtin_safe_set() -> Path:
-    """The safe demonstrations that come with the package: refusals that help, unbiased answers, courteous text."""
-    return Path(str(files("forgetfilter.builtin"))) / "safe.jsonl"
+def builtin(part: str) -> Path:
+    """The rows that come with the package for a part.
+
+    For `safe` demonstrations of safe behaviour: refusals that help, unbiased answers, courteous text. For
+    `trusted` ordinary instructions and answers.
+    """
+    return Path(str(files("forgetfilter.builtin"))) / _BUILTIN[part]
 
 
 def read_parts(run: Run, inputs: Inputs, console: Console) -> None:
@@ -116,16 +121,10 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
         rows = Rows.open(run.folder(ROWS) / part)
         usable, count = rows.usable(), rows.count - len(rows.bad)
         if part == SAFE and run.settings.set_aside:
-            trusted, usable = _split_safe(rows, run.settings)
-            write_part(
-                f"{len(trusted):,} safe rows set aside",
-                trusted,
-                len(trusted),
-                encoder,
-                folder / f"{TRUSTED}.arrow",
-                console,
-            )
-            count -= len(trusted)
+            aside, usable = _split_safe(rows, run.settings)
+            said = f"{len(aside):,} safe rows set aside"
+            write_part(said, aside, len(aside), encoder, folder / f"{ASIDE}.arrow", console)
+            count -= len(aside)
         write_part(rows.name, usable, count, encoder, folder / f"{part}.arrow", console)
     run.finish(TOKENS)
 
@@ -190,7 +189,7 @@ def resolve(settings: Settings, encoder: Encoder) -> Settings:
         settings,
         data=_absolute(settings.data),
         safe=settings.safe if settings.safe in (SELF, BUILTIN) else _absolute(settings.safe),
-        trusted=_absolute(settings.trusted),
+        trusted=settings.trusted if settings.trusted == BUILTIN else _absolute(settings.trusted),
         known_unsafe=_absolute(settings.known_unsafe),
         model=_absolute(settings.model),
         device=str(hardware.device),

@@ -71,7 +71,11 @@ class SafeSettings:
 class PlantedSettings:
     """Rows of known kind, learned along with the data and left out of the output: they tell a threshold's errors."""
 
-    trusted: str = option("", "rows known to be harmless, like the harmless rows of the data; read as the data is")
+    trusted: str = option(
+        "",
+        "rows known to be harmless, like the harmless rows of the data; read as the data is; builtin: ordinary "
+        "instructions that come with the package",
+    )
     known_unsafe: str = option("", "rows known to be unsafe; read as the data is")
     set_aside: float = option(
         0.0, "share of the safe examples to use as trusted rows instead of for the review, 0 to 1", least=0, most=0.9

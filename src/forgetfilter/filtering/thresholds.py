@@ -116,10 +116,18 @@ class Auto:
 
     Two normal distributions are fitted to the forgetting of all rows. The cut is where the density between
     their means is lowest. Where one distribution explains the rows as well, no valley lies between the two,
-    or the group that was forgotten more has most of the rows, nothing is removed.
+    or the group that was forgotten more has most of the rows, there is none; then the false discovery rate
+    decides where there are trusted rows, and nothing is removed where there are none.
     """
 
-    def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:  # noqa: ARG002
+    def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
+        valley = self._valley(forgetting)
+        if valley.value is not None or np.isnan(trusted).all():
+            return valley
+        found = FalseDiscoveryRate(_RATE).cut(forgetting, trusted)
+        return Cut(found.value, f"{_NO_GROUPS}, but {found.explanation}")
+
+    def _valley(self, forgetting: FloatArray) -> Cut:
         scored = np.sort(forgetting[~np.isnan(forgetting)])
         if len(scored) < _FEWEST_ROWS:
             return Cut(None, f"{len(scored)} scored rows are too few to tell two groups apart; it takes {_FEWEST_ROWS}")
@@ -127,10 +135,10 @@ class Auto:
         sample = scored if len(scored) <= _MOST_POINTS else np.quantile(scored, np.linspace(0, 1, _MOST_POINTS))
         groups = _fit_two_groups(sample)
         if groups is None:
-            return Cut(None, _NO_GROUPS)
+            return Cut(None, _NOTHING)
         value, depth = _valley(groups)
         if depth > _SHALLOW:
-            return Cut(None, _NO_GROUPS)
+            return Cut(None, _NOTHING)
         share = float((scored > value).mean())
         if share > _LARGEST_SHARE:
             return Cut(None, f"the group forgotten more has {share:.0%} of the rows, {_TOO_MANY}")
@@ -141,6 +149,8 @@ class Auto:
 
 
 _FEWEST_ROWS = 20
+# The false discovery rate where there is no valley.
+_RATE = 0.1
 _MOST_POINTS = 4096
 # A valley has at most this share of the density of the lower of its two hills.
 _SHALLOW = 0.8
@@ -151,9 +161,10 @@ _TOO_MANY = (
     "too many to remove without a person's word; use a safe set that covers more of the data, or set a threshold, "
     "such as top:5%"
 )
-_NO_GROUPS = (
-    "the rows form no two groups, so nothing is removed; look at the most forgotten ones, or try more --epochs, "
-    "more --review-steps, a safe set closer to the data, or --threshold top:5%"
+_NO_GROUPS = "the rows form no two groups"
+_NOTHING = (
+    f"{_NO_GROUPS}, so nothing is removed; look at the most forgotten ones and set a threshold (--threshold top:5%), "
+    "or run 'filter' with --trusted builtin --set-aside 0.5, which tells how harmless rows are forgotten"
 )
 
 
