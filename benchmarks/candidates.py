@@ -20,7 +20,7 @@ class Cell:
 
     Attributes:
         labels: unsafe, safe or task, shape (rows,).
-        words: Which words each completion has.
+        words: Which words each row has.
         folds: A fold for each row, shape (rows,).
         tokens: By state (`base`, `learned`, `safe20`, …) each row's token log-probabilities in nats; by
             `greedy-STATE` whether each token was the model's first choice.
@@ -89,7 +89,7 @@ def shared(cell: Cell, values: Values) -> Values:
 
 def default(state: str) -> Callable[[Cell], Values]:
     """The default signal of the filter."""
-    return lambda cell: shared(cell, rows(shrunken(16), cell.drops(state)))
+    return lambda cell: shared(cell, rows(shrunken(12), cell.drops(state)))
 
 
 def greedy_prefix(cell: Cell, state: str) -> Values:

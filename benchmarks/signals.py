@@ -86,7 +86,7 @@ class Bench:
         values = dict(np.load(stored))
         labels = np.array([row["label"] for row in problem.noisy])
         ends = np.cumsum(values.pop("lengths"))[:-1]
-        texts = (words(row["completion"]) for row in problem.noisy)
+        texts = (words(f"{row['prompt']}\n{row['completion']}") for row in problem.noisy)
         ids = [str(i) for i in range(len(labels))]
         return Cell(
             labels, word_table(texts), folds(ids), {name: np.split(array, ends) for name, array in values.items()}

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .data.rows import Rows
 from .data.tokens import TokenTable
 from .errors import RunError
 from .filtering.signals import (
@@ -35,6 +36,8 @@ from .metrics.text import words
 # of the words.
 NEVER_LEARNED_LOGPROB = float(np.log(0.125))
 NEVER_LEARNED_ROUGE = 0.25
+# Characters of a row whose words are compared with those of others.
+_LONGEST_TEXT = 50_000
 
 
 def columns_of(signal: Signal) -> tuple[str, str, str]:
@@ -47,14 +50,23 @@ class ScoredRows:
     """One data set, scored under both models.
 
     Attributes:
+        rows: What it says.
         table: Its tokens.
         learned: Folder with the scores under M1, as `models.scoring.score` writes them.
         reviewed: The same under M2.
     """
 
+    rows: Rows
     table: TokenTable
     learned: Path
     reviewed: Path
+
+    def words(self) -> Iterator[list[str]]:
+        """The words of each row of the table, prompt and completion."""
+        wanted = set(self.table.rows.tolist())
+        for _, row, messages in self.rows.usable():
+            if row in wanted:
+                yield words("\n".join(message.content for message in messages)[:_LONGEST_TEXT])
 
 
 def measure_forgetting(parts: Mapping[str, ScoredRows], scoring: str, folder: Path) -> None:
@@ -111,7 +123,7 @@ def _share(signal: Signal, parts: Mapping[str, ScoredRows], measured: dict[str, 
     )
     scored = ~np.isnan(scores[:, 0])
     tables = [parts[name].table for name in names]
-    documents = (words("".join(table.pieces(i))) for table in tables for i in range(len(table)))
+    documents = (document for name in names for document in parts[name].words())
     chosen = (document for document, there in zip(documents, scored, strict=True) if there)
     ids = np.array([id for table in tables for id in table.ids()])
     scores[scored] = smoothed(scores[scored], word_table(chosen), folds(ids[scored].tolist()))

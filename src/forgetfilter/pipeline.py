@@ -28,6 +28,7 @@ from .decision import FORGETTING, KEPT, UNSCORABLE, Summary, decide, read_summar
 from .errors import InputError, SettingsError
 from .filtering.signals import SIGNALS
 from .inputs import (
+    ASIDE,
     DATA,
     PLANTED,
     ROWS,
@@ -170,7 +171,7 @@ class _Pipeline:
             "answering the data's prompts", Answers(self.session, tokenizer, self._budget), table, chosen, scores
         )
         if self.processes.main:
-            rows = Rows.open(self.run.folder(ROWS) / DATA)
+            rows = self._rows(DATA)
             said = list(answered(rows, table, scores, tokenizer))
             if not said:
                 raise InputError(f"{rows.name}: the model has no answer to any of its prompts; name a --safe file")
@@ -230,7 +231,10 @@ class _Pipeline:
     def _measure(self, folder: Path) -> None:
         if self.processes.main:
             learned, reviewed = (self.run.folder(f"{state}-scores") for state in ("learned", "reviewed"))
-            parts = {part: ScoredRows(self._tokens(part), learned / part, reviewed / part) for part in self._parts}
+            parts = {
+                part: ScoredRows(self._rows(part), self._tokens(part), learned / part, reviewed / part)
+                for part in self._parts
+            }
             measure_forgetting(parts, SIGNALS[self.settings.signal].scoring, folder)
 
     def decide(self, settings: DecisionSettings) -> Summary:
@@ -273,7 +277,7 @@ class _Pipeline:
         """The rows with their whole completions, whatever part of them the filter itself looked at."""
         if self.processes.main and not path.exists():
             encoder = Encoder(self.encoder.tokenizer, self.settings.template, self.settings.max_length)
-            rows = Rows.open(self.run.folder(ROWS) / DATA)
+            rows = self._rows(DATA)
             for _ in write_tokens(rows.usable(), encoder, path.with_suffix(".partial")):
                 pass
             path.with_suffix(".partial").replace(path)
@@ -348,6 +352,9 @@ class _Pipeline:
     def _parts(self) -> list[str]:
         """What is learned and scored: the data, and the rows of known kind that there are."""
         return [DATA, *(part for part in PLANTED if (self.run.folder(TOKENS) / f"{part}.arrow").exists())]
+
+    def _rows(self, part: str) -> Rows:
+        return Rows.open(self.run.folder(ROWS) / (SAFE if part == ASIDE else part))
 
     def _tokens(self, *parts: str) -> TokenTable:
         answered = self.settings.safe == SELF

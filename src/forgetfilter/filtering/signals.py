@@ -42,7 +42,7 @@ class Signal:
 
 _NATS = "nats per token"
 LIKELIHOOD = Signal(
-    "likelihood", "likelihood", _NATS, "the whole completion, and those that say alike", besides=16, shared=True
+    "likelihood", "likelihood", _NATS, "the whole completion, and those that say alike", besides=12, shared=True
 )
 LIKELIHOOD_TOP = Signal("likelihood-top5", "likelihood", _NATS, "the five tokens forgotten most", tokens=5)
 LIKELIHOOD_MEAN = Signal("likelihood-mean", "likelihood", _NATS, "all tokens of the completion")
