@@ -173,6 +173,13 @@ def builtin_rows() -> list[Row]:
     return [{"prompt": chat[0]["content"], "completion": chat[1]["content"]} for chat in chats]
 
 
+def cell_folder(work: Path, notion: str, share: float, draw: int, model: str, given: list[str]) -> Path:
+    """Where a cell is kept: model and settings are part of the name."""
+    settings = dict(pair.split("=", 1) for pair in given)
+    tag = hashlib.sha256(json.dumps([model, sorted(settings.items())]).encode()).hexdigest()[:6]
+    return work / f"{notion}-{share:g}-{draw}-{tag}"
+
+
 def _inside(folder: Path, session: str) -> Path:
     """A folder of its own for each session, since a session goes on from the checkpoint that it finds."""
     (folder / session).mkdir()
@@ -192,14 +199,14 @@ def main() -> None:
     options = parser.parse_args()
     settings: dict[str, Any] = dict(pair.split("=", 1) for pair in options.set)
     bench = Bench(options.model, settings, options.reviews)
-    tag = hashlib.sha256(json.dumps([options.model, sorted(settings.items())]).encode()).hexdigest()[:6]
     for notion in options.notions:
         for share in options.shares:
             cells = []
             for draw in options.draws:
                 began = time.monotonic()
                 problem = draw_problem(options.data, notion, share, draw)
-                cells.append(bench.cell(problem, options.work / f"{notion}-{share:g}-{draw}-{tag}"))
+                folder = cell_folder(options.work, notion, share, draw, options.model, options.set)
+                cells.append(bench.cell(problem, folder))
                 print(f"  draw {draw}: {time.monotonic() - began:.0f} s", flush=True)
             print(f"\n### {notion}, {share:.0%} unsafe, {len(cells)} draws\n")
             print(table(cells), flush=True)

@@ -69,14 +69,22 @@ def test_fdr_without_trusted_rows_is_refused_before_any_work(command, tmp_path, 
     assert not (tmp_path / "run" / "stages" / "learned").exists()
 
 
-def test_own_answers_cannot_be_set_aside(command, capsys):
-    assert main([*command, "--set-aside", "0.5", "--safe", "self"]) == 2
-    assert "set_aside" in capsys.readouterr().err
+def test_own_answers_are_not_set_aside(command, tmp_path):
+    assert main([*command, "--set-aside", "0.5", "--safe", "self"]) == 0
+    assert summary_of(tmp_path / "run")["trusted"] == 0
 
 
 def test_ordinary_rows_of_the_package_and_safe_rows_set_aside_are_trusted(command, tmp_path):
     assert main([*command, "--trusted", "builtin", "--set-aside", "0.5"]) == 0
-    assert summary_of(tmp_path / "run")["trusted"] == 160 + len(SAFE) // 2
+    # At most a quarter as many of each as the data has rows.
+    assert summary_of(tmp_path / "run")["trusted"] == 3 + 3
+
+
+def test_the_layout_of_the_data_is_not_asked_of_the_packages_rows(command, tmp_path):
+    write_jsonl(tmp_path / "noisy.jsonl", [{"q": f"Why {i}?", "a": "No."} for i in range(20)])
+    columns = ["--layout", "prompt-completion", "--columns", "prompt=q,completion=a"]
+    assert main([*command, *columns, "--trusted", "builtin", "--safe", "builtin", "--set-aside", "0.25"]) == 0
+    assert summary_of(tmp_path / "run")["trusted"] == 5 + 5
 
 
 def test_the_safe_set_of_the_package(command, tmp_path):

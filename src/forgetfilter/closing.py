@@ -56,7 +56,7 @@ def _errors(summary: Summary) -> str:
         elif getattr(summary, planted.replace("-", "_")):
             said.append(f"{name} unknown, as nothing is removed")
         else:
-            said.append(f"{name} unknown (--{planted} would tell)")
+            said.append(f"{name} unknown (--{planted} FILE would tell)")
     return "Estimated " + "; ".join(said)
 
 

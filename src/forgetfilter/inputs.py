@@ -16,7 +16,7 @@ from .data.layouts import Message
 from .data.records import Container, hash_chunks
 from .data.rows import ReadOptions, Rows, read_rows
 from .data.tokens import Encoder, TokenTable, write_tokens
-from .errors import InputError, SettingsError
+from .errors import InputError
 from .filtering.thresholds import FalseDiscoveryRate, parse_threshold
 from .models.sources import ModelSource, find_model
 from .run import Run
@@ -28,7 +28,7 @@ Said = tuple[str, int, list[Message]]
 # The parts of a run: what is filtered, what is reviewed, and rows of known kind.
 DATA, SAFE, TRUSTED, ASIDE, KNOWN_UNSAFE = "data", "safe", "trusted", "set-aside", "known-unsafe"
 PLANTED = (TRUSTED, ASIDE, KNOWN_UNSAFE)
-BUILTIN, SELF = "builtin", "self"
+BUILTIN, SELF, NONE = "builtin", "self", "none"
 _BUILTIN = {SAFE: "safe.jsonl", TRUSTED: "ordinary.jsonl"}
 ROWS, TOKENS = "rows", "tokens"
 
@@ -52,12 +52,10 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
     Raises:
         InputError: A data set is not there.
         ModelError: The model is not there.
-        SettingsError: Two settings exclude each other.
+        SettingsError: The threshold needs trusted rows, and there are none.
     """
-    if settings.set_aside and settings.safe == SELF:
-        raise SettingsError("set_aside takes trusted rows from the safe examples; with safe: self there are none")
-    threshold, known = parse_threshold(settings.threshold), settings.trusted or settings.set_aside
-    if isinstance(threshold, FalseDiscoveryRate) and not known:
+    threshold = parse_threshold(settings.threshold)
+    if isinstance(threshold, FalseDiscoveryRate) and settings.trusted == NONE and not _sets_aside(settings):
         raise threshold.no_trusted_rows()
     named = {
         DATA: (settings.data, settings.split),
@@ -69,7 +67,7 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
         del named[SAFE]
     parts = dict(in_memory or {})
     for part, (source, split) in named.items():
-        if part not in parts and source:
+        if part not in parts and source not in ("", NONE):
             if source == BUILTIN and part in _BUILTIN:
                 source = str(builtin(part))
             parts[part] = open_container(source, split)
@@ -92,11 +90,17 @@ def read_parts(run: Run, inputs: Inputs, console: Console) -> None:
     settings = run.settings
     given = ReadOptions(settings.layout, settings.columns, settings.skip_bad_rows)
     safe = ReadOptions(settings.safe_layout, settings.safe_columns, settings.skip_bad_rows)
+    options = {DATA: given, SAFE: safe, TRUSTED: given, KNOWN_UNSAFE: given}
+    options |= {
+        part: ReadOptions()
+        for part, source in ((SAFE, settings.safe), (TRUSTED, settings.trusted))
+        if source == BUILTIN
+    }
     for part, container in inputs.parts.items():
         folder = run.partial(ROWS) / part
         start_afresh(folder)
         with console.progress(f"reading {container.name}", 0, "rows") as progress:
-            rows = read_rows(container, safe if part == SAFE else given, folder, progress.advance)
+            rows = read_rows(container, options[part], folder, progress.advance)
             progress.note = f"layout {rows.layout}"
         if rows.bad:
             file = bad_file(part, rows)
@@ -114,30 +118,45 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
     """Turn all data sets into tokens, and say what did not fit."""
     if run.has(TOKENS):
         return
-    folder = run.partial(TOKENS)
+    settings, folder = run.settings, run.partial(TOKENS)
+    # So many rows of known kind tell enough, and do not make learning much longer.
+    most = _count(Rows.open(run.folder(ROWS) / DATA)) // 4
     for part in (DATA, SAFE, *PLANTED):
         if not (run.folder(ROWS) / part).is_dir():
             continue
         rows = Rows.open(run.folder(ROWS) / part)
-        usable, count = rows.usable(), rows.count - len(rows.bad)
-        if part == SAFE and run.settings.set_aside:
-            aside, usable = _split_safe(rows, run.settings)
+        count, chosen = _count(rows), None
+        if part == TRUSTED and settings.trusted == BUILTIN:
+            chosen = _drawn(rows, min(most, count), settings.seed)
+        if part == SAFE and _sets_aside(settings):
+            aside = _drawn(rows, min(most, int(settings.set_aside * count)), settings.seed)
             said = f"{len(aside):,} safe rows set aside"
-            write_part(said, aside, len(aside), encoder, folder / f"{ASIDE}.arrow", console)
-            count -= len(aside)
-        write_part(rows.name, usable, count, encoder, folder / f"{part}.arrow", console)
+            if aside:
+                write_part(said, _only(rows, aside), len(aside), encoder, folder / f"{ASIDE}.arrow", console)
+            chosen = {id for id, _, _ in rows.usable()} - aside
+        if chosen is None:
+            write_part(rows.name, rows.usable(), count, encoder, folder / f"{part}.arrow", console)
+        elif chosen:
+            write_part(rows.name, _only(rows, chosen), len(chosen), encoder, folder / f"{part}.arrow", console)
     run.finish(TOKENS)
 
 
-def _split_safe(rows: Rows, settings: Settings) -> tuple[list[Said], Iterator[Said]]:
-    """The safe rows that are learned with the data instead of reviewed, and the others."""
-    # Drawn from the order of the ids, so that the order of the file does not matter.
+def _sets_aside(settings: Settings) -> bool:
+    return settings.set_aside > 0 and settings.safe != SELF
+
+
+def _count(rows: Rows) -> int:
+    return rows.count - len(rows.bad)
+
+
+def _drawn(rows: Rows, count: int, seed: int) -> set[str]:
+    """The ids of so many rows, drawn from the order of the ids, so that the order of the file does not matter."""
     ids = sorted(id for id, _, _ in rows.usable())
-    drawn = np.random.default_rng(settings.seed).permutation(len(ids))[: int(settings.set_aside * len(ids))]
-    aside = {ids[i] for i in drawn}
-    return [said for said in rows.usable() if said[0] in aside], (
-        said for said in rows.usable() if said[0] not in aside
-    )
+    return {ids[i] for i in np.random.default_rng(seed).permutation(len(ids))[:count]}
+
+
+def _only(rows: Rows, ids: set[str]) -> Iterator[Said]:
+    return (said for said in rows.usable() if said[0] in ids)
 
 
 def write_part(name: str, rows: Iterable[Said], count: int, encoder: Encoder, path: Path, console: Console) -> None:
@@ -189,7 +208,7 @@ def resolve(settings: Settings, encoder: Encoder) -> Settings:
         settings,
         data=_absolute(settings.data),
         safe=settings.safe if settings.safe in (SELF, BUILTIN) else _absolute(settings.safe),
-        trusted=settings.trusted if settings.trusted == BUILTIN else _absolute(settings.trusted),
+        trusted=settings.trusted if settings.trusted in (BUILTIN, NONE) else _absolute(settings.trusted),
         known_unsafe=_absolute(settings.known_unsafe),
         model=_absolute(settings.model),
         device=str(hardware.device),

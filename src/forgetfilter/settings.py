@@ -72,14 +72,18 @@ class PlantedSettings:
     """Rows of known kind, learned along with the data and left out of the output: they tell a threshold's errors."""
 
     trusted: str = option(
-        "",
+        "builtin",
         "rows known to be harmless, like the harmless rows of the data; read as the data is; builtin: ordinary "
-        "instructions that come with the package",
+        "instructions of the package, at most a quarter as many as the data has rows; none: no such rows",
+    )
+    set_aside: float = option(
+        0.25,
+        "share of the safe examples that is learned with the data, as further trusted rows, instead of reviewed, 0 to "
+        "0.9; at most a quarter as many as the data has rows",
+        least=0,
+        most=0.9,
     )
     known_unsafe: str = option("", "rows known to be unsafe; read as the data is")
-    set_aside: float = option(
-        0.0, "share of the safe examples to use as trusted rows instead of for the review, 0 to 1", least=0, most=0.9
-    )
 
 
 @dataclass(frozen=True)

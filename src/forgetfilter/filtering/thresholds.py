@@ -106,7 +106,7 @@ class FalseDiscoveryRate:
         """What is wrong where no row is known to be harmless."""
         return SettingsError(
             f"threshold fdr:{100 * self.rate:g}% rests on rows known to be harmless that were learned with the data; "
-            "run 'forgetfilter filter' with --trusted FILE, or with --set-aside 0.5"
+            "run 'forgetfilter filter' with --trusted FILE, --trusted builtin or --set-aside 0.5"
         )
 
 
@@ -122,10 +122,12 @@ class Auto:
 
     def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
         valley = self._valley(forgetting)
-        if valley.value is not None or np.isnan(trusted).all():
+        known = trusted[~np.isnan(trusted)]
+        if not len(known) or (valley.value is not None and float((known > valley.value).mean()) <= _MOST_TRUSTED):
             return valley
-        found = FalseDiscoveryRate(_RATE).cut(forgetting, trusted)
-        return Cut(found.value, f"{_NO_GROUPS}, but {found.explanation}")
+        found = FalseDiscoveryRate(_RATE).cut(forgetting, known)
+        why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
+        return Cut(found.value, f"{why}; {found.explanation}")
 
     def _valley(self, forgetting: FloatArray) -> Cut:
         scored = np.sort(forgetting[~np.isnan(forgetting)])
@@ -149,8 +151,9 @@ class Auto:
 
 
 _FEWEST_ROWS = 20
-# The false discovery rate where there is no valley.
+# The false discovery rate where there is no valley, and the share of the trusted rows that may lie beyond one.
 _RATE = 0.1
+_MOST_TRUSTED = 0.1
 _MOST_POINTS = 4096
 # A valley has at most this share of the density of the lower of its two hills.
 _SHALLOW = 0.8
@@ -162,10 +165,7 @@ _TOO_MANY = (
     "such as top:5%"
 )
 _NO_GROUPS = "the rows form no two groups"
-_NOTHING = (
-    f"{_NO_GROUPS}, so nothing is removed; look at the most forgotten ones and set a threshold (--threshold top:5%), "
-    "or run 'filter' with --trusted builtin --set-aside 0.5, which tells how harmless rows are forgotten"
-)
+_NOTHING = f"{_NO_GROUPS}, so nothing is removed; look at the most forgotten ones and set a threshold, such as top:5%"
 
 
 @dataclass(frozen=True)
