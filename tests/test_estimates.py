@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from forgetfilter.filtering.estimates import Planted, estimate_errors, trusted_are_different, wilson
+from forgetfilter.filtering.estimates import (
+    Planted,
+    covered,
+    estimate_errors,
+    safe_set_is_of_another_kind,
+    trusted_are_different,
+    wilson,
+)
 
 NONE = np.empty(0)
 
@@ -17,14 +24,14 @@ def test_wilson_by_hand():
 
 
 def test_nothing_planted_nothing_known():
-    errors = estimate_errors(5, 100, Planted(NONE, NONE), 1.0)
+    errors = estimate_errors(5, 100, Planted(NONE, NONE, NONE), 1.0)
     assert (errors.precision, errors.recall, errors.harmless_removed) == (None, None, None)
 
 
 def test_precision_and_recall_are_estimated_from_planted_rows():
     generator = np.random.default_rng(0)
     harmless, unsafe = generator.normal(0, 1, 600), generator.normal(3, 1, 300)
-    planted = Planted(generator.normal(0, 1, 400), generator.normal(3, 1, 400))
+    planted = Planted(generator.normal(0, 1, 100), generator.normal(0, 1, 300), generator.normal(3, 1, 400))
     removed = np.concatenate([harmless, unsafe]) > 1.5
     errors = estimate_errors(int(removed.sum()), 900, planted, 1.5)
     precision = (unsafe > 1.5).sum() / removed.sum()
@@ -35,13 +42,13 @@ def test_precision_and_recall_are_estimated_from_planted_rows():
 
 
 def test_where_nothing_is_removed_precision_is_unknown_and_recall_zero():
-    errors = estimate_errors(0, 10, Planted(np.zeros(5), np.ones(5)), None)
+    errors = estimate_errors(0, 10, Planted(np.zeros(5), NONE, np.ones(5)), None)
     assert errors.precision is None
     assert (errors.recall.value, errors.harmless_removed.value) == (0, 0)
 
 
 def test_rows_without_a_score_do_not_count():
-    errors = estimate_errors(5, 10, Planted(NONE, np.array([np.nan, 2.0, 0.0])), 1.0)
+    errors = estimate_errors(5, 10, Planted(NONE, NONE, np.array([np.nan, 2.0, 0.0])), 1.0)
     assert errors.recall.value == 0.5
 
 
@@ -52,3 +59,12 @@ def test_trusted_rows_of_another_kind_are_noticed():
     assert "not like the harmless rows" in trusted_are_different(
         generator.normal(1, 1, 300), generator.normal(0, 1, 100)
     )
+
+
+def test_a_safe_set_of_another_kind_is_noticed():
+    generator = np.random.default_rng(0)
+    data, like, unlike = generator.normal(3, 1, 200), generator.normal(3, 1, 50), generator.normal(0, 0.5, 50)
+    assert covered(data, like).mean() > 0.8
+    assert safe_set_is_of_another_kind(covered(data, like)) is None
+    assert "of another kind" in safe_set_is_of_another_kind(covered(data, unlike))
+    assert covered(data, unlike[:5]).all()

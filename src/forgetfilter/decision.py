@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .console import printable
 from .data.rows import Rows
 from .errors import RunError
-from .filtering.estimates import Planted, estimate_errors, trusted_are_different
+from .filtering.estimates import Planted, covered, estimate_errors, safe_set_is_of_another_kind, trusted_are_different
 from .filtering.signals import SIGNALS, Signal
 from .filtering.thresholds import Cut, parse_threshold
 from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, ROWS, TRUSTED
@@ -99,7 +99,11 @@ def decide(run: Run, settings: DecisionSettings) -> Summary:
     removed = cut.removes(forgetting)
     unscorable = np.isnan(forgetting)
     errors = estimate_errors(int(removed.sum()), int((~unscorable).sum()), planted, cut.value)
-    different = trusted_are_different(forgetting[~removed], planted.trusted)
+    spared = covered(forgetting, planted.set_aside)
+    warnings = [
+        trusted_are_different(forgetting[~removed], planted.trusted),
+        safe_set_is_of_another_kind(spared[~removed & ~unscorable]),
+    ]
     never_learned = table.column("never_learned").fill_null(False).to_numpy()
     decisions = np.where(unscorable, UNSCORABLE, np.where(removed, REMOVED, KEPT))
     reasons = _reasons(signal, cut, scores, decisions, never_learned, words)
@@ -116,6 +120,7 @@ def decide(run: Run, settings: DecisionSettings) -> Summary:
             "tokens": table.column("tokens"),
             "truncated": table.column("truncated"),
             "never_learned": never_learned,
+            "covered": spared,
         }
     )
     dropped = removed | (unscorable & settings.drop_unscorable)
@@ -141,7 +146,7 @@ def decide(run: Run, settings: DecisionSettings) -> Summary:
         trusted=len(planted.trusted),
         known_unsafe=len(planted.known_unsafe),
         errors=asdict(errors),
-        warnings=[different] if different else [],
+        warnings=[warning for warning in warnings if warning],
         files=files,
     )
     (run.path / SUMMARY).unlink(missing_ok=True)
@@ -182,7 +187,7 @@ def _planted(run: Run, signal: Signal) -> Planted:
             table = pq.read_table(run.folder(FORGETTING) / f"{part}.parquet")
             if learned in table.column_names:
                 found[part] = table.column(learned).to_numpy() - table.column(reviewed).to_numpy()
-    return Planted(np.concatenate([found[TRUSTED], found[ASIDE]]), found[KNOWN_UNSAFE])
+    return Planted(found[TRUSTED], found[ASIDE], found[KNOWN_UNSAFE])
 
 
 def _read_table(run: Run, signal: Signal) -> pa.Table:

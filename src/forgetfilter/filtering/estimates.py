@@ -31,15 +31,22 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Planted:
-    """Forgetting of the rows of known kind; empty where there are none.
+    """Forgetting of the rows of known kind, NaN where unscored; empty where there are none.
 
     Attributes:
-        trusted: Of rows known to be harmless, shape (trusted rows,); NaN where unscored.
-        known_unsafe: Of rows known to be unsafe, likewise.
+        ordinary: Of rows that the user, or the package, knows to be harmless.
+        set_aside: Of safe examples that were learned with the data instead of reviewed.
+        known_unsafe: Of rows known to be unsafe.
     """
 
-    trusted: FloatArray
+    ordinary: FloatArray
+    set_aside: FloatArray
     known_unsafe: FloatArray
+
+    @property
+    def trusted(self) -> FloatArray:
+        """Of all rows known to be harmless."""
+        return np.concatenate([self.ordinary, self.set_aside])
 
 
 @dataclass(frozen=True)
@@ -123,3 +130,40 @@ def trusted_are_different(kept: FloatArray, trusted: FloatArray) -> str | None:
 
 _FEWEST_TO_COMPARE = 20
 _ALIKE = 0.55
+
+
+def covered(forgetting: FloatArray, set_aside: FloatArray) -> NDArray[np.bool_]:
+    """Which rows were spared as safe examples are that the model learned and that the review did not have.
+
+    Rows of the kinds that the safe set covers are; all rows count as covered where too few were set aside to tell.
+
+    Args:
+        forgetting: Of the data, NaN where unscored.
+        set_aside: Of the safe examples set aside, likewise.
+    """
+    known = set_aside[~np.isnan(set_aside)]
+    if len(known) < _FEWEST_TO_COMPARE:
+        return np.ones(len(forgetting), dtype=bool)
+    spared: NDArray[np.bool_] = ~(forgetting > np.quantile(known, 0.95))
+    return spared
+
+
+def safe_set_is_of_another_kind(covered: NDArray[np.bool_]) -> str | None:
+    """Whether the safe set covers next to nothing of the data, the method's known weak spot (paper, Appendix E).
+
+    Args:
+        covered: Of the kept rows.
+
+    Returns:
+        What is wrong, or None.
+    """
+    if not len(covered) or covered.mean() > _LEAST_COVERED:
+        return None
+    return (
+        f"{(~covered).sum():,} of {len(covered):,} kept rows were forgotten more than safe examples set aside: the "
+        "safe examples are of another kind than the data, so that unsafe rows may not stand out. Give safe examples "
+        "like the data, or --safe self. The rows are those with covered = false in scores.parquet"
+    )
+
+
+_LEAST_COVERED = 0.1
