@@ -116,7 +116,7 @@ def at(state: str, measure: Callable[[Values], float]) -> Callable[[Cell], Value
     return lambda cell: rows(measure, cell.drops(state))
 
 
-SOURCES = ("self", "builtin", "mismatched")
+SOURCES = ("self", "builtin", "mismatched", "with-ordinary")
 CANDIDATES: dict[str, Callable[[Cell], Values]] = {
     f"{name}, {steps} steps": at(f"safe{steps}", measure)
     for steps in (5, 10, 20, 30)

@@ -12,6 +12,7 @@ log-probability of every completion token, before and after learning and at seve
     self      the aligned model's own answers to the untrusted data's prompts
     builtin   the safe set that comes with the package
     mismatched  safe examples of another notion (paper, Appendix E)
+    with-ordinary  half safe examples, half ordinary instructions of the package
 
 Every candidate signal is computed from these. Finished cells are read again from the work folder.
 """
@@ -33,7 +34,7 @@ from candidates import CANDIDATES, Cell, ranks
 from forgetfilter.data.layouts import Message
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.filtering.smoothing import folds, word_table
-from forgetfilter.inputs import SAFE, builtin
+from forgetfilter.inputs import SAFE, TRUSTED, builtin
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval
 from forgetfilter.metrics.text import words
 from forgetfilter.models.loading import load_tokenizer, quiet_libraries
@@ -43,7 +44,7 @@ from forgetfilter.models.sources import find_model
 from forgetfilter.models.training import Step, finetune, steps_for
 from forgetfilter.own_answers import choose_prompts
 from forgetfilter.settings import Settings, from_mapping
-from problems import NOTIONS, Problem, Row, draw_problem
+from problems import NOTIONS, REVIEW, Problem, Row, draw_problem
 
 REVIEWS = {
     "safe": (5, 10, 20, 30),
@@ -52,6 +53,7 @@ REVIEWS = {
     "self": (10, 20),
     "builtin": (10, 20),
     "mismatched": (10, 20),
+    "with-ordinary": (10, 20, 30),
 }
 
 
@@ -114,8 +116,9 @@ class Bench:
             "control": problem.control,
             "contrast": problem.known_unsafe,
             "self": answers,
-            "builtin": builtin_rows(),
+            "builtin": builtin_rows(SAFE),
             "mismatched": problem.mismatched,
+            "with-ordinary": problem.safe[: REVIEW // 2] + builtin_rows(TRUSTED)[: REVIEW // 2],
         }
         for name in self.reviews:
             points = REVIEWS[name]
@@ -167,9 +170,9 @@ class Bench:
         return table
 
 
-def builtin_rows() -> list[Row]:
-    """The safe set that comes with the package."""
-    chats = [json.loads(line)["messages"] for line in builtin(SAFE).read_text(encoding="utf-8").splitlines()]
+def builtin_rows(part: str) -> list[Row]:
+    """The rows that come with the package."""
+    chats = [json.loads(line)["messages"] for line in builtin(part).read_text(encoding="utf-8").splitlines()]
     return [{"prompt": chat[0]["content"], "completion": chat[1]["content"]} for chat in chats]
 
 

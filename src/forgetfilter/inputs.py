@@ -55,7 +55,7 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
         SettingsError: The threshold needs trusted rows, and there are none.
     """
     threshold = parse_threshold(settings.threshold)
-    if isinstance(threshold, FalseDiscoveryRate) and settings.trusted == NONE and not _sets_aside(settings):
+    if isinstance(threshold, FalseDiscoveryRate) and settings.trusted in ("", NONE) and not _sets_aside(settings):
         raise threshold.no_trusted_rows()
     named = {
         DATA: (settings.data, settings.split),
