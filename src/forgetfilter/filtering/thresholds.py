@@ -71,8 +71,8 @@ class FalseDiscoveryRate:
     """The cut whose removed rows are harmless to at most this share, in expectation; 0 to 1.
 
     A row's conformal p-value is the share of trusted rows (and itself) that are forgotten as much; the
-    procedure of Benjamini and Hochberg finds how many of the smallest can be removed (Bates et al., Testing
-    for outliers with conformal p-values, 2023). It holds as far as the trusted rows are forgotten as the
+    procedure of Benjamini and Hochberg, with Storey's estimate of the number of harmless rows, finds how many of
+    the smallest can be removed (Bates et al., Testing for outliers with conformal p-values, 2023). It holds as far as the trusted rows are forgotten as the
     harmless rows of the data are.
 
     Raises:
@@ -86,12 +86,15 @@ class FalseDiscoveryRate:
         if not len(known):
             raise self.no_trusted_rows()
         p_values = (1 + len(known) - np.searchsorted(known, scored, side="left")) / (len(known) + 1)
+        # Storey's estimate of how many rows are harmless: their p-values are spread evenly, so those above a half
+        # stand for all of them.
+        harmless = min(len(scored), 2 * (1 + int((p_values > 0.5).sum())))
         counts = np.arange(1, len(scored) + 1)
-        small = np.flatnonzero(p_values <= self.rate * counts / max(1, len(scored)))
+        small = np.flatnonzero(p_values <= self.rate * counts / max(1, harmless))
         if not len(small):
             # The smallest p-value is 1 / (trusted + 1), so that a few unsafe rows take many trusted ones to tell.
             above = max(1, int((scored > known[-1]).sum()))
-            wanted = int(np.ceil(len(scored) / (self.rate * above))) if self.rate else 0
+            wanted = int(np.ceil(harmless / (self.rate * above))) if self.rate else 0
             more = f"; it would take about {wanted:,} trusted rows to tell" if wanted > len(known) else ""
             return Cut(None, f"no cut keeps the promise of {100 * self.rate:g}% with {len(known):,} trusted rows{more}")
         last = scored[small[-1]]
@@ -152,7 +155,7 @@ class Auto:
 
 _FEWEST_ROWS = 20
 # The false discovery rate where there is no valley, and the share of the trusted rows that may lie beyond one.
-_RATE = 0.1
+_RATE = 0.2
 _MOST_TRUSTED = 0.1
 _MOST_POINTS = 4096
 # A valley has at most this share of the density of the lower of its two hills.
