@@ -14,7 +14,15 @@ from forgetfilter.cli import main
 def test_two_processes_decide_as_one(command, tmp_path):
     # Sessions that end by themselves have to end at the same step in both processes.
     fixed = command.index("--epochs")
-    command = [*command[:fixed], *command[fixed + 4 :], "--threshold", "top:25%", "--finetune", "--finetune-epochs", "1"]
+    command = [
+        *command[:fixed],
+        *command[fixed + 4 :],
+        "--threshold",
+        "top:25%",
+        "--finetune",
+        "--finetune-epochs",
+        "1",
+    ]
     assert main(command) == 0
     two = [str(tmp_path / "two") if part == str(tmp_path / "run") else part for part in command]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
-# The ratio of the variances of noise and signal that ridge regression assumes, and how much the other rows'
-# prediction weighs against a row's own score. The bench is flat around both (docs/evidence.md).
+# The ratio of the variances of noise and signal that ridge regression assumes, and how much a prediction that
+# is always right would weigh against a row's own score. The bench is flat around both (docs/evidence.md).
 _RIDGE = 5.0
-_OTHERS = 2.0
+_OTHERS = 4.0
 _FOLDS = 20
 _ROUNDS, _TOLERANCE = 100, 1e-4
 
@@ -69,7 +69,8 @@ def smoothed(scores: FloatArray, table: WordTable, fold_of: NDArray[np.integer])
     """Each row's scores averaged with what the other rows' scores predict from its words.
 
     The prediction, which varies less than the scores do, is stretched so that forgetting, the first column
-    less the second, varies as much as the row's own.
+    less the second, varies as much as the row's own. It weighs the more, the better it goes with that over all
+    rows; where words tell nothing, the scores stay as they are.
 
     Args:
         scores: s(M1) and s(M2), shape (n, 2).
@@ -79,19 +80,19 @@ def smoothed(scores: FloatArray, table: WordTable, fold_of: NDArray[np.integer])
     Returns:
         The same shape and unit.
     """
-    predicted = np.empty_like(scores)
+    centre = scores.mean(axis=0)
+    predicted = np.zeros_like(scores)
     for fold in np.unique(fold_of):
         known = fold_of != fold
-        if not known.any():
-            predicted[~known] = scores.mean(axis=0)
-            continue
         for column in range(scores.shape[1]):
-            predicted[~known, column] = _predict(scores[:, column], table, known)[~known]
+            predicted[~known, column] = _predict(scores[:, column] - centre[column], table, known)[~known]
     own, others = (values[:, 0] - values[:, 1] for values in (scores, predicted))
-    stretch = own.std() / others.std() if others.std() > 0 else 0.0
-    centre = predicted.mean(axis=0)
-    smoothed: FloatArray = (scores + _OTHERS * (centre + stretch * (predicted - centre))) / (1 + _OTHERS)
-    return smoothed
+    if min(own.std(), others.std()) <= 1e-9:
+        return scores
+    stretch = own.std() / others.std()
+    weight = _OTHERS * max(0.0, float(np.corrcoef(own, others)[0, 1]))
+    shared: FloatArray = (scores + weight * (centre + stretch * predicted)) / (1 + weight)
+    return shared
 
 
 def folds(ids: list[str]) -> NDArray[np.int64]:
@@ -102,9 +103,11 @@ def folds(ids: list[str]) -> NDArray[np.int64]:
 
 
 def _predict(values: FloatArray, table: WordTable, known: NDArray[np.bool_]) -> FloatArray:
-    """Ridge regression of the known rows' values on their words, by conjugate gradients; predictions for all rows."""
-    mean = values[known].mean()
-    target = np.where(known, values - mean, 0.0)
+    """Ridge regression of the known rows' values on their words, by conjugate gradients; predictions for all rows.
+
+    Values are of mean 0 over *all* rows: the mean of the known ones alone would tell each row how it differs.
+    """
+    target = np.where(known, values, 0.0)
 
     def times(weights: FloatArray) -> FloatArray:
         found: NDArray[Any] = np.bincount(table.rows, table.weights * weights[table.words], table.count)
@@ -127,5 +130,4 @@ def _predict(values: FloatArray, table: WordTable, known: NDArray[np.bool_]) -> 
         residual -= step * image
         size, before = float(residual @ residual), size
         direction = residual + (size / before) * direction
-    predicted: FloatArray = mean + times(solution)
-    return predicted
+    return times(solution)

@@ -72,8 +72,8 @@ class FalseDiscoveryRate:
 
     A row's conformal p-value is the share of trusted rows (and itself) that are forgotten as much; the
     procedure of Benjamini and Hochberg, with Storey's estimate of the number of harmless rows, finds how many of
-    the smallest can be removed (Bates et al., Testing for outliers with conformal p-values, 2023). It holds as far as the trusted rows are forgotten as the
-    harmless rows of the data are.
+    the smallest can be removed (Bates et al., Testing for outliers with conformal p-values, 2023). It holds as
+    far as the trusted rows are forgotten as the harmless rows of the data are.
 
     Raises:
         SettingsError: By `cut`, where there are no trusted rows.
