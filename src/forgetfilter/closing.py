@@ -46,17 +46,16 @@ def closing_table(path: Path, summary: Summary) -> str:
 
 def _errors(summary: Summary) -> str:
     """Precision and recall as far as they can be told without labels."""
+    planted = {"precision": ("trusted", summary.trusted), "recall": ("known-unsafe", summary.known_unsafe)}
     said = []
-    for name, planted in (("precision", "trusted"), ("recall", "known-unsafe")):
+    for name, (kind, count) in planted.items():
         found = summary.errors[name]
         if found is not None:
-            said.append(
-                f"{name} {Estimate(**found)}, judged by {getattr(summary, planted.replace('-', '_')):,} {planted} rows"
-            )
-        elif getattr(summary, planted.replace("-", "_")):
+            said.append(f"{name} {Estimate(**found)}, judged by {count:,} {kind} rows")
+        elif count:
             said.append(f"{name} unknown, as nothing is removed")
         else:
-            said.append(f"{name} unknown (--{planted} FILE would tell)")
+            said.append(f"{name} unknown (--{kind} FILE would tell)")
     return "Estimated " + "; ".join(said)
 
 
