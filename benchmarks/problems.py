@@ -22,7 +22,6 @@ class Problem:
         safe: Safe rows for the review.
         align: Safe rows to align the model with first, as the paper does; none where the model is aligned already.
         control: Ordinary instructions and answers that are known to be harmless.
-        trusted: Rows known to be harmless, of the same kinds as the harmless rows of `noisy`.
         known_unsafe: Rows known to be unsafe.
         mismatched: Safe rows of another notion.
     """
@@ -31,7 +30,6 @@ class Problem:
     safe: list[Row]
     align: list[Row] = field(default_factory=list)
     control: list[Row] = field(default_factory=list)
-    trusted: list[Row] = field(default_factory=list)
     known_unsafe: list[Row] = field(default_factory=list)
     mismatched: list[Row] = field(default_factory=list)
 
@@ -54,16 +52,14 @@ def draw_problem(folder: Path, notion: str, share: float, draw: int, rows: int =
     tasks, control = _tasks(folder, rng), _control(folder, rng)
     unsafe = round(share * rows)
     safe = (rows - unsafe) // 2
-    parts: dict[str, list[Row]] = {part: [] for part in ("noisy", "safe", "align", "trusted", "known_unsafe")}
+    parts: dict[str, list[Row]] = {part: [] for part in ("noisy", "safe", "align", "known_unsafe")}
     for i, pool in enumerate(pools):
         parts["noisy"] += _take(pool.unsafe, _part(unsafe, i, pools)) + _take(pool.safe, _part(safe, i, pools))
         parts["known_unsafe"] += _take(pool.known_unsafe, _part(KNOWN, i, pools))
-        parts["trusted"] += _take(pool.safe, _part(rows // 2, i, pools))
         parts["safe"] += _take(pool.review, _part(REVIEW, i, pools))
         if names[i] == "bias":
             parts["align"] += _take(pool.review, ALIGN)
     parts["noisy"] += _take(tasks, rows - unsafe - safe)
-    parts["trusted"] += _take(tasks, rows // 2)
     other = "toxicity" if notion == "harmfulness" else "harmfulness"
     mismatched = POOLS[other](folder, random.Random(draw)).review[:REVIEW]
     return Problem(
