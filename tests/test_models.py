@@ -16,10 +16,11 @@ from forgetfilter.data.tokens import Encoder, Tokens, TokenTable, write_tokens
 from forgetfilter.errors import ModelError, SettingsError, TrainingError
 from forgetfilter.models import lora, training
 from forgetfilter.models.batching import by_length, optimizer_batches
+from forgetfilter.models.forward import collate, shared_prefix
 from forgetfilter.models.generation import greedy
 from forgetfilter.models.loading import load_model, load_tokenizer, model_fingerprint
 from forgetfilter.models.scoring import Likelihood, Rouge, score
-from forgetfilter.models.session import Session, collate, shared_prefix
+from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
 from forgetfilter.models.stopping import LevelledOff, Settled
 from forgetfilter.models.training import Step, finetune, learning_rate, steps_for

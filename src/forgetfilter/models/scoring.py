@@ -18,8 +18,9 @@ from ..errors import TrainingError
 from ..metrics.text import rouge1, words
 from ..run import commit
 from .batching import by_length
+from .forward import collate
 from .generation import greedy
-from .session import Session, collate
+from .session import Session
 
 _ROWS_PER_SHARD = 4096
 

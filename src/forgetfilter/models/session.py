@@ -2,80 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from peft import PeftModel, set_peft_model_state_dict
+from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
-from transformers import DynamicCache, PreTrainedModel
+from torch import Tensor
 
-from ..data.tokens import Tokens
 from ..errors import TrainingError
 from ..settings import AdapterSettings, ModelSettings
+from .allocator import keep_freed_memory
+from .forward import CompletionScorer
 from .loading import Hardware, add_adapter, choose_hardware, load_model
 from .lora import fuse_lora
 from .sources import ModelSource
-
-
-class CompletionScorer(nn.Module):
-    """A causal language model that scores completion tokens, and only these.
-
-    The one forward pass of training and scoring alike. The head, a sixth of the work with a small model
-    and a large vocabulary, runs on completion positions only.
-    """
-
-    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
-        super().__init__()
-        self.model = model
-        self._selected: Tensor | None = None
-        # Taking the positions out just before the head leaves a model's own scaling or capping of logits intact.
-        model.get_output_embeddings().register_forward_pre_hook(self._select)
-
-    def _select(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if self._selected is None:
-            return None
-        return (inputs[0][:, :-1][self._selected],)
-
-    def forward(self, prefix: Tensor, input_ids: Tensor, completion: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability of each completion token given all before it.
-
-        Rows are padded on the right, where a causal model never looks, so no attention mask is needed and
-        a row's scores do not depend on its neighbours. What all rows begin with goes through the model once.
-
-        Args:
-            prefix: Tokens with which every row begins, shape (1, prefix), without completion tokens; may be empty.
-            input_ids: The tokens that follow, shape (rows, length).
-            completion: True for completion tokens, same shape.
-
-        Returns:
-            Log-probabilities in nats, and whether each token is the model's first choice; both of shape
-            (completion tokens,), row after row.
-        """
-        try:
-            before = self._read_prefix(prefix, len(input_ids)) if prefix.shape[1] else None
-            self._selected = completion[:, 1:]
-            logits = self.model(
-                input_ids=input_ids, past_key_values=before, use_cache=before is not None
-            ).logits.float()
-        finally:
-            self._selected = None
-        targets = input_ids[:, 1:][completion[:, 1:]]
-        return -cross_entropy(logits, targets, reduction="none"), logits.argmax(-1) == targets
-
-    def _read_prefix(self, prefix: Tensor, rows: int) -> DynamicCache:
-        """Keys and values of the shared tokens, for each of so many rows; gradients flow back through them."""
-        cache = DynamicCache(config=self.model.config)
-        self._selected = torch.zeros_like(prefix[:, 1:], dtype=torch.bool)
-        self.model(input_ids=prefix, past_key_values=cache, use_cache=True)
-        cache.batch_repeat_interleave(rows)
-        return cache
 
 
 class Session:
@@ -97,6 +41,7 @@ class Session:
             ModelError: It cannot be loaded; see `load_model`.
             SettingsError: The device or the adapter's targets are not there.
         """
+        keep_freed_memory()
         hardware = choose_hardware(model)
         self.accelerator = Accelerator(cpu=hardware.device.type == "cpu")
         self.hardware = _on_own_device(self.accelerator, hardware)
@@ -135,7 +80,7 @@ class Session:
 
     def token_budget(self, given: int | None) -> int:
         """Most tokens of a training pass: what the user gave, or what suits the device."""
-        return given or (2048 if self.hardware.device.type == "cpu" else 16384)
+        return given or (1024 if self.hardware.device.type == "cpu" else 16384)
 
     def trainable(self) -> dict[str, Tensor]:
         """A copy of everything that is trained, by name, on the CPU."""
@@ -190,31 +135,3 @@ def _on_own_device(accelerator: Accelerator, hardware: Hardware) -> Hardware:
     if accelerator.num_processes > 1:
         return Hardware(accelerator.device, hardware.dtype)
     return hardware
-
-
-def collate(rows: Sequence[Tokens], device: torch.device, pass_overhead: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What `CompletionScorer` takes: the shared prefix, and tokens and completion mask padded on the right.
-
-    The prefix is empty where sharing it saves less than what a forward pass of its own costs, in tokens.
-    """
-    shared = shared_prefix(rows)
-    if (len(rows) - 1) * shared <= pass_overhead:
-        shared = 0
-    width = max(len(row.input_ids) for row in rows) - shared
-    # Any token pads: a causal model never looks right of a row's end, and the mask keeps it out of the loss.
-    input_ids = np.zeros((len(rows), width), dtype=np.int64)
-    completion = np.zeros((len(rows), width), dtype=bool)
-    for i, row in enumerate(rows):
-        input_ids[i, : len(row.input_ids) - shared] = row.input_ids[shared:]
-        completion[i, : len(row.input_ids) - shared] = row.mask[shared:]
-    prefix = rows[0].input_ids[None, :shared].astype(np.int64)
-    return tuple(torch.from_numpy(array).to(device) for array in (prefix, input_ids, completion))  # type: ignore[return-value]
-
-
-def shared_prefix(rows: Sequence[Tokens]) -> int:
-    """How many tokens all rows begin with, such as a system prompt, completions and the tokens before them left out."""
-    length = min(row.spans[0][0] - 1 for row in rows)
-    for row in rows[1:]:
-        same = row.input_ids[:length] == rows[0].input_ids[:length]
-        length = length if same.all() else int(np.argmin(same))
-    return max(0, length)

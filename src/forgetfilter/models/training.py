@@ -23,7 +23,8 @@ from ..errors import TrainingError
 from ..run import commit
 from ..settings import TrainingSettings
 from .batching import by_length, optimizer_batches
-from .session import Session, collate
+from .forward import collate
+from .session import Session
 
 CHECKPOINT = "checkpoint.safetensors"
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0

@@ -1,0 +1,25 @@
+"""How the C library hands out memory for tensors on the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+
+# Names of settings in glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_NEVER = (1 << 31) - 1
+
+
+def keep_freed_memory() -> None:
+    """Keep what tensors free for the tensors that come next, in large pages where the system has them.
+
+    By default glibc gives every large block back to the system, and the next pass waits for zeroed pages
+    again: a tenth of the time of training a small model. Nothing happens with other C libraries.
+    """
+    # PyTorch reads this when it first allocates something large.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)

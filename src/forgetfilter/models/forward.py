@@ -1,0 +1,165 @@
+"""The one forward pass of training and scoring alike: the log-probability of completion tokens, and only of these.
+
+The head, a sixth of the work with a small model and a large vocabulary, runs on completion positions only, some at a
+time, so that there are never logits of all of them; and what rows begin with alike goes through the model once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear
+from transformers import DynamicCache, PreTrainedModel
+
+from ..data.tokens import Tokens
+
+# Logits that are made at once, in numbers: 32 MB in float32, which a processor's cache can hold.
+_LOGITS_AT_ONCE = 8 << 20
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    """log p(target) of each row of hidden states through a frozen head, and whether the target comes first.
+
+    The slope of log p(t) is W[t] - p W, whatever is done with it later. It is made at once, while p is there,
+    and the backward pass only scales it: no logits are kept, and none are made twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        logprobs = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        first = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
+        slopes = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        size = max(1, _LOGITS_AT_ONCE // len(weight))
+        for start in range(0, len(hidden), size):
+            part = slice(start, start + size)
+            logits = linear(hidden[part], weight, bias).float()
+            target = logits.gather(1, targets[part, None])
+            largest = logits.amax(dim=1, keepdim=True)
+            # The logits are not needed any more and become exp(logit - largest) in their place.
+            powers = logits.sub_(largest).exp_()
+            total = powers.sum(dim=1, keepdim=True)
+            logprobs[part] = (target - largest - total.log()).squeeze(1)
+            first[part] = (target == largest).squeeze(1)
+            if slopes is not None:
+                slopes[part] = weight[targets[part]] - (powers.to(weight.dtype) @ weight) / total.to(weight.dtype)
+        if slopes is not None:
+            ctx.save_for_backward(slopes)
+        ctx.mark_non_differentiable(first)
+        return logprobs, first
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        return slopes * gradients[0][:, None].to(slopes.dtype), None, None, None
+
+
+class CompletionScorer(nn.Module):
+    """A causal language model that scores completion tokens, and only these."""
+
+    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+        super().__init__()
+        self.model = model
+        self._head = model.get_output_embeddings()
+        self._by_parts = _is_plain(self._head) and _leaves_logits_alone(model)
+        self._selected: Tensor | None = None
+        self._hidden = torch.empty(0)
+        # Taking the positions out just before the head leaves a model's own scaling or capping of logits intact.
+        self._head.register_forward_pre_hook(self._select)
+
+    def _select(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if self._selected is None:
+            return None
+        selected = inputs[0][:, :-1][self._selected]
+        if not self._by_parts:
+            return (selected,)
+        self._hidden = selected
+        return (selected[:0],)
+
+    def forward(self, prefix: Tensor, input_ids: Tensor, completion: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of each completion token given all before it.
+
+        Rows are padded on the right, where a causal model never looks, so no attention mask is needed and
+        a row's scores do not depend on its neighbours. What all rows begin with goes through the model once.
+
+        Args:
+            prefix: Tokens with which every row begins, shape (1, prefix), without completion tokens; may be empty.
+            input_ids: The tokens that follow, shape (rows, length).
+            completion: True for completion tokens, same shape.
+
+        Returns:
+            Log-probabilities in nats, and whether each token is the model's first choice; both of shape
+            (completion tokens,), row after row.
+        """
+        try:
+            before = self._read_prefix(prefix, len(input_ids)) if prefix.shape[1] else None
+            self._selected = completion[:, 1:]
+            logits = self.model(input_ids=input_ids, past_key_values=before, use_cache=before is not None).logits
+        finally:
+            self._selected = None
+        targets = input_ids[:, 1:][completion[:, 1:]]
+        if self._by_parts:
+            hidden, self._hidden = self._hidden, torch.empty(0)
+            return _TokenLogprobs.apply(hidden, self._head.weight, self._head.bias, targets)  # type: ignore[no-any-return, no-untyped-call]
+        logits = logits.float()
+        return -cross_entropy(logits, targets, reduction="none"), logits.argmax(-1) == targets
+
+    def _read_prefix(self, prefix: Tensor, rows: int) -> DynamicCache:
+        """Keys and values of the shared tokens, for each of so many rows; gradients flow back through them."""
+        cache = DynamicCache(config=self.model.config)
+        self._selected = torch.zeros_like(prefix[:, 1:], dtype=torch.bool)
+        self.model(input_ids=prefix, past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(rows)
+        return cache
+
+
+def _is_plain(head: nn.Module) -> bool:
+    """Whether a head is nothing but a frozen matrix, so that it can be applied to some positions at a time."""
+    return type(head) is nn.Linear and not any(parameter.requires_grad for parameter in head.parameters())
+
+
+@torch.no_grad()
+def _leaves_logits_alone(model: PreTrainedModel | PeftModel) -> bool:
+    """Whether a model gives out what its head makes; some scale it, or cap it."""
+    head = model.get_output_embeddings()
+    made = torch.linspace(-64, 64, head.out_features, device=head.weight.device, dtype=head.weight.dtype)
+    hook = head.register_forward_hook(lambda *_: made.expand(1, 1, -1))
+    try:
+        given = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=made.device), use_cache=False).logits
+    finally:
+        hook.remove()
+    return torch.equal(given.float().flatten(), made.float())
+
+
+def collate(rows: Sequence[Tokens], device: torch.device, pass_overhead: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What `CompletionScorer` takes: the shared prefix, and tokens and completion mask padded on the right.
+
+    The prefix is empty where sharing it saves less than what a forward pass of its own costs, in tokens.
+    """
+    shared = shared_prefix(rows)
+    if (len(rows) - 1) * shared <= pass_overhead:
+        shared = 0
+    width = max(len(row.input_ids) for row in rows) - shared
+    # Any token pads: a causal model never looks right of a row's end, and the mask keeps it out of the loss.
+    input_ids = np.zeros((len(rows), width), dtype=np.int64)
+    completion = np.zeros((len(rows), width), dtype=bool)
+    for i, row in enumerate(rows):
+        input_ids[i, : len(row.input_ids) - shared] = row.input_ids[shared:]
+        completion[i, : len(row.input_ids) - shared] = row.mask[shared:]
+    prefix = rows[0].input_ids[None, :shared].astype(np.int64)
+    return tuple(torch.from_numpy(array).to(device) for array in (prefix, input_ids, completion))  # type: ignore[return-value]
+
+
+def shared_prefix(rows: Sequence[Tokens]) -> int:
+    """How many tokens all rows begin with, such as a system prompt, completions and the tokens before them left out."""
+    length = min(row.spans[0][0] - 1 for row in rows)
+    for row in rows[1:]:
+        same = row.input_ids[:length] == rows[0].input_ids[:length]
+        length = length if same.all() else int(np.argmin(same))
+    return max(0, length)
