@@ -2,72 +2,57 @@
 
     python benchmarks/training.py --data ../shared/data/normalised
 
-The same rows (BBQ, Alpaca and SQuAD in equal parts), model, float32, LoRA, batch of 16 rows and number of steps:
-one pass over the rows. The contestants take turns; quoted are medians of the tokens a second (padding and
-shared tokens not counted twice), and the ratio of ours to theirs. Each contestant loads the model once; what is
-timed is the pass alone. Needs TRL: pip install 'forgetfilter[bench]'.
+The same rows (BBQ, Alpaca and SQuAD in equal parts), model, float32, LoRA, optimizer steps of 16 rows and number of
+steps: one pass over the rows. The stock trainers get their rows grouped by length, and are tried with 1, 2 and 16
+rows in a forward pass (the rest by gradient accumulation), since on a CPU padding costs more than small
+passes; packing is left out, as without flash attention TRL lets packed rows see one another. The contestants take
+turns; what is timed is the pass alone. Then the rate of our floating-point operations is set against that of
+a large matrix product. Needs TRL: pip install 'forgetfilter[bench]'.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import random
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 
-from forgetfilter.data.layouts import Message
-from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
-from forgetfilter.models.loading import load_tokenizer, quiet_libraries
-from forgetfilter.models.session import Session
-from forgetfilter.models.sources import find_model
+from contest import BATCH, MAX_LENGTH, RATE, Given, compete, matrix_rate, prepared, show_speeds, stock_lora
+from forgetfilter.models.batching import by_length, optimizer_batches
+from forgetfilter.models.forward import shared_prefix
 from forgetfilter.models.training import finetune
-from forgetfilter.settings import Settings, from_mapping
-from problems import Row, load, shuffled
+from problems import Row
 
-RATE, MAX_LENGTH, BATCH = 1e-3, 512, 16
-
-
-def choose_rows(folder: Path, count: int) -> list[Row]:
-    rng = random.Random(0)
-    sources = ("bbq_official", "task_alpaca_demo", "squad_v2_cs224n_dev")
-    return shuffled([row for name in sources for row in rng.sample(load(folder, name), count // len(sources))], rng)
+LossRun = Callable[[], tuple[float, float]]
 
 
-class Ours:
+def ours(given: Given) -> LossRun:
     """One pass of `finetune`."""
 
-    def __init__(self, table: TokenTable, settings: Settings, session: Session) -> None:
-        self.table, self.settings, self.session = table, settings, session
-
-    def __call__(self) -> tuple[float, float]:
-        self.session.reset()
-        with tempfile.TemporaryDirectory() as folder:
+    def run() -> tuple[float, float]:
+        given.session.reset()
+        with TemporaryDirectory() as folder:
             began = time.perf_counter()
-            steps = len(self.table) // BATCH
-            history = finetune(self.session, self.table, self.table.scorable, steps, self.settings, Path(folder))
+            steps = len(given.table) // BATCH
+            rows = given.table.scorable
+            history = finetune(given.session, given.table, rows, steps, given.settings, Path(folder))
             return time.perf_counter() - began, float(np.mean([step.loss for step in history]))
 
+    return run
 
-def theirs(
-    kind: str, rows: list[Row], table: TokenTable, model: str, grouped: bool
-) -> Callable[[], tuple[float, float]]:
-    """One pass of a stock trainer, with the settings that suit it best on a CPU."""
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    lora = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
-    common: dict[str, Any] = {
-        "per_device_train_batch_size": BATCH,
+def stock_arguments(rows_per_pass: int, **more: Any) -> dict[str, Any]:
+    """Arguments of a stock trainer that suit it best on a CPU."""
+    return {
+        "per_device_train_batch_size": rows_per_pass,
+        "gradient_accumulation_steps": BATCH // rows_per_pass,
         "num_train_epochs": 1,
         "learning_rate": RATE,
         "use_cpu": True,
@@ -79,43 +64,63 @@ def theirs(
         "gradient_checkpointing": False,
         "dataloader_pin_memory": False,
         "warmup_steps": 1,
-        "train_sampling_strategy": "group_by_length" if grouped else "random",
-    }
+        "train_sampling_strategy": "group_by_length",
+    } | more
+
+
+def sft_trainer(
+    model: Any, tokenizer: Any, rows: list[Row], folder: str, *, adapter: bool = True, **arguments: Any
+) -> Any:
+    """TRL's trainer, with the loss on completions alone; `adapter` puts one on the model first."""
+    from datasets import Dataset
+
+    # Not among the packages that the checks install, so that its types are not known.
+    trl: Any = importlib.import_module("trl")
+    chats = [
+        {
+            "prompt": [{"role": "user", "content": row["prompt"]}],
+            "completion": [{"role": "assistant", "content": row["completion"]}],
+        }
+        for row in rows
+    ]
+    return trl.SFTTrainer(
+        model,
+        args=trl.SFTConfig(folder, max_length=MAX_LENGTH, completion_only_loss=True, **arguments),
+        train_dataset=Dataset.from_list(chats),
+        peft_config=stock_lora() if adapter else None,
+        processing_class=tokenizer,
+    )
+
+
+def plain_trainer(given: Given, folder: str, **arguments: Any) -> Any:
+    """transformers' trainer, on our tokens."""
+    from datasets import Dataset
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+    tokens = [given.table[i] for i in range(len(given.table))]
+    ready = [
+        {"input_ids": row.input_ids.tolist(), "labels": np.where(row.mask, row.input_ids, -100).tolist()}
+        for row in tokens
+    ]
+    return Trainer(
+        given.stock_model(lora=True),
+        args=TrainingArguments(folder, **arguments),
+        train_dataset=Dataset.from_list(ready),
+        data_collator=DataCollatorForSeq2Seq(given.tokenizer),
+    )
+
+
+def theirs(given: Given, kind: str, rows_per_pass: int) -> LossRun:
+    """One pass of a stock trainer."""
 
     def run() -> tuple[float, float]:
-        base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-        with tempfile.TemporaryDirectory() as folder:
+        arguments = stock_arguments(rows_per_pass)
+        with TemporaryDirectory() as folder:
             if kind == "SFTTrainer":
-                # Not among the packages that the checks install, so that its types are not known.
-                trl: Any = importlib.import_module("trl")
-
-                chats = [
-                    {
-                        "prompt": [{"role": "user", "content": row["prompt"]}],
-                        "completion": [{"role": "assistant", "content": row["completion"]}],
-                    }
-                    for row in rows
-                ]
-                arguments = trl.SFTConfig(folder, max_length=MAX_LENGTH, completion_only_loss=True, **common)
-                trainer: Any = trl.SFTTrainer(
-                    base,
-                    args=arguments,
-                    train_dataset=Dataset.from_list(chats),
-                    peft_config=lora,
-                    processing_class=tokenizer,
-                )
+                model = given.stock_model(lora=False)
+                trainer = sft_trainer(model, given.tokenizer, given.rows, folder, **arguments)
             else:
-                tokens = [table[i] for i in range(len(table))]
-                ready = [
-                    {"input_ids": row.input_ids.tolist(), "labels": np.where(row.mask, row.input_ids, -100).tolist()}
-                    for row in tokens
-                ]
-                trainer = Trainer(
-                    get_peft_model(base, lora),
-                    args=TrainingArguments(folder, **common),
-                    train_dataset=Dataset.from_list(ready),
-                    data_collator=DataCollatorForSeq2Seq(tokenizer),
-                )
+                trainer = plain_trainer(given, folder, **arguments)
             began = time.perf_counter()
             loss = trainer.train().training_loss
             return time.perf_counter() - began, loss
@@ -123,53 +128,54 @@ def theirs(
     return run
 
 
+def operations(given: Given) -> float:
+    """Floating-point operations that one of our passes over the rows takes, padding not counted.
+
+    A product of n tokens with an (a, b) matrix is 2nab operations. Forward each frozen matrix makes one product,
+    backward one (the slope of its input; it has none of its own); the LoRA matrices make one and two. The head
+    makes one each way, for completion tokens. Attention is two products of the lengths each way, half of which
+    causality spares, and five instead of four backward. What the rows of a pass begin with alike counts once.
+    """
+    config = given.session.model.config
+    weights = {"frozen": 0, "lora": 0}
+    for name, parameter in given.session.model.named_parameters():
+        if parameter.dim() == 2 and "embed" not in name and "lm_head" not in name:
+            weights["lora" if parameter.requires_grad else "frozen"] += parameter.numel()
+    width = config.num_attention_heads * (config.hidden_size // config.num_attention_heads)
+    lengths, tokens, squares = given.table.lengths, 0, 0.0
+    for batch in optimizer_batches(len(lengths), BATCH, len(lengths) // BATCH, given.settings.seed):
+        for chosen in by_length(batch, lengths, given.session.token_budget(None), given.session.pass_overhead):
+            shared = shared_prefix([given.table[int(i)] for i in chosen]) if len(chosen) > 1 else 0
+            own = lengths[chosen] - shared
+            tokens += int(own.sum()) + shared
+            squares += float((own * (own + 2 * shared)).sum()) + shared**2
+    head = 4 * config.vocab_size * config.hidden_size * int(given.table.counts.sum())
+    attention = squares / 2 * width * config.num_hidden_layers * (4 + 10)
+    return float(tokens * (4 * weights["frozen"] + 6 * weights["lora"]) + head + attention)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the normalised data sets")
-    parser.add_argument("--rows", type=int, default=96, help="a multiple of 48")
+    parser.add_argument("--rows", type=int, default=48, help="a multiple of 48")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    quiet_libraries()
-    settings = from_mapping(
-        Settings,
-        {"model": "smollm2-135m", "learning_rate": RATE, "device": "cpu", "dtype": "float32", "max_length": MAX_LENGTH},
-    )
-    source = find_model(settings.model)
-    session = Session(source, settings, settings, 0)
-    tokenizer = load_tokenizer(source)
-    rows = choose_rows(options.data, options.rows)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        said = [
-            (str(i), i, [Message("user", r["prompt"]), Message("assistant", r["completion"], trained=True)])
-            for i, r in enumerate(rows)
-        ]
-        for _ in write_tokens(said, Encoder(tokenizer, "auto", MAX_LENGTH), path / "tokens.arrow"):
-            pass
-        table = TokenTable(path / "tokens.arrow")
-        model = str(Path(session.model.get_base_model().config._name_or_path))
-        contestants: dict[str, Callable[[], tuple[float, float]]] = {
-            "ours": Ours(table, settings, session),
-            "SFTTrainer": theirs("SFTTrainer", rows, table, model, False),
-            "SFTTrainer, grouped by length": theirs("SFTTrainer", rows, table, model, True),
-            "Trainer, grouped by length": theirs("Trainer", rows, table, model, True),
+    with prepared(options.data, options.rows) as given:
+        contestants = {
+            "ours": ours(given),
+            "SFTTrainer, 1 row a pass": theirs(given, "SFTTrainer", 1),
+            "SFTTrainer, 2 rows a pass": theirs(given, "SFTTrainer", 2),
+            "SFTTrainer, 16 rows a pass": theirs(given, "SFTTrainer", 16),
+            "Trainer, 2 rows a pass": theirs(given, "Trainer", 2),
         }
-        tokens = int(table.lengths.sum())
-        print(f"{len(rows)} rows, {tokens:,} tokens, {int(table.counts.sum()):,} of completions", flush=True)
-        measured: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
-        for turn in range(options.rounds):
-            for name, run in contestants.items():
-                measured[name].append(run())
-                print(f"  round {turn + 1}, {name}: {measured[name][-1][0]:.1f} s", flush=True)
-    ours = median(seconds for seconds, _ in measured["ours"])
-    print(
-        "\n| contestant | tokens/s (median) | lowest–highest | ours is faster by | mean loss |\n|---|---|---|---|---|"
-    )
-    for name, results in measured.items():
-        speeds = sorted(tokens / seconds for seconds, _ in results)
-        ratio = median(seconds for seconds, _ in results) / ours
-        loss = np.mean([loss for _, loss in results])
-        print(f"| {name} | {median(speeds):.0f} | {speeds[0]:.0f}–{speeds[-1]:.0f} | {ratio:.2f} | {loss:.3f} |")
+        measured = compete(contestants, options.rounds)
+        losses = {name: f"{np.mean([loss for _, loss in turns]):.3f}" for name, turns in measured.items()}
+        show_speeds(measured, int(given.table.lengths.sum()), "tokens", "mean loss", losses)
+        needed = operations(given)
+        rate = needed / median(seconds for seconds, _ in measured["ours"])
+        most = matrix_rate(torch.float32)
+        print(f"\n{needed / 1e12:.2f}e12 operations, {rate / 1e9:.0f}e9 a second; a matrix product: {most / 1e9:.0f}e9")
+        print(f"that is {rate / most:.2f} of it")
 
 
 if __name__ == "__main__":

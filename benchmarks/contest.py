@@ -1,0 +1,137 @@
+"""What the speed benchmarks share: rows, the model, turns that contestants take, and the machine's own rate."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import torch
+
+from forgetfilter.data.layouts import Message
+from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
+from forgetfilter.models.loading import load_tokenizer, quiet_libraries
+from forgetfilter.models.session import Session
+from forgetfilter.models.sources import find_model
+from forgetfilter.settings import Settings, from_mapping
+from problems import Row, load, shuffled
+
+RATE, MAX_LENGTH, BATCH = 1e-3, 512, 16
+Result = TypeVar("Result")
+SOURCES = ("bbq_official", "task_alpaca_demo", "squad_v2_cs224n_dev")
+
+
+@dataclass(frozen=True)
+class Given:
+    """The same for all contestants.
+
+    Attributes:
+        rows: Prompts and completions.
+        table: Their tokens.
+        session: Our model, with its adapter.
+        tokenizer: Its tokenizer.
+        settings: Ours.
+        model: The folder that stock parts load the same weights from.
+    """
+
+    rows: list[Row]
+    table: TokenTable
+    session: Session
+    tokenizer: Any
+    settings: Settings
+    model: str
+
+    def stock_model(self, *, lora: bool) -> Any:
+        """The same weights from transformers, with the same kind of adapter from peft."""
+        from peft import get_peft_model
+        from transformers import AutoModelForCausalLM
+
+        base = AutoModelForCausalLM.from_pretrained(self.model, dtype=getattr(torch, self.settings.dtype))
+        return get_peft_model(base, stock_lora()) if lora else base
+
+
+def stock_lora() -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def choose_rows(folder: Path, count: int) -> list[Row]:
+    """BBQ, Alpaca and SQuAD in equal parts."""
+    rng = random.Random(0)
+    return shuffled([row for name in SOURCES for row in rng.sample(load(folder, name), count // len(SOURCES))], rng)
+
+
+@contextmanager
+def prepared(data: Path, count: int, dtype: str = "float32") -> Iterator[Given]:
+    quiet_libraries()
+    chosen = {"model": "smollm2-135m", "learning_rate": RATE, "device": "cpu", "dtype": dtype, "max_length": MAX_LENGTH}
+    settings = from_mapping(Settings, chosen)
+    source = find_model(settings.model)
+    session, tokenizer = Session(source, settings, settings, 0), load_tokenizer(source)
+    rows = choose_rows(data, count)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tokens.arrow"
+        said = [
+            (str(i), i, [Message("user", r["prompt"]), Message("assistant", r["completion"], trained=True)])
+            for i, r in enumerate(rows)
+        ]
+        for _ in write_tokens(said, Encoder(tokenizer, "auto", MAX_LENGTH), path):
+            pass
+        table = TokenTable(path)
+        print(f"{len(rows)} rows, {int(table.lengths.sum()):,} tokens, {int(table.counts.sum()):,} of completions")
+        model = str(Path(session.model.get_base_model().config._name_or_path))
+        yield Given(rows, table, session, tokenizer, settings, model)
+
+
+def compete(
+    contestants: dict[str, Callable[[], tuple[float, Result]]], rounds: int
+) -> dict[str, list[tuple[float, Result]]]:
+    """Seconds and results of each contestant, who take turns."""
+    measured: dict[str, list[tuple[float, Result]]] = {name: [] for name in contestants}
+    for turn in range(rounds):
+        for name, run in contestants.items():
+            measured[name].append(run())
+            print(f"  round {turn + 1}, {name}: {measured[name][-1][0]:.1f} s", flush=True)
+    return measured
+
+
+def timed(work: Callable[[], Result]) -> Callable[[], tuple[float, Result]]:
+    """The work, with the seconds that it took."""
+
+    def run() -> tuple[float, Result]:
+        began = time.perf_counter()
+        result = work()
+        return time.perf_counter() - began, result
+
+    return run
+
+
+def show_speeds(
+    measured: dict[str, list[tuple[float, Any]]], amount: int, unit: str, title: str, results: dict[str, str]
+) -> None:
+    """A table of medians, how much faster the first contestant is than each, and what each came to."""
+    first = median(seconds for seconds, _ in next(iter(measured.values())))
+    print(f"\n| contestant | {unit}/s (median) | lowest–highest | ours is faster by | {title} |\n|---|---|---|---|---|")
+    for name, turns in measured.items():
+        speeds = sorted(amount / seconds for seconds, _ in turns)
+        ratio = median(seconds for seconds, _ in turns) / first
+        shown = f"{median(speeds):,.1f} | {speeds[0]:,.1f}–{speeds[-1]:,.1f} | {ratio:.2f}"
+        print(f"| {name} | {shown} | {results[name]} |")
+
+
+def matrix_rate(dtype: torch.dtype, size: int = 2048) -> float:
+    """Floating-point operations a second of a large matrix product on this machine, now (median of 20)."""
+    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    seconds = []
+    for _ in range(20):
+        began = time.perf_counter()
+        torch.mm(a, b)
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / median(seconds)

@@ -1,0 +1,145 @@
+"""How fast rows are scored: by likelihood, and by greedy answers for ROUGE. Beside stock parts, in one run.
+
+    python benchmarks/scoring.py --data ../shared/data/normalised likelihood
+    python benchmarks/scoring.py --data ../shared/data/normalised --rows 12 --rounds 1 answers
+
+Likelihood: ours against a plain forward pass with all logits, in batches of rows of like length, and one row at a
+time. Answers: our decoding against transformers' `generate`, one row at a time with up to 500 new tokens (as
+the paper's authors do) and in batches. The contestants take turns; the results are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import log_softmax
+
+from contest import Given, compete, prepared, show_speeds, timed
+from forgetfilter.models.batching import by_length
+from forgetfilter.models.generation import greedy
+from forgetfilter.models.scoring import Likelihood, answer_limit, score_in_memory
+
+NEW_TOKENS = 500
+
+
+def in_batches(given: Given, size: int) -> list[NDArray[np.intp]]:
+    order = np.argsort(given.table.lengths, kind="stable")
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def ours_likelihood(given: Given) -> list[float]:
+    budget = 2 * given.session.token_budget(None)
+    scorer = Likelihood(given.session, budget)
+    results = score_in_memory(given.session, scorer, given.table, given.table.scorable)
+    return [float(np.mean(result["logprobs"])) for result in results]
+
+
+@torch.inference_mode()
+def plain_likelihood(given: Given, model: Any, size: int) -> list[float]:
+    """Mean log-probability of each row's completion, from a forward pass with all logits."""
+    found = np.zeros(len(given.table))
+    for chosen in in_batches(given, size):
+        rows = [given.table[int(i)] for i in chosen]
+        width = max(len(row.input_ids) for row in rows)
+        ids, seen = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row.input_ids)], seen[i, : len(row.input_ids)] = torch.from_numpy(row.input_ids), 1
+        logprobs = log_softmax(model(input_ids=ids, attention_mask=seen).logits[:, :-1].float(), dim=-1)
+        of_tokens = logprobs.gather(2, ids[:, 1:, None]).squeeze(2)
+        for i, row in enumerate(rows):
+            mask = torch.from_numpy(row.mask[1:])
+            found[chosen[i]] = float(of_tokens[i, : len(mask)][mask].mean())
+    return [float(value) for value in found]
+
+
+def likelihood(given: Given, rounds: int) -> None:
+    model = given.stock_model(lora=True).eval()
+    contestants: dict[str, Callable[[], tuple[float, list[float]]]] = {
+        "ours": timed(lambda: ours_likelihood(given)),
+        "all logits, 8 rows at once": timed(lambda: plain_likelihood(given, model, 8)),
+        "all logits, 2 rows at once": timed(lambda: plain_likelihood(given, model, 2)),
+        "all logits, one row at a time": timed(lambda: plain_likelihood(given, model, 1)),
+    }
+    measured = compete(contestants, rounds)
+    expected = np.array(measured["ours"][0][1])
+    differences = {
+        name: f"{max(np.abs(np.array(scores) - expected).max() for _, scores in turns):.1e}"
+        for name, turns in measured.items()
+    }
+    show_speeds(measured, int(given.table.lengths.sum()), "tokens", "largest difference of a row's mean", differences)
+
+
+def prompts(given: Given) -> list[NDArray[np.int32]]:
+    rows = [given.table[i] for i in range(len(given.table))]
+    return [row.input_ids[: row.prompt_ends[0]] for row in rows]
+
+
+def ours_answers(given: Given) -> list[str]:
+    asked = prompts(given)
+    limits = [answer_limit(int(count)) for count in given.table.counts]
+    lengths = np.array([len(p) + limit for p, limit in zip(asked, limits, strict=True)])
+    answers = [""] * len(asked)
+    budget = 2 * given.session.token_budget(None)
+    for chosen in by_length(np.arange(len(asked)), lengths, budget, given.session.pass_overhead):
+        of_pass = greedy(given.session, given.tokenizer, [asked[i] for i in chosen], [limits[i] for i in chosen])
+        for i, answer in zip(chosen, of_pass, strict=True):
+            answers[i] = answer
+    return answers
+
+
+@torch.inference_mode()
+def generated(given: Given, model: Any, asked: Sequence[NDArray[np.int32]], size: int) -> list[str]:
+    """What `generate` answers, whole answers of up to 500 tokens."""
+    order, answers = np.argsort([len(p) for p in asked], kind="stable"), [""] * len(asked)
+    ends = given.tokenizer.eos_token_id
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        width = max(len(asked[i]) for i in chosen)
+        ids = torch.full((len(chosen), width), ends, dtype=torch.long)
+        seen = torch.zeros_like(ids)
+        for j, i in enumerate(chosen):
+            ids[j, width - len(asked[i]) :], seen[j, width - len(asked[i]) :] = torch.from_numpy(asked[i]), 1
+        out = model.generate(
+            input_ids=ids, attention_mask=seen, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=ends
+        )
+        for j, i in enumerate(chosen):
+            answers[i] = given.tokenizer.decode(out[j, width:], skip_special_tokens=True)
+    return answers
+
+
+def answers(given: Given, rounds: int) -> None:
+    model = given.stock_model(lora=True).eval()
+    asked = prompts(given)
+    contestants: dict[str, Callable[[], tuple[float, list[str]]]] = {
+        "ours": timed(lambda: ours_answers(given)),
+        "generate, batches of 8": timed(lambda: generated(given, model, asked, 8)),
+        "generate, one row at a time": timed(lambda: generated(given, model, asked, 1)),
+    }
+    measured = compete(contestants, rounds)
+    expected = measured["ours"][0][1]
+    same = {
+        name: f"{sum(whole.startswith(ours) for ours, whole in zip(expected, turns[0][1], strict=True))}/{len(asked)}"
+        for name, turns in measured.items()
+    }
+    show_speeds(measured, len(asked), "rows", "answers that begin as ours", same)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("likelihood", "answers"))
+    parser.add_argument("--data", type=Path, required=True, help="folder with the normalised data sets")
+    parser.add_argument("--rows", type=int, default=48, help="a multiple of 3")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with prepared(options.data, options.rows) as given:
+        (likelihood if options.what == "likelihood" else answers)(given, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

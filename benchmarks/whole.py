@@ -1,0 +1,92 @@
+"""The whole filter beside the same steps from stock parts, and beside the fine-tuning that it is to protect.
+
+    python benchmarks/whole.py --data ../shared/data/normalised --work /tmp/whole
+
+Stock parts: SFTTrainer on the untrusted rows for three passes, SFTTrainer on safe rows, and every row answered under
+both models with `generate`, one at a time and with up to 500 new tokens, as the paper's authors do. Ours: the
+filter with the same number of passes, steps, rows a step and LoRA, by likelihood (the default) and by ROUGE. Both
+load the model and read the rows themselves. The first of the stock parts alone is a plain fine-tuning of the same rows:
+what a user pays anyway. Needs TRL: pip install 'forgetfilter[bench]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from contest import BATCH, RATE, Given, prepared
+from forgetfilter import ForgetFilter
+from problems import load
+from scoring import generated, prompts
+from training import sft_trainer, stock_arguments
+
+PASSES = 3
+
+
+def stock(given: Given, safe: list[dict[str, str]], review_steps: int) -> dict[str, float]:
+    """Seconds of each stock part."""
+    seconds = {}
+
+    def note(name: str, began: float) -> float:
+        seconds[name] = time.perf_counter() - began
+        print(f"  {name}: {seconds[name]:.0f} s", flush=True)
+        return time.perf_counter()
+
+    with TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        model = given.stock_model(lora=False)
+        arguments = stock_arguments(2, num_train_epochs=PASSES)
+        trainer = sft_trainer(model, given.tokenizer, given.rows, folder, **arguments)
+        trainer.train()
+        began = note("fine-tuning on the untrusted rows", began)
+        generated(given, trainer.model.eval(), prompts(given), 1)
+        began = note("answers of the learned model", began)
+        arguments = stock_arguments(2, max_steps=review_steps)
+        reviewed = sft_trainer(trainer.model, given.tokenizer, safe, folder, adapter=False, **arguments)
+        reviewed.train()
+        began = note("fine-tuning on safe rows", began)
+        generated(given, reviewed.model.eval(), prompts(given), 1)
+        note("answers of the reviewed model", began)
+    return seconds
+
+
+def ours(given: Given, safe: list[dict[str, str]], review_steps: int, signal: str, folder: Path) -> float:
+    """Seconds of the whole filter."""
+    shutil.rmtree(folder, ignore_errors=True)
+    began = time.perf_counter()
+    ForgetFilter(
+        model="smollm2-135m", signal=signal, epochs=PASSES, review_steps=review_steps,
+        learning_rate=RATE, batch_size=BATCH, trusted="none", set_aside=0, max_length=512,
+        device="cpu", dtype="float32", threshold="top:10%",
+    ).run(given.rows, safe, output=folder)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the normalised data sets")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the runs; deleted afterwards")
+    parser.add_argument("--rows", type=int, default=48, help="a multiple of 3")
+    parser.add_argument("--review-steps", type=int, default=10)
+    options = parser.parse_args()
+    safe = load(options.data, "safety_tuned_llamas")[:100]
+    with prepared(options.data, options.rows) as given:
+        parts = stock(given, safe, options.review_steps)
+        whole, plain = sum(parts.values()), parts["fine-tuning on the untrusted rows"]
+        results = {}
+        for signal in ("likelihood", "rouge"):
+            results[signal] = ours(given, safe, options.review_steps, signal, options.work)
+            print(f"  ours, {signal}: {results[signal]:.0f} s", flush=True)
+    shutil.rmtree(options.work, ignore_errors=True)
+    print("\n| what | seconds | against stock parts | against plain fine-tuning |\n|---|---|---|---|")
+    print(f"| stock parts | {whole:.0f} | 1.0 | {whole / plain:.2f} |")
+    print(f"| of these, plain fine-tuning | {plain:.0f} | | 1.00 |")
+    for signal, seconds in results.items():
+        print(f"| ours, {signal} | {seconds:.0f} | {whole / seconds:.1f} times faster | {seconds / plain:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
