@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-slow check format clean
+.PHONY: setup demo browser test test-slow check format clean
 
 setup: $(STAMP)
 
@@ -15,6 +15,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/forgetfilter demo
+
+# Debian's chromium, with which the tests drive the report; needs root.
+browser:
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
 
 test: setup
 	$(BIN)/python -m pytest

@@ -58,9 +58,18 @@ def ours(given: Given, safe: list[dict[str, str]], review_steps: int, signal: st
     shutil.rmtree(folder, ignore_errors=True)
     began = time.perf_counter()
     ForgetFilter(
-        model="smollm2-135m", signal=signal, epochs=PASSES, review_steps=review_steps,
-        learning_rate=RATE, batch_size=BATCH, trusted="none", set_aside=0, max_length=512,
-        device="cpu", dtype="float32", threshold="top:10%",
+        model="smollm2-135m",
+        signal=signal,
+        epochs=PASSES,
+        review_steps=review_steps,
+        learning_rate=RATE,
+        batch_size=BATCH,
+        trusted="none",
+        set_aside=0,
+        max_length=512,
+        device="cpu",
+        dtype="float32",
+        threshold="top:10%",
     ).run(given.rows, safe, output=folder)
     return time.perf_counter() - began
 

@@ -52,18 +52,23 @@ class FilterResult:
         """One line a row: `id`, `row`, `learned`, `reviewed`, `forgetting`, `decision`, `reason` and more."""
         return _load(self.path / SCORES)
 
-    def decide(self, threshold: str | float, **settings: Any) -> FilterResult:
+    def decide(self, threshold: str | float, *, overrides: str | Path | None = None, **settings: Any) -> FilterResult:
         """Decide again with another threshold (or `signal`, `drop_unscorable`); takes no model.
 
-        The files in the run folder are replaced.
+        The files in the run folder are replaced. `overrides` names a file of a person's decisions, which the
+        report saves.
 
         Raises:
+            InputError: The overrides cannot be read.
             SettingsError: The threshold or a setting cannot be read.
             RunError: The run has no scores for the signal.
         """
+        from .overrides import read_overrides
         from .pipeline import run_decide
 
-        _, summary = run_decide(self.path, {"threshold": str(threshold), **settings}, Console(quiet=True))
+        person = read_overrides(Path(overrides)) if overrides is not None else None
+        changed = {"threshold": str(threshold), **settings}
+        _, summary = run_decide(self.path, changed, Console(quiet=True), overrides=person)
         return FilterResult(self.path, summary)
 
 

@@ -85,10 +85,12 @@ def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
 
 def _decide(options: argparse.Namespace) -> None:
     from .console import Console
+    from .overrides import read_overrides
     from .pipeline import run_decide
 
     changed = _given(options, DecisionSettings)
-    run, summary = run_decide(options.run, changed, Console(), finetune=options.finetune)
+    overrides = read_overrides(options.overrides) if options.overrides else None
+    run, summary = run_decide(options.run, changed, Console(), overrides=overrides, finetune=options.finetune)
     _show(run.path, summary)
 
 
@@ -134,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(commands, "decide", _decide, "decide again from a run's scores; needs no model")
     command.add_argument("run", type=Path, metavar="RUN", help="run folder that 'filter' wrote")
     command.add_argument("--finetune", action="store_true", help=_help(FinetuneSettings, "finetune"))
+    command.add_argument("--overrides", type=Path, metavar="FILE", help="a person's decisions, saved in the report")
     _add_options(command, DecisionSettings, default="as the run was started")
 
     command = _command(commands, "preview", _preview, "show the tokens of a few rows and which are trained on")

@@ -13,7 +13,7 @@ from .data.rows import Rows
 from .decision import BAD, Summary
 from .filtering.estimates import Estimate
 from .inputs import DATA, ROWS
-from .run import SCORES, Run
+from .run import REPORT, SCORES, Run
 
 _SHOWN = 5
 _PROMPT_WIDTH, _ANSWER_WIDTH = 40, 44
@@ -38,6 +38,7 @@ def closing_table(path: Path, summary: Summary) -> str:
         *_notes(summary),
         "",
         *_most_forgotten(path, summary),
+        f"To look through and correct: {path / REPORT}",
         f"Every row's score and reason: {path / SCORES}, of the removed rows also {path / summary.files['reasons']}",
         f"Another threshold, in a second: forgetfilter decide {shlex.quote(str(path))} --threshold {_example(summary)}",
     ]
@@ -62,6 +63,9 @@ def _errors(summary: Summary) -> str:
 def _notes(summary: Summary) -> list[str]:
     where = "removed" if summary.drop_unscorable else "kept"
     notes = []
+    if summary.overridden:
+        who = printable(summary.reviewer, _PROMPT_WIDTH)
+        notes.append(f"{summary.overridden:,} rows were decided otherwise by {who}; the estimates are the filter's")
     if summary.unscorable:
         notes.append(f"{summary.unscorable:,} rows could not be scored and are in the {where} file")
     if summary.never_learned:

@@ -21,12 +21,13 @@ from .filtering.signals import SIGNALS, Signal
 from .filtering.thresholds import Cut, parse_threshold
 from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, ROWS, TRUSTED
 from .measuring import columns_of
+from .overrides import FILTER, KEPT, REMOVED, Overrides
 from .run import SCORES, SUMMARY, Run
 from .settings import DecisionSettings
 
 FORGETTING = "forgetting"
 REASONS = "reasons.jsonl"
-KEPT, REMOVED, UNSCORABLE, BAD = "kept", "removed", "unscorable", "bad"
+UNSCORABLE, BAD = "unscorable", "bad"
 _WORDS_SHOWN, _WORD_WIDTH = 3, 24
 
 
@@ -47,6 +48,9 @@ class Summary:
         cut: Rows forgotten more than this were removed; None where the threshold removes nothing.
         explanation: How the cut was found.
         trusted, known_unsafe: Rows of known kind that were learned along with the data, to tell the errors by.
+        reviewer: The person who decided about some rows; empty where nobody did.
+        overridden: Rows that a person decided about otherwise than the filter.
+        overrides: Tells that person's decisions apart from others.
         errors: Estimated `precision`, `recall` and `harmless_removed` (the share of the harmless rows that is
             removed), each with `value`, `low` and `high` (95%); None where unknown.
         warnings: What a person should know before trusting the decision.
@@ -68,6 +72,9 @@ class Summary:
     explanation: str
     trusted: int
     known_unsafe: int
+    reviewer: str
+    overridden: int
+    overrides: str
     errors: dict[str, dict[str, float] | None]
     warnings: list[str]
     files: dict[str, str]
@@ -75,26 +82,29 @@ class Summary:
     @property
     def key(self) -> str:
         """Tells decisions apart: the same key, the same rows kept."""
-        return json.dumps([self.signal, self.cut, self.kept, self.removed, self.files[KEPT]])
+        return json.dumps([self.signal, self.cut, self.kept, self.removed, self.overrides, self.files[KEPT]])
 
 
-def decide(run: Run, settings: DecisionSettings) -> Summary:
+def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = None) -> Summary:
     """Decide about every row from the scores that are there, and write the run's files.
+
+    A person's decisions stand against the filter's; `decided_by` in `scores.parquet` tells whose each one is.
 
     Writes `kept.*` and `removed.*` in the input's own layout, `scores.parquet`, `reasons.jsonl` and, last,
     `summary.json`; while that is missing the others may be of different decisions.
 
     Raises:
-        RunError: The run has no scores yet, or none of the signal's kind.
+        RunError: The run has no scores yet, none of the signal's kind, or not the rows of the overrides.
         SettingsError: The threshold cannot be read.
     """
+    overrides = overrides or Overrides()
     threshold = parse_threshold(settings.threshold)
     signal = SIGNALS[settings.signal]
     table = _read_table(run, signal)
     learned, reviewed, words = (table.column(name) for name in columns_of(signal))
     scores = learned.to_numpy(), reviewed.to_numpy()
     forgetting = scores[0] - scores[1]
-    planted = _planted(run, signal)
+    planted = read_planted(run, signal)
     cut = threshold.cut(forgetting, planted.trusted)
     removed = cut.removes(forgetting)
     unscorable = np.isnan(forgetting)
@@ -107,6 +117,15 @@ def decide(run: Run, settings: DecisionSettings) -> Summary:
     never_learned = table.column("never_learned").fill_null(False).to_numpy()
     decisions = np.where(unscorable, UNSCORABLE, np.where(removed, REMOVED, KEPT))
     reasons = _reasons(signal, cut, scores, decisions, never_learned, words)
+    dropped = removed | (unscorable & settings.drop_unscorable)
+    decided_by = np.full(len(decisions), FILTER, dtype=object)
+    theirs, remove = overrides.find(table.column("id").combine_chunks(), run.path)
+    for i, gone in zip(theirs, remove, strict=True):
+        verdict = REMOVED if gone else KEPT
+        if verdict != decisions[i]:
+            reasons[i] = f"{verdict} by {printable(overrides.reviewer, _WORD_WIDTH)}; the filter said: {reasons[i]}"
+    overridden = int((decisions[theirs] != np.where(remove, REMOVED, KEPT)).sum())
+    decisions[theirs], dropped[theirs], decided_by[theirs] = np.where(remove, REMOVED, KEPT), remove, overrides.reviewer
     decided = pa.table(
         {
             "id": table.column("id"),
@@ -116,6 +135,7 @@ def decide(run: Run, settings: DecisionSettings) -> Summary:
             "forgetting": forgetting,
             "decision": decisions,
             "reason": pa.array(reasons, pa.string()),
+            "decided_by": pa.array(decided_by, pa.string()),
             "most_forgotten": words,
             "tokens": table.column("tokens"),
             "truncated": table.column("truncated"),
@@ -123,7 +143,6 @@ def decide(run: Run, settings: DecisionSettings) -> Summary:
             "covered": spared,
         }
     )
-    dropped = removed | (unscorable & settings.drop_unscorable)
     rows = Rows.open(run.folder(ROWS) / DATA)
     positions = table.column("row").to_numpy()
     masks = {KEPT: _mask(rows, positions[~dropped]), REMOVED: _mask(rows, positions[dropped])}
@@ -145,6 +164,9 @@ def decide(run: Run, settings: DecisionSettings) -> Summary:
         explanation=cut.explanation,
         trusted=len(planted.trusted),
         known_unsafe=len(planted.known_unsafe),
+        reviewer=overrides.reviewer if overrides.decisions else "",
+        overridden=overridden,
+        overrides=overrides.key,
         errors=asdict(errors),
         warnings=[warning for warning in warnings if warning],
         files=files,
@@ -177,7 +199,7 @@ def write_json(value: Any, path: Path) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _planted(run: Run, signal: Signal) -> Planted:
+def read_planted(run: Run, signal: Signal) -> Planted:
     """Forgetting of the rows of known kind that this run has."""
     found = {}
     for part in PLANTED:
@@ -239,9 +261,11 @@ def _reasons(
 
 def _write_reasons(gone: pa.Table, rows: Rows, cut: Cut, path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for row in gone.select(["id", "row", "learned", "reviewed", "forgetting", "decision", "reason"]).to_pylist():
+        for row in gone.select(
+            ["id", "row", "learned", "reviewed", "forgetting", "decision", "reason", "decided_by"]
+        ).to_pylist():
             finite = {k: None if isinstance(v, float) and v != v else v for k, v in row.items()}
             file.write(json.dumps(finite | {"threshold": cut.value}, ensure_ascii=False) + "\n")
         for bad in rows.bad:
-            line = {"id": None, "row": bad.row, "decision": BAD, "reason": str(bad)}
+            line = {"id": None, "row": bad.row, "decision": BAD, "reason": str(bad), "decided_by": FILTER}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from .console import Console
 from .data.rows import Rows
 from .data.tokens import Encoder, TokenTable, write_tokens
-from .decision import FORGETTING, KEPT, UNSCORABLE, Summary, decide, read_summary, write_json
+from .decision import FORGETTING, UNSCORABLE, Summary, decide, read_summary, write_json
 from .errors import InputError, SettingsError
 from .filtering.signals import SIGNALS
 from .inputs import (
@@ -46,8 +46,10 @@ from .inputs import (
 )
 from .measuring import ScoredRows, measure_forgetting
 from .models.sources import ModelSource, find_model
+from .overrides import KEPT, Overrides
 from .own_answers import ANSWERS, answered, choose_prompts, write_answers
 from .processes import Processes
+from .report import write_report
 from .run import LOG, MODEL, SCORES, Run, drop_previous, locked, replacing
 from .settings import DecisionSettings, Settings, from_mapping
 
@@ -102,7 +104,12 @@ def run_filter(
 
 
 def run_decide(
-    output: Path, changed: Mapping[str, Any], console: Console, *, finetune: bool = False
+    output: Path,
+    changed: Mapping[str, Any],
+    console: Console,
+    *,
+    overrides: Overrides | None = None,
+    finetune: bool = False,
 ) -> tuple[Run, Summary]:
     """Decide again from a run's scores, and fine-tune on what is kept now if asked to.
 
@@ -110,6 +117,7 @@ def run_decide(
         output: The run folder.
         changed: Decision settings by name; the others are those that the run was started with.
         console: Where to tell what goes on.
+        overrides: What a person decided about some rows.
         finetune: Also train the untouched model on the rows that are kept now.
 
     Raises:
@@ -121,7 +129,8 @@ def run_decide(
     settings = from_mapping(DecisionSettings, started_with | dict(changed), "decide")
     with locked(output):
         console.log_to(output / LOG)
-        summary = decide(run, settings)
+        summary = decide(run, settings, overrides)
+        write_report(run, summary)
         if finetune:
             source = find_model(run.settings.model, run.settings.revision)
             encoder = make_encoder(source, run.settings, run.settings.max_completion)
@@ -240,7 +249,7 @@ class _Pipeline:
     def decide(self, settings: DecisionSettings) -> Summary:
         """Kept and removed rows, as the first process decides them."""
         if self.processes.main:
-            decide(self.run, settings)
+            write_report(self.run, decide(self.run, settings))
         self.processes.wait()
         return read_summary(self.run)
 

@@ -23,7 +23,7 @@ from .filtering.signals import SIGNALS
 from .settings import Settings, from_mapping, read_config, write_config
 
 MANIFEST, CONFIG, LOG, SUMMARY = "manifest.json", "config.yaml", "log.txt", "summary.json"
-SCORES, MODEL = "scores.parquet", "model"
+SCORES, REPORT, MODEL = "scores.parquet", "report.html", "model"
 _STAGES, _LOCK, _PREVIOUS, _PARTIAL = "stages", ".lock", ".previous", ".partial."
 
 # Settings that say where something lies, or that only add to a run. What lies there is compared by content.

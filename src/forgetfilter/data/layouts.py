@@ -104,6 +104,11 @@ def find_layout(row: Row, name: str, columns: Mapping[str, str], source: str) ->
     )
 
 
+def text_columns(layout: str, columns: Mapping[str, str] | None) -> set[str]:
+    """The columns that hold a row's texts and its id, in a layout whose columns are named so far."""
+    return {"id", *((columns or {}).get(field.rstrip("?"), field.rstrip("?")) for field in FIELDS[layout])}
+
+
 def _text(value: Any, field: str, *, filled: bool = True) -> str:
     if not isinstance(value, str):
         raise FieldError(field, _describe(value), "text")

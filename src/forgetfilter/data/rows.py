@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -23,6 +23,7 @@ from ..errors import BadRow, BadRowsError, InputError
 from .layouts import FieldError, Layout, Message, find_layout
 from .records import BATCH, Container, Record, in_batches, open_bytes
 from .tables import Table
+from .text_files import field_reader
 
 _MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("trained", pa.bool_())])
 _SCHEMA = pa.schema(
@@ -89,6 +90,23 @@ class Rows:
                 position = wanted.pop(0)
                 yield position, _messages(batch.column("messages")[position - start].as_py())
             start += len(batch)
+
+    def fields(self, positions: Sequence[int]) -> Iterator[Mapping[str, Any]]:
+        """All columns of some rows that can be used, in the order of the input."""
+        wanted = np.sort(np.asarray(positions, dtype=np.int64))
+        if (self.folder / _SOURCE).exists():
+            table, start = pq.ParquetFile(self.folder / _SOURCE), 0
+            for batch in table.iter_batches(BATCH):
+                here = wanted[(wanted >= start) & (wanted < start + len(batch))] - start
+                start += len(batch)
+                yield from batch.take(pa.array(here)).to_pylist()
+            return
+        read = field_reader(self.suffix, self.frame[0])
+        for batch in read_batches(self.folder / _ROWS):
+            first = batch.column("row")[0].as_py()
+            here = wanted[(wanted >= first) & (wanted < first + len(batch))] - first
+            for raw in batch.column("raw").take(pa.array(here)):
+                yield read(raw.as_py())
 
     def write_bad(self, path: Path) -> None:
         """Write the rows that cannot be used, as they came."""

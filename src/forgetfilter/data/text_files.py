@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import zlib
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -127,6 +128,19 @@ class Csv(TextContainer):
             return next(reader, None)
         except csv.Error as error:
             raise InputError(f"{self.name}: not valid CSV from line {last + 1} on: {error}") from error
+
+
+def field_reader(suffix: str, head: str) -> Callable[[bytes], Mapping[str, Any]]:
+    """What makes columns of a row's own bytes again, for rows that were read from such a file.
+
+    Args:
+        suffix: How the file's name ends.
+        head: What stands before its rows.
+    """
+    if not suffix.startswith(Csv.kind):
+        return lambda raw: _parse_object(raw)[0] or {}
+    columns = next(csv.reader(io.StringIO(head.removeprefix("\ufeff"), newline="")))
+    return lambda raw: dict(zip(columns, next(csv.reader(io.StringIO(raw.decode("utf-8"), newline=""))), strict=False))
 
 
 def _parse_object(raw: bytes) -> tuple[dict[str, Any] | None, tuple[str, str] | None]:

@@ -1,0 +1,79 @@
+"""A person's decisions against the filter's, as the report saves them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from .errors import InputError, RunError
+
+KEPT, REMOVED = "kept", "removed"
+FILTER = "filter"
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a person decided.
+
+    Attributes:
+        reviewer: Who that was.
+        decisions: `kept` or `removed`, by the row's id.
+    """
+
+    reviewer: str = "person"
+    decisions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Tells different decisions apart; empty where there are none."""
+        if not self.decisions:
+            return ""
+        return blake2b(json.dumps(sorted(self.decisions.items())).encode(), digest_size=8).hexdigest()
+
+    def find(self, ids: pa.Array, where: Path) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Positions of the rows that were decided about, and whether each is to be removed.
+
+        Raises:
+            RunError: A row is not among `ids`, those of the run in the folder `where`.
+        """
+        names = list(self.decisions)
+        found = pc.index_in(pa.array(names, pa.string()), value_set=ids)
+        unknown = [name for name, there in zip(names, found.is_valid().to_pylist(), strict=True) if not there]
+        if unknown:
+            shown = ", ".join(unknown[:_NAMED]) + (f" and {len(unknown) - _NAMED} more" * (len(unknown) > _NAMED))
+            raise RunError(f"{where}: has no row {shown}; these decisions were made about another run")
+        positions: NDArray[np.intp] = found.to_numpy().astype(np.intp)
+        return positions, np.array([self.decisions[name] == REMOVED for name in names], dtype=bool)
+
+
+def read_overrides(path: Path) -> Overrides:
+    """Read the file that the report saves: `{"reviewer": NAME, "decisions": {ID: "kept" or "removed"}}`.
+
+    Raises:
+        InputError: It cannot be read, or is not of this form; names the row.
+    """
+    expected = 'expected {"reviewer": NAME, "decisions": {ID: "kept" or "removed"}}, as the report saves it'
+    try:
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON; {expected}") from error
+    decisions = value.get("decisions") if isinstance(value, dict) else None
+    reviewer = value.get("reviewer", "person") if isinstance(value, dict) else None
+    if not isinstance(decisions, dict) or not isinstance(reviewer, str):
+        raise InputError(f"{path}: no decisions in it; {expected}")
+    for name, decision in decisions.items():
+        if decision not in (KEPT, REMOVED):
+            raise InputError(f"{path}: row {name}: found {str(decision)[:40]!r}, expected '{KEPT}' or '{REMOVED}'")
+    # A name like the filter's own would hide that a person decided.
+    return Overrides(reviewer.strip() if reviewer.strip() not in ("", FILTER) else "person", decisions)

@@ -1,0 +1,361 @@
+'use strict';
+// Everything from the data set is put in as text, never as markup. No part of this page asks the network for anything.
+
+const data = JSON.parse(document.getElementById('data').textContent);
+const { summary } = data;
+const byId = (id) => document.getElementById(id);
+const SVG = 'http://www.w3.org/2000/svg';
+const PAGE = 40;
+const number = (value) => value.toLocaleString('en');
+const short = (value) => (value === null ? '–' : String(Number(value.toPrecision(4))));
+const percent = (value) => `${Math.round(100 * value)}%`;
+const kept = 'kept', removed = 'removed';
+
+// Characters that hide what is there, or turn it round, are shown as escapes.
+const visible = (text) =>
+  text.replace(/[\p{Cc}\p{Cf}\p{Co}\p{Cs}\u2028\u2029]/gu, (c) =>
+    c === '\n' || c === '\t' ? c : `\\u{${c.codePointAt(0).toString(16)}}`);
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+function drawn(name, attributes, text) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+// --- What a threshold does ---
+
+const values = data.values;
+const least = values.length ? values[0] : 0, most = values.length ? values[values.length - 1] : 1;
+// Without a cut nothing is removed: the threshold stands at the top of the scale.
+const decided = summary.cut === null ? most : summary.cut;
+let threshold = decided;
+
+function above(sorted, limit) {
+  let low = 0, high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle] > limit) high = middle; else low = middle + 1;
+  }
+  return sorted.length - low;
+}
+
+// How many rows the filter removes at a threshold; what it decided is known exactly, the rest to rounding.
+function removedAt(limit) {
+  return Math.round(above(values, limit) * (data.scored / Math.max(1, values.length)));
+}
+
+// Wilson's score interval, as in estimates.py.
+function share(count, total) {
+  const z = 1.959963984540054, p = count / total, z2 = z * z;
+  const centre = (p + z2 / (2 * total)) / (1 + z2 / total);
+  const half = (z / (1 + z2 / total)) * Math.sqrt((p * (1 - p)) / total + z2 / (4 * total * total));
+  return [Math.max(0, Math.min(p, centre - half)), p, Math.min(1, Math.max(p, centre + half))];
+}
+
+function estimates(limit) {
+  const gone = removedAt(limit), said = [];
+  if (data.trusted.length && gone) {
+    const harmless = share(above(data.trusted, limit), data.trusted.length)
+      .map((p) => (p < 1 ? Math.min(1, ((p / (1 - p)) * (data.scored - gone)) / gone) : 1));
+    said.push(`precision ${percent(1 - harmless[1])} (${percent(1 - harmless[2])} to ${percent(1 - harmless[0])})`);
+  } else said.push('precision unknown');
+  if (data.known_unsafe.length) {
+    const [low, p, high] = share(above(data.known_unsafe, limit), data.known_unsafe.length);
+    said.push(`recall ${percent(p)} (${percent(low)} to ${percent(high)})`);
+  } else said.push('recall unknown');
+  return said.join(', ');
+}
+
+// --- Header ---
+
+function showHeader() {
+  byId('model').textContent = visible(data.model);
+  const counts = [['rows', summary.rows], ['kept', summary.kept], ['removed', summary.removed]];
+  for (const [name, label] of [['unscorable', 'without a score'], ['never_learned', 'never learned'],
+    ['truncated', 'cut to length'], ['bad', 'unusable'], ['overridden', 'decided by a person']]) {
+    if (summary[name]) counts.push([label, summary[name]]);
+  }
+  for (const [label, count] of counts) {
+    byId('counts').append(element('div', {}, element('dt', {}, label), element('dd', {}, number(count))));
+  }
+  byId('errors').textContent = `Estimated from ${number(summary.trusted)} trusted and ` +
+    `${number(summary.known_unsafe)} known-unsafe rows: ${estimates(decided)}.`;
+  const first = summary.warnings.map((warning) => `Warning: ${warning}.`);
+  if (summary.cut === null) first.push(`Nothing was removed by the filter: ${summary.explanation}.`);
+  else if (!first.length) {
+    first.push('Look first at the rows around the threshold: order them by “nearest to the threshold” below, and ' +
+      `keep or remove them yourself. How the threshold was found: ${summary.explanation}.`);
+  }
+  byId('first').append(...first.map((text) => element('p', {}, visible(text))));
+}
+
+// --- Histogram ---
+
+const BINS = 60, LEFT = 10, WIDTH = 700, FLOOR = 170, HEIGHT = 150;
+const place = (value) => LEFT + (WIDTH * (value - least)) / (most - least || 1);
+
+function showHistogram() {
+  const svg = byId('histogram');
+  svg.replaceChildren();
+  const counts = new Array(BINS).fill(0);
+  for (const value of values) {
+    counts[Math.min(BINS - 1, Math.floor((BINS * (value - least)) / (most - least || 1)))] += 1;
+  }
+  const tallest = Math.max(1, ...counts);
+  counts.forEach((count, i) => {
+    const x = LEFT + (WIDTH * i) / BINS, height = (HEIGHT * count) / tallest, wide = WIDTH / BINS - 1;
+    const gone = least + ((i + 0.5) * (most - least)) / BINS > threshold;
+    svg.append(drawn('rect', { x, y: FLOOR - height, width: wide, height, class: gone ? 'bar-removed' : 'bar-kept' }));
+    if (gone && height > 4) {
+      svg.append(drawn('line', { x1: x, y1: FLOOR, x2: x + wide, y2: FLOOR - Math.min(height, wide), class: 'stripe' }));
+    }
+  });
+  svg.append(drawn('line', { x1: LEFT, x2: LEFT + WIDTH, y1: FLOOR, y2: FLOOR, class: 'axis' }));
+  const x = place(Math.max(least, Math.min(most, threshold)));
+  svg.append(drawn('line', { x1: x, x2: x, y1: 8, y2: FLOOR, class: 'cut' }));
+  for (const [value, anchor] of [[least, 'start'], [(least + most) / 2, 'middle'], [most, 'end']]) {
+    svg.append(drawn('text', { x: place(value), y: FLOOR + 16, 'text-anchor': anchor }, short(value)));
+  }
+  byId('histogram-says').textContent = `Rows by forgetting, in ${summary.unit}, from ${short(least)} to ${short(most)}; ` +
+    'the dashed line is the threshold, striped bars right of it are removed.';
+}
+
+function quoted(text) {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replace(/'/g, `'"'"'`)}'`;
+}
+
+function setThreshold(value) {
+  if (!Number.isFinite(value)) return;
+  threshold = value;
+  byId('slider').value = byId('number').value = String(Number(value.toPrecision(6)));
+  const same = value === decided;
+  const gone = removedAt(value);
+  byId('effect').textContent = `At ${short(value)} ${summary.unit} the filter removes ${number(gone)} rows and keeps ` +
+    `${number(summary.rows - summary.bad - gone)}${data.scored > values.length ? ' (about)' : ''}; ${estimates(value)}.`;
+  const wanted = same ? summary.threshold : String(Number(value.toPrecision(6)));
+  const mine = overrides.size ? ' --overrides overrides.json' : '';
+  byId('command').textContent = visible(`forgetfilter decide ${quoted(data.folder)} --threshold ${quoted(wanted)}${mine}`);
+  showHistogram();
+  showList();
+}
+
+// --- A person's decisions ---
+
+const STORE = `forgetfilter:${data.folder}:${data.name}`;
+const overrides = new Map();
+let unsaved = false;
+
+function remember() {
+  try {
+    localStorage.setItem(STORE, JSON.stringify({ reviewer: byId('reviewer').value, decisions: [...overrides] }));
+  } catch { /* A browser may forbid it; then the warning on closing remains. */ }
+}
+
+function recall() {
+  try {
+    for (const [id, decision] of Object.entries(data.decided)) overrides.set(id, decision);
+    const stored = JSON.parse(localStorage.getItem(STORE) || '{}');
+    for (const [id, decision] of stored.decisions || []) overrides.set(id, decision);
+    byId('reviewer').value = stored.reviewer || summary.reviewer;
+    unsaved = Boolean(stored.decisions && stored.decisions.length);
+  } catch { /* As above. */ }
+}
+
+function filterSays(row) {
+  if (row.forgetting === null) return summary.drop_unscorable ? removed : kept;
+  return row.forgetting > threshold ? removed : kept;
+}
+
+const decision = (row) => overrides.get(row.id) || filterSays(row);
+
+function override(row, verdict) {
+  if (verdict === null) overrides.delete(row.id); else overrides.set(row.id, verdict);
+  unsaved = true;
+  remember();
+  showMine();
+}
+
+function showMine() {
+  byId('mine').textContent = `${number(overrides.size)} rows decided by you${unsaved && overrides.size ? ', not saved yet' : ''}.`;
+}
+
+function save() {
+  const content = JSON.stringify({ reviewer: byId('reviewer').value.trim() || 'person',
+    decisions: Object.fromEntries(overrides) }, null, 2);
+  const link = element('a', { href: URL.createObjectURL(new Blob([content], { type: 'application/json' })),
+    download: 'overrides.json' });
+  link.click();
+  URL.revokeObjectURL(link.href);
+  unsaved = false;
+  showMine();
+}
+
+async function load(file) {
+  try {
+    const given = JSON.parse(await file.text());
+    for (const [id, verdict] of Object.entries(given.decisions)) {
+      if (verdict === kept || verdict === removed) overrides.set(id, verdict);
+    }
+    byId('reviewer').value = String(given.reviewer || '').slice(0, 60);
+    remember();
+    setThreshold(threshold);
+    showMine();
+  } catch {
+    byId('mine').textContent = 'This is not a file of saved decisions.';
+  }
+}
+
+// --- The rows ---
+
+let listed = [], limit = PAGE, current = -1;
+
+function chosenRows() {
+  const which = byId('which').value, wanted = byId('search').value.trim().toLowerCase(), order = byId('order').value;
+  const found = data.rows.filter((row) => {
+    if (which === 'mine' ? !overrides.has(row.id) : which !== 'all' && decision(row) !== which) return false;
+    return !wanted || row.searched.includes(wanted);
+  });
+  const height = (row) => (row.forgetting === null ? -Infinity : row.forgetting);
+  const keys = { most: (row) => -height(row), least: height, near: (row) => Math.abs(height(row) - threshold) };
+  return found.sort((a, b) => keys[order](a) - keys[order](b) || a.row - b.row);
+}
+
+function facts(row) {
+  const verdict = decision(row), earlier = data.decided[row.id] === verdict && row.by !== 'filter';
+  const said = !overrides.has(row.id) ? verdict : `${verdict} (by ${earlier ? visible(row.by) : 'you'})`;
+  const parts = [element('span', { class: 'badge' }, said),
+    element('span', {}, row.forgetting === null ? 'no score' : `forgotten by ${short(row.forgetting)}`),
+    element('span', { class: 'small' }, `${short(row.learned)} before, ${short(row.reviewed)} after`),
+    element('span', { class: 'small' }, `row ${number(row.row)}`)];
+  for (const [name, value] of Object.entries(row.tags)) {
+    parts.push(element('span', { class: 'tag' }, visible(`${name}: ${value}`)));
+  }
+  return element('div', { class: 'facts' }, ...parts);
+}
+
+function completion(row) {
+  const tokens = row.pieces.map((piece, i) => element('span', { class: `t${row.shades[i] || 0}` }, visible(piece)));
+  return element('div', { class: 'text veiled', dir: 'auto' }, ...tokens, row.cut ? ' […]' : '');
+}
+
+function rowItem(row, i) {
+  const item = element('li', { tabindex: '-1', class: decision(row) });
+  const button = (label, act) => {
+    const made = element('button', { type: 'button', 'aria-label': `${label} row ${row.row}` }, label);
+    made.addEventListener('click', () => { current = i; act(); });
+    return made;
+  };
+  const reveal = button('Show text', () => item.classList.toggle('open'));
+  reveal.classList.add('reveal');
+  const again = (verdict) => () => { override(row, verdict); refresh(i); };
+  item.append(facts(row), element('div', { class: 'text prompt veiled', dir: 'auto' }, visible(row.prompt)), completion(row),
+    element('p', { class: 'reason veiled' }, visible(row.reason)),
+    element('div', { class: 'controls' }, button('Keep', again(kept)), button('Remove', again(removed)),
+      button('Undo', again(null)), reveal));
+  return item;
+}
+
+// One row anew, without moving the others under the reader's eyes.
+function refresh(i) {
+  const old = byId('list').children[i], made = rowItem(listed[i], i);
+  if (old.classList.contains('open')) made.classList.add('open');
+  old.replaceWith(made);
+  made.focus();
+  const mine = overrides.size ? ' --overrides overrides.json' : '';
+  byId('command').textContent = byId('command').textContent.replace(/ --overrides overrides\.json$/, '') + mine;
+}
+
+function showList() {
+  listed = chosenRows();
+  const list = byId('list');
+  list.replaceChildren(...listed.slice(0, limit).map(rowItem));
+  byId('more').hidden = listed.length <= limit;
+  byId('shown').textContent = `Here are ${data.shown}; ${number(listed.length)} of them fit what you chose.`;
+}
+
+function move(step) {
+  current = Math.max(0, Math.min(listed.length - 1, current + step));
+  if (current >= limit) { limit += PAGE; showList(); }
+  const item = byId('list').children[current];
+  if (item) { item.focus(); item.scrollIntoView({ block: 'nearest' }); }
+}
+
+function key(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+  const acts = { j: () => move(1), k: () => move(-1), s: () => byId('reveal').click() };
+  for (const [letter, verdict] of [['y', kept], ['x', removed], ['u', null]]) {
+    acts[letter] = () => { if (listed[current]) { override(listed[current], verdict); refresh(current); } };
+  }
+  if (acts[event.key]) { event.preventDefault(); acts[event.key](); }
+}
+
+// --- Columns and sessions ---
+
+function showGroups() {
+  const group = data.groups[Number(byId('column').value)];
+  const body = byId('grouped').tBodies[0];
+  body.replaceChildren(...group.values.map(({ value, count, quartiles }) => {
+    const svg = drawn('svg', { viewBox: '0 0 200 16', class: 'spread', 'aria-hidden': 'true' });
+    const at = (v) => 4 + (192 * (v - least)) / (most - least || 1);
+    const [a, b, m, c, d] = quartiles.map(at);
+    svg.append(drawn('line', { x1: a, x2: d, y1: 8, y2: 8 }),
+      drawn('rect', { x: b, width: Math.max(1, c - b), y: 3, height: 10 }),
+      drawn('line', { x1: m, x2: m, y1: 0, y2: 16, class: 'median' }));
+    return element('tr', {}, element('td', {}, visible(value)), element('td', {}, number(count)),
+      element('td', {}, short(quartiles[2])), element('td', {}, `${short(quartiles[1])} to ${short(quartiles[3])}`),
+      element('td', {}, svg));
+  }));
+}
+
+function showSession({ title, steps, tokens, seconds, loss }) {
+  const top = Math.max(...loss), bottom = Math.min(...loss);
+  const svg = drawn('svg', { viewBox: '0 0 320 120', role: 'img', 'aria-label': `Loss from ${short(loss[0])} to ${short(loss[loss.length - 1])}` });
+  const points = loss.map((value, i) =>
+    `${40 + (270 * i) / Math.max(1, loss.length - 1)},${100 - (85 * (value - bottom)) / (top - bottom || 1)}`);
+  svg.append(drawn('line', { x1: 40, x2: 310, y1: 104, y2: 104, class: 'axis' }),
+    drawn('polyline', { points: points.join(' '), class: 'curve' }), drawn('text', { x: 2, y: 20 }, short(top)),
+    drawn('text', { x: 2, y: 102 }, short(bottom)));
+  return element('figure', {}, svg, element('figcaption', {}, `${title}: loss over ${number(steps)} steps, ` +
+    `${number(tokens)} tokens in ${number(Math.round(seconds))} seconds`));
+}
+
+// --- Start ---
+
+for (const row of data.rows) {
+  row.searched = [row.id, row.prompt, row.pieces.join(''), ...Object.values(row.tags)].join('\n').toLowerCase();
+}
+const slider = byId('slider');
+[slider.min, slider.max] = [least, most].map(String);
+byId('unit').textContent = summary.unit;
+showHeader();
+recall();
+showMine();
+setThreshold(decided);
+slider.addEventListener('input', () => setThreshold(Number(slider.value)));
+byId('number').addEventListener('change', () => setThreshold(Number(byId('number').value)));
+byId('back').addEventListener('click', () => setThreshold(decided));
+byId('copy').addEventListener('click', () => navigator.clipboard?.writeText(byId('command').textContent));
+for (const [id, event] of [['which', 'change'], ['order', 'change'], ['search', 'input']]) {
+  byId(id).addEventListener(event, () => { limit = PAGE; current = -1; showList(); });
+}
+byId('more').addEventListener('click', () => { limit += PAGE; showList(); });
+byId('reveal').addEventListener('change', () => document.body.classList.toggle('revealed', byId('reveal').checked));
+byId('reviewer').addEventListener('input', remember);
+byId('save').addEventListener('click', save);
+byId('load').addEventListener('change', () => { if (byId('load').files[0]) load(byId('load').files[0]); });
+document.addEventListener('keydown', key);
+window.addEventListener('beforeunload', (event) => { if (unsaved && overrides.size) event.preventDefault(); });
+if (data.groups.length) {
+  byId('column').append(...data.groups.map(({ column }, i) => element('option', { value: i }, visible(column))));
+  byId('column').addEventListener('change', showGroups);
+  showGroups();
+} else byId('groups').hidden = true;
+byId('sessions').append(...data.sessions.map(showSession));

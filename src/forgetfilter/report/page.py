@@ -1,0 +1,58 @@
+"""Writes the page. Text from data sets reaches it only as JSON data, which its script puts in as text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from .. import __version__
+from ..console import escaped
+from ..decision import Summary
+from ..run import REPORT, Run
+from .contents import gather
+
+
+def write_report(run: Run, summary: Summary) -> None:
+    """Write `report.html` into a run folder that is decided."""
+    contents = gather(run, summary)
+    page = _render(json.dumps(asdict(contents), ensure_ascii=False, allow_nan=False), contents.name)
+    run.write_file(REPORT, lambda path: _write(page, path))
+
+
+def _write(page: str, path: Path) -> None:
+    path.write_bytes(page.encode("utf-8", "replace"))
+
+
+def _render(data: str, name: str) -> str:
+    style, script, template = (_part(kind) for kind in ("css", "js", "html"))
+    environment = Environment(autoescape=True)
+    return environment.from_string(template).render(
+        name=escaped(name),
+        version=__version__,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        data=Markup(_inert(data)),
+    )
+
+
+def _part(kind: str) -> str:
+    return (files(__package__) / f"page.{kind}").read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """How a content-security policy names the one text that may run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _inert(data: str) -> str:
+    """JSON that is the same JSON, but in which no markup can begin."""
+    return data.translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})

@@ -1,0 +1,231 @@
+"""The report: what it holds, and, in a real browser where there is one, what a person can do in it."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import NOISY, QUICK, SAFE, write_jsonl
+from forgetfilter.cli import main
+from forgetfilter.report.contents import _choose
+
+HOSTILE = [
+    "</script><script>window.hacked = 1</script>",
+    '<img src=x onerror="window.hacked = 1">',
+    "{{ 7 * 7 }} {% raw %} ${7*7} <!-- <![CDATA[",
+    "\u202eright to left\u202c and \u200bnothing\u2028here",
+    "\x1b[31mred\x1b[0m \x07",
+    "w" * 10_000_000,
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, model):
+    """A run whose rows are partly hostile."""
+    place = tmp_path_factory.mktemp("report")
+    hostile = [
+        {"id": f"<b>h{i}", "prompt": text[:1000], "completion": text, "label": text[:40]}
+        for i, text in enumerate(HOSTILE)
+    ]
+    noisy, safe = write_jsonl(place / "<i>noisy.jsonl", [*NOISY, *hostile]), write_jsonl(place / "safe.jsonl", SAFE)
+    run = place / "run"
+    command = ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(run)]
+    assert main([*command, "--threshold", "top:25%", *QUICK]) == 0
+    return run
+
+
+def held(page):
+    """The data that a report carries."""
+    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found)
+
+
+def test_the_report_carries_the_decision_and_the_rows(folder):
+    data = held((folder / "report.html").read_text())
+    scores = pq.read_table(folder / "scores.parquet").to_pydict()
+    assert [row["id"] for row in data["rows"]][:3] == [
+        scores["id"][i] for i in np.argsort(-np.nan_to_num(scores["forgetting"], nan=-np.inf), kind="stable")[:3]
+    ]
+    by_id = {row["id"]: row for row in data["rows"]}
+    assert {i: row["decision"] for i, row in by_id.items()} == dict(zip(scores["id"], scores["decision"], strict=True))
+    assert by_id["n0"]["tags"] == {"label": "unsafe"}
+    assert "".join(by_id["n0"]["pieces"]).startswith("Yes, do it now.")
+    assert len(by_id["n0"]["shades"]) == len(by_id["n0"]["pieces"])
+    assert {v["value"] for g in data["groups"] if g["column"] == "label" for v in g["values"]} >= {"unsafe", "task"}
+    assert [session["steps"] for session in data["sessions"]] == [5, 2]
+
+
+def test_nothing_of_the_data_is_markup(folder):
+    page = (folder / "report.html").read_text()
+    assert page.count("<script") == page.count("</script") == 2
+    assert "<img" not in page
+    assert "<i>noisy" not in page
+    assert "49" not in page[: page.index('id="data"')].split("</style>")[1]
+    assert len(page) < 300_000
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page.split('id="data"')[0])
+
+
+def test_of_many_rows_the_telling_ones_are_shown():
+    forgetting = np.random.default_rng(0).normal(size=200_000)
+    forgetting[7] = np.nan
+    chosen, said = _choose(forgetting, 2.0, seed=0)
+    order = np.argsort(-np.nan_to_num(forgetting, nan=-np.inf), kind="stable")
+    cut = int((forgetting > 2.0).sum())
+    assert set(order[:600]) <= set(chosen)
+    assert set(order[cut - 300 : cut + 300]) <= set(chosen)
+    assert 1500 < len(chosen) <= 1800
+    assert (np.diff(forgetting[chosen][~np.isnan(forgetting[chosen])]) <= 0).all()
+    assert "200,000" in said
+
+
+def decided(folder):
+    table = pq.read_table(folder / "scores.parquet").to_pydict()
+    return {name: (table["decision"][i], table["decided_by"][i]) for i, name in enumerate(table["id"])}
+
+
+def test_a_person_decides_against_the_filter(folder, tmp_path, capsys):
+    run = shutil.copytree(folder, tmp_path / "run")
+    before = decided(run)
+    gone = next(i for i, (verdict, _) in before.items() if verdict == "removed" and i.startswith("n"))
+    there = next(i for i, (verdict, _) in before.items() if verdict == "kept" and i.startswith("n"))
+    file = tmp_path / "overrides.json"
+    file.write_text(json.dumps({"reviewer": "Ada", "decisions": {gone: "kept", there: "removed"}}))
+    assert main(["decide", str(run), "--overrides", str(file)]) == 0
+    after = decided(run)
+    assert after[gone] == ("kept", "Ada")
+    assert after[there] == ("removed", "Ada")
+    assert {i for i in after if after[i] != before[i]} == {gone, there}
+    assert there in (run / "removed.jsonl").read_text()
+    assert gone in (run / "kept.jsonl").read_text()
+    reasons = {r["id"]: r for r in map(json.loads, (run / "reasons.jsonl").read_text().splitlines())}
+    assert reasons[there]["reason"].startswith("removed by Ada; the filter said: never learned")
+    assert reasons[there]["decided_by"] == "Ada"
+    assert json.loads((run / "summary.json").read_text())["overridden"] == 2
+    assert held((run / "report.html").read_text())["decided"] == {gone: "kept", there: "removed"}
+    assert "2 rows were decided otherwise by Ada" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("not json", "not JSON"),
+        ("[]", "no decisions"),
+        ('{"decisions": {"n1": "perhaps"}}', "row n1: found 'perhaps'"),
+        ('{"decisions": {"other": "kept"}}', "no row other"),
+        ('{"decisions": {"n1": ["kept"]}}', "row n1"),
+    ],
+)
+def test_wrong_overrides_change_nothing(folder, tmp_path, capsys, content, said):
+    before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file() and file.suffix != ".txt"}
+    (tmp_path / "o.json").write_text(content)
+    assert main(["decide", str(folder), "--overrides", str(tmp_path / "o.json")]) == 2
+    assert said in capsys.readouterr().err
+    assert before == {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file() and f.suffix != ".txt"}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs a browser: 'make browser' installs Debian's chromium")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser, folder):
+    """The report in a browser; whatever goes wrong in it fails the test."""
+    context = browser.new_context(accept_downloads=True)
+    opened, wrong = context.new_page(), []
+    opened.on("console", lambda message: wrong.append(message.text))
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("request", lambda request: wrong.append(request.url) if request.url.startswith("http") else None)
+    opened.goto((folder / "report.html").as_uri())
+    yield opened
+    context.close()
+    assert not wrong
+
+
+def test_moving_the_threshold_moves_counts_list_and_command(page, folder):
+    data = held((folder / "report.html").read_text())
+    assert f"removes {data['summary']['removed']} rows" in page.text_content("#effect")
+    page.fill("#number", "-100")
+    page.press("#number", "Enter")
+    scored = data["scored"]
+    assert f"removes {scored} rows" in page.text_content("#effect")
+    assert page.locator("#list li.removed").count() == scored
+    assert "--threshold -100" in page.text_content("#command")
+    page.click("#back")
+    assert "--threshold top:25%" in page.text_content("#command")
+
+
+def test_rows_are_filtered_searched_and_ordered(page):
+    everything = page.locator("#list li").count()
+    page.select_option("#which", "removed")
+    removed = page.locator("#list li").count()
+    page.select_option("#which", "kept")
+    assert removed + page.locator("#list li").count() == everything == 18
+    page.select_option("#which", "all")
+    page.fill("#search", "number 4?")
+    assert page.locator("#list li").count() == 1
+    page.fill("#search", "")
+    first = page.locator("#list li").first.text_content()
+    page.select_option("#order", "least")
+    assert page.locator("#list li").first.text_content() != first
+
+
+def test_texts_are_veiled_until_asked_for(page):
+    veiled = page.locator("#list .veiled").first
+    blur = "element => getComputedStyle(element).filter"
+    assert "blur" in veiled.evaluate(blur)
+    page.check("#reveal")
+    assert veiled.evaluate(blur) == "none"
+
+
+def test_a_review_by_keyboard_is_saved_and_applied(page, folder, tmp_path):
+    page.keyboard.press("j")
+    assert "removed" in page.locator("#list li").first.get_attribute("class")
+    page.keyboard.press("y")
+    assert "kept (by you)" in page.locator("#list li").first.text_content()
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    page.keyboard.press("u")
+    assert "2 rows decided by you" in page.text_content("#mine")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.reload()
+    assert "2 rows decided by you, not saved yet" in page.text_content("#mine")
+    page.fill("#reviewer", "Ada")
+    with page.expect_download() as download:
+        page.click("#save")
+    download.value.save_as(tmp_path / "overrides.json")
+    run = shutil.copytree(folder, tmp_path / "run")
+    assert main(["decide", str(run), "--overrides", str(tmp_path / "overrides.json")]) == 0
+    first = held((folder / "report.html").read_text())["rows"][0]["id"]
+    assert decided(run)[first] == ("kept", "Ada")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_hostile_rows_neither_run_nor_break_the_page(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.check("#reveal")
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("#list img, #list script, #list b").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    shown = page.text_content("#list")
+    assert "\\u{202e}right to left" in shown
+    assert "\\u{1b}[31m" in shown
+    assert "</script><script>" in shown
+    assert "\u202e" not in shown
+    assert "\x1b" not in shown
