@@ -229,3 +229,25 @@ def test_hostile_rows_neither_run_nor_break_the_page(page, scheme):
     assert "</script><script>" in shown
     assert "\u202e" not in shown
     assert "\x1b" not in shown
+
+
+def test_figures_are_vector_graphics_of_the_run(folder, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    assert main(["figure", str(folder), "--output", str(tmp_path)]) == 0
+    written = capsys.readouterr().out.split()
+    assert [file.rsplit("/", 1)[1] for file in written] == [
+        *("forgetting.svg", "forgetting.pdf", "sessions.svg", "sessions.pdf")
+    ]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert f"removed ({summary['removed']})" in (tmp_path / "forgetting.svg").read_text()
+    before = [(tmp_path / name).read_bytes() for name in ("forgetting.svg", "sessions.pdf")]
+    assert main(["figure", str(folder), "--output", str(tmp_path)]) == 0
+    assert before == [(tmp_path / name).read_bytes() for name in ("forgetting.svg", "sessions.pdf")]
+
+
+def test_a_figure_by_column(folder, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    assert main(["figure", str(folder), "--output", str(tmp_path), "--by", "nothing"]) == 2
+    assert "no column 'nothing'" in capsys.readouterr().err
+    assert main(["figure", str(folder), "--output", str(tmp_path), "--by", "label"]) == 2
+    assert "more than 6 values" in capsys.readouterr().err

@@ -94,6 +94,13 @@ def _decide(options: argparse.Namespace) -> None:
     _show(run.path, summary)
 
 
+def _figure(options: argparse.Namespace) -> None:
+    from .figure import write_figures
+
+    for path in write_figures(options.run, options.output or options.run / "figures", options.by):
+        print(path)
+
+
 def _preview(options: argparse.Namespace) -> None:
     from .preview import preview
 
@@ -138,6 +145,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--finetune", action="store_true", help=_help(FinetuneSettings, "finetune"))
     command.add_argument("--overrides", type=Path, metavar="FILE", help="a person's decisions, saved in the report")
     _add_options(command, DecisionSettings, default="as the run was started")
+
+    command = _command(commands, "figure", _figure, "draw a run's forgetting and its sessions, as SVG and PDF")
+    command.add_argument("run", type=Path, metavar="RUN", help="run folder that 'filter' wrote")
+    command.add_argument("--by", metavar="COLUMN", help="tell forgetting apart by the values of this column")
+    command.add_argument("--output", type=Path, metavar="FOLDER", help="where the figures go (default: RUN/figures)")
 
     command = _command(commands, "preview", _preview, "show the tokens of a few rows and which are trained on")
     command.add_argument("data", nargs="?", metavar="DATA", help=_help(DataSettings, "data"))

@@ -1,0 +1,133 @@
+"""Figures of a run for papers: vector graphics that print in black and white, too."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from .console import printable
+from .data.rows import Rows
+from .decision import Summary, read_summary
+from .errors import InputError, RunError, SettingsError
+from .inputs import DATA, ROWS
+from .run import SCORES, Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FORMATS = ("svg", "pdf")
+_WIDTH, _HEIGHT = 3.5, 2.2  # inches: one column of a two-column paper
+_BINS, _MOST_GROUPS, _NAME_WIDTH = 40, 6, 30
+_STYLE = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+    # Names come from the data: a dollar sign in them is a dollar sign.
+    "text.parse_math": False,
+    # The same run gives the same bytes.
+    "svg.hashsalt": "forgetfilter",
+}
+_LINES = ("-", "--", ":", "-.")
+
+
+def write_figures(output: Path, folder: Path, column: str | None = None) -> list[Path]:
+    """Write a run's distribution of forgetting and the loss of its sessions, each as SVG and PDF.
+
+    Args:
+        output: The run folder.
+        folder: Where the figures go.
+        column: A column of the data by whose values forgetting is told apart, such as a source or a label.
+
+    Returns:
+        The files, in order.
+
+    Raises:
+        SettingsError: matplotlib is not installed.
+        RunError: The run is not decided.
+        InputError: There is no such column, or it has too many values.
+    """
+    run = Run.open(output)
+    summary = read_summary(run)
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise SettingsError("figures need matplotlib: pip install 'forgetfilter[figures]'") from error
+    groups = _forgetting(run, summary, column)
+    sessions = {name: _losses(run, stage) for name, stage in (("learning", "learned"), ("safety review", "reviewed"))}
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
+        for name in ("forgetting", "sessions"):
+            figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+            if name == "forgetting":
+                _draw_forgetting(figure.subplots(), groups, summary, by_column=column is not None)
+            else:
+                for axes, (title, losses) in zip(figure.subplots(1, 2), sessions.items(), strict=True):
+                    _draw_losses(axes, title, losses)
+            for kind in FORMATS:
+                path = folder / f"{name}.{kind}"
+                stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+                figure.savefig(path, metadata=stamp)
+                written.append(path)
+    return written
+
+
+def _forgetting(run: Run, summary: Summary, column: str | None) -> dict[str, NDArray[np.floating]]:
+    """Forgetting of the scored rows, by decision or by a column's values."""
+    scores = pq.read_table(run.path / SCORES, columns=["row", "forgetting"])
+    forgetting, positions = (scores.column(name).to_numpy() for name in ("forgetting", "row"))
+    scored = ~np.isnan(forgetting)
+    forgetting, positions = forgetting[scored], positions[scored]
+    if not len(forgetting):
+        raise RunError(f"{run.path}: none of its rows has a score; there is nothing to draw")
+    if column is None:
+        gone = forgetting > (np.inf if summary.cut is None else summary.cut)
+        return {"kept": forgetting[~gone], "removed": forgetting[gone]}
+    rows = Rows.open(run.folder(ROWS) / DATA)
+    order = np.argsort(positions, kind="stable")
+    found: dict[str, list[float]] = defaultdict(list)
+    for i, fields in zip(order, rows.fields(positions[order].tolist()), strict=True):
+        if column not in fields:
+            raise InputError(f"{rows.name}: row {positions[i]}: there is no column '{printable(column, _NAME_WIDTH)}'")
+        found[printable(str(fields[column]), _NAME_WIDTH)].append(float(forgetting[i]))
+        if len(found) > _MOST_GROUPS:
+            raise InputError(f"{rows.name}: column '{column}' has more than {_MOST_GROUPS} values; name one with fewer")
+    return {name: np.array(values) for name, values in sorted(found.items(), key=lambda item: -np.median(item[1]))}
+
+
+def _losses(run: Run, stage: str) -> list[float]:
+    path = run.folder(stage) / "history.json"
+    return [step["loss"] for step in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+
+
+def _draw_forgetting(axes: Axes, groups: dict[str, NDArray[np.floating]], summary: Summary, *, by_column: bool) -> None:
+    """A histogram; groups differ by line or hatching as well as by shade."""
+    edges = np.histogram_bin_edges(np.concatenate(list(groups.values())), bins=_BINS)
+    for i, (name, values) in enumerate(groups.items()):
+        label = f"{name} ({len(values):,})"
+        if by_column:
+            axes.hist(values, edges.tolist(), histtype="step", linestyle=_LINES[i % len(_LINES)], label=label)
+        else:
+            look: dict[str, Any] = {"color": "#c8c8c8"} if i == 0 else {"facecolor": "white", "hatch": "//////"}
+            axes.hist(values, edges.tolist(), edgecolor="black", linewidth=0.4, label=label, **look)
+    if summary.cut is not None:
+        axes.axvline(summary.cut, color="black", linestyle="--", linewidth=1)
+    axes.set_xlabel(f"forgetting ({summary.unit})")
+    axes.set_ylabel("rows")
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+
+
+def _draw_losses(axes: Axes, title: str, losses: list[float]) -> None:
+    axes.plot(range(1, len(losses) + 1), losses, color="black", linewidth=1)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel(f"step of {title}")
+    axes.set_ylabel("loss (nats)")
