@@ -128,6 +128,6 @@ def _draw_forgetting(axes: Axes, groups: dict[str, NDArray[np.floating]], summar
 
 def _draw_losses(axes: Axes, title: str, losses: list[float]) -> None:
     axes.plot(range(1, len(losses) + 1), losses, color="black", linewidth=1)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel(f"step of {title}")
     axes.set_ylabel("loss (nats)")

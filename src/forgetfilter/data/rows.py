@@ -258,6 +258,11 @@ def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
             yield reader.get_batch(i)
 
 
+def _raw(batch: pa.RecordBatch, mask: NDArray[np.bool_]) -> list[bytes]:
+    rows: list[bytes] = batch.column("raw").filter(pa.array(mask)).to_pylist()
+    return rows
+
+
 def _write_text(batches: Iterator[pa.RecordBatch], chosen: NDArray[np.bool_], path: Path, frame: Sequence[str]) -> None:
     head, separator, tail = (part.encode("utf-8", "surrogateescape") for part in frame)
     written = False
@@ -265,8 +270,8 @@ def _write_text(batches: Iterator[pa.RecordBatch], chosen: NDArray[np.bool_], pa
         file.write(head)
         for batch in batches:
             mask = chosen[batch.column("row").to_numpy()]
-            for raw in batch.column("raw").filter(pa.array(mask)):
-                file.write((separator if written else b"") + raw.as_py())
+            if mask.any():
+                file.write((separator if written else b"") + separator.join(_raw(batch, mask)))
                 written = True
         file.write(tail)
 

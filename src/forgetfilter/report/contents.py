@@ -136,11 +136,11 @@ def _rows(run: Run, rows: Rows, scores: pa.Table, chosen: NDArray[np.intp]) -> I
     tags = {i: _tags(columns, besides) for i, columns in zip(sorted(positions), rows.fields(positions), strict=True)}
     shades = _shades(run, [row["id"] for row in picked])
     table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
-    where = {int(row): i for i, row in enumerate(table.rows)}
     room = _ROOM
     for row in picked:
         prompt = "\n".join(m.content for m in said[row["row"]] if not m.trained)
-        pieces = [piece[:_TOKEN_SHOWN] for piece in table.pieces(where[row["row"]])[:_TOKENS_SHOWN]]
+        pieces = table.pieces(int(np.searchsorted(table.rows, row["row"])))[:_TOKENS_SHOWN]
+        pieces = [piece[:_TOKEN_SHOWN] for piece in pieces]
         if not pieces:
             pieces = [m.content[:_PROMPT_SHOWN] for m in said[row["row"]] if m.trained]
         finite = {
