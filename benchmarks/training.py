@@ -5,8 +5,8 @@
 The same rows (BBQ, Alpaca and SQuAD in equal parts), model, float32, LoRA, optimizer steps of 16 rows and number of
 steps: one pass over the rows. The stock trainers get their rows grouped by length, and one or two rows in a forward
 pass with gradient accumulation, since on a CPU padding costs more than small passes (16 rows in a pass take four
-times as long); packing is left out, as without flash attention TRL lets packed rows see one another. The contestants take
-turns; what is timed is the pass alone. Then the rate of our floating-point operations is set against that of
+times as long); packing is left out, as without flash attention TRL lets packed rows see one another. The contestants
+take turns; what is timed is the pass alone. Then the rate of our floating-point operations is set against that of
 a large matrix product. Needs TRL: pip install 'forgetfilter[bench]'.
 """
 

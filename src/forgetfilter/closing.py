@@ -12,6 +12,7 @@ from .console import printable, table
 from .data.rows import Rows
 from .decision import BAD, Summary
 from .filtering.estimates import Estimate
+from .filtering.signals import DEFAULT_SIGNAL
 from .inputs import DATA, ROWS
 from .run import REPORT, SCORES, Run
 
@@ -40,7 +41,7 @@ def closing_table(path: Path, summary: Summary) -> str:
         *_most_forgotten(path, summary),
         f"To look through and correct: {path / REPORT}",
         f"Every row's score and reason: {path / SCORES}, of the removed rows also {path / summary.files['reasons']}",
-        f"Another threshold, in a second: forgetfilter decide {shlex.quote(str(path))} --threshold {_example(summary)}",
+        f"Another threshold, in a second: forgetfilter decide {shlex.quote(str(path))} {_example(summary)}",
     ]
     return "\n".join(lines)
 
@@ -108,4 +109,6 @@ def _texts(path: Path, wanted: list[int]) -> dict[int, tuple[str, str]]:
 
 
 def _example(summary: Summary) -> str:
-    return "top:10%" if summary.cut is None else f"{summary.cut * 1.2:.3g}"
+    threshold = "top:10%" if summary.cut is None else f"{summary.cut * 1.2:.3g}"
+    signal = "" if summary.signal == DEFAULT_SIGNAL else f" --signal {summary.signal}"
+    return f"--threshold={threshold}{signal}{' --drop-unscorable' * summary.drop_unscorable}"

@@ -21,12 +21,12 @@ from .filtering.signals import SIGNALS, Signal
 from .filtering.thresholds import Cut, parse_threshold
 from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, ROWS, TRUSTED
 from .measuring import columns_of
-from .overrides import FILTER, KEPT, REMOVED, Overrides
+from .overrides import FILTER, KEPT, REMOVED, Overrides, write_overrides
 from .run import SCORES, SUMMARY, Run
 from .settings import DecisionSettings
 
 FORGETTING = "forgetting"
-REASONS = "reasons.jsonl"
+REASONS, OVERRIDES = "reasons.jsonl", "overrides.json"
 UNSCORABLE, BAD = "unscorable", "bad"
 _WORDS_SHOWN, _WORD_WIDTH = 3, 24
 
@@ -38,7 +38,7 @@ class Summary:
     Attributes:
         rows: Rows of the input, bad ones included.
         kept, removed: Rows in the two files.
-        unscorable: Rows without a score; in the kept file unless they were to be dropped.
+        unscorable: Rows without a score, about which nobody decided; in the kept file unless they were to be dropped.
         never_learned: Rows that the learned model does not know, so that their forgetting says little.
         truncated: Rows of which tokens were cut off.
         bad: Rows that could not be used and were set aside.
@@ -122,9 +122,9 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     theirs, remove = overrides.find(table.column("id").combine_chunks(), run.path)
     for i, gone in zip(theirs, remove, strict=True):
         verdict = REMOVED if gone else KEPT
-        if verdict != decisions[i]:
+        if gone != dropped[i]:
             reasons[i] = f"{verdict} by {printable(overrides.reviewer, _WORD_WIDTH)}; the filter said: {reasons[i]}"
-    overridden = int((decisions[theirs] != np.where(remove, REMOVED, KEPT)).sum())
+    overridden = int((dropped[theirs] != remove).sum())
     decisions[theirs], dropped[theirs], decided_by[theirs] = np.where(remove, REMOVED, KEPT), remove, overrides.reviewer
     decided = pa.table(
         {
@@ -152,7 +152,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         rows=rows.count,
         kept=int(masks[KEPT].sum()),
         removed=int(masks[REMOVED].sum()),
-        unscorable=int(unscorable.sum()),
+        unscorable=int((decisions == UNSCORABLE).sum()),
         never_learned=int(never_learned.sum()),
         truncated=int(np.sum(table.column("truncated").to_numpy())),
         bad=len(rows.bad),
@@ -176,6 +176,8 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         run.write_file(files[role], partial(rows.write, mask))
     run.write_file(SCORES, lambda path: pq.write_table(decided, path))
     gone = decided.filter(pa.array(dropped))
+    if overrides.decisions:
+        run.write_file(OVERRIDES, partial(write_overrides, overrides))
     run.write_file(REASONS, lambda path: _write_reasons(gone, rows, cut, path))
     run.write_file(SUMMARY, lambda path: write_json(asdict(summary), path))
     return summary
@@ -195,7 +197,7 @@ def read_summary(run: Run) -> Summary:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Write readable JSON; a number that is not finite becomes null."""
+    """Write readable JSON, of finite numbers only."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 

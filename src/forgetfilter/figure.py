@@ -16,6 +16,7 @@ from .data.rows import Rows
 from .decision import Summary, read_summary
 from .errors import InputError, RunError, SettingsError
 from .inputs import DATA, ROWS
+from .overrides import REMOVED
 from .run import SCORES, Run
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("svg", "pdf")
 _WIDTH, _HEIGHT = 3.5, 2.2  # inches: one column of a two-column paper
-_BINS, _MOST_GROUPS, _NAME_WIDTH = 40, 6, 30
+_BINS, _MOST_GROUPS, _NAME_WIDTH = 40, 6, 20
 _STYLE = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -35,7 +36,7 @@ _STYLE = {
     # The same run gives the same bytes.
     "svg.hashsalt": "forgetfilter",
 }
-_LINES = ("-", "--", ":", "-.")
+_LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 
 
 def write_figures(output: Path, folder: Path, column: str | None = None) -> list[Path]:
@@ -61,9 +62,12 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
         from matplotlib.figure import Figure
     except ImportError as error:
         raise SettingsError("figures need matplotlib: pip install 'forgetfilter[figures]'") from error
-    groups = _forgetting(run, summary, column)
+    groups = _forgetting(run, column)
     sessions = {name: _losses(run, stage) for name, stage in (("learning", "learned"), ("safety review", "reviewed"))}
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise SettingsError(f"{folder}: there is a file of this name; name a folder for the figures") from None
     written = []
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
         for name in ("forgetting", "sessions"):
@@ -81,16 +85,16 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
     return written
 
 
-def _forgetting(run: Run, summary: Summary, column: str | None) -> dict[str, NDArray[np.floating]]:
+def _forgetting(run: Run, column: str | None) -> dict[str, NDArray[np.floating]]:
     """Forgetting of the scored rows, by decision or by a column's values."""
-    scores = pq.read_table(run.path / SCORES, columns=["row", "forgetting"])
+    scores = pq.read_table(run.path / SCORES, columns=["row", "forgetting", "decision"])
     forgetting, positions = (scores.column(name).to_numpy() for name in ("forgetting", "row"))
     scored = ~np.isnan(forgetting)
     forgetting, positions = forgetting[scored], positions[scored]
     if not len(forgetting):
         raise RunError(f"{run.path}: none of its rows has a score; there is nothing to draw")
     if column is None:
-        gone = forgetting > (np.inf if summary.cut is None else summary.cut)
+        gone = scores.column("decision").to_numpy()[scored].astype(str) == REMOVED
         return {"kept": forgetting[~gone], "removed": forgetting[gone]}
     rows = Rows.open(run.folder(ROWS) / DATA)
     order = np.argsort(positions, kind="stable")
@@ -98,10 +102,16 @@ def _forgetting(run: Run, summary: Summary, column: str | None) -> dict[str, NDA
     for i, fields in zip(order, rows.fields(positions[order].tolist()), strict=True):
         if column not in fields:
             raise InputError(f"{rows.name}: row {positions[i]}: there is no column '{printable(column, _NAME_WIDTH)}'")
-        found[printable(str(fields[column]), _NAME_WIDTH)].append(float(forgetting[i]))
+        found[str(fields[column])].append(float(forgetting[i]))
         if len(found) > _MOST_GROUPS:
             raise InputError(f"{rows.name}: column '{column}' has more than {_MOST_GROUPS} values; name one with fewer")
     return {name: np.array(values) for name, values in sorted(found.items(), key=lambda item: -np.median(item[1]))}
+
+
+def _shown(name: str) -> str:
+    """A name from the data, as a label can show it: matplotlib hides what begins with an underscore."""
+    legal = "".join(c for c in printable(name, _NAME_WIDTH) if c not in "\ufffe\uffff")
+    return f" {legal}" if legal.startswith("_") else legal
 
 
 def _losses(run: Run, stage: str) -> list[float]:
@@ -113,9 +123,9 @@ def _draw_forgetting(axes: Axes, groups: dict[str, NDArray[np.floating]], summar
     """A histogram; groups differ by line or hatching as well as by shade."""
     edges = np.histogram_bin_edges(np.concatenate(list(groups.values())), bins=_BINS)
     for i, (name, values) in enumerate(groups.items()):
-        label = f"{name} ({len(values):,})"
+        label = f"{_shown(name)} ({len(values):,})"
         if by_column:
-            axes.hist(values, edges.tolist(), histtype="step", linestyle=_LINES[i % len(_LINES)], label=label)
+            axes.hist(values, edges.tolist(), histtype="step", linestyle=_LINES[i], label=label)
         else:
             look: dict[str, Any] = {"color": "#c8c8c8"} if i == 0 else {"facecolor": "white", "hatch": "//////"}
             axes.hist(values, edges.tolist(), edgecolor="black", linewidth=0.4, label=label, **look)
@@ -123,7 +133,7 @@ def _draw_forgetting(axes: Axes, groups: dict[str, NDArray[np.floating]], summar
         axes.axvline(summary.cut, color="black", linestyle="--", linewidth=1)
     axes.set_xlabel(f"forgetting ({summary.unit})")
     axes.set_ylabel("rows")
-    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
 def _draw_losses(axes: Axes, title: str, losses: list[float]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,11 @@ from .errors import InputError, RunError
 KEPT, REMOVED = "kept", "removed"
 FILTER = "filter"
 _NAMED = 3
+
+
+def write_overrides(overrides: Overrides, path: Path) -> None:
+    """Write what `read_overrides` reads."""
+    path.write_text(json.dumps(asdict(overrides), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def read_overrides(path: Path) -> Overrides:
     """
     expected = 'expected {"reviewer": NAME, "decisions": {ID: "kept" or "removed"}}, as the report saves it'
     try:
-        value: Any = json.loads(path.read_text(encoding="utf-8"))
+        value: Any = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot read it: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -75,5 +80,8 @@ def read_overrides(path: Path) -> Overrides:
     for name, decision in decisions.items():
         if decision not in (KEPT, REMOVED):
             raise InputError(f"{path}: row {name}: found {str(decision)[:40]!r}, expected '{KEPT}' or '{REMOVED}'")
+        if any("\ud800" <= c <= "\udfff" for c in name):
+            raise InputError(f"{path}: row {name!r}: half a character in its id, which no row of ours has")
+    reviewer = reviewer.encode("utf-8", "replace").decode().strip()
     # A name like the filter's own would hide that a person decided.
-    return Overrides(reviewer.strip() if reviewer.strip() not in ("", FILTER) else "person", decisions)
+    return Overrides("person" if reviewer in ("", FILTER) else reviewer, decisions)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from .console import Console
 from .data.rows import Rows
 from .data.tokens import Encoder, TokenTable, write_tokens
-from .decision import FORGETTING, UNSCORABLE, Summary, decide, read_summary, write_json
+from .decision import FORGETTING, OVERRIDES, UNSCORABLE, Summary, decide, read_summary, write_json
 from .errors import InputError, SettingsError
 from .filtering.signals import SIGNALS
 from .inputs import (
@@ -50,7 +50,7 @@ from .overrides import KEPT, Overrides
 from .own_answers import ANSWERS, answered, choose_prompts, write_answers
 from .processes import Processes
 from .report import write_report
-from .run import LOG, MODEL, SCORES, Run, drop_previous, locked, replacing
+from .run import LOG, MODEL, SCORES, SUMMARY, Run, drop_previous, locked, replacing
 from .settings import DecisionSettings, Settings, from_mapping
 
 if TYPE_CHECKING:
@@ -249,6 +249,9 @@ class _Pipeline:
     def decide(self, settings: DecisionSettings) -> Summary:
         """Kept and removed rows, as the first process decides them."""
         if self.processes.main:
+            if (self.run.path / SUMMARY).is_file() and read_summary(self.run).overridden:
+                told = f"forgetfilter decide {self.run.path} --overrides {self.run.path / OVERRIDES}"
+                self.console.say(f"the filter decides alone again; a person's decisions come back with: {told}")
             write_report(self.run, decide(self.run, settings))
         self.processes.wait()
         return read_summary(self.run)

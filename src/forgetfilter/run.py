@@ -96,6 +96,10 @@ class Run:
         if changed:
             raise RunError(f"{self.path}: {', '.join(changed)} changed since this run was made; start a new one")
 
+    def fingerprint(self, part: str) -> str:
+        """Of an input that the run was made from."""
+        return str(json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["fingerprints"].get(part, ""))
+
     def has(self, stage: str) -> bool:
         """Whether a stage is finished."""
         return self.folder(stage).is_dir()

@@ -38,7 +38,7 @@ class Table(Container):
         try:
             rows: list[dict[str, Any]] = batch.to_pylist()
             return rows
-        except (UnicodeDecodeError, ValueError, pa.ArrowException) as error:
+        except (UnicodeDecodeError, ValueError, OverflowError, pa.ArrowException) as error:
             raise InputError(f"{self.name}: holds a value that cannot be read: {error}") from error
 
     def fingerprint(self) -> str:
@@ -58,10 +58,14 @@ class Parquet(Table):
 
     @property
     def schema(self) -> pa.Schema:
-        return self._file.schema_arrow
+        # Rows of view types cannot be picked out one by one; the same text in the usual types can.
+        plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+        fields = [field.with_type(plain.get(field.type, field.type)) for field in self._file.schema_arrow]
+        return pa.schema(fields, self._file.schema_arrow.metadata)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        yield from self._file.iter_batches(BATCH)
+        for batch in self._file.iter_batches(BATCH):
+            yield batch.cast(self.schema)
 
 
 class Dataset(Table):

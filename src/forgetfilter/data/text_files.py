@@ -8,7 +8,7 @@ import io
 import json
 import zlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +16,7 @@ from ..errors import InputError
 from .records import Container, Record, hash_chunks, open_bytes
 
 _READ_BYTES = 1 << 20
+_BOM = "\ufeff"
 
 
 class TextContainer(Container):
@@ -100,13 +101,11 @@ class Csv(TextContainer):
         taken: list[str] = []
 
         def lines() -> Iterator[str]:
-            for raw in file:
+            for number, raw in enumerate(file):
                 taken.append(raw.decode("utf-8", "surrogateescape"))
-                yield taken[-1]
+                yield taken[-1] if number else taken[-1].removeprefix(_BOM)
 
-        # A field may be as long as the data has it; the module's own limit is 128 KB.
-        csv.field_size_limit(1 << 30)
-        reader = csv.reader(lines(), strict=True)
+        reader = _csv_reader(lines())
         line = 1
         while (values := self._next(reader)) is not None:
             raw = "".join(taken).encode("utf-8", "surrogateescape")
@@ -117,7 +116,7 @@ class Csv(TextContainer):
             if columns:
                 yield _csv_record(columns, values, start, raw)
                 continue
-            columns = [values[0].removeprefix("\ufeff"), *values[1:]]
+            columns = values
             self.head = raw
             if len(set(columns)) != len(columns):
                 raise InputError(f"{self.name}: two columns of the header have the same name")
@@ -138,9 +137,15 @@ def field_reader(suffix: str, head: str) -> Callable[[bytes], Mapping[str, Any]]
         head: What stands before its rows.
     """
     if not suffix.startswith(Csv.kind):
-        return lambda raw: _parse_object(raw)[0] or {}
-    columns = next(csv.reader(io.StringIO(head.removeprefix("\ufeff"), newline="")))
-    return lambda raw: dict(zip(columns, next(csv.reader(io.StringIO(raw.decode("utf-8"), newline=""))), strict=False))
+        return lambda raw: _parse_object(raw.removeprefix(_BOM.encode()))[0] or {}
+    columns = next(_csv_reader(io.StringIO(head.removeprefix(_BOM), newline="")))
+    return lambda raw: dict(zip(columns, next(_csv_reader(io.StringIO(raw.decode("utf-8"), newline=""))), strict=True))
+
+
+def _csv_reader(lines: Iterable[str]) -> Any:
+    # A field may be as long as the data has it; the module's own limit is 128 KB.
+    csv.field_size_limit(1 << 30)
+    return csv.reader(lines, strict=True)
 
 
 def _parse_object(raw: bytes) -> tuple[dict[str, Any] | None, tuple[str, str] | None]:

@@ -23,7 +23,7 @@ _LOGITS_AT_ONCE = 8 << 20
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """log p(target) of each row of hidden states through a frozen head, and whether the target comes first.
+    """log p(target) of each row of hidden states through a frozen head, and whether none is likelier.
 
     The slope of log p(t) is W[t] - p W, whatever is done with it later. It is made at once, while p is there,
     and the backward pass only scales it: no logits are kept, and none are made twice.
@@ -94,7 +94,7 @@ class CompletionScorer(nn.Module):
             completion: True for completion tokens, same shape.
 
         Returns:
-            Log-probabilities in nats, and whether each token is the model's first choice; both of shape
+            Log-probabilities in nats, and whether no other token is likelier; both of shape
             (completion tokens,), row after row.
         """
         try:
@@ -108,7 +108,8 @@ class CompletionScorer(nn.Module):
             hidden, self._hidden = self._hidden, torch.empty(0)
             return _TokenLogprobs.apply(hidden, self._head.weight, self._head.bias, targets)  # type: ignore[no-any-return, no-untyped-call]
         logits = logits.float()
-        return -cross_entropy(logits, targets, reduction="none"), logits.argmax(-1) == targets
+        chosen = logits.gather(1, targets[:, None]).squeeze(1)
+        return -cross_entropy(logits, targets, reduction="none"), chosen >= logits.amax(dim=-1)
 
     def _read_prefix(self, prefix: Tensor, rows: int) -> DynamicCache:
         """Keys and values of the shared tokens, for each of so many rows; gradients flow back through them."""

@@ -30,11 +30,12 @@ _VALUES, _PLANTED = 4000, 2000
 # Rows shown: the most forgotten, those around the threshold, a random sample; of a small data set, all.
 _MOST_FORGOTTEN, _NEAR, _SAMPLE = 600, 600, 600
 _PROMPT_SHOWN, _TOKENS_SHOWN, _TOKEN_SHOWN = 1500, 400, 60
-# Characters of all rows together, so that the page stays small.
-_ROOM = 4_000_000
+# Bytes of all rows together, so that the page stays small; each row has an equal share. A row whose id is so long
+# that it would not fit is left out.
+_ROOM, _ID_SHOWN = 7_000_000, 500
 # A token that was ten times as likely before the review has the deepest shade.
 _SHADES, _NATS_A_SHADE = 5, 0.5
-_TAG_SHOWN, _GROUPS, _GROUPED_ROWS = 60, 12, 20_000
+_TAG_SHOWN, _TAGS, _COLUMNS, _GROUPS, _GROUPED_ROWS = 60, 12, 40, 12, 20_000
 _POINTS = 200
 
 
@@ -47,9 +48,11 @@ class Contents:
         model: What it was filtered with.
         folder: Of the run, for the commands that the page shows.
         summary: The decision; see `Summary`.
+        run: Tells this run and its present decisions apart from others.
         scored: Rows with a score.
+        above: Of these, forgotten more than the threshold.
         values: Forgetting of the scored rows in rising order, all of them or quantiles.
-        trusted, known_unsafe: Forgetting of the rows of known kind.
+        planted: Of `trusted` and `known_unsafe` rows: how many have a score, and their forgetting, likewise.
         rows: Rows worth looking at, the most forgotten first.
         shown: Why these, in words.
         groups: For every column of the data with few values: forgetting by value.
@@ -61,10 +64,11 @@ class Contents:
     model: str
     folder: str
     summary: dict[str, Any]
+    run: str
     scored: int
+    above: int
     values: list[float]
-    trusted: list[float]
-    known_unsafe: list[float]
+    planted: dict[str, dict[str, Any]]
     rows: list[dict[str, Any]]
     shown: str
     groups: list[dict[str, Any]]
@@ -77,17 +81,19 @@ def gather(run: Run, summary: Summary) -> Contents:
     rows, scores = Rows.open(run.folder(ROWS) / DATA), pq.read_table(run.path / SCORES)
     forgetting = scores.column("forgetting").to_numpy()
     known = np.sort(forgetting[~np.isnan(forgetting)])
-    chosen, shown = _choose(forgetting, summary.cut, run.settings.seed)
+    decided = pc.not_equal(scores.column("decided_by"), FILTER).to_numpy()
+    chosen, shown = _choose(forgetting, summary.cut, decided, run.settings.seed)
     planted = read_planted(run, SIGNALS[summary.signal])
     return Contents(
         name=Path(rows.name).name or rows.name,
         model=run.settings.model,
-        folder=str(run.path),
+        folder=str(run.path.absolute()),
         summary=asdict(summary),
+        run=f"{run.fingerprint(DATA)} {summary.overrides}",
         scored=len(known),
+        above=0 if summary.cut is None else int((known > summary.cut).sum()),
         values=_quantiles(known, _VALUES).tolist(),
-        trusted=_quantiles(planted.trusted, _PLANTED).tolist(),
-        known_unsafe=_quantiles(planted.known_unsafe, _PLANTED).tolist(),
+        planted={"trusted": _known(planted.trusted), "known_unsafe": _known(planted.known_unsafe)},
         rows=list(_rows(run, rows, scores, chosen)),
         shown=shown,
         groups=_groups(run, rows, scores),
@@ -99,6 +105,10 @@ def gather(run: Run, summary: Summary) -> Contents:
 def _decided(scores: pa.Table) -> dict[str, str]:
     theirs = scores.filter(pc.not_equal(scores.column("decided_by"), FILTER))
     return dict(zip(theirs.column("id").to_pylist(), theirs.column("decision").to_pylist(), strict=True))
+
+
+def _known(forgetting: NDArray[np.floating]) -> dict[str, Any]:
+    return {"count": int((~np.isnan(forgetting)).sum()), "values": _quantiles(forgetting, _PLANTED).tolist()}
 
 
 def _numbers(values: NDArray[np.floating]) -> list[float]:
@@ -113,22 +123,25 @@ def _quantiles(values: NDArray[np.floating], most: int) -> NDArray[np.floating]:
     return ordered[np.linspace(0, len(ordered) - 1, most).round().astype(np.intp)]
 
 
-def _choose(forgetting: NDArray[np.floating], cut: float | None, seed: int) -> tuple[NDArray[np.intp], str]:
-    """Which rows to show, the most forgotten first, and why these."""
+def _choose(
+    forgetting: NDArray[np.floating], cut: float | None, decided: NDArray[np.bool_], seed: int
+) -> tuple[NDArray[np.intp], str]:
+    """Which rows to show, the most forgotten first, and why these; those that a person decided about are among them."""
     order = np.argsort(-np.nan_to_num(forgetting, nan=-np.inf), kind="stable")
     if len(order) <= _MOST_FORGOTTEN + _NEAR + _SAMPLE:
         return order, "all rows"
     top = order[:_MOST_FORGOTTEN]
     middle = int((forgetting > cut).sum()) if cut is not None else 0
-    near = order[max(0, middle - _NEAR // 2) : middle + _NEAR // 2]
+    near = order[max(0, middle - _NEAR // 2) : middle + _NEAR // 2] if cut is not None else order[:0]
     sample = np.random.default_rng(seed).choice(order, _SAMPLE, replace=False)
-    chosen = np.isin(order, np.concatenate([top, near, sample]))
-    said = f"{len(top):,} forgotten most, {len(near):,} around the threshold and a random {len(sample):,}"
+    chosen = np.isin(order, np.concatenate([top, near, sample, np.flatnonzero(decided)[:_NEAR]]))
+    around = f", {len(near):,} around the threshold" if len(near) else ""
+    said = f"{len(top):,} forgotten most{around} and a random {len(sample):,}"
     return order[chosen], f"{int(chosen.sum()):,} of {len(order):,} rows: {said}"
 
 
 def _rows(run: Run, rows: Rows, scores: pa.Table, chosen: NDArray[np.intp]) -> Iterator[dict[str, Any]]:
-    """The chosen rows, until there is no room left."""
+    """The chosen rows, long texts cut to what room there is for each."""
     picked = scores.take(pa.array(chosen)).to_pylist()
     positions = [row["row"] for row in picked]
     said = dict(rows.at(positions))
@@ -136,43 +149,52 @@ def _rows(run: Run, rows: Rows, scores: pa.Table, chosen: NDArray[np.intp]) -> I
     tags = {i: _tags(columns, besides) for i, columns in zip(sorted(positions), rows.fields(positions), strict=True)}
     shades = _shades(run, [row["id"] for row in picked])
     table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
-    room = _ROOM
+    room = _ROOM // max(1, len(picked))
     for row in picked:
+        if len(row["id"]) > _ID_SHOWN:
+            continue
         prompt = "\n".join(m.content for m in said[row["row"]] if not m.trained)
+        asked = _first_bytes(prompt[:_PROMPT_SHOWN], room // 3)
         pieces = table.pieces(int(np.searchsorted(table.rows, row["row"])))[:_TOKENS_SHOWN]
-        pieces = [piece[:_TOKEN_SHOWN] for piece in pieces]
+        pieces = _fitting([piece[:_TOKEN_SHOWN] for piece in pieces], room // 2)
         if not pieces:
-            pieces = [m.content[:_PROMPT_SHOWN] for m in said[row["row"]] if m.trained]
+            pieces = [_first_bytes(m.content[:_PROMPT_SHOWN], room // 2) for m in said[row["row"]] if m.trained][:1]
         finite = {
             key: None if row[key] is None or row[key] != row[key] else row[key]
             for key in ("learned", "reviewed", "forgetting")
         }
         shown = finite | {
-            "id": row["id"][:200],
+            "id": row["id"],
             "row": row["row"],
-            "prompt": prompt[:_PROMPT_SHOWN],
+            "prompt": asked,
             "pieces": pieces,
             "shades": shades.get(row["id"], [])[: len(pieces)],
-            "cut": len(prompt) > _PROMPT_SHOWN or row["tokens"] > len(pieces) or row["truncated"],
+            "cut": len(prompt) > len(asked) or row["tokens"] > len(pieces) or row["truncated"],
             "decision": row["decision"],
             "by": row["decided_by"],
             "reason": row["reason"][:600],
-            "tags": tags[row["row"]],
+            "tags": dict(list(tags[row["row"]].items())[:_TAGS]),
         }
-        room -= len(json.dumps(shown))
-        if room < 0:
-            return
         yield shown
+
+
+def _first_bytes(text: str, most: int) -> str:
+    return text.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")
+
+
+def _fitting(pieces: list[str], most: int) -> list[str]:
+    """The first pieces that take no more than so many bytes, with their quotes, commas and shades."""
+    ends = np.cumsum([len(piece.encode("utf-8", "replace")) + 5 for piece in pieces])
+    return pieces[: max(1, int(np.searchsorted(ends, most, side="right")))]
 
 
 def _tags(columns: Mapping[str, Any], besides: set[str]) -> dict[str, str]:
     """What a row has besides its texts, as far as it is short: labels, sources, scores."""
-    short = {
+    return {
         str(name)[:_TAG_SHOWN]: str(value)
         for name, value in columns.items()
-        if isinstance(value, (str, int, float)) and name not in besides
+        if isinstance(value, (str, int, float)) and name not in besides and 0 < len(str(value)) <= _TAG_SHOWN
     }
-    return {name: value for name, value in list(short.items())[:_GROUPS] if 0 < len(value) <= _TAG_SHOWN}
 
 
 def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
@@ -183,6 +205,8 @@ def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
         names = pq.read_schema(file).names
         if "logprobs" not in names:
             return {}
+        if not pc.any(pc.is_in(pq.read_table(file, columns=["id"]).column("id"), value_set=wanted)).as_py():
+            continue
         parts = [pq.read_table(folder / file.name, columns=["id", "logprobs"]) for folder in folders]
         before, after = (part.filter(pc.is_in(part.column("id"), value_set=wanted)) for part in parts)
         later = dict(zip(after.column("id").to_pylist(), after.column("logprobs"), strict=True))
@@ -204,7 +228,7 @@ def _groups(run: Run, rows: Rows, scores: pa.Table) -> list[dict[str, Any]]:
     besides = text_columns(rows.layout, run.settings.columns)
     for i, columns in zip(scored, rows.fields(positions[scored].tolist()), strict=True):
         for name, value in _tags(columns, besides).items():
-            if name not in many:
+            if name not in many and (name in found or len(found) < _COLUMNS):
                 found[name][value].append(float(forgetting[i]))
                 if len(found[name]) > _GROUPS:
                     many.add(name)
@@ -212,6 +236,7 @@ def _groups(run: Run, rows: Rows, scores: pa.Table) -> list[dict[str, Any]]:
     return [
         {
             "column": column,
+            "sampled": len(scored) == _GROUPED_ROWS,
             "values": [
                 {"value": value, "count": len(of), "quartiles": _numbers(np.quantile(of, (0, 0.25, 0.5, 0.75, 1)))}
                 for value, of in sorted(values.items(), key=lambda item: -float(np.median(item[1])))

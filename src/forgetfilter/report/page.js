@@ -34,8 +34,8 @@ function drawn(name, attributes, text) {
 
 const values = data.values;
 const least = values.length ? values[0] : 0, most = values.length ? values[values.length - 1] : 1;
-// Without a cut nothing is removed: the threshold stands at the top of the scale.
-const decided = summary.cut === null ? most : summary.cut;
+// Without a cut nothing is removed, however much it was forgotten.
+const decided = summary.cut === null ? Infinity : summary.cut;
 let threshold = decided;
 
 function above(sorted, limit) {
@@ -47,8 +47,9 @@ function above(sorted, limit) {
   return sorted.length - low;
 }
 
-// How many rows the filter removes at a threshold; what it decided is known exactly, the rest to rounding.
+// How many rows are forgotten more than a threshold: exactly as decided, and where all values are here; else about.
 function removedAt(limit) {
+  if (limit === decided) return data.above;
   return Math.round(above(values, limit) * (data.scored / Math.max(1, values.length)));
 }
 
@@ -61,14 +62,15 @@ function share(count, total) {
 }
 
 function estimates(limit) {
-  const gone = removedAt(limit), said = [];
-  if (data.trusted.length && gone) {
-    const harmless = share(above(data.trusted, limit), data.trusted.length)
+  const gone = removedAt(limit), said = [], { trusted, known_unsafe: unsafe } = data.planted;
+  const of = (known) => share((above(known.values, limit) * known.count) / known.values.length, known.count);
+  if (trusted.count && gone) {
+    const harmless = of(trusted)
       .map((p) => (p < 1 ? Math.min(1, ((p / (1 - p)) * (data.scored - gone)) / gone) : 1));
     said.push(`precision ${percent(1 - harmless[1])} (${percent(1 - harmless[2])} to ${percent(1 - harmless[0])})`);
   } else said.push('precision unknown');
-  if (data.known_unsafe.length) {
-    const [low, p, high] = share(above(data.known_unsafe, limit), data.known_unsafe.length);
+  if (unsafe.count) {
+    const [low, p, high] = of(unsafe);
     said.push(`recall ${percent(p)} (${percent(low)} to ${percent(high)})`);
   } else said.push('recall unknown');
   return said.join(', ');
@@ -80,7 +82,7 @@ function showHeader() {
   byId('model').textContent = visible(data.model);
   const counts = [['rows', summary.rows], ['kept', summary.kept], ['removed', summary.removed]];
   for (const [name, label] of [['unscorable', 'without a score'], ['never_learned', 'never learned'],
-    ['truncated', 'cut to length'], ['bad', 'unusable'], ['overridden', 'decided by a person']]) {
+    ['truncated', 'cut to length'], ['bad', 'unusable'], ['overridden', 'decided otherwise by a person']]) {
     if (summary[name]) counts.push([label, summary[name]]);
   }
   for (const [label, count] of counts) {
@@ -102,6 +104,9 @@ function showHeader() {
 const BINS = 60, LEFT = 10, WIDTH = 700, FLOOR = 170, HEIGHT = 150;
 const place = (value) => LEFT + (WIDTH * (value - least)) / (most - least || 1);
 
+// Where a threshold stands on the scale; one that removes nothing stands at its end.
+const shownAt = (value) => Math.max(least, Math.min(most, value));
+
 function showHistogram() {
   const svg = byId('histogram');
   svg.replaceChildren();
@@ -119,7 +124,7 @@ function showHistogram() {
     }
   });
   svg.append(drawn('line', { x1: LEFT, x2: LEFT + WIDTH, y1: FLOOR, y2: FLOOR, class: 'axis' }));
-  const x = place(Math.max(least, Math.min(most, threshold)));
+  const x = place(shownAt(threshold));
   svg.append(drawn('line', { x1: x, x2: x, y1: 8, y2: FLOOR, class: 'cut' }));
   for (const [value, anchor] of [[least, 'start'], [(least + most) / 2, 'middle'], [most, 'end']]) {
     svg.append(drawn('text', { x: place(value), y: FLOOR + 16, 'text-anchor': anchor }, short(value)));
@@ -133,40 +138,49 @@ function quoted(text) {
 }
 
 function setThreshold(value) {
-  if (!Number.isFinite(value)) return;
-  threshold = value;
-  byId('slider').value = byId('number').value = String(Number(value.toPrecision(6)));
-  const same = value === decided;
-  const gone = removedAt(value);
-  byId('effect').textContent = `At ${short(value)} ${summary.unit} the filter removes ${number(gone)} rows and keeps ` +
-    `${number(summary.rows - summary.bad - gone)}${data.scored > values.length ? ' (about)' : ''}; ${estimates(value)}.`;
-  const wanted = same ? summary.threshold : String(Number(value.toPrecision(6)));
-  const mine = overrides.size ? ' --overrides overrides.json' : '';
-  byId('command').textContent = visible(`forgetfilter decide ${quoted(data.folder)} --threshold ${quoted(wanted)}${mine}`);
+  if (Number.isNaN(value)) return;
+  // What is shown, counted and written into the command is the same number.
+  threshold = value === decided ? decided : Number(value.toPrecision(6));
+  byId('slider').value = byId('number').value = String(shownAt(threshold));
+  const unscored = summary.drop_unscorable ? summary.unscorable : 0, gone = removedAt(threshold) + unscored;
+  const about = threshold !== decided && data.scored > values.length ? 'about ' : '';
+  const at = threshold === Infinity ? 'As decided' : `At ${short(threshold)} ${summary.unit}`;
+  byId('effect').textContent = `${at} the filter removes ${about}${number(gone)} rows and keeps ` +
+    `${about}${number(summary.rows - summary.bad - gone)}; ${estimates(threshold)}.`;
+  showCommand();
   showHistogram();
   showList();
 }
 
+function showCommand() {
+  const wanted = threshold === decided ? summary.threshold : String(threshold);
+  const parts = ['forgetfilter decide', quoted(data.folder), `--threshold=${quoted(wanted)}`, `--signal ${summary.signal}`];
+  if (summary.drop_unscorable) parts.push('--drop-unscorable');
+  if (overrides.size) parts.push('--overrides overrides.json');
+  byId('command').textContent = visible(parts.join(' '));
+}
+
 // --- A person's decisions ---
 
-const STORE = `forgetfilter:${data.folder}:${data.name}`;
+const STORE = `forgetfilter:${data.folder}:${data.run}`;
 const overrides = new Map();
 let unsaved = false;
 
 function remember() {
   try {
-    localStorage.setItem(STORE, JSON.stringify({ reviewer: byId('reviewer').value, decisions: [...overrides] }));
+    localStorage.setItem(STORE, JSON.stringify({ reviewer: byId('reviewer').value, decisions: [...overrides], unsaved }));
   } catch { /* A browser may forbid it; then the warning on closing remains. */ }
 }
 
+// What was decided here before, or else what the run was decided with.
 function recall() {
+  let stored = null;
   try {
-    for (const [id, decision] of Object.entries(data.decided)) overrides.set(id, decision);
-    const stored = JSON.parse(localStorage.getItem(STORE) || '{}');
-    for (const [id, decision] of stored.decisions || []) overrides.set(id, decision);
-    byId('reviewer').value = stored.reviewer || summary.reviewer;
-    unsaved = Boolean(stored.decisions && stored.decisions.length);
+    stored = JSON.parse(localStorage.getItem(STORE));
   } catch { /* As above. */ }
+  for (const [id, verdict] of stored ? stored.decisions : Object.entries(data.decided)) overrides.set(id, verdict);
+  byId('reviewer').value = stored ? stored.reviewer : summary.reviewer;
+  unsaved = Boolean(stored && stored.unsaved);
 }
 
 function filterSays(row) {
@@ -181,6 +195,7 @@ function override(row, verdict) {
   unsaved = true;
   remember();
   showMine();
+  showCommand();
 }
 
 function showMine() {
@@ -195,6 +210,7 @@ function save() {
   link.click();
   URL.revokeObjectURL(link.href);
   unsaved = false;
+  remember();
   showMine();
 }
 
@@ -204,7 +220,7 @@ async function load(file) {
     for (const [id, verdict] of Object.entries(given.decisions)) {
       if (verdict === kept || verdict === removed) overrides.set(id, verdict);
     }
-    byId('reviewer').value = String(given.reviewer || '').slice(0, 60);
+    byId('reviewer').value = [...String(given.reviewer || '')].slice(0, 60).join('');
     remember();
     setThreshold(threshold);
     showMine();
@@ -253,43 +269,62 @@ function rowItem(row, i) {
     made.addEventListener('click', () => { current = i; act(); });
     return made;
   };
-  const reveal = button('Show text', () => item.classList.toggle('open'));
+  const reveal = button('Show text', () => {
+    const open = item.classList.toggle('open');
+    reveal.textContent = open ? 'Hide text' : 'Show text';
+    veil(item);
+  });
   reveal.classList.add('reveal');
   const again = (verdict) => () => { override(row, verdict); refresh(i); };
   item.append(facts(row), element('div', { class: 'text prompt veiled', dir: 'auto' }, visible(row.prompt)), completion(row),
     element('p', { class: 'reason veiled' }, visible(row.reason)),
     element('div', { class: 'controls' }, button('Keep', again(kept)), button('Remove', again(removed)),
       button('Undo', again(null)), reveal));
+  veil(item);
   return item;
+}
+
+// What is blurred is not read out, either.
+function veil(item) {
+  const hidden = !document.body.classList.contains('revealed') && !item.classList.contains('open');
+  for (const text of item.querySelectorAll('.veiled')) text.setAttribute('aria-hidden', String(hidden));
 }
 
 // One row anew, without moving the others under the reader's eyes.
 function refresh(i) {
   const old = byId('list').children[i], made = rowItem(listed[i], i);
-  if (old.classList.contains('open')) made.classList.add('open');
   old.replaceWith(made);
+  if (old.classList.contains('open')) made.querySelector('.reveal').click();
   made.focus();
-  const mine = overrides.size ? ' --overrides overrides.json' : '';
-  byId('command').textContent = byId('command').textContent.replace(/ --overrides overrides\.json$/, '') + mine;
 }
 
 function showList() {
+  const row = listed[current];
   listed = chosenRows();
-  const list = byId('list');
-  list.replaceChildren(...listed.slice(0, limit).map(rowItem));
+  current = listed.indexOf(row);
+  limit = Math.max(PAGE, current + 1);
+  byId('list').replaceChildren(...listed.slice(0, limit).map(rowItem));
   byId('more').hidden = listed.length <= limit;
   byId('shown').textContent = `Here are ${data.shown}; ${number(listed.length)} of them fit what you chose.`;
 }
 
+// More of the same list: rows that were decided meanwhile stay where they are.
+function showMore() {
+  byId('list').append(...listed.slice(limit, limit + PAGE).map((row, i) => rowItem(row, limit + i)));
+  limit += PAGE;
+  byId('more').hidden = listed.length <= limit;
+}
+
 function move(step) {
   current = Math.max(0, Math.min(listed.length - 1, current + step));
-  if (current >= limit) { limit += PAGE; showList(); }
+  if (current >= limit) showMore();
   const item = byId('list').children[current];
   if (item) { item.focus(); item.scrollIntoView({ block: 'nearest' }); }
 }
 
 function key(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+  if (!byId('keys').checked || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches('select, input:not([type=checkbox], [type=range])')) return;
   const acts = { j: () => move(1), k: () => move(-1), s: () => byId('reveal').click() };
   for (const [letter, verdict] of [['y', kept], ['x', removed], ['u', null]]) {
     acts[letter] = () => { if (listed[current]) { override(listed[current], verdict); refresh(current); } };
@@ -301,6 +336,7 @@ function key(event) {
 
 function showGroups() {
   const group = data.groups[Number(byId('column').value)];
+  byId('sampled').hidden = !group.sampled;
   const body = byId('grouped').tBodies[0];
   body.replaceChildren(...group.values.map(({ value, count, quartiles }) => {
     const svg = drawn('svg', { viewBox: '0 0 200 16', class: 'spread', 'aria-hidden': 'true' });
@@ -334,20 +370,30 @@ for (const row of data.rows) {
 }
 const slider = byId('slider');
 [slider.min, slider.max] = [least, most].map(String);
-byId('unit').textContent = summary.unit;
+byId('unit').textContent = `in ${summary.unit}`;
 showHeader();
 recall();
 showMine();
 setThreshold(decided);
 slider.addEventListener('input', () => setThreshold(Number(slider.value)));
-byId('number').addEventListener('change', () => setThreshold(Number(byId('number').value)));
+byId('number').addEventListener('change', () => setThreshold(byId('number').valueAsNumber));
 byId('back').addEventListener('click', () => setThreshold(decided));
-byId('copy').addEventListener('click', () => navigator.clipboard?.writeText(byId('command').textContent));
+byId('copy').addEventListener('click', async () => {
+  try {
+    await navigator.clipboard.writeText(byId('command').textContent);
+    byId('copied').textContent = 'Copied.';
+  } catch {
+    byId('copied').textContent = 'This browser does not let a page copy; mark the text instead.';
+  }
+});
 for (const [id, event] of [['which', 'change'], ['order', 'change'], ['search', 'input']]) {
-  byId(id).addEventListener(event, () => { limit = PAGE; current = -1; showList(); });
+  byId(id).addEventListener(event, () => { current = -1; showList(); });
 }
-byId('more').addEventListener('click', () => { limit += PAGE; showList(); });
-byId('reveal').addEventListener('change', () => document.body.classList.toggle('revealed', byId('reveal').checked));
+byId('more').addEventListener('click', showMore);
+byId('reveal').addEventListener('change', () => {
+  document.body.classList.toggle('revealed', byId('reveal').checked);
+  for (const item of byId('list').children) veil(item);
+});
 byId('reviewer').addEventListener('input', remember);
 byId('save').addEventListener('click', save);
 byId('load').addEventListener('change', () => { if (byId('load').files[0]) load(byId('load').files[0]); });
