@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import redirect_stdout
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -120,7 +121,8 @@ def measure(work: Path) -> None:
 def decide(work: Path) -> None:
     from forgetfilter.cli import main as command
 
-    command(["decide", str(work / "run"), "--threshold", "top:10%", "--quiet"])
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        assert command(["decide", str(work / "run"), "--threshold", "top:10%"]) == 0
 
 
 STAGES = {"read": read, "tokenise": tokenise, "batch": batch, "fake": fake_scores, "measure": measure, "decide": decide}

@@ -1,5 +1,6 @@
 """Every container, in and out: kept + removed = the input, byte for byte where there are bytes."""
 
+import csv
 import gzip
 import json
 
@@ -245,3 +246,43 @@ def test_what_is_not_there_is_said(tmp_path):
         open_container(str(tmp_path / "d"), "train")
     with pytest.raises(InputError, match="hub does not give"):
         open_container("nobody/nothing", "train")
+
+
+FIELDS = [
+    {"prompt": "a", "completion": 'b, "c"\nd', "label": "x"},
+    {"prompt": "e", "completion": "f" * 200_000, "label": "y"},
+    {"prompt": "g", "completion": "h", "label": "ü"},
+]
+
+
+def as_csv(rows):
+    quote = lambda value: '"' + value.replace('"', '""') + '"'  # noqa: E731
+    return "".join(",".join(map(quote, values)) + "\r\n" for values in [rows[0].keys(), *(r.values() for r in rows)])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("d.jsonl", "\ufeff" + "".join(json.dumps(row) + "\n" for row in FIELDS)),
+        ("d.json", json.dumps(FIELDS, indent=1)),
+        ("d.csv", as_csv(FIELDS)),
+        ("d.csv", "\ufeff" + as_csv(FIELDS)),
+    ],
+)
+def test_the_columns_of_some_rows_can_be_read_again(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content.encode())
+    # As in a process that did not read the file itself.
+    csv.field_size_limit(131_072)
+    rows = snapshot(tmp_path / name, tmp_path / "rows")
+    csv.field_size_limit(131_072)
+    assert list(rows.fields([0, 1, 2])) == FIELDS
+    assert list(rows.fields([2, 1])) == FIELDS[1:]
+
+
+def test_the_columns_of_table_rows_can_be_read_again(tmp_path):
+    views = pa.table({k: pa.array([row[k] for row in FIELDS], pa.string_view()) for k in FIELDS[0]})
+    pq.write_table(views, tmp_path / "d.parquet")
+    rows = snapshot(tmp_path / "d.parquet", tmp_path / "rows")
+    assert list(rows.fields([0, 2])) == [FIELDS[0], FIELDS[2]]
+    rows.write(np.array([True, False, True]), tmp_path / "kept.parquet")
+    assert pq.read_table(tmp_path / "kept.parquet").to_pylist() == [FIELDS[0], FIELDS[2]]

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import NOISY, QUICK, SAFE, write_jsonl
 from forgetfilter.cli import main
-from forgetfilter.report.contents import _choose
+from forgetfilter.report.contents import _choose, _first_bytes, _fitting
 
 HOSTILE = [
     "</script><script>window.hacked = 1</script>",
@@ -24,13 +24,17 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, model):
-    """A run whose rows are partly hostile."""
+    """A run of more rows than the page lists at once, some of them hostile."""
     place = tmp_path_factory.mktemp("report")
     hostile = [
         {"id": f"<b>h{i}", "prompt": text[:1000], "completion": text, "label": text[:40]}
         for i, text in enumerate(HOSTILE)
     ]
-    noisy, safe = write_jsonl(place / "<i>noisy.jsonl", [*NOISY, *hostile]), write_jsonl(place / "safe.jsonl", SAFE)
+    more = [{**row, "id": f"{row['id']}-{i}", "prompt": f"{row['prompt']} ({i})"} for i in range(3) for row in NOISY]
+    noisy, safe = (
+        write_jsonl(place / "<i>noisy.jsonl", [*NOISY, *more, *hostile]),
+        write_jsonl(place / "safe.jsonl", SAFE),
+    )
     run = place / "run"
     command = ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(run)]
     assert main([*command, "--threshold", "top:25%", *QUICK]) == 0
@@ -55,7 +59,7 @@ def test_the_report_carries_the_decision_and_the_rows(folder):
     assert "".join(by_id["n0"]["pieces"]).startswith("Yes, do it now.")
     assert len(by_id["n0"]["shades"]) == len(by_id["n0"]["pieces"])
     assert {v["value"] for g in data["groups"] if g["column"] == "label" for v in g["values"]} >= {"unsafe", "task"}
-    assert [session["steps"] for session in data["sessions"]] == [5, 2]
+    assert [session["steps"] for session in data["sessions"]] == [14, 2]
 
 
 def test_nothing_of_the_data_is_markup(folder):
@@ -83,6 +87,12 @@ def test_of_many_rows_the_telling_ones_are_shown():
     assert 1500 < len(chosen) <= 1801
     assert (np.diff(forgetting[chosen][~np.isnan(forgetting[chosen])]) <= 0).all()
     assert "200,000" in said
+
+
+def test_a_row_has_its_share_of_the_page_and_no_more():
+    assert _fitting(["word "] * 1000, 200) == ["word "] * 20
+    assert _fitting(["ü" * 60], 10) == ["ü" * 60]
+    assert _first_bytes("aü" * 10, 8) == "aüaüa"
 
 
 def decided(folder):
@@ -163,6 +173,7 @@ def test_moving_the_threshold_moves_counts_list_and_command(page, folder):
     page.press("#number", "Enter")
     scored = data["scored"]
     assert f"removes {scored} rows" in page.text_content("#effect")
+    page.click("#more")
     assert page.locator("#list li.removed").count() == scored
     assert "--threshold=-100 --signal likelihood" in page.text_content("#command")
     page.click("#back")
@@ -170,13 +181,15 @@ def test_moving_the_threshold_moves_counts_list_and_command(page, folder):
 
 
 def test_rows_are_filtered_searched_and_ordered(page):
+    page.click("#more")
     everything = page.locator("#list li").count()
     page.select_option("#which", "removed")
     removed = page.locator("#list li").count()
     page.select_option("#which", "kept")
-    assert removed + page.locator("#list li").count() == everything == 18
+    page.click("#more") if page.locator("#more").is_visible() else None
+    assert removed + page.locator("#list li").count() == everything == 54
     page.select_option("#which", "all")
-    page.fill("#search", "number 4?")
+    page.fill("#search", "number 4? (2)")
     assert page.locator("#list li").count() == 1
     page.fill("#search", "")
     first = page.locator("#list li").first.text_content()
@@ -210,10 +223,37 @@ def test_a_review_by_keyboard_is_saved_and_applied(page, folder, tmp_path):
     with page.expect_download() as download:
         page.click("#save")
     download.value.save_as(tmp_path / "overrides.json")
+    page.reload()
+    assert page.text_content("#mine") == "2 rows decided by you."
     run = shutil.copytree(folder, tmp_path / "run")
     assert main(["decide", str(run), "--overrides", str(tmp_path / "overrides.json")]) == 0
     first = held((folder / "report.html").read_text())["rows"][0]["id"]
     assert decided(run)[first] == ("kept", "Ada")
+
+
+def test_the_keyboard_reaches_every_row_of_a_list_that_decisions_shorten(page):
+    page.fill("#number", "-100")
+    page.press("#number", "Enter")
+    page.select_option("#which", "removed")
+    listed = int(re.search(r"(\d+) of them", page.text_content("#shown"))[1])
+    assert listed > 40
+    page.locator("h1").click()
+    for _ in range(listed):
+        page.keyboard.press("j")
+        page.keyboard.press("y")
+    assert page.text_content("#mine").startswith(f"{listed} rows decided by you")
+    page.uncheck("#keys", force=True)
+    page.keyboard.press("u")
+    assert page.text_content("#mine").startswith(f"{listed} rows decided by you")
+
+
+def test_a_decision_that_removes_nothing_says_so(browser, folder, tmp_path):
+    run = shutil.copytree(folder, tmp_path / "run")
+    assert main(["decide", str(run), "--threshold", "1000"]) == 0
+    opened = browser.new_page()
+    opened.goto((run / "report.html").as_uri())
+    assert "removes 0 rows and keeps 54" in opened.text_content("#effect")
+    opened.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
