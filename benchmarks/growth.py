@@ -121,7 +121,7 @@ def measure(work: Path) -> None:
 def decide(work: Path) -> None:
     from forgetfilter.cli import main as command
 
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         assert command(["decide", str(work / "run"), "--threshold", "top:10%"]) == 0
 
 
