@@ -122,6 +122,20 @@ def test_a_person_decides_against_the_filter(folder, tmp_path, capsys):
     assert "2 rows were decided otherwise by Ada" in capsys.readouterr().out
 
 
+def test_filtering_again_says_where_a_persons_decisions_are(command, tmp_path, capsys):
+    run, file = tmp_path / "run", tmp_path / "mine.json"
+    file.write_text(json.dumps({"decisions": {"n0": "removed", "n1": "removed", "n2": "removed"}}))
+    assert main([*command, "--threshold", "1000"]) == 0
+    assert main(["decide", str(run), "--overrides", str(file)]) == 0
+    assert json.loads((run / "summary.json").read_text())["removed"] == 3
+    capsys.readouterr()
+    assert main([*command, "--threshold", "1000"]) == 0
+    assert f"--overrides {run}/overrides.json" in capsys.readouterr().err
+    assert json.loads((run / "summary.json").read_text())["removed"] == 0
+    assert main(["decide", str(run), "--overrides", str(run / "overrides.json")]) == 0
+    assert json.loads((run / "summary.json").read_text())["removed"] == 3
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

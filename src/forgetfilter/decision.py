@@ -118,14 +118,14 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     decisions = np.where(unscorable, UNSCORABLE, np.where(removed, REMOVED, KEPT))
     reasons = _reasons(signal, cut, scores, decisions, never_learned, words)
     dropped = removed | (unscorable & settings.drop_unscorable)
-    decided_by = np.full(len(decisions), FILTER, dtype=object)
     theirs, remove = overrides.find(table.column("id").combine_chunks(), run.path)
+    overridden = int((dropped[theirs] != remove).sum())
+    decided_by = np.full(len(decisions), FILTER, dtype=object)
     for i, gone in zip(theirs, remove, strict=True):
         verdict = REMOVED if gone else KEPT
         if gone != dropped[i]:
             reasons[i] = f"{verdict} by {printable(overrides.reviewer, _WORD_WIDTH)}; the filter said: {reasons[i]}"
-    overridden = int((dropped[theirs] != remove).sum())
-    decisions[theirs], dropped[theirs], decided_by[theirs] = np.where(remove, REMOVED, KEPT), remove, overrides.reviewer
+        decisions[i], dropped[i], decided_by[i] = verdict, gone, overrides.reviewer
     decided = pa.table(
         {
             "id": table.column("id"),
