@@ -52,7 +52,7 @@ class Given:
         from peft import get_peft_model
         from transformers import AutoModelForCausalLM
 
-        base = AutoModelForCausalLM.from_pretrained(self.model, dtype=getattr(torch, self.settings.dtype))
+        base = AutoModelForCausalLM.from_pretrained(self.model, dtype=torch.float32)
         return get_peft_model(base, stock_lora()) if lora else base
 
 
@@ -69,9 +69,16 @@ def choose_rows(folder: Path, count: int) -> list[Row]:
 
 
 @contextmanager
-def prepared(data: Path, count: int, dtype: str = "float32") -> Iterator[Given]:
+def prepared(data: Path, count: int) -> Iterator[Given]:
+    """So many rows and the model, for as long as the contest lasts."""
     quiet_libraries()
-    chosen = {"model": "smollm2-135m", "learning_rate": RATE, "device": "cpu", "dtype": dtype, "max_length": MAX_LENGTH}
+    chosen = {
+        "model": "smollm2-135m",
+        "learning_rate": RATE,
+        "device": "cpu",
+        "dtype": "float32",
+        "max_length": MAX_LENGTH,
+    }
     settings = from_mapping(Settings, chosen)
     source = find_model(settings.model)
     session, tokenizer = Session(source, settings, settings, 0), load_tokenizer(source)
@@ -126,9 +133,9 @@ def show_speeds(
         print(f"| {name} | {shown} | {results[name]} |")
 
 
-def matrix_rate(dtype: torch.dtype, size: int = 2048) -> float:
+def matrix_rate(size: int = 2048) -> float:
     """Floating-point operations a second of a large matrix product on this machine, now (median of 20)."""
-    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    a, b = torch.randn(size, size), torch.randn(size, size)
     seconds = []
     for _ in range(20):
         began = time.perf_counter()

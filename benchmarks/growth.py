@@ -1,6 +1,6 @@
 """How time and memory of everything around the model grow with the number of rows.
 
-    python benchmarks/growth.py --data ../shared/data/normalised --work /tmp/growth --rows 1000 10000 100000 1000000
+    python benchmarks/growth.py --data ../shared/data/normalised --work /tmp/growth --rows 1000 10000 100000
 
 Short real rows (tweets and Alpaca answers of at most 200 characters), numbered so that no two are the same, in a jsonl
 file. Each stage runs in a process of its own: reading and checking, tokenising, making the batches of one pass over
@@ -175,7 +175,7 @@ def main() -> None:
         write_input(options.data, count, work / "noisy.jsonl")
         for stage in STAGES:
             command = [sys.executable, __file__, "--work", str(work), "--stage", stage]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ.copy())
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found = json.loads(done.stdout.splitlines()[-1])
             if stage in TIMED:
                 speed = count / found["seconds"]

@@ -22,7 +22,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 
 from contest import BATCH, MAX_LENGTH, RATE, Given, compete, matrix_rate, prepared, show_speeds, stock_lora
 from forgetfilter.models.batching import by_length, optimizer_batches
@@ -172,7 +171,7 @@ def main() -> None:
         show_speeds(measured, int(given.table.lengths.sum()), "tokens", "mean loss", losses)
         needed = operations(given)
         rate = needed / median(seconds for seconds, _ in measured["ours"])
-        most = matrix_rate(torch.float32)
+        most = matrix_rate()
         print(f"\n{needed / 1e12:.2f}e12 operations, {rate / 1e9:.0f}e9 a second; a matrix product: {most / 1e9:.0f}e9")
         print(f"that is {rate / most:.2f} of it")
 

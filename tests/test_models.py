@@ -14,7 +14,7 @@ from conftest import make_model, make_tokenizer
 from forgetfilter.data.layouts import Message
 from forgetfilter.data.tokens import Encoder, Tokens, TokenTable, write_tokens
 from forgetfilter.errors import ModelError, SettingsError, TrainingError
-from forgetfilter.models import lora, training
+from forgetfilter.models import forward, lora, training
 from forgetfilter.models.batching import by_length, optimizer_batches
 from forgetfilter.models.forward import collate, shared_prefix
 from forgetfilter.models.generation import greedy
@@ -400,3 +400,26 @@ def test_the_faster_lora_layer_computes_what_pefts_does(session, table):
         session.scorer(*inputs)[0].sum().backward()
         results.append([p.grad.clone() for p in session.model.parameters() if p.requires_grad])
     assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize(("kind", "by_parts"), [("llama", True), ("qwen", True), ("gpt2", True), ("gemma", False)])
+def test_a_head_that_works_in_parts_gives_the_slopes_of_the_whole(kind, by_parts, table, tmp_path, monkeypatch):
+    # Gemma 2 caps its logits, so that its own path has to be taken.
+    session = Session(find_model(str(make_model(kind, tmp_path))), CPU, AdapterSettings(), seed=0)
+    assert session.scorer._by_parts is by_parts
+    monkeypatch.setattr(forward, "_LOGITS_AT_ONCE", 3 * 264)
+    inputs = collate([table[i] for i in range(5)], session.hardware.device, 10**6)
+    results = []
+    for parts in (by_parts, False):
+        session.scorer._by_parts = parts
+        session.model.zero_grad()
+        logprobs, likeliest = session.scorer(*inputs)
+        (logprobs * torch.arange(len(logprobs))).sum().backward()
+        gradients = [p.grad.clone() for p in session.model.parameters() if p.requires_grad]
+        results.append((logprobs.detach(), likeliest, gradients))
+    one, other = results
+    assert len(one[0]) > 3
+    assert torch.allclose(one[0], other[0], atol=1e-5)
+    assert torch.equal(one[1], other[1])
+    assert any(gradient.abs().max() > 0 for gradient in one[2])
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(one[2], other[2], strict=True))

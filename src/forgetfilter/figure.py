@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +62,10 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
     except ImportError as error:
         raise SettingsError("figures need matplotlib: pip install 'forgetfilter[figures]'") from error
     groups = _forgetting(run, column)
-    sessions = {name: _losses(run, stage) for name, stage in (("learning", "learned"), ("safety review", "reviewed"))}
+    sessions = {
+        name: [step["loss"] for step in run.history(stage)]
+        for name, stage in (("learning", "learned"), ("safety review", "reviewed"))
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -112,11 +114,6 @@ def _shown(name: str) -> str:
     """A name from the data, as a label can show it: matplotlib hides what begins with an underscore."""
     legal = "".join(c for c in printable(name, _NAME_WIDTH) if c not in "\ufffe\uffff")
     return f" {legal}" if legal.startswith("_") else legal
-
-
-def _losses(run: Run, stage: str) -> list[float]:
-    path = run.folder(stage) / "history.json"
-    return [step["loss"] for step in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
 
 
 def _draw_forgetting(axes: Axes, groups: dict[str, NDArray[np.floating]], summary: Summary, *, by_column: bool) -> None:

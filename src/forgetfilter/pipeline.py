@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +51,7 @@ from .overrides import KEPT, Overrides
 from .own_answers import ANSWERS, answered, choose_prompts, write_answers
 from .processes import Processes
 from .report import write_report
-from .run import LOG, MODEL, SCORES, SUMMARY, Run, drop_previous, locked, replacing
+from .run import HISTORY, LOG, MODEL, SCORES, SUMMARY, Run, drop_previous, locked, replacing
 from .settings import DecisionSettings, Settings, from_mapping
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 
 ANSWERED = "answers"
 _MOST_REVIEW_STEPS = 30
-_HISTORY, _DECISION = "history.json", "decision.json"
+_DECISION = "decision.json"
 
 
 def run_filter(
@@ -250,8 +251,9 @@ class _Pipeline:
         """Kept and removed rows, as the first process decides them."""
         if self.processes.main:
             if (self.run.path / SUMMARY).is_file() and read_summary(self.run).overridden:
-                told = f"forgetfilter decide {self.run.path} --overrides {self.run.path / OVERRIDES}"
-                self.console.say(f"the filter decides alone again; a person's decisions come back with: {told}")
+                folder, file = (quote(str(path)) for path in (self.run.path, self.run.path / OVERRIDES))
+                command = f"forgetfilter decide {folder} --overrides {file}"
+                self.console.say(f"the filter decides alone again; a person's decisions come back with: {command}")
             write_report(self.run, decide(self.run, settings))
         self.processes.wait()
         return read_summary(self.run)
@@ -330,7 +332,7 @@ class _Pipeline:
         self.session.save(folder, self.encoder.tokenizer)
         if self.processes.main:
             (folder / CHECKPOINT).unlink(missing_ok=True)
-            write_json([asdict(step) for step in history], folder / _HISTORY)
+            write_json([asdict(step) for step in history], folder / HISTORY)
 
     def _memory_explained(self) -> AbstractContextManager[None]:
         from .models.session import memory_explained

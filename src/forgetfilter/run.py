@@ -22,6 +22,7 @@ from .errors import RunError
 from .filtering.signals import SIGNALS
 from .settings import Settings, from_mapping, read_config, write_config
 
+HISTORY = "history.json"
 MANIFEST, CONFIG, LOG, SUMMARY = "manifest.json", "config.yaml", "log.txt", "summary.json"
 SCORES, REPORT, MODEL = "scores.parquet", "report.html", "model"
 _STAGES, _LOCK, _PREVIOUS, _PARTIAL = "stages", ".lock", ".previous", ".partial."
@@ -99,6 +100,12 @@ class Run:
     def fingerprint(self, part: str) -> str:
         """Of an input that the run was made from."""
         return str(json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["fingerprints"].get(part, ""))
+
+    def history(self, stage: str) -> list[dict[str, Any]]:
+        """The optimizer steps of a session, as `models.training.Step` has them; none where it is not finished."""
+        path = self.folder(stage) / HISTORY
+        steps: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        return steps
 
     def has(self, stage: str) -> bool:
         """Whether a stage is finished."""

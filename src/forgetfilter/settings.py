@@ -138,7 +138,7 @@ class TrainingSettings:
     )
     batch_size: int = option(16, "rows in one optimizer step, over all processes", least=1)
     tokens_per_batch: int | None = option(
-        None, "most tokens, padding included, in one forward pass; none is 2048 on a CPU, 16384 elsewhere", least=1
+        None, "most tokens, padding included, in one forward pass; none is 1024 on a CPU, 16384 elsewhere", least=1
     )
     warmup: float = option(0.1, "share of the steps in which the learning rate rises, 0 to 1", least=0, most=1)
     weight_decay: float = option(0.0, "AdamW's weight decay", least=0)

@@ -64,8 +64,9 @@ class Parquet(Table):
         return pa.schema(fields, self._file.schema_arrow.metadata)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
+        schema = self.schema
         for batch in self._file.iter_batches(BATCH):
-            yield batch.cast(self.schema)
+            yield batch.cast(schema)
 
 
 class Dataset(Table):

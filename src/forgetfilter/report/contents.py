@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -80,7 +79,7 @@ def gather(run: Run, summary: Summary) -> Contents:
     """Read what the report shows of a run that is decided."""
     rows, scores = Rows.open(run.folder(ROWS) / DATA), pq.read_table(run.path / SCORES)
     forgetting = scores.column("forgetting").to_numpy()
-    known = np.sort(forgetting[~np.isnan(forgetting)])
+    known = forgetting[~np.isnan(forgetting)]
     decided = pc.not_equal(scores.column("decided_by"), FILTER).to_numpy()
     chosen, shown = _choose(forgetting, summary.cut, decided, run.settings.seed)
     planted = read_planted(run, SIGNALS[summary.signal])
@@ -97,13 +96,12 @@ def gather(run: Run, summary: Summary) -> Contents:
         rows=list(_rows(run, rows, scores, chosen)),
         shown=shown,
         groups=_groups(run, rows, scores),
-        decided=_decided(scores),
+        decided=_decided(scores.filter(pa.array(decided))),
         sessions=list(_sessions(run)),
     )
 
 
-def _decided(scores: pa.Table) -> dict[str, str]:
-    theirs = scores.filter(pc.not_equal(scores.column("decided_by"), FILTER))
+def _decided(theirs: pa.Table) -> dict[str, str]:
     return dict(zip(theirs.column("id").to_pylist(), theirs.column("decision").to_pylist(), strict=True))
 
 
@@ -171,7 +169,6 @@ def _rows(run: Run, rows: Rows, scores: pa.Table, chosen: NDArray[np.intp]) -> I
             "shades": shades.get(row["id"], [])[: len(pieces)],
             "cut": len(prompt) > len(asked) or row["tokens"] > len(pieces) or row["truncated"],
             "decision": row["decision"],
-            "by": row["decided_by"],
             "reason": row["reason"][:600],
             "tags": dict(list(tags[row["row"]].items())[:_TAGS]),
         }
@@ -220,7 +217,8 @@ def _groups(run: Run, rows: Rows, scores: pa.Table) -> list[dict[str, Any]]:
     """Forgetting by the value of each column that has few, over all rows or a sample of them."""
     positions, forgetting = scores.column("row").to_numpy(), scores.column("forgetting").to_numpy()
     scored = np.flatnonzero(~np.isnan(forgetting))
-    if len(scored) > _GROUPED_ROWS:
+    sampled = len(scored) > _GROUPED_ROWS
+    if sampled:
         scored = np.sort(np.random.default_rng(run.settings.seed).choice(scored, _GROUPED_ROWS, replace=False))
     scored = scored[np.argsort(positions[scored], kind="stable")]
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -236,7 +234,7 @@ def _groups(run: Run, rows: Rows, scores: pa.Table) -> list[dict[str, Any]]:
     return [
         {
             "column": column,
-            "sampled": len(scored) == _GROUPED_ROWS,
+            "sampled": sampled,
             "values": [
                 {"value": value, "count": len(of), "quartiles": _numbers(np.quantile(of, (0, 0.25, 0.5, 0.75, 1)))}
                 for value, of in sorted(values.items(), key=lambda item: -float(np.median(item[1])))
@@ -249,10 +247,9 @@ def _groups(run: Run, rows: Rows, scores: pa.Table) -> list[dict[str, Any]]:
 
 def _sessions(run: Run) -> Iterator[dict[str, Any]]:
     for stage, title in (("learned", "Learning the untrusted data"), ("reviewed", "Safety review")):
-        path = run.folder(stage) / "history.json"
-        if not path.is_file():
+        steps = run.history(stage)
+        if not steps:
             continue
-        steps = json.loads(path.read_text(encoding="utf-8"))
         edges = np.linspace(0, len(steps), min(len(steps), _POINTS) + 1).astype(int)
         yield {
             "title": title,

@@ -141,7 +141,8 @@ function setThreshold(value) {
   if (Number.isNaN(value)) return;
   // What is shown, counted and written into the command is the same number.
   threshold = value === decided ? decided : Number(value.toPrecision(6));
-  byId('slider').value = byId('number').value = String(shownAt(threshold));
+  byId('slider').value = String(shownAt(threshold));
+  byId('number').value = String(threshold === Infinity ? most : threshold);
   const unscored = summary.drop_unscorable ? summary.unscorable : 0, gone = removedAt(threshold) + unscored;
   const about = threshold !== decided && data.scored > values.length ? 'about ' : '';
   const at = threshold === Infinity ? 'As decided' : `At ${short(threshold)} ${summary.unit}`;
@@ -240,13 +241,13 @@ function chosenRows() {
     return !wanted || row.searched.includes(wanted);
   });
   const height = (row) => (row.forgetting === null ? -Infinity : row.forgetting);
-  const keys = { most: (row) => -height(row), least: height, near: (row) => Math.abs(height(row) - threshold) };
+  const keys = { most: (row) => -height(row), least: height, near: (row) => Math.abs(height(row) - shownAt(threshold)) };
   return found.sort((a, b) => keys[order](a) - keys[order](b) || a.row - b.row);
 }
 
 function facts(row) {
-  const verdict = decision(row), earlier = data.decided[row.id] === verdict && row.by !== 'filter';
-  const said = !overrides.has(row.id) ? verdict : `${verdict} (by ${earlier ? visible(row.by) : 'you'})`;
+  const verdict = decision(row), earlier = data.decided[row.id] === verdict;
+  const said = !overrides.has(row.id) ? verdict : `${verdict} (by ${earlier ? visible(summary.reviewer) : 'you'})`;
   const parts = [element('span', { class: 'badge' }, said),
     element('span', {}, row.forgetting === null ? 'no score' : `forgotten by ${short(row.forgetting)}`),
     element('span', { class: 'small' }, `${short(row.learned)} before, ${short(row.reviewed)} after`),
@@ -264,14 +265,16 @@ function completion(row) {
 
 function rowItem(row, i) {
   const item = element('li', { tabindex: '-1', class: decision(row) });
+  const name = (made, label) => { made.textContent = label; made.setAttribute('aria-label', `${label} row ${row.row}`); };
   const button = (label, act) => {
-    const made = element('button', { type: 'button', 'aria-label': `${label} row ${row.row}` }, label);
+    const made = element('button', { type: 'button' });
+    name(made, label);
     made.addEventListener('click', () => { current = i; act(); });
     return made;
   };
   const reveal = button('Show text', () => {
     const open = item.classList.toggle('open');
-    reveal.textContent = open ? 'Hide text' : 'Show text';
+    name(reveal, open ? 'Hide text' : 'Show text');
     veil(item);
   });
   reveal.classList.add('reveal');
