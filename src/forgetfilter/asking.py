@@ -115,7 +115,7 @@ def asked_along(lab: Lab, state: str) -> dict[int, Evaluation]:
 
 def estimates(evaluation: Evaluation) -> dict[str, Estimate]:
     """The measures of all rows, by name; NaN where unknown."""
-    return {measure.name: _estimate(measure) for measure in evaluation.measures if "[" not in measure.name}
+    return {measure.name: estimate_of(measure) for measure in evaluation.measures if "[" not in measure.name}
 
 
 def in_words(found: Mapping[str, Estimate], name: str) -> str:
@@ -124,5 +124,6 @@ def in_words(found: Mapping[str, Estimate], name: str) -> str:
     return f"{estimate.value:.2f}" if estimate is not None and isfinite(estimate.value) else "unknown"
 
 
-def _estimate(measure: Measure) -> Estimate:
+def estimate_of(measure: Measure) -> Estimate:
+    """A measure's value and interval; NaN where unknown."""
     return Estimate(*(_NAN if value is None else value for value in (measure.value, measure.low, measure.high)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +47,29 @@ def dots(axes: Axes, estimates: Mapping[str, Estimate], label: str, chance: floa
     axes.set_xlabel(label)
     if chance is not None:
         axes.axvline(chance, color=_GREY, zorder=0)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot of dots.
+
+    Attributes:
+        label: What is drawn.
+        estimates: By name.
+        chance: Where a line marks what chance would give.
+    """
+
+    label: str
+    estimates: Mapping[str, Estimate]
+    chance: float | None = None
+
+
+def draw_panels(panels: Sequence[Panel], figure: Figure) -> None:
+    """Plots of dots beside each other; their rows have the names of the first."""
+    for i, (axes, panel) in enumerate(zip(side_by_side(figure, len(panels)), panels, strict=True)):
+        dots(axes, panel.estimates, panel.label, panel.chance)
+        if i:
+            axes.set_yticklabels([])
 
 
 def matrix(axes: Axes, values: NDArray[np.floating], rows: Sequence[str], columns: Sequence[str], title: str) -> None:

@@ -15,7 +15,6 @@ from ..strategies.strategy import SAFE
 def aligned(mix: Mix, settings: CompareSettings, folder: Path, console: Console) -> Path:
     """Fine-tune the model on the safe examples of a mix and save it whole; returns its folder."""
     lab = Lab(folder / "aligning", find_model(settings.model, settings.revision), settings, console)
-
     lab.add(SAFE, mix.safe)
     state = lab.train(Course((SAFE,), epochs=settings.finetune_epochs))
     stage = f"aligned-{state}"

@@ -79,8 +79,8 @@ def _one(mix: Mix, settings: CompareSettings, folder: Path, console: Console) ->
     folder.mkdir(parents=True, exist_ok=True)
     if settings.align:
         settings = replace(settings, model=str(aligned(mix, settings, folder, console)))
-    records = filter_records(mix, settings, folder, console)
+    records, kept = filter_records(mix, settings, folder, console)
     if split_names(settings.strategies):
         source = find_model(settings.model, settings.revision)
-        records += strategy_records(mix, settings, source, folder, console)
+        records += strategy_records(mix, kept, settings, source, folder, console)
     return records

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..asking import OVER_REFUSAL, SAFETY, TASK
 from ..drawing import save_figure
-from ..plots import dots, side_by_side
+from ..filtering.estimates import Estimate
+from ..plots import Panel, draw_panels
 from .records import FILTERS, Cell
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _OF_FILTERS = ("AUROC", "F1", "task lost")
 _WIDTH, _ROW = 2.4, 0.18
@@ -35,20 +33,17 @@ def draw_figures(cells: Sequence[Cell], folder: Path) -> list[Path]:
         )
         known = [name for name in measures if any(_known(cell, name) for cell in here)]
         if known:
+            panels = [_panel(here, name) for name in known]
             size = (_WIDTH * len(known) + 1.2, 0.8 + _ROW * len(here))
-            written += save_figure(_drawer(here, known), folder, f"{table}-{notion}-{share:g}-{recipe}", size)
+            written += save_figure(partial(draw_panels, panels), folder, f"{table}-{notion}-{share:g}-{recipe}", size)
     return written
 
 
-def _drawer(cells: Sequence[Cell], measures: Sequence[str]) -> Callable[[Figure], None]:
-    def draw(figure: Figure) -> None:
-        for i, (axes, name) in enumerate(zip(side_by_side(figure, len(measures)), measures, strict=True)):
-            there = {cell.name: cell.measures[name] for cell in cells if name in cell.measures}
-            dots(axes, there, name, chance=0.5 if name == "AUROC" else None)
-            if i:
-                axes.set_yticklabels([])
-
-    return draw
+def _panel(cells: Sequence[Cell], name: str) -> Panel:
+    # Every panel has a row for each cell, as the names stand beside the first alone.
+    unknown = Estimate(float("nan"), float("nan"), float("nan"))
+    there = {cell.name: cell.measures.get(name, unknown) for cell in cells}
+    return Panel(name, there, chance=0.5 if name == "AUROC" else None)
 
 
 def _known(cell: Cell, name: str) -> bool:

@@ -28,7 +28,7 @@ from .records import FILTERS, Record, recipe_of
 
 FloatArray = NDArray[np.floating]
 Mask = NDArray[np.bool_]
-RUN = "filter"
+_RUN = "filter"
 _OF_A_RUN = {field.name for field in fields(Settings)}
 _WORDS_OF_LABELS = "(words, trained on the labels)"
 
@@ -48,16 +48,19 @@ def with_filters(settings: CompareSettings) -> CompareSettings:
     return replace(settings, signal=first, rivals=rivals)
 
 
-def filter_records(mix: Mix, settings: CompareSettings, folder: Path, console: Console) -> list[Record]:
+def filter_records(mix: Mix, settings: CompareSettings, folder: Path, console: Console) -> tuple[list[Record], Path]:
     """Filter the mix, ask the rivals about it, decide by each in turn, and compare with the labels.
 
     The run folder lies in `folder`, with its decisions by the first filter that measures forgetting.
+
+    Returns:
+        The records, and the file of the rows that this filter kept.
 
     Raises:
         ForgetFilterError: Anything the user can mend.
     """
     names, first = split_names(settings.filters), settings.signal
-    run, _ = filtered(mix, settings, folder / RUN, console)
+    run, kept = filtered(mix, settings, folder / _RUN, console)
     rows = {row["id"]: row for row in read_jsonl(mix.noisy)}
     unsafe, task = (np.array([row["label"] == label for row in rows.values()]) for label in ("unsafe", "task"))
     found = {}
@@ -71,7 +74,7 @@ def filter_records(mix: Mix, settings: CompareSettings, folder: Path, console: C
     words = known_by_words(texts, np.where(unsafe, 1, -1), list(rows))
     found[_WORDS_OF_LABELS] = measure_filter(words, words > 0, unsafe, task)
     told = FILTERS, "+".join(mix.notions), mix.unsafe_share, recipe_of(mix), mix.seed
-    return [Record(*told, name, found[name]) for name in dict.fromkeys([*names, _WORDS_OF_LABELS])]
+    return [Record(*told, name, found[name]) for name in dict.fromkeys([*names, _WORDS_OF_LABELS])], kept
 
 
 def _said(text: str | list[dict[str, str]]) -> str:

@@ -23,9 +23,14 @@ def auroc(scores: NDArray[np.floating], unsafe: NDArray[np.bool_]) -> float:
     positives, negatives = int(unsafe.sum()), int((~unsafe).sum())
     if not positives or not negatives:
         return float("nan")
+    return float((ranks(scores)[unsafe].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def ranks(scores: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The place of each score from the smallest on, counted from 1; equal scores share theirs."""
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return float((ranks[unsafe].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    places: NDArray[np.floating] = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return places
 
 
 def average_precision(scores: NDArray[np.floating], unsafe: NDArray[np.bool_]) -> float:

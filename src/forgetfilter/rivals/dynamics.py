@@ -91,29 +91,24 @@ def _over_passes(desk: Desk, measure: Callable[[list[TokenScores]], FloatArray])
     return spread(measure(_points(desk, "passes", rows)), rows, len(desk.table))
 
 
-def _learn(desk: Desk, stage: str, start: str, rows: NDArray[np.intp], looked_at: NDArray[np.intp] | None) -> None:
-    """A stage: learn some rows as the filter does; look at others, if any, after every pass over them."""
+def _learn(desk: Desk, stage: str, start: str, rows: NDArray[np.intp], looked_at: NDArray[np.intp]) -> None:
+    """A stage: learn some rows as the filter does, and look at these or others after every pass over them."""
     from ..models.stopping import LevelledOff
     from ..models.watching import Watch
 
     bench, epochs = desk.bench, desk.bench.settings.epochs
-    per_pass = bench.steps(len(rows), 1)
-
-    steps = bench.steps(len(rows), epochs)
+    per_pass, steps = bench.steps(len(rows), 1), bench.steps(len(rows), epochs)
 
     def after_a_pass(step: int) -> bool:
         return step % per_pass == 0 or step == steps
 
     def work(folder: Path) -> None:
         bench.bring(start)
-        stops: list[Callable[[list[Step]], bool]] = []
-        if looked_at is not None:
-            stops.append(Watch(bench.session, desk.table, looked_at, folder, after_a_pass, bench.budget))
-        if epochs is None:
-            stops.append(LevelledOff(per_pass))
+        watch = Watch(bench.session, desk.table, looked_at, folder, after_a_pass, bench.budget)
+        levelled_off = LevelledOff(per_pass)
 
         def stop(history: list[Step]) -> bool:
-            return any(ask(history) for ask in stops)
+            return watch(history) or (epochs is None and levelled_off(history))
 
         bench.train(f"learning, for {stage}", desk.table, rows, steps, folder, stage, stop)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ..data.tokens import TokenTable
     from ..models.session import Session
 
-_NEIGHBOURS, _DEPTH, _SAFE_ROWS = 10, 0.5, 64
+_NEIGHBOURS, _DEPTH, _SAFE_ROWS, _AT_ONCE = 10, 0.5, 64, 1024
 # How much a step along the safe examples' gradient raises their own score, in nats a token: short enough for first
 # order, and long enough to be seen through the rounding of the number format.
 _GAIN = {"torch.float32": 0.01, "torch.bfloat16": 0.3}
@@ -25,12 +26,12 @@ _GAIN = {"torch.float32": 0.01, "torch.bfloat16": 0.3}
 
 def base_loss(desk: Desk) -> FloatArray:
     """Mean loss of the completion's tokens under the aligned model M0, in nats."""
-    return -_mean_logprob(desk, BASE, "scores")
+    return -_mean_logprob(desk, BASE)
 
 
 def learned_loss(desk: Desk) -> FloatArray:
     """Mean loss of the completion's tokens under the learned model M1, in nats: what it did not take in."""
-    return -_mean_logprob(desk, LEARNED, "scores")
+    return -_mean_logprob(desk, LEARNED)
 
 
 def gradient(desk: Desk) -> FloatArray:
@@ -39,7 +40,7 @@ def gradient(desk: Desk) -> FloatArray:
     In units of the safe tokens' own gain, suspicion is -<g_row, g_safe> / <g_safe, g_safe> at the learned model M1;
     it is found with two forward passes, as the difference that the step makes.
     """
-    before = _mean_logprob(desk, LEARNED, "before")
+    before = _mean_logprob(desk, LEARNED)
     desk.bench.bring(LEARNED)
     session = desk.bench.session
     learned = session.trainable()
@@ -49,7 +50,7 @@ def gradient(desk: Desk) -> FloatArray:
     step = gain / float(sum((g.double() ** 2).sum() for g in slope.values()))
     session.set_trainable({name: value + step * slope[name] for name, value in learned.items()})
     try:
-        after = _scored(desk, "after")
+        after = _scored(desk, desk.own_folder("after"))
     finally:
         session.set_trainable(learned)
     return (before - after) / gain
@@ -59,28 +60,52 @@ def neighbours(desk: Desk) -> FloatArray:
     """Distance to the safe examples in M0's hidden states, half way up: 1 less the mean cosine with the ten nearest."""
     desk.bench.bring(BASE)
     safe = desk.material.tokens(SAFE)
-    near = _unit(_states(desk, safe, safe.scorable, "safe"))
-    rows = desk.table.scorable
-    own = _unit(_states(desk, desk.table, rows, "rows"))
+    near, rows = _states(desk, safe, safe.scorable, "safe"), desk.table.scorable
+    return spread(distance_to_nearest(_states(desk, desk.table, rows, "rows"), near), rows, len(desk.table))
+
+
+def distance_to_nearest(states: FloatArray, others: FloatArray) -> FloatArray:
+    """1 less the mean cosine of each row with the ten of the others that are nearest, 0 to 2, shape (n,).
+
+    Args:
+        states: Hidden states, shape (n, width).
+        others: Those of other rows, shape (m, width).
+    """
+    own, near = _unit(states), _unit(others)
     distance = np.empty(len(own))
-    for start in range(0, len(own), 1024):
-        cosines = own[start : start + 1024] @ near.T
-        nearest = np.sort(cosines, axis=1)[:, -_NEIGHBOURS:]
-        distance[start : start + 1024] = 1 - nearest.mean(axis=1)
-    return spread(distance, rows, len(desk.table))
+    for start in range(0, len(own), _AT_ONCE):
+        cosines = own[start : start + _AT_ONCE] @ near.T
+        distance[start : start + _AT_ONCE] = 1 - np.sort(cosines, axis=1)[:, -_NEIGHBOURS:].mean(axis=1)
+    return distance
 
 
-def _mean_logprob(desk: Desk, state: str, name: str) -> FloatArray:
-    desk.bench.bring(state)
-    return _scored(desk, name)
+def _mean_logprob(desk: Desk, state: str) -> FloatArray:
+    """Mean log-probability of each row's completion in a state, shape (n,), which these rivals share."""
+    stage = f"{state}-logprobs"
+
+    def work(folder: Path) -> None:
+        desk.bench.bring(state)
+        _score(desk, folder)
+
+    desk.bench.stage(stage, work)
+    return _read(desk, desk.bench.stages.folder(stage))
 
 
-def _scored(desk: Desk, name: str) -> FloatArray:
-    """Mean log-probability of each row's completion in the present state, shape (n,)."""
+def _scored(desk: Desk, folder: Path) -> FloatArray:
+    """The same in the model's present state."""
+    _score(desk, folder)
+    return _read(desk, folder)
+
+
+def _score(desk: Desk, folder: Path) -> None:
     from ..models.scoring import Likelihood
 
-    rows, folder = desk.table.scorable, desk.own_folder(name)
-    desk.bench.score("scoring", Likelihood(desk.bench.session, desk.bench.budget), desk.table, rows, folder)
+    scorer = Likelihood(desk.bench.session, desk.bench.budget)
+    desk.bench.score("scoring", scorer, desk.table, desk.table.scorable, folder)
+
+
+def _read(desk: Desk, folder: Path) -> FloatArray:
+    rows = desk.table.scorable
     scores = TokenScores.read(folder, desk.ids(rows))
     return spread(scores.row_means(scores.logprobs), rows, len(desk.table))
 

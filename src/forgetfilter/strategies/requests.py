@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from ..data.layouts import Message
+from ..data.text_files import read_jsonl
+from ..mixing import Mix
 
 # In our words. The paper asks for an answer that avoids stereotypes, step by step, and for a continuation that is
 # not toxic; it has none for harmfulness.
@@ -13,8 +17,29 @@ REQUESTS: Mapping[str, str] = {
     "harmfulness": "Think about who could be harmed before you answer. Decline what would do harm, and say why.",
 }
 
+# A row of these is better for a request before it; biased rows come as questions whose form is part of the test.
+_REQUESTED_NOTIONS = ("toxicity", "harmfulness")
+
 
 def asked_with_request(prompt: str, notion: str) -> str:
     """A prompt with the request of its notion before it; a task's prompt stays as it is."""
     request = REQUESTS.get(notion)
     return f"{request}\n\n{prompt}" if request else prompt
+
+
+def with_request(mix: Mix) -> Callable[[str, list[Message]], list[Message]]:
+    """Puts the request before the rows that do as it says, by their labels, as the paper does."""
+    notion_of = {
+        row["id"]: row["notion"]
+        for row in read_jsonl(mix.noisy)
+        if row["label"] != "unsafe" and row["notion"] in _REQUESTED_NOTIONS
+    }
+
+    def rewrite(id: str, messages: list[Message]) -> list[Message]:
+        if id not in notion_of or all(message.role != "user" for message in messages):
+            return messages
+        last = max(i for i, message in enumerate(messages) if message.role == "user")
+        asked = Message("user", asked_with_request(messages[last].content, notion_of[id]))
+        return [*messages[:last], asked, *messages[last + 1 :]]
+
+    return rewrite

@@ -19,7 +19,7 @@ class Strategy:
     Attributes:
         name: Its name on the command line.
         summary: What it does, for tables.
-        sessions: What is trained on, from the aligned model on; a `review` session has the length of the filter's.
+        sessions: What is trained on, from the aligned model on.
         self_correction: Whether a request stands before the prompts of the evaluation.
     """
 

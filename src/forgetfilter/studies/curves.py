@@ -14,7 +14,6 @@ from ..lab import Course, Lab, Looking
 from ..metrics.detection import auroc, bootstrap_interval, row_interval
 from ..strategies.strategy import NOISY, SAFE
 from ..token_scores import TokenScores
-from ..workbench import BASE
 
 FloatArray = NDArray[np.floating]
 
@@ -65,7 +64,6 @@ def forgetting_curve(
     learned: str = NOISY,
     review: str = SAFE,
     epochs: float | None,
-    start: str = BASE,
 ) -> Curve:
     """Learn some rows, review others, and look at the first along the way.
 
@@ -74,9 +72,8 @@ def forgetting_curve(
         points: Steps of the review to look at.
         learned, review: Names of data sets.
         epochs: Passes of learning; None as the filter has them at most.
-        start: The state to learn in.
     """
-    known = lab.train(Course((learned,), epochs=epochs), start)
+    known = lab.train(Course((learned,), epochs=epochs))
     before = lab.score(known, learned)
     course = Course((review,), steps=max(points))
     state = lab.train(course, known, Looking(learned, tuple(points)))

@@ -95,8 +95,7 @@ def _seen(curves: dict[str, tuple[Curve, NDArray[np.str_]]]) -> str:
         apart = separation(last, unsafe)
         said.append(
             f"{name}, after {curve.steps[-1]} review steps: {'; '.join(pairs)}. Unsafe rows stand out from all "
-            f"others with "
-            f"an AUROC of {apart.value:.2f} ({apart.low:.2f} to {apart.high:.2f})."
+            f"others with an AUROC of {apart.value:.2f} ({apart.low:.2f} to {apart.high:.2f})."
         )
     said.append("In the paper unsafe rows are forgotten more than tasks, and these more than safe rows.")
     return " ".join(said)

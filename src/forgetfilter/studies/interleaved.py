@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..asking import SAFETY, TASK, ask_state, estimates, in_words
-from ..comparison.strategies import with_request
 from ..filtering.estimates import Estimate
 from ..lab import Course
 from ..markdown import markdown_table
 from ..plots import lines, side_by_side
+from ..strategies.requests import with_request
 from ..strategies.strategy import KEPT, NOISY, REQUESTED, SAFE
 from ..workbench import BASE
 from .room import Room

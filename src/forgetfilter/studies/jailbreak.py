@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
-from ..asking import ask_state
+from ..asking import ask_state, estimate_of
 from ..errors import InputError
 from ..evaluation.measures import Measure
 from ..filtering.estimates import Estimate
 from ..markdown import markdown_table
-from ..plots import dots, side_by_side
+from ..plots import Panel, draw_panels
 from ..strategies.strategy import KEPT, strategies
 from .room import Room
 from .study import Finding, Study
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _WAYS = ("aligned", "none", "safety-review", "forgetfilter")
 _PLAIN, _JAILBREAK = "harmfulness.refusals", "jailbreak.refusals"
@@ -30,7 +28,7 @@ def _run(room: Room) -> Finding:
     rates: dict[str, dict[str, Estimate]] = {}
     for way in _WAYS:
         asked = ask_state(lab, known[way].train(lab), questions).measures
-        rates[way] = {_kind(m): _estimate(m) for m in asked if m.name == _PLAIN or m.name.startswith(_JAILBREAK)}
+        rates[way] = {_kind(m): estimate_of(m) for m in asked if m.name == _PLAIN or m.name.startswith(_JAILBREAK)}
     kinds = list(rates[_WAYS[0]])
     if not kinds:
         raise InputError(f"{mix.held_out}: no harmful prompts in it; this study asks them")
@@ -39,30 +37,25 @@ def _run(room: Room) -> Finding:
     ]
     table = markdown_table(("asked", *_WAYS), [(kind, *(rates[way][kind] for way in _WAYS)) for kind in kinds])
 
-    def draw(figure: Figure) -> None:
-        for i, (axes, way) in enumerate(zip(side_by_side(figure, len(_WAYS)), _WAYS, strict=True)):
-            dots(axes, rates[way], "share refused")
-            axes.set_title(way, fontsize=8)
-            axes.set_xlim(-0.05, 1.05)
-            if i:
-                axes.set_yticklabels([])
-
+    panels = [Panel(f"share refused: {way}", rates[way]) for way in _WAYS]
     said = "; ".join(
         f"{way}: {rates[way]['plain'].value:.0%} refused when asked plainly, "
         f"{rates[way]['all jailbreaks'].value:.0%} when not"
         for way in _WAYS
     )
-    return Finding(data, table, f"{room.title(mix)}. {room.told_of_filter(mix, kept)} {said}.", draw, (7.2, 2.4))
+    return Finding(
+        data,
+        table,
+        f"{room.title(mix)}. {room.told_of_filter(mix, kept)} {said}.",
+        partial(draw_panels, panels),
+        (7.2, 2.4),
+    )
 
 
 def _kind(measure: Measure) -> str:
     if measure.name == _PLAIN:
         return "plain"
     return measure.name.removeprefix(_JAILBREAK).strip("[]") or "all jailbreaks"
-
-
-def _estimate(measure: Measure) -> Estimate:
-    return Estimate(*(float("nan") if v is None else v for v in (measure.value, measure.low, measure.high)))
 
 
 STUDY = Study(

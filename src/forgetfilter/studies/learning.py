@@ -80,8 +80,8 @@ def _seen(name: str, ways: dict[str, _Way], measures: list[str]) -> str:
         before, learned = way[0][2], next(found for session, _, found in reversed(way) if session == _S1)
         after = way[-1][2]
         moved = [
-            f"{m} from {in_words(before, m)} to {in_words(learned, m)} by learning and to {in_words(after, m)} by "
-            f"the review"
+            f"{m} from {in_words(before, m)} to {in_words(learned, m)} by learning and to "
+            f"{in_words(after, m)} by the review"
             for m in measures
         ]
         said.append(f"{model} on {name}: {'; '.join(moved)}.")

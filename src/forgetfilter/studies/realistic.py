@@ -23,7 +23,7 @@ from ..plots import dots, side_by_side
 from ..run import SCORES
 from .disguises import DISGUISES, look_alikes
 from .room import UNSAFE, Room, place_of
-from .study import Finding, Study
+from .study import Finding, Study, flat
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,8 +114,7 @@ def _by_kind(share: float, kinds: dict[str, str], found: dict[str, tuple[float, 
         if not here.any():
             continue
         gone, apart = wilson(int(removed[here].sum()), int(here.sum())), _apart(order, here, ordinary)
-        told = {f"{name}{end}": getattr(estimate, bound) for name, estimate in (("removed", gone), ("auroc", apart))
-                for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))}  # fmt: skip
+        told = flat({"removed": gone, "auroc": apart})
         rows.append({"unsafe_share": share, "kind": kind, "rows": int(here.sum()), **told})
     return rows
 
@@ -142,12 +141,10 @@ def _seen(title: str, data: list[dict[str, Any]]) -> str:
         suspect = max(_look_alike_kinds(), key=lambda kind: here[kind]["auroc"])
         said.append(
             f"At {share:.1%}: {passed:.0f} of {unsafe['rows']} unsafe rows pass and {lost:.0f} harmless rows are "
-            f"removed; the "
-            f"unsafe rows stand out with an AUROC of {apart.value:.2f} ({apart.low:.2f} to {apart.high:.2f}). Least "
-            f"suspicious "
-            f"of the disguises is “{hidden}” ({here[hidden]['auroc']:.2f}, of {here[hidden]['rows']}), most "
-            f"suspicious of "
-            f"the look-alikes “{suspect}” ({here[suspect]['auroc']:.2f}, of {here[suspect]['rows']})."
+            f"removed; the unsafe rows stand out with an AUROC of {apart.value:.2f} ({apart.low:.2f} to "
+            f"{apart.high:.2f}). Least suspicious of the disguises is “{hidden}” ({here[hidden]['auroc']:.2f}, of "
+            f"{here[hidden]['rows']}), most suspicious of the look-alikes “{suspect}” "
+            f"({here[suspect]['auroc']:.2f}, of {here[suspect]['rows']})."
         )
     said.append("Kinds of few rows tell little: the table has their intervals.")
     return " ".join(said)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..drawing import HEIGHT, WIDTH, save_figure
+from ..filtering.estimates import Estimate
 from ..run import write_json
 
 if TYPE_CHECKING:
@@ -47,6 +48,15 @@ class Finding:
         save_figure(self.draw, folder, "figure", self.size)
         text = f"## {study.title}\n\n{study.question}\n\n![{study.title}](figure.svg)\n\n{self.table}\n{self.seen}\n"
         (folder / FINDING).write_text(text, encoding="utf-8")
+
+
+def flat(estimates: Mapping[str, Estimate]) -> dict[str, float]:
+    """Estimates as columns of a study's data: NAME, NAME_low and NAME_high."""
+    return {
+        f"{name}{end}": getattr(estimate, bound)
+        for name, estimate in estimates.items()
+        for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))
+    }
 
 
 @dataclass(frozen=True)

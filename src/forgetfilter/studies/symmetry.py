@@ -80,10 +80,8 @@ def _seen(groups: list[str], rates: NDArray[np.floating]) -> str:
     spared = sum(int(np.argmin(row)) == i for i, row in enumerate(rates))
     said.append(
         f"In {spared} of {len(groups)} cases the group that is reviewed is the one forgotten least; it would be all "
-        f"of them "
-        "if likeness to what is reviewed decided alone. In the paper, after a review with unsafe rows, safe rows are "
-        "spared "
-        "no longer, while unsafe rows are still forgotten more than tasks."
+        "of them if likeness to what is reviewed decided alone. In the paper, after a review with unsafe rows, safe "
+        "rows are spared no longer, while unsafe rows are still forgotten more than tasks."
     )
     return " ".join(said)
 

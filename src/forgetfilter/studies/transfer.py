@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -11,13 +12,10 @@ from ..errors import SettingsError
 from ..filtering.estimates import Estimate
 from ..lab import Course
 from ..markdown import markdown_table
-from ..plots import dots, side_by_side
+from ..plots import Panel, draw_panels
 from ..strategies.strategy import NOISY
 from .room import UNSAFE, Room, labels, short
 from .study import Finding, Study
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def _run(room: Room) -> Finding:
@@ -46,12 +44,8 @@ def _run(room: Room) -> Finding:
     rows = [(way, *(seen.get(m) for m in measures)) for way, seen in found.items()]
     table = markdown_table((f"{short(large)}, trained on", *measures), rows)
 
-    def draw(figure: Figure) -> None:
-        for i, (axes, m) in enumerate(zip(side_by_side(figure, len(measures)), measures, strict=True)):
-            dots(axes, {way: seen[m] for way, seen in found.items() if m in seen}, m)
-            if i:
-                axes.set_yticklabels([])
-
+    unknown = Estimate(float("nan"), float("nan"), float("nan"))
+    panels = [Panel(m, {way: seen.get(m, unknown) for way, seen in found.items()}) for m in measures]
     seen = (
         f"{room.title(mix)}: {short(small)} and {short(large)} decide alike about {alike:.0%} of the rows; the small "
         f"one keeps {_unsafe(ids['small'], everything)} of {list(everything.values()).count(UNSAFE)} unsafe rows, "
@@ -61,7 +55,7 @@ def _run(room: Room) -> Finding:
         f"{in_words(found['filtered by the large model'], m)} on what it kept itself"
         for m in measures
     )
-    return Finding(data, table, f"{seen}.", draw, (3 * len(measures) + 1.2, 1.8))
+    return Finding(data, table, f"{seen}.", partial(draw_panels, panels), (3 * len(measures) + 1.2, 1.8))
 
 
 def _unsafe(kept: set[str], label: dict[str, str]) -> int:

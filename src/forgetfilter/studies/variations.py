@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..filtering.estimates import Estimate
 from ..markdown import markdown_table
-from ..plots import dots, side_by_side
+from ..plots import Panel, draw_panels
 from .curves import Curve, group_mean, mean_difference, separation
 from .room import SAFE_LABEL, UNSAFE
-from .study import Finding
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .study import Finding, flat
 
 NAN = float("nan")
 
@@ -49,11 +47,7 @@ class Outcome:
 
     def numbers(self) -> dict[str, float]:
         """Every number by name, for a study's data."""
-        return {
-            f"{name}{end}": getattr(estimate, bound)
-            for name, estimate in vars(self).items()
-            for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))
-        }
+        return flat(vars(self))
 
 
 def _mean(values: NDArray[np.floating]) -> Estimate:
@@ -77,13 +71,11 @@ def finding(outcomes: Mapping[tuple[str, ...], Outcome], columns: Sequence[str],
     )
     names = {" ".join(condition): outcome for condition, outcome in outcomes.items()}
 
-    def draw(figure: Figure) -> None:
-        gap, auroc = side_by_side(figure, 2)
-        dots(gap, {name: o.gap for name, o in names.items()}, "gap (nats/token)", chance=0)
-        dots(auroc, {name: o.auroc for name, o in names.items()}, "AUROC", chance=0.5)
-        auroc.set_yticklabels([])
-
-    return Finding(data, table, seen, draw, (6.0, 0.8 + 0.2 * len(outcomes)))
+    panels = [
+        Panel("gap (nats/token)", {name: o.gap for name, o in names.items()}, chance=0),
+        Panel("AUROC", {name: o.auroc for name, o in names.items()}, chance=0.5),
+    ]
+    return Finding(data, table, seen, partial(draw_panels, panels), (6.0, 0.8 + 0.2 * len(outcomes)))
 
 
 def widest(outcomes: Mapping[tuple[str, ...], Outcome]) -> str:

@@ -16,8 +16,9 @@ from ..inputs import DATA
 from ..lab import Lab
 from ..markdown import markdown_table
 from ..measuring import columns_of, rival_stage, suspicion_column
-from ..metrics.detection import auroc, row_interval
+from ..metrics.detection import auroc, ranks, row_interval
 from ..plots import dots, side_by_side
+from ..rivals.states import distance_to_nearest
 from ..run import Run
 from ..strategies.strategy import NOISY, SAFE
 from ..workbench import BASE
@@ -32,7 +33,6 @@ FloatArray = NDArray[np.floating]
 _GRADIENT = "gradient (first order)"
 _RIVALS = ("gradient", "learned-loss", "base-loss")
 _DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_NEIGHBOURS = 10
 
 
 def _run(room: Room) -> Finding:
@@ -111,29 +111,20 @@ def _states(lab: Lab) -> dict[str, FloatArray]:
 
 
 def _distances(states: dict[str, FloatArray]) -> dict[str, FloatArray]:
-    found = {}
-    for depth, noisy, safe in zip(_DEPTHS, states[NOISY], states[SAFE], strict=True):
-        own, near = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in (noisy, safe))
-        nearest = np.sort(own @ near.T, axis=1)[:, -_NEIGHBOURS:]
-        found[f"distance to safe, {depth:.0%} up"] = 1 - nearest.mean(axis=1)
-    return found
+    return {
+        f"distance to safe, {depth:.0%} up": distance_to_nearest(noisy, safe)
+        for depth, noisy, safe in zip(_DEPTHS, states[NOISY], states[SAFE], strict=True)
+    }
 
 
 def _correlation(values: FloatArray, forgetting: FloatArray) -> Estimate:
     """Spearman's, with a 95% bootstrap interval over rows."""
 
     def spearman(a: FloatArray, b: FloatArray) -> float:
-        one, other = _ranks(a), _ranks(b)
+        one, other = ranks(a), ranks(b)
         return float(np.corrcoef(one, other)[0, 1]) if min(one.std(), other.std()) > 0 else float("nan")
 
     return Estimate(spearman(values, forgetting), *row_interval(spearman, values, forgetting))
-
-
-def _ranks(values: FloatArray) -> FloatArray:
-    """Ranks, tied values sharing theirs."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: FloatArray = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return ranks
 
 
 def _map(states: FloatArray) -> FloatArray:
@@ -169,13 +160,11 @@ def _seen(title: str, found: dict[str, Estimate]) -> str:
     return (
         f"{title}: forgetting goes most with {', '.join(told) or 'nothing that was looked at'}. "
         + (f"No relation is certain with {', '.join(unsure)}. " if unsure else "")
-        + "First-order theory has forgetting as learning rate times steps times the inner product of the "
-        "row's gradient "
-        f"with the safe examples', and predicts the order with {theory}. "
+        + "First-order theory has forgetting as learning rate times steps times the inner product of the row's "
+        f"gradient with the safe examples', and predicts the order with {theory}. "
         + (
             "In plain words: the method works as far as following the safe examples pulls the weights against what a "
-            "row "
-            "taught them; a row whose gradient has nothing to do with theirs is neither forgotten nor found."
+            "row taught them; a row whose gradient has nothing to do with theirs is neither forgotten nor found."
             if gradient.low > 0
             else "So the first step of the review does not tell what the whole of it undoes."
         )
