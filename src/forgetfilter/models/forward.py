@@ -6,6 +6,7 @@ time, so that there are never logits of all of them; and what rows begin with al
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,6 +61,17 @@ class _TokenLogprobs(torch.autograd.Function):
         return slopes * gradients[0][:, None].to(slopes.dtype), None, None, None
 
 
+class _Passing(threading.local):
+    """What a pass hands to the hook before the head, and gets from it; passes may go side by side."""
+
+    selected: Tensor | None = None
+    hidden: Tensor | None = None
+
+    def __reduce__(self) -> tuple[type[_Passing], tuple[()]]:
+        # A copy of the model begins with nothing to hand over.
+        return _Passing, ()
+
+
 class CompletionScorer(nn.Module):
     """A causal language model that scores completion tokens, and only these."""
 
@@ -68,18 +80,17 @@ class CompletionScorer(nn.Module):
         self.model = model
         self._head = model.get_output_embeddings()
         self._by_parts = _is_plain(self._head) and _leaves_logits_alone(model)
-        self._selected: Tensor | None = None
-        self._hidden = torch.empty(0)
+        self._passing = _Passing()
         # Taking the positions out just before the head leaves a model's own scaling or capping of logits intact.
         self._head.register_forward_pre_hook(self._select)
 
     def _select(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if self._selected is None:
+        if self._passing.selected is None:
             return None
-        selected = inputs[0][:, :-1][self._selected]
+        selected = inputs[0][:, :-1][self._passing.selected]
         if not self._by_parts:
             return (selected,)
-        self._hidden = selected
+        self._passing.hidden = selected
         return (selected[:0],)
 
     def forward(self, prefix: Tensor, input_ids: Tensor, completion: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,13 +110,13 @@ class CompletionScorer(nn.Module):
         """
         try:
             before = self._read_prefix(prefix, len(input_ids)) if prefix.shape[1] else None
-            self._selected = completion[:, 1:]
+            self._passing.selected = completion[:, 1:]
             logits = self.model(input_ids=input_ids, past_key_values=before, use_cache=before is not None).logits
         finally:
-            self._selected = None
+            self._passing.selected = None
         targets = input_ids[:, 1:][completion[:, 1:]]
         if self._by_parts:
-            hidden, self._hidden = self._hidden, torch.empty(0)
+            hidden, self._passing.hidden = self._passing.hidden, None
             return _TokenLogprobs.apply(hidden, self._head.weight, self._head.bias, targets)  # type: ignore[no-any-return, no-untyped-call]
         logits = logits.float()
         chosen = logits.gather(1, targets[:, None]).squeeze(1)
@@ -114,7 +125,7 @@ class CompletionScorer(nn.Module):
     def _read_prefix(self, prefix: Tensor, rows: int) -> DynamicCache:
         """Keys and values of the shared tokens, for each of so many rows; gradients flow back through them."""
         cache = DynamicCache(config=self.model.config)
-        self._selected = torch.zeros_like(prefix[:, 1:], dtype=torch.bool)
+        self._passing.selected = torch.zeros_like(prefix[:, 1:], dtype=torch.bool)
         self.model(input_ids=prefix, past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(rows)
         return cache

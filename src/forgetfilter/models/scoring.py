@@ -17,7 +17,7 @@ from ..data.tokens import Tokens, TokenTable
 from ..errors import TrainingError
 from ..metrics.text import rouge1, words
 from ..run import commit
-from .batching import by_length
+from .batching import deal
 from .forward import collate
 from .generation import greedy
 from .session import Session
@@ -174,16 +174,15 @@ def score_in_memory(
     """The results of some rows of the table, in order, on every process."""
     accelerator, world = session.accelerator, session.accelerator.num_processes
     lengths = np.array([scorer.length(table, int(i)) for i in rows])
-    passes = by_length(np.arange(len(rows)), lengths, scorer.tokens_per_pass, session.pass_overhead)
+    lanes = session.lanes.count
+    passes = deal(np.arange(len(rows)), lengths, scorer.tokens_per_pass, session.pass_overhead, lanes)
+    own = passes.rows[accelerator.process_index :: world]
+    inputs = ([table[int(rows[j])] for j in chosen] for chosen in own)
+    results = session.lanes.map(scorer.score, inputs) if passes.side_by_side else map(scorer.score, inputs)
     mine: list[tuple[int, dict[str, Any]]] = []
-    for start in range(0, len(passes), world):
-        # A process whose turn has no batch repeats one, for models whose layers are spread over processes.
-        number = min(start + accelerator.process_index, len(passes) - 1)
-        chosen = passes[number]
-        results = scorer.score([table[int(rows[j])] for j in chosen])
-        if number == start + accelerator.process_index:
-            mine += zip(chosen.tolist(), results, strict=True)
-        on_rows(sum(len(batch) for batch in passes[start : start + world]))
+    for number, (chosen, found) in enumerate(zip(own, results, strict=True)):
+        mine += zip(chosen.tolist(), found, strict=True)
+        on_rows(sum(len(batch) for batch in passes.rows[number * world : (number + 1) * world]))
     by_position = dict(gather_object(mine) if world > 1 else mine)
     return [by_position[j] for j in range(len(rows))]
 

@@ -17,6 +17,7 @@ from ..errors import TrainingError
 from ..settings import AdapterSettings, ModelSettings
 from .allocator import keep_freed_memory
 from .forward import CompletionScorer
+from .lanes import Lanes
 from .loading import Hardware, add_adapter, choose_hardware, load_model
 from .lora import fuse_lora
 from .sources import ModelSource
@@ -32,6 +33,7 @@ class Session:
         accelerator: Processes and devices; every process must make the same calls.
         hardware: Device and number format.
         scorer: The module that training and scoring call.
+        lanes: How scoring passes go side by side.
     """
 
     def __init__(self, source: ModelSource, model: ModelSettings, adapter: AdapterSettings, seed: int) -> None:
@@ -51,6 +53,7 @@ class Session:
         self.model = add_adapter(base, adapter) if self._lora else base
         fuse_lora(self.model)
         self.scorer = CompletionScorer(self.model)
+        self.lanes = Lanes(self.hardware.device, self.accelerator.num_processes)
         self._initial = self.trainable()
 
     def peak_learning_rate(self, given: float | None) -> float:
@@ -63,6 +66,15 @@ class Session:
             return given
         width = int(self.model.config.get_text_config().hidden_size)
         return 0.576 / width * (1.0 if self._lora else 0.1)
+
+    @property
+    def trains_side_by_side(self) -> bool:
+        """Whether training passes may go side by side.
+
+        Dropout would be drawn in an order of its own every time, and a gradient of all weights for each lane takes
+        too much memory.
+        """
+        return self.lanes.count > 1 and self._lora and not _drops_out(self.model)
 
     @property
     def size(self) -> int:
@@ -140,6 +152,15 @@ def memory_explained(tokens: int) -> Iterator[None]:
             f"the memory does not hold passes of {tokens} tokens; try --tokens-per-batch {max(1, tokens // 4)}, "
             "which does not change the result"
         ) from error
+
+
+def _drops_out(model: torch.nn.Module) -> bool:
+    """Whether a model in training mode drops anything; models keep the share in layers, or as a number."""
+    return any(
+        (isinstance(module, torch.nn.Dropout) and module.p > 0)
+        or any("dropout" in name and isinstance(value, float) and value > 0 for name, value in vars(module).items())
+        for module in model.modules()
+    )
 
 
 def _on_own_device(accelerator: Accelerator, hardware: Hardware) -> Hardware:

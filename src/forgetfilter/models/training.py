@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +20,8 @@ from ..data.tokens import TokenTable
 from ..errors import TrainingError
 from ..run import commit
 from ..settings import TrainingSettings
-from .batching import by_length, optimizer_batches
-from .forward import collate
+from .backward import backward_in_turn, backward_side_by_side
+from .batching import deal, optimizer_batches
 from .session import Session
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -94,7 +92,7 @@ def finetune(
         TrainingError: The loss is not finite; names the step and the rows.
     """
     peak = session.peak_learning_rate(settings.learning_rate)
-    accelerator, world = session.accelerator, session.accelerator.num_processes
+    accelerator = session.accelerator
     optimizer = torch.optim.AdamW(
         [p for p in session.model.parameters() if p.requires_grad],
         lr=peak,
@@ -109,6 +107,7 @@ def finetune(
     lengths, counts = table.lengths[rows], table.counts[rows]
     batches = optimizer_batches(len(rows), settings.batch_size, steps, settings.seed, start=len(history))
     budget = session.token_budget(settings.tokens_per_batch)
+    lanes = session.lanes.count if session.trains_side_by_side else 1
     saved = time.monotonic()
     if history and stop is not None and stop(history):
         batches = iter(())
@@ -123,20 +122,10 @@ def finetune(
             group["lr"] = rate
         total = int(counts[batch].sum())
         tokens = {int(j): table[int(rows[j])] for j in batch}
-        passes = by_length(batch, lengths, budget, session.pass_overhead)
-        # Every process makes as many passes as the others; those without a row of their own weigh nothing.
-        rounds = -(-len(passes) // world)
-        loss = torch.zeros((), device=session.hardware.device)
-        for i in range(rounds):
-            mine = i * world + accelerator.process_index
-            chosen, weight = (passes[mine], 1.0) if mine < len(passes) else (passes[0], 0.0)
-            inputs = collate([tokens[int(j)] for j in chosen], session.hardware.device, session.pass_overhead)
-            with _synchronised(accelerator, model, last=i == rounds - 1):
-                # Averaged over all tokens of the step, whichever pass and process they went through.
-                part = -model(*inputs)[0].sum() * (weight / total)
-                accelerator.backward(part * world)
-            loss += part.detach()
-        mean_loss = float(accelerator.reduce(loss, "sum"))
+        passes = deal(batch, lengths, budget, session.pass_overhead, lanes)
+        dealt = [[tokens[int(j)] for j in chosen] for chosen in passes.rows]
+        backward = backward_side_by_side if passes.side_by_side else backward_in_turn
+        mean_loss = float(accelerator.reduce(backward(session, model, dealt, total), "sum"))
         norm = accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm or math.inf)
         if not math.isfinite(mean_loss) or (norm is not None and not math.isfinite(float(norm))):
             raise _not_finite(number, mean_loss, [row.id for row in tokens.values()], rate)
@@ -162,11 +151,6 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
     rising = math.ceil(warmup * steps)
     share = step / rising if step <= rising else (steps - step + 1) / (steps - rising + 1)
     return peak * share
-
-
-def _synchronised(accelerator: Any, model: Any, *, last: bool) -> Any:
-    """Processes exchange gradients once a step, with the last pass."""
-    return contextlib.nullcontext() if last else accelerator.no_sync(model)
 
 
 def _not_finite(step: int, loss: float, ids: list[str], rate: float) -> TrainingError:
