@@ -53,7 +53,7 @@ class Given:
         from peft import get_peft_model
         from transformers import AutoModelForCausalLM
 
-        base = AutoModelForCausalLM.from_pretrained(self.model, dtype=torch.float32)
+        base = AutoModelForCausalLM.from_pretrained(self.model, dtype=self.session.hardware.dtype)
         return get_peft_model(base, stock_lora()) if lora else base
 
 
@@ -70,14 +70,14 @@ def choose_rows(folder: Path, count: int) -> list[Row]:
 
 
 @contextmanager
-def prepared(data: Path, count: int) -> Iterator[Given]:
-    """So many rows and the model, for as long as the contest lasts."""
+def prepared(data: Path, count: int, dtype: str = "float32") -> Iterator[Given]:
+    """So many rows and the model in a number format, for as long as the contest lasts."""
     quiet_libraries()
     chosen = {
         "model": "smollm2-135m",
         "learning_rate": RATE,
         "device": "cpu",
-        "dtype": "float32",
+        "dtype": dtype,
         "max_length": MAX_LENGTH,
     }
     settings = from_mapping(Settings, chosen)
@@ -134,9 +134,9 @@ def show_speeds(
         print(f"| {name} | {shown} | {results[name]} |")
 
 
-def matrix_rate(size: int = 2048) -> float:
+def matrix_rate(dtype: torch.dtype, size: int = 2048) -> float:
     """Floating-point operations a second of a large matrix product on this machine, now (median of 20)."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
+    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
     seconds = []
     for _ in range(20):
         began = time.perf_counter()

@@ -4,8 +4,9 @@
 
 A Llama of SmolLM2-135M's size with random weights, in float32 with LoRA on all linear layers, and rows of random
 tokens, half of each the completion. Training is the forward and the backward pass, as `finetune` makes them; scoring is
-a forward pass by likelihood. Vocabularies vary at one length, lengths with one vocabulary. The cells take turns;
-quoted are medians, and how they compare with rows of 512 tokens and the vocabulary that SmolLM2 has.
+a forward pass by likelihood; passes go side by side where the tool makes them so. Vocabularies vary at one length, lengths
+with one vocabulary. The cells take turns; quoted are medians, and how they compare with rows of 512 tokens and the
+vocabulary that SmolLM2 has.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ import torch
 
 from contest import compete, timed
 from forgetfilter.data.tokens import Tokens
-from forgetfilter.models.batching import by_length
-from forgetfilter.models.forward import collate
+from forgetfilter.models.backward import backward_in_turn, backward_side_by_side
+from forgetfilter.models.batching import deal
 from forgetfilter.models.loading import load_tokenizer, quiet_libraries
 from forgetfilter.models.scoring import Likelihood
 from forgetfilter.models.session import Session
@@ -35,7 +36,7 @@ from forgetfilter.settings import Settings
 LENGTHS, VOCABULARIES = (64, 128, 256, 512, 1024, 2048), (8_192, 49_152, 131_072)
 USUAL = (512, 49_152)
 # Tokens that a cell works through in a turn; a longer row is one by itself.
-TOKENS = 1024
+TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,11 @@ class Cell:
     session: Session
     rows: list[Tokens]
 
-    @property
-    def passes(self) -> list[list[Tokens]]:
-        """The rows as they go through the model together."""
-        lengths = np.array([len(row.input_ids) for row in self.rows])
-        budget, overhead = self.session.token_budget(None), self.session.pass_overhead
-        return [
-            [self.rows[i] for i in chosen] for chosen in by_length(np.arange(len(lengths)), lengths, budget, overhead)
-        ]
+    def dealt(self, lanes: int) -> tuple[list[list[Tokens]], bool]:
+        """The rows as they go through the model together, and whether side by side."""
+        lengths, overhead = np.array([len(row.input_ids) for row in self.rows]), self.session.pass_overhead
+        passes = deal(np.arange(len(lengths)), lengths, self.session.token_budget(None), overhead, lanes)
+        return [[self.rows[i] for i in chosen] for chosen in passes.rows], passes.side_by_side
 
 
 def random_model(folder: Path, vocabulary: int) -> Session:
@@ -96,16 +94,18 @@ def random_rows(length: int, vocabulary: int) -> list[Tokens]:
 def train(cell: Cell) -> None:
     session = cell.session
     session.model.train()
-    for rows in cell.passes:
-        logprobs, _ = session.scorer(*collate(rows, session.hardware.device, session.pass_overhead))
-        (-logprobs.mean()).backward()
+    passes, side_by_side = cell.dealt(session.lanes.count)
+    backward = backward_side_by_side if side_by_side else backward_in_turn
+    backward(session, session.scorer, passes, total=sum(int(row.mask.sum()) for row in cell.rows))
     session.model.zero_grad()
 
 
 def score(cell: Cell) -> None:
+    lanes = cell.session.lanes
+    passes, side_by_side = cell.dealt(lanes.count)
     scorer = Likelihood(cell.session, cell.session.token_budget(None))
-    for rows in cell.passes:
-        scorer.score(rows)
+    for _ in lanes.map(scorer.score, passes) if side_by_side else map(scorer.score, passes):
+        pass
 
 
 def main() -> None:

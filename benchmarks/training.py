@@ -2,8 +2,8 @@
 
     python benchmarks/training.py --data ../shared/data/normalised
 
-The same rows (BBQ, Alpaca and SQuAD in equal parts), model, float32, LoRA, optimizer steps of 16 rows and number of
-steps: one pass over the rows. The stock trainers get their rows grouped by length, and one or two rows in a forward
+The same rows (BBQ, Alpaca and SQuAD in equal parts), model, number format, LoRA, optimizer steps of 16 rows and number
+of steps: one pass over the rows. The stock trainers get their rows grouped by length, and one or two rows in a forward
 pass with gradient accumulation, since on a CPU padding costs more than small passes (16 rows in a pass take four
 times as long); packing is left out, as without flash attention TRL lets packed rows see one another. The contestants
 take turns; what is timed is the pass alone. Then the rate of our floating-point operations is set against that of
@@ -158,8 +158,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the normalised data sets")
     parser.add_argument("--rows", type=int, default=48, help="a multiple of 48")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     options = parser.parse_args()
-    with prepared(options.data, options.rows) as given:
+    with prepared(options.data, options.rows, options.dtype) as given:
         contestants = {
             "ours": ours(given),
             "SFTTrainer, 1 row a pass": theirs(given, "SFTTrainer", 1),
@@ -171,7 +172,7 @@ def main() -> None:
         show_speeds(measured, int(given.table.lengths.sum()), "tokens", "mean loss", losses)
         needed = operations(given)
         rate = needed / median(seconds for seconds, _ in measured["ours"])
-        most = matrix_rate()
+        most = matrix_rate(given.session.hardware.dtype)
         print(f"\n{needed / 1e12:.2f}e12 operations, {rate / 1e9:.0f}e9 a second; a matrix product: {most / 1e9:.0f}e9")
         print(f"that is {rate / most:.2f} of it")
 
