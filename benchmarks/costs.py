@@ -4,9 +4,9 @@
 
 A Llama of SmolLM2-135M's size with random weights, in float32 with LoRA on all linear layers, and rows of random
 tokens, half of each the completion. Training is the forward and the backward pass, as `finetune` makes them; scoring is
-a forward pass by likelihood; passes go side by side where the tool makes them so. Vocabularies vary at one length, lengths
-with one vocabulary. The cells take turns; quoted are medians, and how they compare with rows of 512 tokens and the
-vocabulary that SmolLM2 has.
+a forward pass by likelihood; passes go side by side where the tool makes them so. Vocabularies vary at one length,
+lengths with one vocabulary. The cells take turns; quoted are medians, and how they compare with rows of 512 tokens and
+the vocabulary that SmolLM2 has.
 """
 
 from __future__ import annotations
