@@ -8,11 +8,14 @@ import pytest
 
 from conftest import make_model
 from forgetfilter.cli import main
+from forgetfilter.filtering.estimates import Estimate
+from forgetfilter.filtering.thresholds import Fixed
 from forgetfilter.settings import STUDIES
 from forgetfilter.studies import command
 from forgetfilter.studies.attribute_rows import VALUES, attribute_rows
 from forgetfilter.studies.curves import Curve, review_points
 from forgetfilter.studies.disguises import DISGUISES, look_alikes
+from forgetfilter.studies.draws import averaged
 from forgetfilter.studies.room import UNSAFE
 from forgetfilter.studies.variations import Outcome
 from small_mixes import OPTIONS, make_mix
@@ -20,9 +23,10 @@ from small_mixes import OPTIONS, make_mix
 
 @pytest.fixture(scope="module")
 def world(model, tmp_path_factory):
-    """Mixes of two notions, two models, and a folder in which all studies share their sessions."""
+    """Mixes of two notions, one of them drawn twice, two models, and a folder where studies share their sessions."""
     folder = tmp_path_factory.mktemp("studies")
     mixes = [make_mix(folder, notion, notion) for notion in ("harmfulness", "bias")]
+    mixes.append(make_mix(folder, "again", "harmfulness", seed=1))
     other = make_model("qwen", folder / "qwen")
     return folder / "out", mixes, [model, other]
 
@@ -34,8 +38,8 @@ LONG = ("sensitivity", "partial")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in STUDIES])
 def test_every_study_leaves_data_a_figure_and_words(name, world, capsys):
     out, mixes, models = world
-    # These train several models or many variants; one noisy set will do.
-    chosen = mixes if name in ("forgetting", "domain-shift") else mixes[:1]
+    # These train several models or many variants; one draw of one noisy set will do.
+    chosen = mixes[:1] if name in ("scale", "transfer", *LONG) else mixes[::2] if name != "domain-shift" else mixes
     arguments = ["study", name, "--output", str(out), "--model", str(models[0]), "--rounds", "1", *OPTIONS]
     arguments += [part for mix in chosen if name != "attributes" for part in ("--mix", str(mix.folder))]
     if name in ("scale", "transfer"):
@@ -50,6 +54,7 @@ def test_every_study_leaves_data_a_figure_and_words(name, world, capsys):
     text = (folder / "finding.md").read_text()
     assert command.STUDIES[name].title in text
     assert "nan" not in text.replace("finance", "")
+    assert ("2 draws" in text) is (len(chosen) > 1 and name != "attributes")
     assert text.strip() in capsys.readouterr().out
 
 
@@ -93,10 +98,23 @@ def test_forgetting_is_the_drop_since_learning():
 
 def test_outcomes_by_hand():
     logprob = np.array([[0.0] * 4, [-3.0, -1.0, -2.0, 0.0]])
-    outcome = Outcome.of(Curve([0, 1], list("abcd"), logprob, logprob), np.array([UNSAFE, "safe", "squad", "alpaca"]))
+    curve, group = Curve([0, 1], list("abcd"), logprob, logprob), np.array([UNSAFE, "safe", "squad", "alpaca"])
+    outcome = Outcome.of(curve, group, threshold=Fixed(1.5))
     assert (outcome.unsafe.value, outcome.safe.value, outcome.task.value) == (3, 1, 1)
     assert outcome.gap.value == 2
     assert outcome.auroc.value == 1
+    assert outcome.f1.value == pytest.approx(2 / 3)
+
+
+def test_what_is_found_on_several_draws_is_averaged_wherever_it_stands():
+    found = [{"a": {"x": Estimate(value, value - 1, value + 1)}} for value in (1.0, 3.0)]
+    found[1]["a"]["y"] = Estimate(7.0, 6.0, 8.0)
+    mean = averaged(found)["a"]
+    assert mean["x"].value == 2
+    assert mean["x"].low < 1
+    assert mean["y"] == Estimate(7.0, 6.0, 8.0)
+    outcomes = [Outcome(*[Estimate(value, value, value)] * 6) for value in (0.0, 1.0)]
+    assert averaged(outcomes).f1.value == 0.5
 
 
 def test_points_of_a_review_end_with_it():

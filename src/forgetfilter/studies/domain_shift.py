@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..mixing import Mix
 from ..plots import matrix
 from .curves import forgetting_curve
+from .draws import averaged
 from .room import Room, group_of, in_order
 from .study import Finding, Study
 from .variations import Outcome, finding
@@ -17,15 +19,16 @@ if TYPE_CHECKING:
 
 
 def _run(room: Room) -> Finding:
-    mixes = room.several_mixes(2, "one for each notion")
-    outcomes: dict[tuple[str, ...], Outcome] = {}
-    for mix in mixes:
-        lab = room.lab(mix)
-        for other in mixes:
-            review = room.safe_of(lab, other)
-            curve = forgetting_curve(lab, [room.review_steps], epochs=room.epochs, review=review)
-            outcomes[room.title(mix), room.title(other)] = Outcome.of(curve, in_order(group_of(mix), curve.ids))
-    names = [room.title(mix) for mix in mixes]
+    sets = room.several_sets(2, "one for each notion")
+    outcomes: dict[tuple[str, ...], Outcome] = {
+        # The first draw of the one with the first of the other, and so on.
+        (room.title(draws), room.title(others)): averaged(
+            [_outcome(room, *pair) for pair in zip(draws, others, strict=False)]
+        )
+        for draws in sets
+        for others in sets
+    }
+    names = [room.title(draws) for draws in sets]
     auroc = np.array([[outcomes[a, b].auroc.value for b in names] for a in names])
     seen = _seen(outcomes, names)
 
@@ -35,6 +38,12 @@ def _run(room: Room) -> Finding:
 
     table = finding(outcomes, ("unsafe rows of", "safe rows of"), seen)
     return Finding(table.data, table.table, seen, draw, (4.5, 1.2 + 0.5 * len(names)))
+
+
+def _outcome(room: Room, mix: Mix, other: Mix) -> Outcome:
+    lab = room.lab(mix)
+    curve = forgetting_curve(lab, [room.review_steps], epochs=room.epochs, review=room.safe_of(lab, other))
+    return Outcome.of(curve, in_order(group_of(mix), curve.ids))
 
 
 def _seen(outcomes: dict[tuple[str, ...], Outcome], names: list[str]) -> str:

@@ -10,8 +10,10 @@ from ..errors import InputError
 from ..evaluation.measures import Measure
 from ..filtering.estimates import Estimate
 from ..markdown import markdown_table
+from ..mixing import Mix
 from ..plots import Panel, draw_panels
 from ..strategies.strategy import KEPT, strategies
+from .draws import over_draws
 from .room import Room
 from .study import Finding, Study
 
@@ -20,18 +22,9 @@ _PLAIN, _JAILBREAK = "harmfulness.refusals", "jailbreak.refusals"
 
 
 def _run(room: Room) -> Finding:
-    mix = room.mix_of("harmfulness")
-    lab, kept = room.lab(mix), room.kept(mix)
-    lab.add(KEPT, kept)
-    questions = room.questions(mix, jailbreak=True)
-    known = strategies(room.settings.finetune_epochs, room.review_steps)
-    rates: dict[str, dict[str, Estimate]] = {}
-    for way in _WAYS:
-        asked = ask_state(lab, known[way].train(lab), questions).measures
-        rates[way] = {_kind(m): estimate_of(m) for m in asked if m.name == _PLAIN or m.name.startswith(_JAILBREAK)}
+    draws = room.draws_of("harmfulness")
+    rates = over_draws(draws, lambda mix: _rates(room, mix))
     kinds = list(rates[_WAYS[0]])
-    if not kinds:
-        raise InputError(f"{mix.held_out}: no harmful prompts in it; this study asks them")
     data: list[dict[str, Any]] = [
         {"trained": way, "asked": kind} | vars(rate) for way, found in rates.items() for kind, rate in found.items()
     ]
@@ -46,10 +39,24 @@ def _run(room: Room) -> Finding:
     return Finding(
         data,
         table,
-        f"{room.title(mix)}. {room.told_of_filter(mix, kept)} {said}.",
+        f"{room.title(draws)}. {room.told_of_filter(draws)} {said}.",
         partial(draw_panels, panels),
         (7.2, 2.4),
     )
+
+
+def _rates(room: Room, mix: Mix) -> dict[str, dict[str, Estimate]]:
+    lab = room.lab(mix)
+    lab.add(KEPT, room.kept(mix))
+    questions = room.questions(mix, jailbreak=True)
+    known = strategies(room.settings.finetune_epochs, room.review_steps)
+    rates: dict[str, dict[str, Estimate]] = {}
+    for way in _WAYS:
+        asked = ask_state(lab, known[way].train(lab), questions).measures
+        rates[way] = {_kind(m): estimate_of(m) for m in asked if m.name == _PLAIN or m.name.startswith(_JAILBREAK)}
+        if not rates[way]:
+            raise InputError(f"{mix.held_out}: no harmful prompts in it; this study asks them")
+    return rates
 
 
 def _kind(measure: Measure) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..asking import SAFETY, TASK, Asking, ask_state, asked_along, estimates, in_words
 from ..filtering.estimates import Estimate
-from ..lab import Course, Lab
+from ..lab import Course
 from ..markdown import markdown_table
 from ..mixing import Mix
 from ..plots import lines, side_by_side
 from ..strategies.strategy import NOISY, SAFE
 from ..workbench import BASE
+from .draws import averaged
 from .room import Room, short
 from .study import Finding, Study
 
@@ -24,9 +26,8 @@ _Way = list[tuple[str, int, dict[str, Estimate]]]
 
 
 def _run(room: Room) -> Finding:
-    mix = room.mix
-    measures = [*(SAFETY[notion] for notion in mix.notions), TASK]
-    ways = {short(model): _way(room, mix, room.lab(mix, model=model)) for model in room.models}
+    measures = [*(SAFETY[notion] for notion in room.draws[0].notions), TASK]
+    ways = {short(model): _mean_way([_way(room, mix, model) for mix in room.draws]) for model in room.models}
     data: list[dict[str, Any]] = [
         {"model": model, "session": session, "step": step, "measure": name} | vars(found[name])
         for model, way in ways.items()
@@ -52,11 +53,16 @@ def _run(room: Room) -> Finding:
             for way in ways.values():
                 axes.axvline(max(step for session, step, _ in way if session == _S1), color="0.8", zorder=0)
 
-    return Finding(data, table, _seen(room.title(mix), ways, measures), draw, (3 * len(measures), 2.6))
+    return Finding(data, table, _seen(room.title(room.draws), ways, measures), draw, (3 * len(measures), 2.6))
 
 
-def _way(room: Room, mix: Mix, lab: Lab) -> _Way:
-    questions = room.questions(mix)
+def _mean_way(ways: Sequence[_Way]) -> _Way:
+    points = zip(*ways, strict=True)
+    return [(point[0][0], point[0][1], averaged([found for _, _, found in point])) for point in points]
+
+
+def _way(room: Room, mix: Mix, model: str) -> _Way:
+    lab, questions = room.lab(mix, model=model), room.questions(mix)
     # As long as a fine-tuning that somebody wants the result of.
     epochs = room.settings.finetune_epochs
     course = Course((NOISY,), epochs=epochs)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .curves import forgetting_curve
-from .room import Room, group_of, in_order
+from .room import Room
 from .study import Finding, Study
-from .variations import Outcome, finding, widest
+from .variations import Outcome, finding, outcome, widest
 
 _PARTS: dict[str, dict[str, Any]] = {
     "LoRA rank 1": {"lora_targets": "all-linear", "lora_rank": 1, "lora_alpha": 2.0},
@@ -21,11 +20,9 @@ _PARTS: dict[str, dict[str, Any]] = {
 
 
 def _run(room: Room) -> Finding:
-    group = group_of(room.mix)
-    outcomes: dict[tuple[str, ...], Outcome] = {}
-    for name, changes in _PARTS.items():
-        curve = forgetting_curve(room.lab(room.mix, **changes), [room.review_steps], epochs=room.epochs)
-        outcomes[(name,)] = Outcome.of(curve, in_order(group, curve.ids))
+    outcomes: dict[tuple[str, ...], Outcome] = {
+        (name,): outcome(room, room.draws, **changes) for name, changes in _PARTS.items()
+    }
     positive = [condition[0] for condition, o in outcomes.items() if o.auroc.low > 0.5]
     seen = (
         f"{widest(outcomes)} Unsafe rows are forgotten more than others, with 95% confidence, with "

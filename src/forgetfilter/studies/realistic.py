@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from ..overrides import REMOVED
 from ..plots import dots, side_by_side
 from ..run import SCORES
 from .disguises import DISGUISES, look_alikes
+from .draws import over_draws
 from .room import UNSAFE, Room, place_of
 from .study import Finding, Study, flat
 
@@ -32,34 +35,74 @@ Row = dict[str, Any]
 _ORDINARY, _UNSAFE = "ordinary", "all unsafe"
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """What became of the rows of a kind.
+
+    Attributes:
+        removed: The share that was removed.
+        apart: AUROC of their forgetting among ordinary rows; NaN for these.
+    """
+
+    removed: Estimate
+    apart: Estimate
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What was found with a share of unsafe rows, by kind of row; `rows` counts those of all draws."""
+
+    unsafe: float
+    rows: Counter[str]
+    kinds: dict[str, _Kind]
+
+
 def _run(room: Room) -> Finding:
-    mix = room.mix
-    data: list[dict[str, Any]] = []
-    for wanted in map(float, split_names(room.settings.unsafe_shares)):
-        kinds, path = _write(
-            _rows(mix, wanted, room.settings.seed), room.folder / "rows", f"{place_of(mix)}-{wanted:g}"
-        )
-        unsafe = sum(kind in DISGUISES for kind in kinds.values())
-        run = filtered_rows(path, mix.safe, room.settings, room.folder / "filters" / path.stem, room.console)[0]
-        scores = pq.read_table(run.path / SCORES).to_pydict()
-        found = zip(scores["id"], scores["forgetting"], scores["decision"], strict=True)
-        data += _by_kind(unsafe / len(kinds), kinds, {id: (forgetting, decision) for id, forgetting, decision in found})
+    # Shares that come to the same number of unsafe rows are one.
+    shares = {
+        share.unsafe: share for share in (_share(room, float(w)) for w in split_names(room.settings.unsafe_shares))
+    }
+    data: list[dict[str, Any]] = [
+        {"unsafe_share": share.unsafe, "kind": name, "rows": share.rows[name]}
+        | flat({"removed": kind.removed, "auroc": kind.apart})
+        for share in shares.values()
+        for name, kind in share.kinds.items()
+    ]
     table = markdown_table(
         ("unsafe rows", "kind", "rows", "removed", "AUROC against ordinary rows"),
         [
-            (f"{row['unsafe_share']:.1%}", row["kind"], row["rows"], _of(row, "removed"), _of(row, "auroc"))
-            for row in data
+            (f"{share.unsafe:.1%}", name, share.rows[name], kind.removed, kind.apart)
+            for share in shares.values()
+            for name, kind in share.kinds.items()
         ],
     )
-    shares = list(dict.fromkeys(row["unsafe_share"] for row in data))
 
     def draw(figure: Figure) -> None:
-        for axes, share in zip(side_by_side(figure, len(shares)), shares, strict=True):
-            here = [row for row in data if row["unsafe_share"] == share and row["kind"] not in (_ORDINARY, _UNSAFE)]
-            dots(axes, {row["kind"]: _of(row, "auroc") for row in here}, "AUROC", chance=0.5)
-            axes.set_title(f"{share:.1%} unsafe", fontsize=8)
+        for axes, share in zip(side_by_side(figure, len(shares)), shares.values(), strict=True):
+            here = {name: kind.apart for name, kind in share.kinds.items() if name not in (_ORDINARY, _UNSAFE)}
+            dots(axes, here, "AUROC", chance=0.5)
+            axes.set_title(f"{share.unsafe:.1%} unsafe", fontsize=8)
 
-    return Finding(data, table, _seen(room.title(mix), data), draw, (3.0 * len(shares), 3.0))
+    seen = _seen(room.title(room.draws), list(shares.values()))
+    return Finding(data, table, seen, draw, (3.0 * len(shares), 3.0))
+
+
+def _share(room: Room, wanted: float) -> _Share:
+    told: list[dict[str, str]] = []
+
+    def of_draw(mix: Mix) -> dict[str, _Kind]:
+        rows = _rows(mix, wanted, room.settings.seed)
+        kinds, path = _write(rows, room.folder / "rows", f"{place_of(mix)}-{wanted:g}")
+        run = filtered_rows(path, mix.safe, room.settings, room.folder / "filters" / path.stem, room.console)[0]
+        scores = pq.read_table(run.path / SCORES).to_pydict()
+        found = zip(scores["id"], scores["forgetting"], scores["decision"], strict=True)
+        told.append(kinds)
+        return _by_kind(kinds, {id: (forgetting, decision) for id, forgetting, decision in found})
+
+    found = over_draws(room.draws, of_draw)
+    kinds = Counter(kind for one in told for kind in one.values())
+    kinds[_UNSAFE] = sum(kinds[kind] for kind in DISGUISES)
+    return _Share(kinds[_UNSAFE] / (sum(kinds.values()) - kinds[_UNSAFE]), kinds, found)
 
 
 def _rows(mix: Mix, share: float, seed: int) -> list[tuple[str, Row]]:
@@ -102,21 +145,18 @@ def _write(rows: list[tuple[str, Row]], folder: Path, name: str) -> tuple[dict[s
     return {row["id"]: kind for kind, row in rows}, path
 
 
-def _by_kind(share: float, kinds: dict[str, str], found: dict[str, tuple[float, str]]) -> list[dict[str, Any]]:
+def _by_kind(kinds: dict[str, str], found: dict[str, tuple[float, str]]) -> dict[str, _Kind]:
     forgetting = np.array([found[id][0] for id in kinds], dtype=float)
     removed = np.array([found[id][1] == REMOVED for id in kinds])
     kind_of, order = np.array(list(kinds.values())), unscored_last(forgetting)
     ordinary = kind_of == _ORDINARY
     groups = {_ORDINARY: ordinary, _UNSAFE: np.isin(kind_of, list(DISGUISES))}
     groups |= {kind: kind_of == kind for kind in (*DISGUISES, *_look_alike_kinds())}
-    rows = []
-    for kind, here in groups.items():
-        if not here.any():
-            continue
-        gone, apart = wilson(int(removed[here].sum()), int(here.sum())), _apart(order, here, ordinary)
-        told = flat({"removed": gone, "auroc": apart})
-        rows.append({"unsafe_share": share, "kind": kind, "rows": int(here.sum()), **told})
-    return rows
+    return {
+        kind: _Kind(wilson(int(removed[here].sum()), int(here.sum())), _apart(order, here, ordinary))
+        for kind, here in groups.items()
+        if here.any()
+    }
 
 
 def _apart(forgetting: NDArray[np.floating], here: NDArray[np.bool_], ordinary: NDArray[np.bool_]) -> Estimate:
@@ -126,25 +166,21 @@ def _apart(forgetting: NDArray[np.floating], here: NDArray[np.bool_], ordinary: 
     return Estimate(auroc(forgetting[chosen], here[chosen]), *bootstrap_interval(forgetting[chosen], here[chosen]))
 
 
-def _of(row: dict[str, Any], name: str) -> Estimate:
-    return Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])
-
-
-def _seen(title: str, data: list[dict[str, Any]]) -> str:
+def _seen(title: str, shares: list[_Share]) -> str:
     said = [f"{title}, with few of its unsafe rows."]
-    for share in dict.fromkeys(row["unsafe_share"] for row in data):
-        here = {row["kind"]: row for row in data if row["unsafe_share"] == share}
-        unsafe, apart = here[_UNSAFE], _of(here[_UNSAFE], "auroc")
-        passed = unsafe["rows"] * (1 - unsafe["removed"])
-        lost = sum(here[kind]["rows"] * here[kind]["removed"] for kind in (_ORDINARY, *_look_alike_kinds()))
-        hidden = min((kind for kind in DISGUISES if kind in here), key=lambda kind: here[kind]["auroc"])
-        suspect = max(_look_alike_kinds(), key=lambda kind: here[kind]["auroc"])
+    for share in shares:
+        kinds, rows = share.kinds, share.rows
+        apart = kinds[_UNSAFE].apart
+        passed = rows[_UNSAFE] * (1 - kinds[_UNSAFE].removed.value)
+        lost = sum(rows[kind] * kinds[kind].removed.value for kind in (_ORDINARY, *_look_alike_kinds()))
+        hidden = min((kind for kind in DISGUISES if kind in kinds), key=lambda kind: kinds[kind].apart.value)
+        suspect = max(_look_alike_kinds(), key=lambda kind: kinds[kind].apart.value)
         said.append(
-            f"At {share:.1%}: {passed:.0f} of {unsafe['rows']} unsafe rows pass and {lost:.0f} harmless rows are "
+            f"At {share.unsafe:.1%}: {passed:.0f} of {rows[_UNSAFE]} unsafe rows pass and {lost:.0f} harmless rows are "
             f"removed; the unsafe rows stand out with an AUROC of {apart.value:.2f} ({apart.low:.2f} to "
-            f"{apart.high:.2f}). Least suspicious of the disguises is “{hidden}” ({here[hidden]['auroc']:.2f}, of "
-            f"{here[hidden]['rows']}), most suspicious of the look-alikes “{suspect}” "
-            f"({here[suspect]['auroc']:.2f}, of {here[suspect]['rows']})."
+            f"{apart.high:.2f}). Least suspicious of the disguises is “{hidden}” ({kinds[hidden].apart.value:.2f}, of "
+            f"{rows[hidden]}), most suspicious of the look-alikes “{suspect}” ({kinds[suspect].apart.value:.2f}, of "
+            f"{rows[suspect]})."
         )
     said.append("Kinds of few rows tell little: the table has their intervals.")
     return " ".join(said)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..asking import Questions
 from ..comparison.filters import filtered
+from ..comparison.records import recipe_of
 from ..console import Console, printable
 from ..data.records import hash_chunks
 from ..data.text_files import read_jsonl
@@ -61,23 +62,34 @@ class Room:
         """The model that judges answers to harmful prompts, where one was named."""
         return load_judge(self.settings.judge, self.settings) if self.settings.judge else None
 
-    def title(self, mix: Mix) -> str:
+    @cached_property
+    def sets(self) -> list[list[Mix]]:
+        """The noisy sets, each in all its draws: mixes that differ by seed alone."""
+        found: dict[tuple[Any, ...], list[Mix]] = {}
+        for mix in self.mixes:
+            found.setdefault((mix.notions, mix.unsafe_share, recipe_of(mix)), []).append(mix)
+        return list(found.values())
+
+    @property
+    def draws(self) -> list[Mix]:
+        """The draws of the first noisy set, for a study that takes one."""
+        return self.sets[0]
+
+    def title(self, draws: Sequence[Mix]) -> str:
         """What to call a noisy set, apart from the others."""
+        mix = draws[0]
         name = f"{'+'.join(mix.notions)} {mix.unsafe_share:.0%}"
         alike = [
-            other for other in self.mixes if (other.notions, other.unsafe_share) == (mix.notions, mix.unsafe_share)
+            one[0] for one in self.sets if (one[0].notions, one[0].unsafe_share) == (mix.notions, mix.unsafe_share)
         ]
-        return name if len(alike) == 1 else f"{name}, {printable(mix.folder.resolve().name, 20)}"
+        if len(alike) > 1:
+            name = f"{name}, {printable(mix.folder.resolve().name, 20)}"
+        return name if len(draws) == 1 else f"{name}, {len(draws)} draws"
 
     @property
     def review_steps(self) -> int:
         """Optimizer steps of a review."""
         return self.settings.review_steps or MOST_REVIEW_STEPS
-
-    @property
-    def mix(self) -> Mix:
-        """The first noisy set, for a study that takes one."""
-        return self.mixes[0]
 
     def lab(self, mix: Mix, **changes: Any) -> Lab:
         """A lab with a mix's `noisy` and `safe` rows and some settings changed; the same changes, the same lab."""
@@ -120,15 +132,15 @@ class Room:
         name = ",".join([short(changes.get("model", self.settings.model)), *told])
         return self.folder / _FILTERS / place_of(mix) / name
 
-    def mix_of(self, notion: str) -> Mix:
-        """The first noisy set with unsafe rows of a notion.
+    def draws_of(self, notion: str) -> list[Mix]:
+        """The draws of the first noisy set with unsafe rows of a notion.
 
         Raises:
             SettingsError: There is none.
         """
-        for mix in self.mixes:
-            if notion in mix.notions:
-                return mix
+        for draws in self.sets:
+            if notion in draws[0].notions:
+                return draws
         raise SettingsError(f"this study needs a mix of the notion {notion}")
 
     def questions(self, mix: Mix, **changes: Any) -> Questions:
@@ -141,21 +153,24 @@ class Room:
         """The same with a request before each prompt (moral self-correction)."""
         return Questions("requested", mix.held_out, self.settings, self.console, asked_with_request, self.judge)
 
-    def told_of_filter(self, mix: Mix, kept: Path) -> str:
+    def told_of_filter(self, draws: Sequence[Mix]) -> str:
         """How much the filter took away, in words."""
-        label, left = labels(mix.noisy, "label"), labels(kept, "id")
-        gone = [label[id] for id in label if id not in left]
-        return f"The filter removed {len(gone)} of {len(label)} rows, {gone.count(UNSAFE)} of them unsafe."
+        rows, gone = 0, []
+        for mix in draws:
+            label, left = labels(mix.noisy, "label"), labels(self.kept(mix), "id")
+            rows += len(label)
+            gone += [label[id] for id in label if id not in left]
+        return f"The filter removed {len(gone)} of {rows} rows, {gone.count(UNSAFE)} of them unsafe."
 
-    def several_mixes(self, least: int, why: str) -> list[Mix]:
-        """All noisy sets.
+    def several_sets(self, least: int, why: str) -> list[list[Mix]]:
+        """All noisy sets, each in all its draws.
 
         Raises:
             SettingsError: There are fewer than the study needs.
         """
-        if len(self.mixes) < least:
-            raise SettingsError(f"this study needs at least {least} mixes, {why}; {len(self.mixes)} given")
-        return self.mixes
+        if len(self.sets) < least:
+            raise SettingsError(f"this study needs at least {least} mixes, {why}; {len(self.sets)} given")
+        return self.sets
 
 
 def _told(changes: Mapping[str, Any]) -> list[str]:

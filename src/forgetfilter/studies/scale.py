@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from .curves import forgetting_curve
-from .room import Room, group_of, in_order, short
+from .room import Room, short
 from .study import Finding, Study
-from .variations import Outcome, finding, widest
+from .variations import Outcome, finding, outcome, widest
 
 
 def _run(room: Room) -> Finding:
     outcomes: dict[tuple[str, ...], Outcome] = {}
-    sizes: dict[str, int] = {}
-    for mix in room.mixes:
+    for draws in room.sets:
         for model in room.models:
-            lab = room.lab(mix, model=model)
-            curve = forgetting_curve(lab, [room.review_steps], epochs=room.epochs)
-            sizes[model] = lab.bench.session.size
-            condition = (room.title(mix), short(model), f"{sizes[model] / 1e6:,.0f}M")
-            outcomes[condition] = Outcome.of(curve, in_order(group_of(mix), curve.ids))
+            size = room.lab(draws[0], model=model).bench.session.size
+            outcomes[room.title(draws), short(model), f"{size / 1e6:,.0f}M"] = outcome(room, draws, model=model)
     return finding(outcomes, ("noisy set", "model", "parameters"), _seen(outcomes))
 
 

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from ..errors import SettingsError
 from ..filtering.estimates import Estimate
 from ..markdown import markdown_table
+from ..mixing import Mix
 from ..plots import matrix
 from .curves import forgetting_curve, group_mean
+from .draws import over_draws
 from .room import SAFE_LABEL, UNSAFE, Room, group_of, in_order
 from .study import Finding, Study
 
@@ -20,18 +22,8 @@ if TYPE_CHECKING:
 
 
 def _run(room: Room) -> Finding:
-    mix = room.mix
-    lab, group = room.lab(mix), group_of(mix)
-    groups = sorted(set(group.values()), key=lambda name: (name != UNSAFE, name != SAFE_LABEL, name))
-    learned, reviews = _halves(group, room.settings.seed)
-    lab.add("half", mix.noisy, choose=learned.__contains__)
-    rates: dict[tuple[str, str], Estimate] = {}
-    for reviewed in groups:
-        name = f"other-half-{groups.index(reviewed)}"
-        lab.add(name, mix.noisy, choose=reviews[reviewed].__contains__)
-        curve = forgetting_curve(lab, [room.review_steps], epochs=room.epochs, learned="half", review=name)
-        of = in_order(group, curve.ids)
-        rates |= {(reviewed, forgotten): group_mean(curve.forgetting[-1][of == forgotten]) for forgotten in groups}
+    rates = over_draws(room.draws, lambda mix: _rates(room, mix))
+    groups = list(dict.fromkeys(reviewed for reviewed, _ in rates))
     data: list[dict[str, Any]] = [
         {"reviewed": reviewed, "forgotten": forgotten} | vars(rate) for (reviewed, forgotten), rate in rates.items()
     ]
@@ -45,7 +37,24 @@ def _run(room: Room) -> Finding:
         axes = figure.subplots()
         matrix(axes, values, groups, groups, "forgetting (nats/token): reviewed with (down), of (across)")
 
-    return Finding(data, table, f"{room.title(mix)}. {_seen(groups, values)}", draw, (4.5, 1.2 + 0.4 * len(groups)))
+    return Finding(
+        data, table, f"{room.title(room.draws)}. {_seen(groups, values)}", draw, (4.5, 1.2 + 0.4 * len(groups))
+    )
+
+
+def _rates(room: Room, mix: Mix) -> dict[tuple[str, str], Estimate]:
+    lab, group = room.lab(mix), group_of(mix)
+    groups = sorted(set(group.values()), key=lambda name: (name != UNSAFE, name != SAFE_LABEL, name))
+    learned, reviews = _halves(group, room.settings.seed)
+    lab.add("half", mix.noisy, choose=learned.__contains__)
+    rates: dict[tuple[str, str], Estimate] = {}
+    for reviewed in groups:
+        name = f"other-half-{groups.index(reviewed)}"
+        lab.add(name, mix.noisy, choose=reviews[reviewed].__contains__)
+        curve = forgetting_curve(lab, [room.review_steps], epochs=room.epochs, learned="half", review=name)
+        of = in_order(group, curve.ids)
+        rates |= {(reviewed, forgotten): group_mean(curve.forgetting[-1][of == forgotten]) for forgotten in groups}
+    return rates
 
 
 def _halves(group: dict[str, str], seed: int) -> tuple[set[str], dict[str, set[str]]]:

@@ -11,13 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..filtering.estimates import Estimate
+from ..filtering.thresholds import Auto, Threshold
 from ..markdown import markdown_table
+from ..metrics.detection import detection, row_interval
+from ..mixing import Mix
 from ..plots import Panel, draw_panels
-from .curves import Curve, group_mean, mean_difference, separation
-from .room import SAFE_LABEL, UNSAFE
+from .curves import Curve, forgetting_curve, group_mean, mean_difference, separation
+from .draws import over_draws
+from .room import SAFE_LABEL, UNSAFE, Room, group_of, in_order
 from .study import Finding, flat
 
 NAN = float("nan")
+_AUTO = Auto()
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Outcome:
         unsafe, safe, task: Mean forgetting of the group, in nats a token; NaN where there are no such rows.
         gap: Mean forgetting of the unsafe rows less that of all others.
         auroc: Of forgetting, for the unsafe rows among the others.
+        f1: Of what a threshold removes, `auto` where no other is named.
     """
 
     unsafe: Estimate
@@ -35,15 +41,17 @@ class Outcome:
     task: Estimate
     gap: Estimate
     auroc: Estimate
+    f1: Estimate
 
     @classmethod
-    def of(cls, curve: Curve, group: NDArray[np.str_], point: int = -1) -> Outcome:
+    def of(cls, curve: Curve, group: NDArray[np.str_], point: int = -1, threshold: Threshold = _AUTO) -> Outcome:
         """At a point of a curve, by default its end."""
         forgetting, unsafe = curve.forgetting[point], group == UNSAFE
         task = ~unsafe & (group != SAFE_LABEL)
         by_group = [_mean(forgetting[chosen]) for chosen in (unsafe, group == SAFE_LABEL, task)]
         gap = mean_difference(forgetting, unsafe)
-        return cls(by_group[0], by_group[1], by_group[2], gap, separation(forgetting, unsafe))
+        f1 = _f1(threshold.cut(forgetting).removes(forgetting), unsafe)
+        return cls(by_group[0], by_group[1], by_group[2], gap, separation(forgetting, unsafe), f1)
 
     def numbers(self) -> dict[str, float]:
         """Every number by name, for a study's data."""
@@ -52,6 +60,23 @@ class Outcome:
 
 def _mean(values: NDArray[np.floating]) -> Estimate:
     return group_mean(values) if len(values) else Estimate(NAN, NAN, NAN)
+
+
+def _f1(removed: NDArray[np.bool_], unsafe: NDArray[np.bool_]) -> Estimate:
+    def f1(removed: NDArray[np.bool_], unsafe: NDArray[np.bool_]) -> float:
+        return detection(removed, unsafe).f1
+
+    return Estimate(f1(removed, unsafe), *row_interval(f1, removed, unsafe))
+
+
+def outcome(room: Room, draws: Sequence[Mix], **changes: Any) -> Outcome:
+    """What a review does to a noisy set, with some settings changed."""
+
+    def of_draw(mix: Mix) -> Outcome:
+        curve = forgetting_curve(room.lab(mix, **changes), [room.review_steps], epochs=room.epochs)
+        return Outcome.of(curve, in_order(group_of(mix), curve.ids))
+
+    return over_draws(draws, of_draw)
 
 
 def finding(outcomes: Mapping[tuple[str, ...], Outcome], columns: Sequence[str], seen: str) -> Finding:
@@ -66,16 +91,17 @@ def finding(outcomes: Mapping[tuple[str, ...], Outcome], columns: Sequence[str],
         dict(zip(columns, condition, strict=True)) | outcome.numbers() for condition, outcome in outcomes.items()
     ]
     table = markdown_table(
-        (*columns, "unsafe", "safe", "task", "gap", "AUROC"),
-        [(*condition, o.unsafe, o.safe, o.task, o.gap, o.auroc) for condition, o in outcomes.items()],
+        (*columns, "unsafe", "safe", "task", "gap", "AUROC", "F1"),
+        [(*condition, o.unsafe, o.safe, o.task, o.gap, o.auroc, o.f1) for condition, o in outcomes.items()],
     )
     names = {" ".join(condition): outcome for condition, outcome in outcomes.items()}
 
     panels = [
         Panel("gap (nats/token)", {name: o.gap for name, o in names.items()}, chance=0),
         Panel("AUROC", {name: o.auroc for name, o in names.items()}, chance=0.5),
+        Panel("F1", {name: o.f1 for name, o in names.items()}),
     ]
-    return Finding(data, table, seen, partial(draw_panels, panels), (6.0, 0.8 + 0.2 * len(outcomes)))
+    return Finding(data, table, seen, partial(draw_panels, panels), (7.2, 0.8 + 0.2 * len(outcomes)))
 
 
 def widest(outcomes: Mapping[tuple[str, ...], Outcome]) -> str:

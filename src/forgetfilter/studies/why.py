@@ -16,12 +16,15 @@ from ..inputs import DATA
 from ..lab import Lab
 from ..markdown import markdown_table
 from ..measuring import columns_of, rival_stage, suspicion_column
-from ..metrics.detection import auroc, ranks, row_interval
+from ..metrics.detection import ranks, row_interval
+from ..mixing import Mix
 from ..plots import dots, side_by_side
 from ..rivals.states import distance_to_nearest
 from ..run import Run
 from ..strategies.strategy import NOISY, SAFE
 from ..workbench import BASE
+from .curves import separation
+from .draws import over_draws
 from .room import UNSAFE, Room, group_of, in_order
 from .study import Finding, Study
 
@@ -36,31 +39,44 @@ _DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def _run(room: Room) -> Finding:
-    mix = room.mix
-    run = room.filtered_run(mix, rivals=",".join(_RIVALS))
-    lab = room.lab(mix)
-    ids = lab.ids(NOISY)
-    forgetting = _forgetting(run, ids)
-    states = _states(lab)
-    predictors = _from_run(run, ids) | _distances(states) | _lengths(lab)
-    unsafe = in_order(group_of(mix), ids) == UNSAFE
-    found = {name: _correlation(values, forgetting) for name, values in predictors.items()}
-    apart = {name: auroc(values, unsafe) for name, values in predictors.items()}
+    found = over_draws(room.draws, lambda mix: _found(room, mix))
+    told = {name: estimates["forgetting"] for name, estimates in found.items()}
     data: list[dict[str, Any]] = [
-        {"predictor": name, "auroc": apart[name]} | vars(estimate) for name, estimate in found.items()
+        {"predictor": name, "auroc": estimates["unsafe"].value} | vars(estimates["forgetting"])
+        for name, estimates in found.items()
     ]
     table = markdown_table(
         ("predictor", "rank correlation with forgetting", "AUROC for unsafe rows"),
-        [(name, estimate, apart[name]) for name, estimate in found.items()],
+        [(name, estimates["forgetting"], estimates["unsafe"]) for name, estimates in found.items()],
     )
-    flat = _map(states[NOISY][len(_DEPTHS) // 2])
+    # One draw's map: the directions of another are others.
+    lab = room.lab(room.draws[0])
+    ids = lab.ids(NOISY)
+    flat = _map(_states(lab)[NOISY][len(_DEPTHS) // 2])
+    forgetting, group = _forgetting(_asked(room, room.draws[0]), ids), in_order(group_of(room.draws[0]), ids)
 
     def draw(figure: Figure) -> None:
         left, right = side_by_side(figure, 2)
-        dots(left, found, "rank correlation with forgetting", chance=0)
-        _draw_map(right, flat, forgetting, in_order(group_of(mix), ids))
+        dots(left, told, "rank correlation with forgetting", chance=0)
+        _draw_map(right, flat, forgetting, group)
 
-    return Finding(data, table, _seen(room.title(mix), found), draw, (7.2, 3.2))
+    return Finding(data, table, _seen(room.title(room.draws), told), draw, (7.2, 3.2))
+
+
+def _asked(room: Room, mix: Mix) -> Run:
+    return room.filtered_run(mix, rivals=",".join(_RIVALS))
+
+
+def _found(room: Room, mix: Mix) -> dict[str, dict[str, Estimate]]:
+    """By predictor: its correlation with forgetting, and how it tells unsafe rows apart."""
+    run, lab = _asked(room, mix), room.lab(mix)
+    ids = lab.ids(NOISY)
+    forgetting, unsafe = _forgetting(run, ids), in_order(group_of(mix), ids) == UNSAFE
+    predictors = _from_run(run, ids) | _distances(_states(lab)) | _lengths(lab)
+    return {
+        name: {"forgetting": _correlation(values, forgetting), "unsafe": separation(values, unsafe)}
+        for name, values in predictors.items()
+    }
 
 
 def _forgetting(run: Run, ids: list[str]) -> FloatArray:
