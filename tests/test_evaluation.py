@@ -358,7 +358,10 @@ def test_the_harness_where_it_is_installed(command, tmp_path, monkeypatch):
         assert (tasks, limit) == (["squadv2", "odd"], 2)
         assert model[0].training is False
         return {
-            "results": {"squadv2": {"f1,none": 0.5, "f1_stderr,none": 0.1, "alias": "x"}, "odd": {"ppl,strict": 9.0}},
+            "results": {
+                "squadv2": {"f1,none": 0.5, "f1_stderr,none": 0.1, "alias": "x", "sample_len": 2},
+                "odd": {"ppl,strict": 9.0},
+            },
             "n-samples": {"squadv2": {"original": 9, "effective": 2}},
             "higher_is_better": {"odd": {"ppl": False}},
         }
@@ -370,6 +373,7 @@ def test_the_harness_where_it_is_installed(command, tmp_path, monkeypatch):
     assert main([*command, "--most-rows", "2", "--lm-eval", "squadv2, odd"]) == 0
     found = read_evaluation(tmp_path / "eval")
     f1, ppl = found["lm-eval.squadv2.f1"], found["lm-eval.odd.ppl[strict]"]
+    assert [m.name for m in found.measures if m.name.startswith("lm-eval")] == [f1.name, ppl.name]
     assert (f1.value, f1.rows, f1.better) == (0.5, 2, "higher")
     assert f1.low == pytest.approx(0.5 - 0.196, abs=1e-3)
     assert (ppl.low, ppl.better) == (None, "lower")

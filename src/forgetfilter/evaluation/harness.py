@@ -56,11 +56,12 @@ def _of_task(task: str, results: dict[str, Any], found: dict[str, Any]) -> list[
     measures = []
     for key, value in results.items():
         metric, _, variant = key.partition(",")
-        if metric.endswith("_stderr") or isinstance(value, bool) or not isinstance(value, (int, float)):
+        # What has no variant, such as the number of samples, is no metric.
+        if not variant or metric.endswith("_stderr") or not isinstance(value, (int, float)):
             continue
         error = results.get(f"{metric}_stderr,{variant}")
-        half = _Z * error if isinstance(error, (int, float)) else None
-        name = f"lm-eval.{task}.{metric}" + (f"[{variant}]" if variant not in ("", "none") else "")
+        half = _Z * float(error) if isinstance(error, (int, float)) else None
+        name = f"lm-eval.{task}.{metric}" + (f"[{variant}]" if variant != "none" else "")
         low, high = (value - half, value + half) if half is not None else (None, None)
         measures.append(Measure(name, float(value), low, high, rows, HIGHER if higher.get(metric, True) else LOWER))
     return measures
