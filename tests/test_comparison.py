@@ -95,6 +95,19 @@ def test_another_learning_rate_is_refused(compared, capsys):
     assert "learning_rate" in capsys.readouterr().err
 
 
+def test_another_threshold_decides_again_but_what_was_trained_on_its_rows_stays(compared, tmp_path, capsys):
+    out, command = compared
+    again = tmp_path / "again"
+    shutil.copytree(out, again)
+    command = [str(again) if part == str(out) else part for part in command]
+    assert main([*command, "--threshold", "top:50%", "--strategies", ""]) == 0
+    kept = (again / "harm-0" / "filter" / "kept.jsonl").read_text().splitlines()
+    assert len(kept) == 12
+    capsys.readouterr()
+    assert main([*command, "--threshold", "top:50%"]) == 2
+    assert "kept.jsonl: its content is not what the sessions" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("option", "told"), [("--filters", "there is no filter 'nonsense'"), ("--strategies", "there is no strategy")]
 )

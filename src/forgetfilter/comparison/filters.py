@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,8 +23,8 @@ from ..options import from_mapping, split_names, to_mapping
 from ..overrides import KEPT, REMOVED
 from ..pipeline import run_decide, run_filter
 from ..rivals.texts import known_by_words
-from ..run import SCORES, Run
-from ..settings import CompareSettings, Settings
+from ..run import SCORES, Run, is_run
+from ..settings import CompareSettings, DecisionSettings, Settings
 from .records import FILTERS, Record, recipe_of
 
 FloatArray = NDArray[np.floating]
@@ -66,8 +67,8 @@ def filter_records(mix: Mix, settings: CompareSettings, folder: Path, console: C
     found = {}
     # The first of forgetting comes last, so that the run is left as it decides.
     for name in [*(name for name in names if name != first), first]:
-        run_decide(run.path, {"signal": name}, Console(quiet=True))
-        suspicion, removed = _decided(run, list(rows))
+        run_decide(run.path, {**_decided_by(settings), "signal": name}, Console(quiet=True))
+        suspicion, removed = _decisions(run, list(rows))
         found[name] = measure_filter(suspicion, removed, unsafe, task)
     texts = [f"{_said(row['prompt'])} {_said(row['completion'])}" for row in rows.values()]
     # How easy the data is: the same as the rival bag-of-words, told the very labels, cross-fitted.
@@ -88,15 +89,23 @@ def filtered(mix: Mix, settings: Settings, folder: Path, console: Console) -> tu
 
 
 def filtered_rows(noisy: Path, safe: Path, settings: Settings, folder: Path, console: Console) -> tuple[Run, Path]:
-    """Filter the rows of a file, likewise."""
+    """Filter the rows of a file, likewise; a run that is there and was decided otherwise decides again."""
     given = {name: value for name, value in to_mapping(settings).items() if name in _OF_A_RUN}
     given |= {"data": str(noisy), "safe": str(safe), "finetune": False}
-    chosen = from_mapping(Settings, given)
+    wanted = _decided_by(settings)
+    started_with = _decided_by(Run.open(folder).settings) if is_run(folder) else wanted
+    chosen = from_mapping(Settings, given | started_with)
     run, summary = run_filter(chosen, find_inputs(chosen), folder, console)
+    if wanted != started_with:
+        run, summary = run_decide(folder, wanted, console)
     return run, run.path / summary.files[KEPT]
 
 
-def _decided(run: Run, ids: list[str]) -> tuple[FloatArray, Mask]:
+def _decided_by(settings: Settings) -> dict[str, Any]:
+    return {field.name: getattr(settings, field.name) for field in fields(DecisionSettings)}
+
+
+def _decisions(run: Run, ids: list[str]) -> tuple[FloatArray, Mask]:
     """Suspicion of the rows with these ids, NaN where unscored, and whether each was removed."""
     scores = pq.read_table(run.path / SCORES, columns=["id", "forgetting", "decision"]).to_pydict()
     by_id = {id: i for i, id in enumerate(scores["id"])}
