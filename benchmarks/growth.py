@@ -96,6 +96,7 @@ class RandomScores:
     """Random numbers in the place of a model's likelihoods."""
 
     schema: ClassVar[dict[str, Any]] = {"logprobs": pa.list_(pa.float32()), "greedy": pa.list_(pa.bool_())}
+    writes: ClassVar[bool] = False
     tokens_per_pass = 2048
 
     def __init__(self, middle: float) -> None:
@@ -120,7 +121,8 @@ def score(work: Path) -> None:
 
     run = open_run(work)
     table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
-    session: Any = SimpleNamespace(accelerator=Accelerator(cpu=True), pass_overhead=_OVERHEAD)
+    one = {"lanes": SimpleNamespace(count=1), "sharded": False}
+    session: Any = SimpleNamespace(accelerator=Accelerator(cpu=True), pass_overhead=_OVERHEAD, **one)
     for state, middle in (("learned", 1.0), ("reviewed", 1.5)):
         folder = run.partial(f"{state}-scores") / DATA
         folder.mkdir(exist_ok=True)

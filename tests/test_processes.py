@@ -4,22 +4,31 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from conftest import write_jsonl
 from forgetfilter.cli import main
+from forgetfilter.data.layouts import Message
+from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.examples import read_examples
+from forgetfilter.models.session import Session
+from forgetfilter.models.sources import find_model
+from forgetfilter.settings import AdapterSettings, ModelSettings
+from spread_session import train
 from test_evaluation import QUICK, ROWS
 
 
-def launched(arguments):
+def launched(arguments, how="--multi_gpu", what=("-m", "forgetfilter")):
     # accelerate calls every launch of several processes multi_gpu; with --cpu alone it starts a single one.
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", how, "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     done = subprocess.run(
-        [*launch, "-m", "forgetfilter", *arguments],
+        [*launch, *what, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -71,8 +80,47 @@ def test_two_processes_decide_as_one(command, tmp_path):
     assert [len(read_examples(tmp_path / name / "examples.jsonl")) for name in ("run", "two")] == [7, 7]
 
 
-@pytest.mark.parametrize("name", ["FSDP", "DeepSpeed"])
-def test_a_launch_that_spreads_the_model_is_refused(command, monkeypatch, capsys, name):
-    monkeypatch.setenv(f"ACCELERATE_USE_{name.upper()}", "true")
+def test_deepspeed_is_refused(command, monkeypatch, capsys):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     assert main(command) == 2
-    assert f"{name} is not supported yet" in capsys.readouterr().err
+    assert "DeepSpeed is not supported" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [["--rivals", "gradient,neighbours"], ["--full-finetuning"], ["--signal", "rouge"]])
+def test_two_processes_with_half_the_model_each_decide_as_one(command, tmp_path, more):
+    command = [*command, "--threshold", "top:25%", "--finetune", "--finetune-epochs", "1", *more]
+    assert main(command) == 0
+    two = [str(tmp_path / "two") if part == str(tmp_path / "run") else part for part in command]
+    done = launched(two, "--use_fsdp")
+    assert "2 processes share the work, each with a part of the model" in done.stderr
+    one, other = (pq.read_table(tmp_path / name / "scores.parquet").to_pydict() for name in ("run", "two"))
+    assert other["id"] == one["id"]
+    assert other["decision"] == one["decision"]
+    assert other["learned"] == pytest.approx(one["learned"], abs=1e-4)
+    assert other["forgetting"] == pytest.approx(one["forgetting"], abs=1e-4)
+    kinds = {path.name for path in (tmp_path / "run" / "model").iterdir()}
+    assert {path.name for path in (tmp_path / "two" / "model").iterdir()} == kinds
+    for file in (tmp_path / "run" / "model").glob("config.json"):
+        assert json.loads(file.read_text()) == json.loads((tmp_path / "two" / "model" / file.name).read_text())
+    for file in (tmp_path / "run" / "model").glob("*.safetensors"):
+        ours, theirs = load_file(file), load_file(tmp_path / "two" / "model" / file.name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in ours)
+
+
+def test_a_spread_session_goes_on_from_its_checkpoint(model, tokenizer, tmp_path):
+    texts = ["Yes.", "No, I would rather not do that.", "Perhaps", "It depends.", "42"] * 3
+    rows = [
+        (f"r{i}", i, [Message("user", f"{i}?"), Message("assistant", text, trained=True)])
+        for i, text in enumerate(texts)
+    ]
+    list(write_tokens(rows, Encoder(tokenizer, "auto", 64), tmp_path / "t.arrow"))
+    script = [str(Path(__file__).parent / "spread_session.py")]
+    done = launched([str(model), str(tmp_path / "t.arrow"), str(tmp_path)], "--use_fsdp", script)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["held"] == pytest.approx(found["of"] / 2, rel=0.01)
+    assert found["resumed"] == found["losses"]
+    assert found["losses"][-1] < found["losses"][0]
+    alone = Session(find_model(str(model)), ModelSettings(device="cpu"), AdapterSettings(lora_rank=4), seed=0)
+    history = train(alone, TokenTable(tmp_path / "t.arrow"), tmp_path / "alone")
+    assert found["losses"] == pytest.approx([step.loss for step in history], rel=1e-4)

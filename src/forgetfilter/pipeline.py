@@ -47,7 +47,7 @@ from .models.sources import ModelSource, find_model
 from .options import from_mapping, split_names
 from .overrides import Overrides
 from .own_answers import ANSWERS, answered, choose_prompts, write_answers
-from .processes import Processes
+from .processes import Processes, spreads_the_model
 from .report import write_report
 from .run import LEARNED, LOG, MODEL, REVIEWED, SCORES, SUMMARY, Run, drop_previous, locked, replacing
 from .settings import MOST_REVIEW_STEPS, DecisionSettings, Settings
@@ -70,7 +70,8 @@ def run_filter(
     output = output.absolute()
     processes = Processes(settings.device)
     if processes.count > 1:
-        console.say(f"{processes.count} processes share the work")
+        parts = ", each with a part of the model" if spreads_the_model() else ""
+        console.say(f"{processes.count} processes share the work{parts}")
     with locked(output) if processes.main else nullcontext():
         if not inputs.model.local:
             console.say(f"asking the hub for {inputs.model.location}")

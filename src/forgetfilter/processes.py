@@ -8,11 +8,17 @@ from datetime import timedelta
 from .errors import SettingsError
 
 # How `accelerate launch` says what it was asked for.
-_SPREADS_THE_MODEL = {
-    "ACCELERATE_USE_FSDP": "FSDP",
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
-    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
-}
+ASKS_FOR_FSDP = "ACCELERATE_USE_FSDP"
+_NOT_SUPPORTED = {"ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM"}
+
+
+def spreads_the_model() -> bool:
+    """Whether there are several processes, and each is to hold a part of the model (`accelerate launch --use_fsdp`)."""
+    return _asked(ASKS_FOR_FSDP) and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _asked(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() == "true"
 
 
 def one_process(command: str, device: str) -> None:
@@ -29,17 +35,15 @@ class Processes:
         main: Whether this is the first, which alone writes and speaks.
 
     Raises:
-        SettingsError: The launch spreads the model over processes, or the device does not let them work together.
+        SettingsError: The launch asks for what is not supported, or the device does not let processes work together.
     """
 
     def __init__(self, device: str) -> None:
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
         self.main = int(os.environ.get("RANK", "0")) == 0
-        for variable, name in _SPREADS_THE_MODEL.items():
-            if os.environ.get(variable, "").lower() == "true":
-                raise SettingsError(
-                    f"{name} is not supported yet: every process holds the whole model; launch without it"
-                )
+        for variable, name in _NOT_SUPPORTED.items():
+            if _asked(variable):
+                raise SettingsError(f"{name} is not supported; launch without it, or with --use_fsdp")
         if self.count > 1:
             import torch
             from accelerate import PartialState

@@ -44,7 +44,7 @@ def backward_in_turn(session: Session, model: Any, passes: Sequence[Sequence[Tok
 
 def backward_side_by_side(session: Session, model: Any, passes: Sequence[Sequence[Tokens]], total: int) -> Tensor:
     """The same in one process, with passes side by side in the session's lanes."""
-    parameters = [parameter for parameter in session.model.parameters() if parameter.requires_grad]
+    parameters = list(session.trained().values())
 
     def of_pass(rows: Sequence[Tokens]) -> tuple[Tensor, tuple[Tensor, ...]]:
         part = _loss(session, model, rows) / total

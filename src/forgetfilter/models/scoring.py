@@ -30,10 +30,12 @@ class Scorer(Protocol):
 
     Attributes:
         schema: Columns of a row's result, besides `id` and `row`.
+        writes: Whether the model is asked to write, and so makes as many passes as it happens to say tokens.
         tokens_per_pass: Budget of one forward pass, padding included.
     """
 
     schema: ClassVar[dict[str, pa.DataType]]
+    writes: ClassVar[bool]
     tokens_per_pass: int
 
     def length(self, table: TokenTable, i: int) -> int:
@@ -50,6 +52,7 @@ class Likelihood:
     """
 
     schema: ClassVar[dict[str, pa.DataType]] = {"logprobs": pa.list_(pa.float32()), "greedy": pa.list_(pa.bool_())}
+    writes: ClassVar[bool] = False
 
     def __init__(self, session: Session, tokens_per_pass: int) -> None:
         self._session, self.tokens_per_pass = session, tokens_per_pass
@@ -77,6 +80,7 @@ class Rouge:
     """
 
     schema: ClassVar[dict[str, pa.DataType]] = {"rouge": pa.float64(), "answers": pa.list_(pa.string())}
+    writes: ClassVar[bool] = True
 
     def __init__(self, session: Session, tokenizer: Any, tokens_per_pass: int) -> None:
         self._session, self._tokenizer, self.tokens_per_pass = session, tokenizer, tokens_per_pass
@@ -109,6 +113,7 @@ class Answers:
     """
 
     schema: ClassVar[dict[str, pa.DataType]] = {"answer": pa.string()}
+    writes: ClassVar[bool] = True
 
     def __init__(self, session: Session, tokenizer: Any, tokens_per_pass: int, most_tokens: int = 128) -> None:
         self._session, self._tokenizer, self.tokens_per_pass = session, tokenizer, tokens_per_pass
@@ -172,16 +177,20 @@ def score_in_memory(
     on_rows: Callable[[int], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """The results of some rows of the table, in order, on every process."""
-    accelerator, world = session.accelerator, session.accelerator.num_processes
+    # Processes that hold one model together make the same passes: of answers, whose number is open, all of them.
+    alone = session.sharded and scorer.writes
+    world, index = (1, 0) if alone else (session.accelerator.num_processes, session.accelerator.process_index)
     lengths = np.array([scorer.length(table, int(i)) for i in rows])
     lanes = session.lanes.count
     passes = deal(np.arange(len(rows)), lengths, scorer.tokens_per_pass, session.pass_overhead, lanes)
-    own = passes.rows[accelerator.process_index :: world]
+    # A process that has no pass left repeats the last one, lest the others wait for its part of the model.
+    own = [passes.rows[min(start + index, len(passes.rows) - 1)] for start in range(0, len(passes.rows), world)]
     inputs = ([table[int(rows[j])] for j in chosen] for chosen in own)
     results = session.lanes.map(scorer.score, inputs) if passes.side_by_side else map(scorer.score, inputs)
     mine: list[tuple[int, dict[str, Any]]] = []
     for number, (chosen, found) in enumerate(zip(own, results, strict=True)):
-        mine += zip(chosen.tolist(), found, strict=True)
+        if number * world + index < len(passes.rows):
+            mine += zip(chosen.tolist(), found, strict=True)
         on_rows(sum(len(batch) for batch in passes.rows[number * world : (number + 1) * world]))
     by_position = dict(gather_object(mine) if world > 1 else mine)
     return [by_position[j] for j in range(len(rows))]

@@ -9,17 +9,18 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import TrainingError
+from ..processes import spreads_the_model
 from ..settings import AdapterSettings, ModelSettings
 from .allocator import keep_freed_memory
 from .forward import CompletionScorer
 from .lanes import Lanes
 from .loading import Hardware, add_adapter, choose_hardware, load_model
 from .lora import fuse_lora
+from .sharding import gathered, in_turn, left_to_us, mesh_of, own_part, put_away, spread, spread_as
 from .sources import ModelSource
 
 
@@ -32,6 +33,8 @@ class Session:
     Attributes:
         accelerator: Processes and devices; every process must make the same calls.
         hardware: Device and number format.
+        sharded: Whether each process holds a part of the model. Then whatever gathers it, such as `trainable` and
+            `save`, and every forward pass have to be called by all.
         scorer: The module that training and scoring call.
         lanes: How scoring passes go side by side.
     """
@@ -45,16 +48,36 @@ class Session:
         """
         keep_freed_memory()
         hardware = choose_hardware(model)
-        self.accelerator = Accelerator(cpu=hardware.device.type == "cpu")
-        self.hardware = _on_own_device(self.accelerator, hardware)
         self._lora = not adapter.full_finetuning
-        base = load_model(source, self.hardware, trained_fully=adapter.full_finetuning)
-        torch.manual_seed(seed)
-        self.model = add_adapter(base, adapter) if self._lora else base
-        fuse_lora(self.model)
-        self.scorer = CompletionScorer(self.model)
+        with left_to_us():
+            self.accelerator = Accelerator(cpu=hardware.device.type == "cpu")
+        self.hardware = _on_own_device(self.accelerator, hardware)
+        self.sharded = spreads_the_model()
+        if self.sharded:
+            self.scorer = self._load_in_parts(source, adapter, seed)
+        else:
+            self.scorer = self._load(source, self.hardware, adapter, seed)
+        self.model = self.scorer.model
         self.lanes = Lanes(self.hardware.device, self.accelerator.num_processes)
-        self._initial = self.trainable()
+        self._initial = {name: own_part(p.detach()).to("cpu", copy=True) for name, p in self.trained().items()}
+
+    def _load(self, source: ModelSource, hardware: Hardware, adapter: AdapterSettings, seed: int) -> CompletionScorer:
+        base = load_model(source, hardware, trained_fully=adapter.full_finetuning and not self.sharded)
+        torch.manual_seed(seed)
+        model = add_adapter(base, adapter) if self._lora else base
+        fuse_lora(model)
+        return CompletionScorer(model)
+
+    def _load_in_parts(self, source: ModelSource, adapter: AdapterSettings, seed: int) -> CompletionScorer:
+        # Whole in the machine's memory first, as no one device may hold all of it.
+        beside, mesh = Hardware(torch.device("cpu"), self.hardware.dtype), mesh_of(self.accelerator)
+
+        def load() -> CompletionScorer:
+            scorer = self._load(source, beside, adapter, seed)
+            spread(scorer.model, mesh)
+            return scorer
+
+        return in_turn(self.accelerator, load)
 
     def peak_learning_rate(self, given: float | None) -> float:
         """The learning rate that the user gave, or one that suits the model.
@@ -93,6 +116,9 @@ class Session:
         Rough values, which change speed alone: the CPU's from a trial with SmolLM2-135M on two cores; the other
         a guess, since a GPU is starved by small passes.
         """
+        if self.sharded:
+            # Every pass gathers the whole model; nor may one process make two where the others make one.
+            return 1 << 30
         return 50 if self.hardware.device.type == "cpu" else 4096
 
     def token_budget(self, given: int | None) -> int:
@@ -101,27 +127,33 @@ class Session:
 
     def trainable(self) -> dict[str, Tensor]:
         """A copy of everything that is trained, by name, on the CPU."""
-        return {
-            name: parameter.detach().to("cpu", copy=True)
-            for name, parameter in self.model.named_parameters()
-            if parameter.requires_grad
-        }
+        return gathered(self.trained().items())
+
+    def trained(self) -> dict[str, Tensor]:
+        """The parameters that are trained themselves, by name; of a sharded model as each process holds them."""
+        if self.sharded:
+            put_away(self.model)
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
     def set_trainable(self, state: dict[str, Tensor]) -> None:
         """Put back what `trainable` returned."""
-        parameters = dict(self.model.named_parameters())
+        parameters = self.trained()
         with torch.no_grad():
             for name, value in state.items():
-                parameters[name].copy_(value)
+                parameters[name].copy_(spread_as(parameters[name], value))
 
     def reset(self) -> None:
         """Back to M0, the aligned model as it came."""
-        self.set_trainable(self._initial)
+        with torch.no_grad():
+            for name, parameter in self.trained().items():
+                own_part(parameter).copy_(self._initial[name])
 
     def save(self, folder: Path, tokenizer: Any) -> None:
         """Save as a model (or adapter) folder that transformers and peft read."""
-        if self.accelerator.is_main_process:
-            self.model.save_pretrained(str(folder))
+        main = self.accelerator.is_main_process
+        state = gathered(self.trained().items(), keep=main) if self.sharded else None
+        if main:
+            self.model.save_pretrained(str(folder), state_dict=state)
             tokenizer.save_pretrained(str(folder))
 
     def save_whole(self, folder: Path, tokenizer: Any) -> None:
@@ -133,11 +165,10 @@ class Session:
 
     def load(self, folder: Path) -> None:
         """Load what `save` wrote."""
-        if self._lora:
-            set_peft_model_state_dict(self.model, load_file(folder / "adapter_model.safetensors"))
-            return
+        # peft leaves the adapter's own name out of the names that it saves.
+        names = {name.replace(".default.", "."): name for name in self.trained()}
         for file in sorted(folder.glob("*.safetensors")):
-            self.set_trainable(load_file(file))
+            self.set_trainable({names[name]: value for name, value in load_file(file).items()})
 
 
 @contextmanager

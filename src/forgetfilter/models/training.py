@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from ..data.tokens import TokenTable
 from ..errors import TrainingError
@@ -23,6 +23,7 @@ from ..settings import TrainingSettings
 from .backward import backward_in_turn, backward_side_by_side
 from .batching import deal, optimizer_batches
 from .session import Session
+from .sharding import gathered, spread_as, whole
 
 CHECKPOINT = "checkpoint.safetensors"
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -94,7 +95,7 @@ def finetune(
     peak = session.peak_learning_rate(settings.learning_rate)
     accelerator = session.accelerator
     optimizer = torch.optim.AdamW(
-        [p for p in session.model.parameters() if p.requires_grad],
+        list(session.trained().values()),
         lr=peak,
         weight_decay=settings.weight_decay,
     )
@@ -103,7 +104,8 @@ def finetune(
     on_resume(len(history))
     # The order of the file must not matter, so rows are shuffled from the order of their ids.
     rows = table.by_id(rows)
-    model, prepared = accelerator.prepare(session.scorer, optimizer)
+    # A model that is spread exchanges its gradients by itself.
+    model, prepared = (session.scorer, optimizer) if session.sharded else accelerator.prepare(session.scorer, optimizer)
     lengths, counts = table.lengths[rows], table.counts[rows]
     batches = optimizer_batches(len(rows), settings.batch_size, steps, settings.seed, start=len(history))
     budget = session.token_budget(settings.tokens_per_batch)
@@ -125,8 +127,12 @@ def finetune(
         passes = deal(batch, lengths, budget, session.pass_overhead, lanes)
         dealt = [[tokens[int(j)] for j in chosen] for chosen in passes.rows]
         backward = backward_side_by_side if passes.side_by_side else backward_in_turn
-        mean_loss = float(accelerator.reduce(backward(session, model, dealt, total), "sum"))
+        loss = backward(session, model, dealt, total)
+        due = accelerator.is_main_process and time.monotonic() - saved >= _SECONDS_BETWEEN_CHECKPOINTS
+        # All processes hear from the first whether to save, as they may have to do it together.
+        mean_loss, save = accelerator.reduce(torch.stack([loss, torch.full_like(loss, due)]), "sum").tolist()
         norm = accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm or math.inf)
+        norm = None if norm is None else whole(norm)
         if not math.isfinite(mean_loss) or (norm is not None and not math.isfinite(float(norm))):
             raise _not_finite(number, mean_loss, [row.id for row in tokens.values()], rate)
         prepared.step()
@@ -136,12 +142,12 @@ def finetune(
         on_step(step)
         if stop is not None and stop(history):
             break
-        if accelerator.is_main_process and time.monotonic() - saved >= _SECONDS_BETWEEN_CHECKPOINTS:
+        if save:
             checkpoint.save(history)
             saved = time.monotonic()
     accelerator.wait_for_everyone()
     accelerator.free_memory(model, prepared)
-    if accelerator.is_main_process and (folder / CHECKPOINT).exists():
+    if (folder / CHECKPOINT).exists():
         checkpoint.save(history)
     return history
 
@@ -170,13 +176,20 @@ class _Checkpoint:
 
     def __init__(self, path: Path, session: Session, optimizer: torch.optim.AdamW) -> None:
         self._path, self._session, self._optimizer = path, session, optimizer
-        self._parameters = {n: p for n, p in session.model.named_parameters() if p.requires_grad}
+        self._parameters = session.trained()
 
     def save(self, history: list[Step]) -> None:
-        tensors: dict[str, Tensor] = {f"weight/{name}": value for name, value in self._session.trainable().items()}
-        for name, parameter in self._parameters.items():
-            for key, value in self._optimizer.state[parameter].items():
-                tensors[f"{key}/{name}"] = value.detach().cpu().contiguous()
+        """Write all of it in the first process; every process must call."""
+        weights = ((f"weight/{name}", parameter) for name, parameter in self._parameters.items())
+        moments = (
+            (f"{key}/{name}", value)
+            for name, parameter in self._parameters.items()
+            for key, value in self._optimizer.state[parameter].items()
+        )
+        main = self._session.accelerator.is_main_process
+        tensors = gathered(chain(weights, moments), keep=main)
+        if not main:
+            return
         beside = self._path.with_suffix(".partial")
         save_file(tensors, beside, metadata={"history": json.dumps([asdict(step) for step in history])})
         commit(beside, self._path)
@@ -197,7 +210,7 @@ class _Checkpoint:
         for name, parameter in self._parameters.items():
             keys = [key.removesuffix(f"/{name}") for key in tensors if key.endswith(f"/{name}")]
             self._optimizer.state[parameter] = {
-                key: tensors[f"{key}/{name}"].to(parameter.device if key != "step" else "cpu")
+                key: tensors[f"{key}/{name}"] if key == "step" else spread_as(parameter, tensors[f"{key}/{name}"])
                 for key in keys
                 if key != "weight"
             }
