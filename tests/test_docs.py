@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ["quickstart", "choosing", "report", "formats", "how-it-works", "python", "evaluation", "comparing", "many-gpus"]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in DOCS)]
 # A large model stands for itself in the documents, and for a tiny one here.
-LARGE = "meta-llama/Llama-2-7b-chat-hf"
+LARGE, LARGER = "meta-llama/Llama-2-7b-chat-hf", "meta-llama/Llama-2-70b-chat-hf"
 
 
 def blocks(page, kind):
@@ -77,21 +77,24 @@ def test_launches_run_as_they_stand_but_for_their_number(page, place, model):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    instead = {"smollm2-135m": str(model), "8": "2", "16": "2", "node0": "127.0.0.1", "29500": port}
-    running = {}
+    instead = {"smollm2-135m": str(model), LARGER: str(model), "8": "2", "16": "2"}
+    instead |= {"node0": "127.0.0.1", "29500": port}
+    launches = {}
     for command in commands(page):
         if command[0] == "accelerate":
-            words = [instead.get(word, word) for word in command[2:]]
-            process = subprocess.Popen(
+            launches.setdefault(command[-1], []).append([instead.get(word, word) for word in command[2:]])
+    assert sorted(len(machines) for machines in launches.values()) == [1, 1, 1, 2]
+    for output, of_machines in launches.items():
+        machines = [
+            subprocess.Popen(
                 [sys.executable, "-m", "accelerate.commands.launch", *words, *QUICK],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
             )
-            running.setdefault(command[-1], []).append(process)
-    assert sorted(len(machines) for machines in running.values()) == [1, 2]
-    for output, machines in running.items():
+            for words in of_machines
+        ]
         said = [process.communicate()[1] for process in machines]
         assert not any(process.returncode for process in machines), said
         assert sum("2 processes share the work" in text for text in said) == 1
