@@ -14,7 +14,7 @@ from .study import Finding, Study
 from .variations import Outcome, finding, outcome, widest
 
 # Around the defaults, one at a time.
-_RATES, _BATCHES, _RANKS, _SEEDS, _SAFE_SHARES = (0.3, 3.0), (8, 32), (2, 32), (1, 2), (0.25, 0.5)
+_RATES, _BATCH_FACTORS, _RANKS, _SEEDS, _SAFE_SHARES = (0.3, 3.0), (0.5, 2), (2, 32), (1, 2), (0.25, 0.5)
 # Nats a token; the paper's are differences of ROUGE.
 _THRESHOLDS = ("0", "0.1", "0.2", "0.4", "top:25%", "top:50%")
 
@@ -62,7 +62,8 @@ def _changes(room: Room) -> list[tuple[str, str, dict[str, Any]]]:
     rate = room.lab(room.draws[0]).bench.session.peak_learning_rate(room.settings.learning_rate)
     found: list[tuple[str, str, dict[str, Any]]] = []
     found += [("learning rate", f"{rate * f:.1e}", {"learning_rate": float(f"{rate * f:.1e}")}) for f in _RATES]
-    found += [("batch size", f"{size}", {"batch_size": size}) for size in _BATCHES]
+    sizes = [max(1, round(room.settings.batch_size * factor)) for factor in _BATCH_FACTORS]
+    found += [("batch size", f"{size}", {"batch_size": size}) for size in sizes]
     found += [("LoRA rank", f"{rank}", {"lora_rank": rank, "lora_alpha": 2.0 * rank}) for rank in _RANKS]
     found += [("seed", f"{room.settings.seed + s}", {"seed": room.settings.seed + s}) for s in _SEEDS]
     return found
