@@ -72,11 +72,19 @@ def draw_panels(panels: Sequence[Panel], figure: Figure) -> None:
             axes.set_yticklabels([])
 
 
-def matrix(axes: Axes, values: NDArray[np.floating], rows: Sequence[str], columns: Sequence[str], title: str) -> None:
-    """Numbers in shaded cells; the shade repeats the number."""
+def matrix(
+    axes: Axes,
+    values: NDArray[np.floating],
+    rows: tuple[str, Sequence[str]],
+    columns: tuple[str, Sequence[str]],
+    title: str,
+) -> None:
+    """Numbers in shaded cells, the shade repeats the number; of rows and columns what they are, and their names."""
     axes.imshow(values, cmap="Greys", aspect="auto", alpha=0.6)
-    axes.set_xticks(range(len(columns)), [shown(name) for name in columns], rotation=30, ha="right")
-    axes.set_yticks(range(len(rows)), [shown(name) for name in rows])
+    axes.set_xticks(range(len(columns[1])), [shown(name) for name in columns[1]], rotation=30, ha="right")
+    axes.set_yticks(range(len(rows[1])), [shown(name) for name in rows[1]])
+    axes.set_xlabel(columns[0])
+    axes.set_ylabel(rows[0])
     axes.set_title(title, fontsize=8)
     for i, row in enumerate(values):
         for j, value in enumerate(row):

@@ -34,10 +34,10 @@ def _run(room: Room) -> Finding:
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        matrix(axes, auroc, names, names, "AUROC: unsafe rows of (down), reviewed with safe rows of (across)")
+        matrix(axes, auroc, ("unsafe rows of", names), ("reviewed with safe rows of", names), "AUROC")
 
     table = finding(outcomes, ("unsafe rows of", "safe rows of"), seen)
-    return Finding(table.data, table.table, seen, draw, (4.5, 1.2 + 0.5 * len(names)))
+    return Finding(table.data, table.table, seen, draw, (4.5, 1.5 + 0.5 * len(names)))
 
 
 def _outcome(room: Room, mix: Mix, other: Mix) -> Outcome:

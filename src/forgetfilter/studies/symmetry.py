@@ -35,10 +35,10 @@ def _run(room: Room) -> Finding:
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        matrix(axes, values, groups, groups, "forgetting (nats/token): reviewed with (down), of (across)")
+        matrix(axes, values, ("reviewed with", groups), ("forgotten", groups), "forgetting (nats/token)")
 
     return Finding(
-        data, table, f"{room.title(room.draws)}. {_seen(groups, values)}", draw, (4.5, 1.2 + 0.4 * len(groups))
+        data, table, f"{room.title(room.draws)}. {_seen(groups, values)}", draw, (4.5, 1.5 + 0.4 * len(groups))
     )
 
 
