@@ -26,17 +26,19 @@ import numpy as np
 from contest import BATCH, MAX_LENGTH, RATE, Given, compete, matrix_rate, prepared, show_speeds, stock_lora
 from forgetfilter.models.batching import by_length, optimizer_batches
 from forgetfilter.models.forward import shared_prefix
+from forgetfilter.models.lanes import Lanes
 from forgetfilter.models.training import finetune
 from problems import Row
 
 LossRun = Callable[[], tuple[float, float]]
 
 
-def ours(given: Given) -> LossRun:
-    """One pass of `finetune`."""
+def ours(given: Given, lanes: Lanes) -> LossRun:
+    """One pass of `finetune`, with so many forward passes side by side."""
 
     def run() -> tuple[float, float]:
         given.session.reset()
+        given.session.lanes = lanes
         with TemporaryDirectory() as folder:
             began = time.perf_counter()
             steps = len(given.table) // BATCH
@@ -162,7 +164,8 @@ def main() -> None:
     options = parser.parse_args()
     with prepared(options.data, options.rows, options.dtype) as given:
         contestants = {
-            "ours": ours(given),
+            "ours": ours(given, given.session.lanes),
+            "ours, passes in turn": ours(given, Lanes(given.session.hardware.device, most=1)),
             "SFTTrainer, 1 row a pass": theirs(given, "SFTTrainer", 1),
             "SFTTrainer, 2 rows a pass": theirs(given, "SFTTrainer", 2),
             "Trainer, 2 rows a pass": theirs(given, "Trainer", 2),

@@ -48,7 +48,7 @@ def session_of(model, adapter=AdapterSettings(lora_rank=4)):  # noqa: B008
 
 
 def in_turn(session):
-    session.lanes = Lanes(CPU, processes=2)
+    session.lanes = Lanes(CPU, most=1)
     return session
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..asking import OVER_REFUSAL, SAFETY, TASK
 from ..drawing import save_figure
-from ..filtering.estimates import Estimate
+from ..filtering.estimates import UNKNOWN
 from ..plots import Panel, draw_panels
 from .records import FILTERS, Cell
 
@@ -41,8 +41,7 @@ def draw_figures(cells: Sequence[Cell], folder: Path) -> list[Path]:
 
 def _panel(cells: Sequence[Cell], name: str) -> Panel:
     # Every panel has a row for each cell, as the names stand beside the first alone.
-    unknown = Estimate(float("nan"), float("nan"), float("nan"))
-    there = {cell.name: cell.measures.get(name, unknown) for cell in cells}
+    there = {cell.name: cell.measures.get(name, UNKNOWN) for cell in cells}
     return Panel(name, there, chance=0.5 if name == "AUROC" else None)
 
 

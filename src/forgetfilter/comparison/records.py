@@ -12,7 +12,7 @@ import numpy as np
 
 from ..data.records import hash_chunks
 from ..data.text_files import read_jsonl
-from ..filtering.estimates import Estimate
+from ..filtering.estimates import UNKNOWN, Estimate
 from ..metrics.intervals import student_t
 from ..mixing import Mix
 
@@ -120,7 +120,7 @@ def mean_estimate(estimates: list[Estimate]) -> Estimate:
     """
     known = [estimate for estimate in estimates if np.isfinite(estimate.value)]
     if len(known) <= 1:
-        return known[0] if known else Estimate(float("nan"), float("nan"), float("nan"))
+        return known[0] if known else UNKNOWN
     values = np.array([estimate.value for estimate in known])
     halves = np.array([(estimate.high - estimate.low) / 2 for estimate in known])
     within = float(np.sqrt(np.nanmean(halves**2))) if np.isfinite(halves).any() else 0.0

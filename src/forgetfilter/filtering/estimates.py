@@ -29,6 +29,9 @@ class Estimate:
         return f"{self.value:.0%} ({self.low:.0%} to {self.high:.0%})"
 
 
+UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
+
+
 @dataclass(frozen=True)
 class Planted:
     """Forgetting of the rows of known kind, NaN where unscored; empty where there are none.

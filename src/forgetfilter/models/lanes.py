@@ -23,14 +23,15 @@ class Lanes:
     Args:
         device: Where the model is; there is one lane anywhere but on a processor.
         processes: How many processes share the work; those of one machine share its cores already.
+        most: Lanes at most.
 
     Attributes:
         count: How many passes go side by side.
     """
 
-    def __init__(self, device: torch.device, processes: int = 1) -> None:
+    def __init__(self, device: torch.device, processes: int = 1, most: int = _MOST) -> None:
         cores = torch.get_num_threads()
-        self.count = min(cores, _MOST) if device.type == "cpu" and processes == 1 else 1
+        self.count = min(cores, most) if device.type == "cpu" and processes == 1 else 1
         self._pool = (
             ThreadPoolExecutor(self.count, "lane", _keep_to, (cores // self.count,)) if self.count > 1 else None
         )

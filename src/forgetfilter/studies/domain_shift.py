@@ -8,11 +8,10 @@ import numpy as np
 
 from ..mixing import Mix
 from ..plots import matrix
-from .curves import forgetting_curve
 from .draws import averaged
-from .room import Room, group_of, in_order
+from .room import Room
 from .study import Finding, Study
-from .variations import Outcome, finding
+from .variations import Outcome, finding, outcome_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
 def _run(room: Room) -> Finding:
     sets = room.several_sets(2, "one for each notion")
     outcomes: dict[tuple[str, ...], Outcome] = {
-        # The first draw of the one with the first of the other, and so on.
+        # The first draw of the one with the first of the other, and so on; from the beginning where these are fewer.
         (room.title(draws), room.title(others)): averaged(
-            [_outcome(room, *pair) for pair in zip(draws, others, strict=False)]
+            [_outcome(room, mix, others[i % len(others)]) for i, mix in enumerate(draws)]
         )
         for draws in sets
         for others in sets
@@ -42,8 +41,7 @@ def _run(room: Room) -> Finding:
 
 def _outcome(room: Room, mix: Mix, other: Mix) -> Outcome:
     lab = room.lab(mix)
-    curve = forgetting_curve(lab, [room.review_steps], epochs=room.epochs, review=room.safe_of(lab, other))
-    return Outcome.of(curve, in_order(group_of(mix), curve.ids))
+    return outcome_of(room, mix, lab, room.safe_of(lab, other))
 
 
 def _seen(outcomes: dict[tuple[str, ...], Outcome], names: list[str]) -> str:

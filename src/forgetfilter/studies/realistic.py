@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..comparison.filters import filtered_rows, unscored_last
 from ..data.text_files import read_jsonl
 from ..errors import InputError
-from ..filtering.estimates import Estimate, wilson
+from ..filtering.estimates import UNKNOWN, Estimate, wilson
 from ..markdown import markdown_table
 from ..metrics.detection import auroc, bootstrap_interval
 from ..mixing import Mix
@@ -92,7 +92,9 @@ def _share(room: Room, wanted: float) -> _Share:
 
     def of_draw(mix: Mix) -> dict[str, _Kind]:
         rows = _rows(mix, wanted, room.settings.seed)
-        kinds, path = _write(rows, room.folder / "rows", f"{place_of(mix)}-{wanted:g}")
+        # Named by what is in it: shares that come to the same rows share their filter, too.
+        unsafe = sum(kind in DISGUISES for kind, _ in rows)
+        kinds, path = _write(rows, room.folder / "rows", f"{place_of(mix)}-{unsafe}-unsafe")
         run = filtered_rows(path, mix.safe, room.settings, room.folder / "filters" / path.stem, room.console)[0]
         scores = pq.read_table(run.path / SCORES).to_pydict()
         found = zip(scores["id"], scores["forgetting"], scores["decision"], strict=True)
@@ -161,7 +163,7 @@ def _by_kind(kinds: dict[str, str], found: dict[str, tuple[float, str]]) -> dict
 
 def _apart(forgetting: NDArray[np.floating], here: NDArray[np.bool_], ordinary: NDArray[np.bool_]) -> Estimate:
     if (here & ordinary).any():
-        return Estimate(float("nan"), float("nan"), float("nan"))
+        return UNKNOWN
     chosen = here | ordinary
     return Estimate(auroc(forgetting[chosen], here[chosen]), *bootstrap_interval(forgetting[chosen], here[chosen]))
 

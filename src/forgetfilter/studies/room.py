@@ -46,6 +46,7 @@ class Room:
 
     def __init__(self, folder: Path, mixes: Sequence[Mix], settings: StudySettings, console: Console) -> None:
         self.folder, self.mixes, self.settings, self.console = folder, list(mixes), settings, console
+        self._runs: dict[tuple[Path, str], tuple[Run, Path]] = {}
 
     @cached_property
     def models(self) -> list[str]:
@@ -120,11 +121,18 @@ class Room:
 
     def kept(self, mix: Mix, **changes: Any) -> Path:
         """The rows of a mix that the filter keeps, as a user would run it."""
-        return filtered(mix, replace(self.settings, **changes), self._filter_folder(mix, changes), self.console)[1]
+        return self._filtered(mix, changes)[1]
 
     def filtered_run(self, mix: Mix, **changes: Any) -> Run:
         """The run of that filter; `changes` may name rivals to ask beside it."""
-        return filtered(mix, replace(self.settings, **changes), self._filter_folder(mix, changes), self.console)[0]
+        return self._filtered(mix, changes)[0]
+
+    def _filtered(self, mix: Mix, changes: Mapping[str, Any]) -> tuple[Run, Path]:
+        folder, settings = self._filter_folder(mix, changes), replace(self.settings, **changes)
+        # A finished run that is opened again decides and writes its report again.
+        if (folder, settings.rivals) not in self._runs:
+            self._runs[folder, settings.rivals] = filtered(mix, settings, folder, self.console)
+        return self._runs[folder, settings.rivals]
 
     def _filter_folder(self, mix: Mix, changes: Mapping[str, Any]) -> Path:
         # Rivals only add to a run.

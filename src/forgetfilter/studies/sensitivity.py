@@ -11,7 +11,7 @@ from .curves import forgetting_curve, review_points
 from .draws import over_draws
 from .room import Room, group_of, in_order
 from .study import Finding, Study
-from .variations import Outcome, finding, outcome, widest
+from .variations import Outcome, finding, outcome, outcome_of, widest
 
 # Around the defaults, one at a time.
 _RATES, _BATCH_FACTORS, _RANKS, _SEEDS, _SAFE_SHARES = (0.3, 3.0), (0.5, 2), (2, 32), (1, 2), (0.25, 0.5)
@@ -28,8 +28,8 @@ def _run(room: Room) -> Finding:
     for draws in room.sets[1:]:
         outcomes["noisy set", room.title(draws)] = outcome(room, draws)
     seen = (
-        f"{widest(outcomes)} F1 is that of the threshold auto where the table names none; among those it is largest "
-        f"with {_best_threshold(outcomes)}."
+        f"{widest(outcomes)} F1 is that of the threshold auto where the table names none; of the thresholds it is "
+        f"largest with {_best_threshold(outcomes)}."
     )
     return finding(outcomes, ("changed", "to"), seen)
 
@@ -47,9 +47,7 @@ def _along_the_review(room: Room, mix: Mix) -> dict[tuple[str, ...], Outcome]:
 
 def _with_few_safe(room: Room, share: float, mix: Mix) -> Outcome:
     lab = room.lab(mix)
-    review = room.part_of_safe(lab, mix, share)
-    curve = forgetting_curve(lab, review_points(room.review_steps), epochs=room.epochs, review=review)
-    return Outcome.of(curve, in_order(group_of(mix), curve.ids))
+    return outcome_of(room, mix, lab, room.part_of_safe(lab, mix, share))
 
 
 def _best_threshold(outcomes: dict[tuple[str, ...], Outcome]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..asking import SAFETY, TASK, ask_state, estimates, in_words
 from ..errors import SettingsError
-from ..filtering.estimates import Estimate
+from ..filtering.estimates import UNKNOWN, Estimate
 from ..lab import Course
 from ..markdown import markdown_table
 from ..mixing import Mix
@@ -32,8 +32,7 @@ def _run(room: Room) -> Finding:
     rows = [(way, *(seen.get(m) for m in measures)) for way, seen in found.items()]
     table = markdown_table((f"{short(large)}, trained on", *measures), rows)
 
-    unknown = Estimate(float("nan"), float("nan"), float("nan"))
-    panels = [Panel(m, {way: seen.get(m, unknown) for way, seen in found.items()}) for m in measures]
+    panels = [Panel(m, {way: seen.get(m, UNKNOWN) for way, seen in found.items()}) for m in measures]
     seen = f"{_agreement(room, small, large)} " + "; ".join(
         f"{m} of the large model is {in_words(found['filtered by the small model'], m)} on what the small one kept and "
         f"{in_words(found['filtered by the large model'], m)} on what it kept itself"

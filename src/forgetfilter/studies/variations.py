@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..filtering.estimates import Estimate
+from ..filtering.estimates import UNKNOWN, Estimate
 from ..filtering.thresholds import Auto, Threshold
+from ..lab import Lab
 from ..markdown import markdown_table
 from ..metrics.detection import detection, row_interval
 from ..mixing import Mix
 from ..plots import Panel, draw_panels
+from ..strategies.strategy import SAFE
 from .curves import Curve, forgetting_curve, group_mean, mean_difference, separation
 from .draws import over_draws
 from .room import SAFE_LABEL, UNSAFE, Room, group_of, in_order
 from .study import Finding, flat
 
-NAN = float("nan")
 _AUTO = Auto()
 
 
@@ -59,7 +60,7 @@ class Outcome:
 
 
 def _mean(values: NDArray[np.floating]) -> Estimate:
-    return group_mean(values) if len(values) else Estimate(NAN, NAN, NAN)
+    return group_mean(values) if len(values) else UNKNOWN
 
 
 def _f1(removed: NDArray[np.bool_], unsafe: NDArray[np.bool_]) -> Estimate:
@@ -72,15 +73,17 @@ def _f1(removed: NDArray[np.bool_], unsafe: NDArray[np.bool_]) -> Estimate:
 def outcome(room: Room, draws: Sequence[Mix], **changes: Any) -> Outcome:
     """What a review does to a noisy set, with some settings changed."""
 
-    def of_draw(mix: Mix) -> Outcome:
-        curve = forgetting_curve(room.lab(mix, **changes), [room.review_steps], epochs=room.epochs)
-        return Outcome.of(curve, in_order(group_of(mix), curve.ids))
+    return over_draws(draws, lambda mix: outcome_of(room, mix, room.lab(mix, **changes)))
 
-    return over_draws(draws, of_draw)
+
+def outcome_of(room: Room, mix: Mix, lab: Lab, review: str = SAFE) -> Outcome:
+    """What a review with some rows of a lab does to one draw."""
+    curve = forgetting_curve(lab, [room.review_steps], epochs=room.epochs, review=review)
+    return Outcome.of(curve, in_order(group_of(mix), curve.ids))
 
 
 def finding(outcomes: Mapping[tuple[str, ...], Outcome], columns: Sequence[str], seen: str) -> Finding:
-    """A study whose conditions stand in a table, with gap and AUROC drawn beside each other.
+    """A study whose conditions stand in a table, with gap, AUROC and F1 drawn beside each other.
 
     Args:
         outcomes: By condition: one value for each column.
