@@ -37,7 +37,8 @@ class _LoraLinear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_x = gradient @ weight
             of_x = of_x.addmm_(back, a, alpha=ctx.scale).view(*gradients[0].shape[:-1], weight.shape[1])
-        return of_x, None, None, (back.T @ flat) * ctx.scale, (gradient.T @ inner) * ctx.scale, None
+        # Products with few rows are up to four times as fast as the same ones with few columns.
+        return of_x, None, None, (back.T @ flat) * ctx.scale, (inner.T @ gradient).T * ctx.scale, None
 
 
 def fuse_lora(model: nn.Module) -> None:

@@ -16,6 +16,7 @@ from ..errors import TrainingError
 from ..processes import spreads_the_model
 from ..settings import AdapterSettings, ModelSettings
 from .allocator import keep_freed_memory
+from .attention import use_own_attention
 from .forward import CompletionScorer
 from .lanes import Lanes
 from .loading import Hardware, add_adapter, choose_hardware, load_model
@@ -63,6 +64,8 @@ class Session:
 
     def _load(self, source: ModelSource, hardware: Hardware, adapter: AdapterSettings, seed: int) -> CompletionScorer:
         base = load_model(source, hardware, trained_fully=adapter.full_finetuning and not self.sharded)
+        if self.hardware == Hardware(torch.device("cpu"), torch.bfloat16):
+            use_own_attention(base)
         torch.manual_seed(seed)
         model = add_adapter(base, adapter) if self._lora else base
         fuse_lora(model)
