@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from forgetfilter.filtering.signals import LIKELIHOOD
 from forgetfilter.filtering.smoothing import smoothed
 from forgetfilter.filtering.word_table import WordTable
 
@@ -25,12 +26,14 @@ class Cell:
         folds: A fold for each row, shape (rows,).
         tokens: By state (`base`, `learned`, `safe20`, …) each row's token log-probabilities in nats; by
             `greedy-STATE` whether each token was the model's first choice.
+        rouge: By state each row's ROUGE-1 of greedy answers, shape (rows,); none where it was not asked.
     """
 
     labels: NDArray[np.str_]
     words: WordTable
     folds: NDArray[np.integer]
     tokens: dict[str, list[Values]]
+    rouge: dict[str, Values]
 
     @property
     def unsafe(self) -> NDArray[np.bool_]:
@@ -90,7 +93,12 @@ def shared(cell: Cell, values: Values) -> Values:
 
 def default(state: str) -> Callable[[Cell], Values]:
     """The default signal of the filter."""
-    return lambda cell: shared(cell, rows(shrunken(12), cell.drops(state)))
+
+    def scores(cell: Cell) -> Values:
+        first = [drop[: LIKELIHOOD.beginning] for drop in cell.drops(state)]
+        return shared(cell, rows(shrunken(LIKELIHOOD.besides), first))
+
+    return scores
 
 
 def greedy_prefix(cell: Cell, state: str) -> Values:
@@ -138,6 +146,7 @@ CANDIDATES |= {
     "root mean square": lambda c: rows(root_mean_square, c.drops("safe20")),
     "sum": lambda c: rows(total, c.drops("safe20")),
     "sum / sqrt(length)": lambda c: rows(total_by_root, c.drops("safe20")),
+    "ROUGE-1 of answers (paper)": lambda c: np.nan_to_num(c.rouge["learned"] - c.rouge["safe20"]),
     "greedy prefix": lambda c: greedy_prefix(c, "learned") - greedy_prefix(c, "safe20"),
     "share of what was learned": lambda c: (
         rows(mean, c.drops("safe20")) / np.maximum(rows(mean, c.drops("base", "learned")), 0.1)

@@ -14,7 +14,8 @@ log-probability of every completion token, before and after learning and at seve
     mismatched  safe examples of another notion (paper, Appendix E)
     with-ordinary  half safe examples, half ordinary instructions of the package
 
-Every candidate signal is computed from these. Finished cells are read again from the work folder.
+With --rouge it answers, too, before and after twenty steps of the safe review (the paper's signal). Every
+candidate signal is computed from these. Finished cells are read again from the work folder.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from forgetfilter.inputs import SAFE, TRUSTED, builtin
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval
 from forgetfilter.metrics.text import words
 from forgetfilter.models.loading import load_tokenizer, quiet_libraries
-from forgetfilter.models.scoring import Answers, Likelihood
+from forgetfilter.models.scoring import Answers, Likelihood, Rouge, Scorer, score_in_memory
 from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
 from forgetfilter.models.training import Step, finetune, steps_for
@@ -57,14 +58,16 @@ REVIEWS = {
     "mismatched": (10, 20),
     "with-ordinary": (10, 20, 30),
 }
+_ANSWERED = ("learned", "safe20")
+_TOKENS_PER_PASS = 4096
 
 
 class Bench:
     """One model, and the cells that are measured with it."""
 
-    def __init__(self, model: str, settings: dict[str, Any], reviews: Sequence[str]) -> None:
+    def __init__(self, model: str, settings: dict[str, Any], reviews: Sequence[str], rouge: bool = False) -> None:
         quiet_libraries()
-        self.reviews = reviews
+        self.reviews, self.rouge = reviews, rouge
         self.settings = from_mapping(Settings, {"max_length": 320, "max_completion": 64, "model": model} | settings)
         self.source = find_model(self.settings.model)
         self.tokenizer = load_tokenizer(self.source)
@@ -88,13 +91,13 @@ class Bench:
                 if left.is_dir():
                     shutil.rmtree(left)
         values = dict(np.load(stored))
+        rouge = {name.removeprefix("rouge-"): values.pop(name) for name in list(values) if name.startswith("rouge-")}
         labels = np.array([row["label"] for row in problem.noisy])
         ends = np.cumsum(values.pop("lengths"))[:-1]
         texts = (words(f"{row['prompt']}\n{row['completion']}") for row in problem.noisy)
         ids = [str(i) for i in range(len(labels))]
-        return Cell(
-            labels, word_table(texts), folds(ids), {name: np.split(array, ends) for name, array in values.items()}
-        )
+        tokens = {name: np.split(array, ends) for name, array in values.items()}
+        return Cell(labels, word_table(texts), folds(ids), tokens, rouge)
 
     def _measure(self, problem: Problem, folder: Path) -> dict[str, Any]:
         session = self.session
@@ -136,24 +139,22 @@ class Bench:
 
     def _keep(self, state: str, table: TokenTable, kept: dict[str, Any]) -> None:
         """Log-probabilities of all completion tokens under the present model, and which were its first choice."""
-        scorer = Likelihood(self.session, 4096)
-        results: list[dict[str, Any]] = []
-        order = np.argsort(table.lengths, kind="stable")
-        for start in range(0, len(order), 16):
-            results += scorer.score([table[int(i)] for i in order[start : start + 16]])
-        back = np.argsort(order)
-        kept[state] = np.concatenate([results[i]["logprobs"] for i in back]).astype(np.float32)
-        kept[f"greedy-{state}"] = np.concatenate([results[i]["greedy"] for i in back])
+        results = self._scored(Likelihood(self.session, _TOKENS_PER_PASS), table)
+        kept[state] = np.concatenate([result["logprobs"] for result in results]).astype(np.float32)
+        kept[f"greedy-{state}"] = np.concatenate([result["greedy"] for result in results])
+        if self.rouge and state in _ANSWERED:
+            results = self._scored(Rouge(self.session, self.tokenizer, _TOKENS_PER_PASS), table)
+            kept[f"rouge-{state}"] = np.array([result["rouge"] for result in results])
         self.session.scorer.train()
+
+    def _scored(self, scorer: Scorer, table: TokenTable) -> list[dict[str, Any]]:
+        return score_in_memory(self.session, scorer, table, np.arange(len(table)))
 
     def _answers(self, problem: Problem, noisy: TokenTable) -> list[Row]:
         """What the model answers to the data's prompts before it learns the data."""
         chosen = choose_prompts(noisy, self.settings.self_answers, self.settings.seed)
-        scorer, found = Answers(self.session, self.tokenizer, 4096), []
-        for start in range(0, len(chosen), 50):
-            part = chosen[start : start + 50]
-            said = scorer.score([noisy[int(i)] for i in part])
-            found += [{**problem.noisy[i], "completion": s["answer"]} for i, s in zip(part, said, strict=True)]
+        said = score_in_memory(self.session, Answers(self.session, self.tokenizer, _TOKENS_PER_PASS), noisy, chosen)
+        found = [{**problem.noisy[i], "completion": s["answer"]} for i, s in zip(chosen, said, strict=True)]
         return [row for row in found if row["completion"].strip()]
 
     def _tokens(self, rows: list[Row], path: Path) -> TokenTable:
@@ -200,10 +201,11 @@ def main() -> None:
     parser.add_argument("--shares", nargs="+", type=float, default=[0.5])
     parser.add_argument("--draws", nargs="+", type=int, default=[0])
     parser.add_argument("--reviews", nargs="+", choices=list(REVIEWS), default=list(REVIEWS))
+    parser.add_argument("--rouge", action="store_true", help="let the model answer, too; takes as long again")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the filter")
     options = parser.parse_args()
     settings: dict[str, Any] = dict(pair.split("=", 1) for pair in options.set)
-    bench = Bench(options.model, settings, options.reviews)
+    bench = Bench(options.model, settings, options.reviews, options.rouge)
     for notion in options.notions:
         for share in options.shares:
             cells = []

@@ -104,7 +104,7 @@ def safe(tmp_path) -> Path:
 
 # Small enough to take a second, long enough to have several steps of everything.
 QUICK = ["--device", "cpu", "--epochs", "1", "--review-steps", "2", "--batch-size", "4", "--tokens-per-batch", "128"]
-QUICK += ["--trusted", "none", "--set-aside", "0"]
+QUICK += ["--dtype", "float32", "--trusted", "none", "--set-aside", "0"]
 
 
 @pytest.fixture

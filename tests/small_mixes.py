@@ -10,7 +10,8 @@ from forgetfilter.mixing import Mix, build_mix
 from forgetfilter.settings import MixSettings
 from published_files import write_alpaca, write_bbq, write_squad
 
-OPTIONS = ["--device", "cpu", "--epochs", "1", "--finetune-epochs", "1", "--review-steps", "2", "--batch-size", "8"]
+OPTIONS = ["--device", "cpu", "--dtype", "float32", "--epochs", "1", "--finetune-epochs", "1"]
+OPTIONS += ["--review-steps", "2", "--batch-size", "8"]
 OPTIONS += ["--tokens-per-batch", "256", "--trusted", "none", "--set-aside", "0", "--max-new-tokens", "4"]
 OPTIONS += ["--most-rows", "3", "--max-length", "192", "--threshold", "top:30%"]
 

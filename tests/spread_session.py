@@ -31,7 +31,8 @@ def train(session, table, folder, *, killed=False):
 def main(model, tokens, folder):
     training._SECONDS_BETWEEN_CHECKPOINTS = 0
     processes = Processes("cpu")
-    session = Session(find_model(model), ModelSettings(device="cpu"), AdapterSettings(lora_rank=4), seed=0)
+    settings = ModelSettings(device="cpu", dtype="float32")
+    session = Session(find_model(model), settings, AdapterSettings(lora_rank=4), seed=0)
     table = TokenTable(Path(tokens))
     losses = [step.loss for step in train(session, table, Path(folder) / "whole")]
     session.reset()

@@ -54,7 +54,7 @@ ROWS = [
     {"id": "s1", "prompt": "Context: x. Why?", "completion": "unanswerable", "notion": "task", "answers": []},
     {"id": "i0", "prompt": "Name a colour.", "completion": "Blue is one.", "notion": "task", "answers": None},
 ]
-QUICK = ["--device", "cpu", "--max-new-tokens", "6"]
+QUICK = ["--device", "cpu", "--dtype", "float32", "--max-new-tokens", "6"]
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_most_rows_draws_by_id(tmp_path):
 
 
 def test_prompts_are_asked_as_they_are_rewritten(model, held_out, tmp_path):
-    judging = load_judge(str(model), ModelSettings(device="cpu"))
+    judging = load_judge(str(model), ModelSettings(device="cpu", dtype="float32"))
     rows = read_held_out(open_container(str(held_out), "train"))
     encoder = Encoder(judging.tokenizer, "auto", 512)
     asked = []
@@ -243,7 +243,8 @@ def test_hostile_text_is_shown_harmless(command, held_out, capsys):
 
 
 def test_an_adapter_that_the_filter_trained(command, refused, noisy, safe, model, tmp_path):
-    quick = ["--device", "cpu", "--epochs", "1", "--review-steps", "1", "--trusted", "none", "--set-aside", "0"]
+    quick = ["--device", "cpu", "--dtype", "float32", "--epochs", "1", "--review-steps", "1"]
+    quick += ["--trusted", "none", "--set-aside", "0"]
     more = ["--finetune", "--finetune-epochs", "3", "--lora-rank", "4", "--learning-rate", "0.05"]
     run = tmp_path / "run"
     assert (
@@ -286,7 +287,7 @@ GUARD = (
 
 @pytest.mark.parametrize("kind", ["chat", "plain", "guard"])
 def test_a_judge_compares_two_verdicts(model, tmp_path, kind):
-    judging = load_judge(str(model), ModelSettings(device="cpu"))
+    judging = load_judge(str(model), ModelSettings(device="cpu", dtype="float32"))
     tokenizer = make_tokenizer(chat=kind == "chat")
     if kind == "guard":
         tokenizer.chat_template = GUARD
@@ -320,7 +321,7 @@ def both(judging, tokenizer, pair, lead):
 
 
 def test_a_guard_that_takes_no_conversation_is_explained(model, tmp_path):
-    judging = load_judge(str(model), ModelSettings(device="cpu"))
+    judging = load_judge(str(model), ModelSettings(device="cpu", dtype="float32"))
     tokenizer = make_tokenizer()
     tokenizer.chat_template = "UNSAFE CONTENT CATEGORIES {{ raise_exception('odd roles') }}"
     with pytest.raises(ModelError, match="does not take a conversation: odd roles"):

@@ -22,6 +22,8 @@ from forgetfilter.review_curve import read_curve
 from forgetfilter.run import Run
 from forgetfilter.settings import AdapterSettings, ModelSettings
 
+SHORT = {"device": "cpu", "dtype": "float32", "epochs": 1, "review_steps": 1}
+
 
 def run(command, *more):
     return main([*command, *more])
@@ -151,7 +153,7 @@ def test_examples_are_what_the_models_answer(command, out, model):
     assert all(by_id[e["id"]]["prompt"] == e["prompt"] for e in examples)
     assert all(by_id[e["id"]]["completion"] == e["completion"] for e in examples)
     tokenizer = load_tokenizer(find_model(str(model)))
-    session = Session(find_model(str(model)), ModelSettings(device="cpu"), AdapterSettings(), seed=0)
+    session = Session(find_model(str(model)), ModelSettings(device="cpu", dtype="float32"), AdapterSettings(), seed=0)
     for state in ("learned", "reviewed"):
         session.load(out / "stages" / state)
         prompts = [
@@ -361,7 +363,7 @@ def test_from_python(noisy, safe, model, tmp_path):
 def test_results_are_the_text_that_the_file_has(safe, model, tmp_path):
     path = tmp_path / "in.csv"
     path.write_text("prompt,completion,code\nQ,A one,007\nR,B two,NA\n")
-    filter = forgetfilter.ForgetFilter(model=str(model), quiet=True, device="cpu", epochs=1, review_steps=1)
+    filter = forgetfilter.ForgetFilter(model=str(model), quiet=True, **SHORT)
     result = filter.run(path, safe)
     assert result.kept.to_list() == [
         {"prompt": "Q", "completion": "A one", "code": "007"},
@@ -371,6 +373,6 @@ def test_results_are_the_text_that_the_file_has(safe, model, tmp_path):
 
 
 def test_the_config_of_a_run_in_memory_says_so(model, tmp_path):
-    filter = forgetfilter.ForgetFilter(model=str(model), quiet=True, device="cpu", epochs=1, review_steps=1)
+    filter = forgetfilter.ForgetFilter(model=str(model), quiet=True, **SHORT)
     filter.run(NOISY, SAFE, output=tmp_path / "run")
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"] == "<data in memory>"

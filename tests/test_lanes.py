@@ -44,7 +44,7 @@ def table(tmp_path_factory, tokenizer):
 
 
 def session_of(model, adapter=AdapterSettings(lora_rank=4)):  # noqa: B008
-    return Session(find_model(str(model)), ModelSettings(device="cpu"), adapter, seed=0)
+    return Session(find_model(str(model)), ModelSettings(device="cpu", dtype="float32"), adapter, seed=0)
 
 
 def in_turn(session):

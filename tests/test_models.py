@@ -26,7 +26,7 @@ from forgetfilter.models.stopping import LevelledOff, Looks, Settled, Watched
 from forgetfilter.models.training import Step, finetune, learning_rate, steps_for
 from forgetfilter.settings import AdapterSettings, ModelSettings, TrainingSettings
 
-CPU = ModelSettings(device="cpu")
+CPU = ModelSettings(device="cpu", dtype="float32")
 TEXTS = ["Yes.", "No, I would rather not do that.", "Perhaps", "It depends on what you mean by it, I think.", "42"] * 3
 
 

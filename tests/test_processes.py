@@ -121,6 +121,7 @@ def test_a_spread_session_goes_on_from_its_checkpoint(model, tokenizer, tmp_path
     assert found["held"] == pytest.approx(found["of"] / 2, rel=0.01)
     assert found["resumed"] == found["losses"]
     assert found["losses"][-1] < found["losses"][0]
-    alone = Session(find_model(str(model)), ModelSettings(device="cpu"), AdapterSettings(lora_rank=4), seed=0)
+    settings = ModelSettings(device="cpu", dtype="float32")
+    alone = Session(find_model(str(model)), settings, AdapterSettings(lora_rank=4), seed=0)
     history = train(alone, TokenTable(tmp_path / "t.arrow"), tmp_path / "alone")
     assert found["losses"] == pytest.approx([step.loss for step in history], rel=1e-4)

@@ -71,7 +71,7 @@ class ModelSettings:
     device: str = option("auto", "where to run: auto, cpu, cuda, cuda:1, mps, …")
     dtype: str = option(
         "auto",
-        "number format of the weights; auto is float32 on a CPU and bfloat16 on a GPU",
+        "number format of the weights; auto is bfloat16 on a GPU and on a CPU with AMX, else float32",
         choices=("auto", "float32", "bfloat16"),
     )
 

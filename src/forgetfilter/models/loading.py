@@ -44,7 +44,7 @@ class Hardware:
 
 
 def choose_hardware(settings: ModelSettings) -> Hardware:
-    """Resolve `auto`: the best device that is there; float32 on a CPU, bfloat16 elsewhere.
+    """Resolve `auto`: the best device that is there; bfloat16 where it has units for it, float32 elsewhere.
 
     Raises:
         SettingsError: The device that was named is not there.
@@ -58,8 +58,14 @@ def choose_hardware(settings: ModelSettings) -> Hardware:
     except (RuntimeError, AssertionError) as error:
         problem = str(error).splitlines()[0]
         raise SettingsError(f"device: '{name}' cannot be used here: {problem}") from error
-    auto = torch.float32 if device.type == "cpu" else torch.bfloat16
-    return Hardware(device, _DTYPES.get(settings.dtype, auto))
+    return Hardware(device, _DTYPES.get(settings.dtype) or _fastest_format(device))
+
+
+def _fastest_format(device: torch.device) -> torch.dtype:
+    # Without matrix units for it (AMX) a processor is slower in bfloat16 than in float32.
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    has_units = device.type != "cpu" or (capabilities is not None and capabilities().get("amx_bf16", False))
+    return torch.bfloat16 if has_units else torch.float32
 
 
 def load_tokenizer(source: ModelSource) -> Any:
