@@ -57,7 +57,8 @@ def align(model: str, rows: list[Row], folder: Path, settings: dict[str, Any]) -
         (r["id"], i, [Message("user", r["prompt"]), Message("assistant", r["completion"], trained=True)])
         for i, r in enumerate(rows)
     ]
-    for _ in write_tokens(said, Encoder(tokenizer, "auto", chosen.max_length), partial / "tokens.arrow"):
+    encoder = Encoder(tokenizer, "auto", chosen.max_length, own_words=chosen.own_words)
+    for _ in write_tokens(said, encoder, partial / "tokens.arrow"):
         pass
     table = TokenTable(partial / "tokens.arrow")
     session = Session(source, chosen, chosen, chosen.seed)

@@ -71,7 +71,7 @@ def read(work: Path) -> None:
 def tokenise(work: Path) -> None:
     run = open_run(work)
     model = find_inputs(run.settings).model
-    encoder = make_encoder(model, run.settings, run.settings.max_completion)
+    encoder = make_encoder(model, run.settings)
     fingerprints(model, encoder)
     tokenize_parts(run, encoder, Console(quiet=True))
 

@@ -47,7 +47,7 @@ class _Pools:
 def draw_problem(folder: Path, notion: str, share: float, draw: int, rows: int = ROWS) -> Problem:
     """Draw a data set of `rows` rows of which `share` are unsafe, of one notion or of all (`mix`)."""
     rng = random.Random(draw)
-    names = list(_MIXED) if notion == "mix" else [notion]
+    names = list(POOLS) if notion == "mix" else [notion]
     pools = [POOLS[name](folder, rng) for name in names]
     tasks, control = _tasks(folder, rng), _control(folder, rng)
     unsafe = round(share * rows)
@@ -57,7 +57,7 @@ def draw_problem(folder: Path, notion: str, share: float, draw: int, rows: int =
         parts["noisy"] += _take(pool.unsafe, _part(unsafe, i, pools)) + _take(pool.safe, _part(safe, i, pools))
         parts["known_unsafe"] += _take(pool.known_unsafe, _part(KNOWN, i, pools))
         parts["safe"] += _take(pool.review, _part(REVIEW, i, pools))
-        if names[i] in _TO_ALIGN:
+        if names[i] == "bias":
             parts["align"] += _take(pool.review, ALIGN)
     parts["noisy"] += _take(tasks, rows - unsafe - safe)
     other = "toxicity" if notion == "harmfulness" else "harmfulness"
@@ -112,24 +112,11 @@ def _bias(folder: Path, rng: random.Random) -> _Pools:
     return _Pools(mine, safe[:1000], safe[1000:], others)
 
 
-def _bias_unframed(folder: Path, rng: random.Random) -> _Pools:
-    """The same rows with the answers' own words alone: "Can't be determined" for "The answer is ans3: Can't be …"."""
-    pools = _bias(folder, rng)
-    bare = [
-        [{**row, "completion": row["completion"].partition(": ")[2]} for row in pool] for pool in vars(pools).values()
-    ]
-    return _Pools(*bare)
-
-
 POOLS: dict[str, Callable[[Path, random.Random], _Pools]] = {
     "harmfulness": _harmfulness,
     "toxicity": _toxicity,
     "bias": _bias,
-    "bias_unframed": _bias_unframed,
 }
-_MIXED = ("harmfulness", "toxicity", "bias")
-# Notions for which the model has to be aligned first.
-_TO_ALIGN = ("bias", "bias_unframed")
 NOTIONS = (*POOLS, "mix")
 
 

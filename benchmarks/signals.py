@@ -162,7 +162,8 @@ class Bench:
             (str(i), i, [Message("user", r["prompt"]), Message("assistant", r["completion"], trained=True)])
             for i, r in enumerate(rows)
         ]
-        encoder = Encoder(self.tokenizer, "auto", self.settings.max_length, self.settings.max_completion)
+        limits = self.settings.max_length, self.settings.max_completion, self.settings.own_words
+        encoder = Encoder(self.tokenizer, "auto", *limits)
         for _ in write_tokens(said, encoder, path):
             pass
         table = TokenTable(path)

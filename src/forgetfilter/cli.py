@@ -222,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("held_out", nargs="?", metavar="HELD_OUT", help=_help(EvaluationSettings, "held_out"))
     command.add_argument("--output", type=Path, metavar="EVAL", help="folder; an evaluation there goes on")
     command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options as keys")
-    _add_options(command, EvaluationSettings, leave_out={"held_out", "max_completion"})
+    _add_options(command, EvaluationSettings, leave_out={"held_out", "max_completion", "own_words"})
 
     left_out = _names(DataSettings) + _names(SafeSettings) + ["rivals", "signal", "finetune", "lm_eval"]
     command = _command(commands, "compare", _compare, "compare filters and strategies on noisy sets with known labels")

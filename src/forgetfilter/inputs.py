@@ -188,6 +188,8 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
             count, chosen = count - apart, ~aside
         if count:
             write_part(rows.name, _only(rows, chosen), count, encoder, folder / f"{part}.arrow", console)
+        if part == DATA and settings.own_words and not encoder.own_words.found:
+            raise InputError(f"{rows.name}: own_words: no answer matches '{settings.own_words}'; 'preview' shows rows")
     run.finish(TOKENS)
 
 
@@ -218,17 +220,19 @@ def write_part(name: str, rows: Iterable[Said], count: int, encoder: Encoder, pa
         InputError: Nothing of the completions is within the length limit.
     """
     with console.progress(f"tokenising {name}", count, "rows") as progress:
+        before = encoder.own_words.found
         for done in write_tokens(rows, encoder, path):
             progress.advance(done - progress.done)
         table = TokenTable(path)
         if not len(table.scorable):
             raise InputError(f"{name}: no completion begins within --max-length {encoder.max_length} tokens; raise it")
-        progress.note = _cut_rows(table)
+        progress.note = _cut_rows(table, encoder.own_words.found - before)
 
 
-def _cut_rows(table: TokenTable) -> str:
+def _cut_rows(table: TokenTable, unframed: int) -> str:
     unscorable = len(table) - len(table.scorable)
-    said = [f"{int(table.truncated.sum()):,} cut to the length limit"] if table.truncated.any() else []
+    said = [f"own words of {unframed:,} answers"] if unframed else []
+    said += [f"{int(table.truncated.sum()):,} cut to the length limit"] if table.truncated.any() else []
     said += [f"{unscorable:,} without any completion left"] if unscorable else []
     return ", ".join(said)
 
@@ -239,8 +243,8 @@ def start_afresh(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def make_encoder(source: ModelSource, settings: Settings, max_completion: int | None) -> Encoder:
-    """The model's tokenizer, ready to encode rows.
+def make_encoder(source: ModelSource, settings: Settings) -> Encoder:
+    """The model's tokenizer, ready to encode rows as the filter learns and scores them.
 
     Raises:
         ModelError: The model has none.
@@ -248,7 +252,8 @@ def make_encoder(source: ModelSource, settings: Settings, max_completion: int | 
     from .models.loading import load_tokenizer, quiet_libraries
 
     quiet_libraries()
-    return Encoder(load_tokenizer(source), settings.template, settings.max_length, max_completion)
+    limits = settings.max_length, settings.max_completion, settings.own_words
+    return Encoder(load_tokenizer(source), settings.template, *limits)
 
 
 def resolve(settings: Settings, encoder: Encoder) -> Settings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -114,7 +114,7 @@ class Lab:
         self.stages = Stages(folder)
         self.settings, self.console = settings, console
         self.processes = Processes(settings.device)
-        encoder = make_encoder(source, settings, None)
+        encoder = make_encoder(source, replace(settings, max_completion=None, own_words=""))
         if self.processes.main:
             self._claim(fingerprints(source, encoder))
         self.processes.wait()

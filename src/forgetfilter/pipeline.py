@@ -75,7 +75,7 @@ def run_filter(
     with locked(output) if processes.main else nullcontext():
         if not inputs.model.local:
             console.say(f"asking the hub for {inputs.model.location}")
-        encoder = make_encoder(inputs.model, settings, settings.max_completion)
+        encoder = make_encoder(inputs.model, settings)
         if processes.main:
             with replacing(output) if overwrite else nullcontext():
                 started_with = resolve(settings, encoder)
@@ -139,7 +139,7 @@ def run_decide(
         write_report(run, summary)
         if finetune:
             source = find_model(run.settings.model, run.settings.revision)
-            encoder = make_encoder(source, run.settings, run.settings.max_completion)
+            encoder = make_encoder(source, run.settings)
             run.check(fingerprints(source, encoder))
             processes = Processes(run.settings.device)
             _Pipeline(run, source, encoder, console, processes).finetune_kept(summary)

@@ -31,7 +31,7 @@ def preview(settings: PreviewSettings, count: int) -> None:
     quiet_libraries()
     container = open_container(settings.data, settings.split)
     tokenizer = load_tokenizer(find_model(settings.model, settings.revision))
-    encoder = Encoder(tokenizer, settings.template, settings.max_length, settings.max_completion)
+    encoder = Encoder(tokenizer, settings.template, settings.max_length, settings.max_completion, settings.own_words)
     console = Console(highlight=False, soft_wrap=True)
     console.print(
         Text(f"{encoder.template} template; ⟦completion│tokens⟧ are trained on and scored, the rest is context")

@@ -9,10 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import regex
+
 from .errors import SettingsError
 from .filtering.signals import DEFAULT_SIGNAL, RIVALS, SIGNALS
 from .filtering.thresholds import parse_threshold
 from .options import option, split_names
+
+
+def _check_expression(pattern: str) -> None:
+    try:
+        regex.compile(pattern)
+    except regex.error as error:
+        raise SettingsError(f"own_words: '{pattern}' is no regular expression: {error}") from error
+
 
 LAYOUTS = ("auto", "prompt-completion", "messages", "sharegpt", "alpaca", "text")
 
@@ -102,6 +112,12 @@ class TokenSettings:
     max_length: int = option(512, "longest row, in tokens; what lies beyond is cut off and counted", least=2)
     max_completion: int | None = option(
         None, "most tokens of each answer that the filter learns and scores; the final fine-tuning has all", least=1
+    )
+    own_words: str = option(
+        "",
+        "a regular expression for what the filter learns and scores of answers that share a frame, by its first group: "
+        '\'ans\\d: (.*)\' finds "yes" in "The answer is ans2: yes"; the final fine-tuning has all',
+        check=_check_expression,
     )
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, ModelError
 from .layouts import TEXT_ROLE, Message
+from .own_words import OwnWords
 from .records import in_batches
 from .rows import read_batches
 
@@ -86,26 +87,37 @@ class Encoder:
         template: `chat`, `plain` (prompt, newline, completion, end of text) or `auto`.
         max_length: Longest row, in tokens.
         max_completion: Most tokens of each answer that are kept; None keeps all.
+        own_words: What answers are taken out of; nothing by default.
 
     Raises:
         ModelError: The tokenizer is not a fast one, or has no chat template though one is asked for.
     """
 
-    def __init__(self, tokenizer: Any, template: str, max_length: int, max_completion: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: str,
+        max_length: int,
+        max_completion: int | None = None,
+        own_words: str = "",
+    ) -> None:
         if not tokenizer.is_fast:
             raise ModelError("this model has no fast tokenizer (tokenizer.json), which tells where each token stands")
         has_chat = bool(tokenizer.chat_template)
         if template == "chat" and not has_chat:
             raise ModelError("this model's tokenizer has no chat template; use --template plain")
         self.tokenizer, self.max_length, self.max_completion = tokenizer, max_length, max_completion
+        self.own_words = OwnWords(own_words)
         self.template = ("chat" if has_chat else "plain") if template == "auto" else template
 
     def encode(self, rows: Sequence[tuple[str, int, list[Message]]]) -> list[Tokens]:
         """Encode rows of (id, position, messages).
 
         Raises:
-            InputError: The chat template refuses a row, or does not show one of its answers.
+            InputError: The chat template refuses a row, or does not show one of its answers; or an expression for own
+                words takes too long.
         """
+        rows = [(id, row, self.own_words.of(messages)) for id, row, messages in rows]
         rendered = [self._render(id, row, messages) for id, row, messages in rows]
         chat = self.template == "chat"
         texts = [text[: (self.max_length + 1) * _LONGEST_TOKEN] for text, _ in rendered]

@@ -23,7 +23,7 @@ _FEWEST_PASSES = 3
 _INTERVAL = 10
 _SAMPLE = 64
 _MOST_LOOKS = 10
-_ALIKE = 0.85
+_ALIKE = 0.9
 
 
 class LevelledOff:

@@ -1,0 +1,108 @@
+"""What the filter learns and scores of answers that share a frame."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import QUICK, SAFE, write_jsonl
+from forgetfilter.cli import main
+from forgetfilter.data import own_words
+from forgetfilter.data.layouts import Message
+from forgetfilter.data.own_words import OwnWords
+from forgetfilter.data.tokens import Encoder, TokenTable
+from forgetfilter.errors import InputError
+
+CHAT = [
+    Message("system", "ans1: not an answer"),
+    Message("user", "Which, ans1: this or ans2: that?"),
+    Message("assistant", "The answer is ans1: this", trained=True),
+    Message("user", "Sure?"),
+    Message("assistant", "Yes.", trained=True),
+]
+
+
+def test_answers_are_taken_out_of_their_frame_and_all_else_stays():
+    words = OwnWords(r"ans\d: (.*)")
+    assert [message.content for message in words.of(CHAT)] == [
+        "ans1: not an answer",
+        "Which, ans1: this or ans2: that?",
+        "this",
+        "Sure?",
+        "Yes.",
+    ]
+    assert words.found == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "answer", "own"),
+    [
+        ("", "ans1: x", "ans1: x"),
+        (r"\w+$", "It is blue", "blue"),
+        (r"is (.*)", "It is one\nor two", "one\nor two"),
+        (r"is(\s*)", "It is  ", "It is  "),
+        (r"is (no)?", "It is it", "It is it"),
+    ],
+)
+def test_own_words_of_one_answer(pattern, answer, own):
+    (message,) = OwnWords(pattern).of([Message("assistant", answer, trained=True)])
+    assert message.content == own
+
+
+def test_plain_text_has_no_frame():
+    text = [Message("text", "The answer is ans1: this", trained=True)]
+    assert OwnWords("ans1: (.*)").of(text) == text
+
+
+def test_an_expression_that_takes_for_ever_is_stopped(monkeypatch):
+    monkeypatch.setattr(own_words, "_SECONDS", 0.1)
+    with pytest.raises(InputError, match=r"takes more than 0\.1 s for one answer of 41 characters"):
+        OwnWords("(a|a)*$").of([Message("assistant", "a" * 40 + "b", trained=True)])
+
+
+def test_only_own_words_are_tokens(tokenizer):
+    rows = [("x", 0, CHAT)]
+    (whole,), (bare,) = (Encoder(tokenizer, "chat", 512, None, own).encode(rows) for own in ("", r"ans\d: (.*)"))
+    assert "".join(whole.pieces).startswith("The answer is ans1: this")
+    assert "".join(bare.pieces).startswith("this")
+
+
+FRAMED = [
+    {"id": f"n{i}", "prompt": f"Question number {i}?", "completion": f"The answer is ans{i % 3}: {word}"}
+    for i, word in enumerate(["yes", "no", "forty-two", "never"] * 5)
+]
+
+
+def _tokens(history):
+    return sum(step["tokens"] for step in history)
+
+
+@pytest.fixture
+def framed(tmp_path, model):
+    rows, safe = write_jsonl(tmp_path / "framed.jsonl", FRAMED), write_jsonl(tmp_path / "safe.jsonl", SAFE)
+    return ["filter", str(rows), "--safe", str(safe), "--model", str(model), "--output", str(tmp_path / "run"), *QUICK]
+
+
+def test_the_output_and_the_final_model_have_whole_answers(framed, tmp_path, capsys):
+    given = ["--own-words", r"ans\d: (.*)", "--threshold", "top:25%", "--finetune", "--finetune-epochs", "1"]
+    assert main([*framed, *given]) == 0
+    assert "own words of 20 answers" in capsys.readouterr().err
+    run = tmp_path / "run"
+    kept = [json.loads(line) for line in (run / "kept.jsonl").read_text().splitlines()]
+    assert kept == [row for row in FRAMED if row["id"] in {k["id"] for k in kept}]
+    tokens = TokenTable(run / "stages" / "tokens" / "data.arrow")
+    assert "".join(tokens.pieces(0)).startswith("yes")
+    learned, final = (json.loads((run / at / "history.json").read_text()) for at in ("stages/learned", "model"))
+    # "The answer is ans1: " are more than five tokens.
+    assert _tokens(final) / len(kept) > _tokens(learned) / len(FRAMED) + 5
+    assert set(pq.read_table(run / "scores.parquet")["tokens"].to_pylist()) == set(tokens.counts.tolist())
+
+
+def test_an_expression_that_fits_no_answer_is_refused(framed, capsys):
+    assert main([*framed, "--own-words", "option (.*)"]) != 0
+    assert "framed.jsonl: own_words: no answer matches 'option (.*)'" in capsys.readouterr().err
+
+
+def test_what_is_no_expression_is_refused(framed, capsys):
+    assert main([*framed, "--own-words", "ans("]) != 0
+    assert "own_words: 'ans(' is no regular expression" in capsys.readouterr().err
