@@ -18,7 +18,7 @@ from forgetfilter.models import forward, lora, training
 from forgetfilter.models.batching import by_length, optimizer_batches
 from forgetfilter.models.forward import collate, shared_prefix
 from forgetfilter.models.generation import greedy
-from forgetfilter.models.loading import load_model, load_tokenizer, model_fingerprint
+from forgetfilter.models.loading import choose_hardware, load_model, load_tokenizer, model_fingerprint
 from forgetfilter.models.scoring import Likelihood, Rouge, score
 from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
@@ -179,6 +179,24 @@ def test_a_score_is_the_same_alone_and_in_any_batch(session, table):
         (alone,) = Likelihood(session, 1).score([row])
         assert np.allclose(alone["logprobs"], result["logprobs"], atol=1e-5)
         assert np.array_equal(alone["greedy"], result["greedy"])
+
+
+@pytest.mark.parametrize(("fully", "expected"), [(False, "bfloat16"), (True, "float32")])
+@pytest.mark.parametrize("named", ["auto", "float32", "bfloat16"])
+def test_the_number_format_that_is_taken(monkeypatch, fully, expected, named):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    hardware = choose_hardware(ModelSettings(device="cpu", dtype=named), trained_fully=fully)
+    assert str(hardware.dtype) == f"torch.{expected if named == 'auto' else named}"
+
+
+@pytest.mark.parametrize("capabilities", [{"amx_bf16": False}, {}, None])
+def test_a_processor_without_units_for_bfloat16_takes_float32(monkeypatch, capabilities):
+    if capabilities is None:
+        # An older PyTorch does not tell.
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert choose_hardware(ModelSettings(device="cpu")).dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen", "gemma", "gpt2"])

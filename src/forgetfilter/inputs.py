@@ -260,7 +260,7 @@ def resolve(settings: Settings, encoder: Encoder) -> Settings:
     """The settings with what `auto` stands for here, and with places that hold wherever they are read."""
     from .models.loading import choose_hardware
 
-    hardware = choose_hardware(settings)
+    hardware = choose_hardware(settings, trained_fully=settings.full_finetuning)
     return replace(
         settings,
         data=_absolute(settings.data),

@@ -125,7 +125,8 @@ class Lab:
         from .models.loading import choose_hardware
 
         settings = {name: value for name, value in to_mapping(self.settings).items() if name in _TOLD}
-        settings["dtype"] = str(choose_hardware(self.settings).dtype).removeprefix("torch.")
+        hardware = choose_hardware(self.settings, trained_fully=self.settings.full_finetuning)
+        settings["dtype"] = str(hardware.dtype).removeprefix("torch.")
         manifest = {"version": __version__, "fingerprints": made_of, "settings": settings}
         path = self.stages.path / MANIFEST
         if not path.is_file():

@@ -81,7 +81,8 @@ class ModelSettings:
     device: str = option("auto", "where to run: auto, cpu, cuda, cuda:1, mps, …")
     dtype: str = option(
         "auto",
-        "number format of the weights; auto is bfloat16 on a GPU and on a CPU with AMX, else float32",
+        "number format of the weights; auto is bfloat16 on a GPU and on a CPU with AMX, float32 on other CPUs and with "
+        "--full-finetuning",
         choices=("auto", "float32", "bfloat16"),
     )
 

@@ -43,8 +43,13 @@ class Hardware:
     dtype: torch.dtype
 
 
-def choose_hardware(settings: ModelSettings) -> Hardware:
+def choose_hardware(settings: ModelSettings, *, trained_fully: bool = False) -> Hardware:
     """Resolve `auto`: the best device that is there; bfloat16 where it has units for it, float32 elsewhere.
+
+    Args:
+        settings: What the user named.
+        trained_fully: Whether the weights themselves are trained. Then it is float32 everywhere: most updates are
+            smaller than what bfloat16 can tell apart.
 
     Raises:
         SettingsError: The device that was named is not there.
@@ -58,7 +63,8 @@ def choose_hardware(settings: ModelSettings) -> Hardware:
     except (RuntimeError, AssertionError) as error:
         problem = str(error).splitlines()[0]
         raise SettingsError(f"device: '{name}' cannot be used here: {problem}") from error
-    return Hardware(device, _DTYPES.get(settings.dtype) or _fastest_format(device))
+    auto = torch.float32 if trained_fully else _fastest_format(device)
+    return Hardware(device, _DTYPES.get(settings.dtype, auto))
 
 
 def _fastest_format(device: torch.device) -> torch.dtype:

@@ -48,7 +48,7 @@ class Session:
             SettingsError: The device or the adapter's targets are not there.
         """
         keep_freed_memory()
-        hardware = choose_hardware(model)
+        hardware = choose_hardware(model, trained_fully=adapter.full_finetuning)
         self._lora = not adapter.full_finetuning
         with left_to_us():
             self.accelerator = Accelerator(cpu=hardware.device.type == "cpu")
