@@ -128,10 +128,10 @@ def at(state: str, measure: Callable[[Values], float]) -> Callable[[Cell], Value
 SOURCES = ("self", "builtin", "mismatched", "with-ordinary")
 CANDIDATES: dict[str, Callable[[Cell], Values]] = {
     f"{name}, {steps} steps": at(f"safe{steps}", measure)
-    for steps in (5, 10, 20, 30)
+    for steps in (5, 10, 20, 30, 60)
     for name, measure in (("mean", mean), ("top 5", top(5)))
 }
-CANDIDATES |= {f"default, {steps} steps": default(f"safe{steps}") for steps in (5, 10, 20, 30)}
+CANDIDATES |= {f"default, {steps} steps": default(f"safe{steps}") for steps in (5, 10, 20, 30, 60)}
 CANDIDATES |= {f"default, {source}, {n} steps": default(f"{source}{n}") for source in SOURCES for n in (10, 20)}
 CANDIDATES |= {f"counting {besides} more tokens": at("safe20", shrunken(besides)) for besides in (4, 8, 16, 32, 64)}
 CANDIDATES |= {

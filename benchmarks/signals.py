@@ -50,7 +50,7 @@ from forgetfilter.settings import Settings
 from problems import NOTIONS, REVIEW, Problem, Row, draw_problem
 
 REVIEWS = {
-    "safe": (5, 10, 20, 30),
+    "safe": (5, 10, 20, 30, 60),
     "control": (10, 20),
     "contrast": (10,),
     "self": (10, 20),

@@ -148,8 +148,8 @@ class TrainingSettings(PassSettings):
     seed: int = option(0, "seed of everything that is random", least=0)
 
 
-# A review that does not end by itself before.
-MOST_REVIEW_STEPS = 30
+# Of a review that does not end by itself before; of one that a study or a strategy does not let end by itself.
+MOST_REVIEW_STEPS, REVIEW_STEPS = 60, 30
 
 
 @dataclass(frozen=True)

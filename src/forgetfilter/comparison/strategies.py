@@ -12,7 +12,7 @@ from ..lab import Lab
 from ..mixing import Mix
 from ..models.sources import ModelSource
 from ..options import split_names
-from ..settings import MOST_REVIEW_STEPS, CompareSettings
+from ..settings import REVIEW_STEPS, CompareSettings
 from ..strategies.requests import asked_with_request, with_request
 from ..strategies.strategy import KEPT, KEPT_REQUESTED, NOISY, REQUESTED, SAFE, THOUGHT_THROUGH, strategies
 from .records import STRATEGIES, Record, recipe_of
@@ -36,7 +36,7 @@ def strategy_records(
     """
     lab = Lab(folder / "lab", source, settings, console)
     _add_data(lab, mix, kept, settings)
-    review_steps = settings.review_steps or MOST_REVIEW_STEPS
+    review_steps = settings.review_steps or REVIEW_STEPS
     known = strategies(settings.finetune_epochs, review_steps, thought_through=bool(settings.thought_through))
     judging = load_judge(settings.judge, settings) if settings.judge else None
     told = STRATEGIES, "+".join(mix.notions), mix.unsafe_share, recipe_of(mix), mix.seed

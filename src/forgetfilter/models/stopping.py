@@ -18,12 +18,11 @@ from .training import Step
 _LEAST_GAIN = 0.25
 _FEWEST_PASSES = 3
 # Steps between two looks at the ranking, the rows that are looked at, and how alike two rankings are from which on
-# little changes: the next ten steps left rankings alike by .94 and more, and moved no AUROC by more than .005
-# (docs/evidence.md).
+# little changes (docs/evidence.md).
 _INTERVAL = 10
 _SAMPLE = 64
 _MOST_LOOKS = 10
-_ALIKE = 0.9
+_ALIKE = 0.95
 
 
 class LevelledOff:

@@ -24,7 +24,7 @@ from ..mixing import Mix
 from ..models.sources import find_model
 from ..options import split_names
 from ..run import Run
-from ..settings import MOST_REVIEW_STEPS, StudySettings
+from ..settings import REVIEW_STEPS, StudySettings
 from ..strategies.requests import asked_with_request
 from ..strategies.strategy import NOISY, SAFE
 
@@ -90,7 +90,7 @@ class Room:
     @property
     def review_steps(self) -> int:
         """Optimizer steps of a review."""
-        return self.settings.review_steps or MOST_REVIEW_STEPS
+        return self.settings.review_steps or REVIEW_STEPS
 
     def lab(self, mix: Mix, **changes: Any) -> Lab:
         """A lab with a mix's `noisy` and `safe` rows and some settings changed; the same changes, the same lab."""
