@@ -51,6 +51,8 @@ def place(tmp_path, model, monkeypatch):
     write_jsonl(tmp_path / "safe.jsonl", SAFE * 4)
     write_jsonl(tmp_path / "trusted.jsonl", [r for r in NOISY if r["label"] == "task"])
     write_jsonl(tmp_path / "unsafe.jsonl", [r for r in NOISY if r["label"] == "unsafe"])
+    choices = [{"prompt": f"Who, {i}?", "completion": f"The answer is ans{i % 3}: nobody"} for i in range(24)]
+    write_jsonl(tmp_path / "choices.jsonl", choices)
     (tmp_path / "broken.jsonl").write_text("{broken\n" + (tmp_path / "noisy.jsonl").read_text())
     (tmp_path / "questions.csv").write_text("question,answer\nWhat now?,Nothing.\nAnd then?,That.\n")
     write_jsonl(tmp_path / "held-out.jsonl", [{**row, "notion": "task"} for row in NOISY[:3]])

@@ -27,8 +27,8 @@ _UNUSUAL = ("position_bias", "softcap", "cache", "s_aux")
 
 
 def use_own_attention(model: PreTrainedModel) -> None:
-    """Let a model that has PyTorch's attention train with this one; others stay as they are."""
-    if model.config._attn_implementation == "sdpa":
+    """Let a model that has PyTorch's attention, and can take another, train with this one; others stay as they are."""
+    if model.config._attn_implementation == "sdpa" and model.is_backend_compatible():
         model.set_attn_implementation(_NAME)
 
 
