@@ -175,3 +175,15 @@ def test_the_beginning_of_each_answer():
     # A chat with answers of three and one tokens, and a row of two: of each answer the first two.
     assert beginnings(np.array([3, 1, 2]), 2).tolist() == [True, True, False, True, True, True]
     assert beginnings(np.array([], dtype=int), 2).tolist() == []
+
+
+def test_auto_goes_below_a_valley_that_lies_among_the_unsafe_rows():
+    rng = np.random.default_rng(0)
+    harmless, unsafe, furthest = rng.normal(0, 0.1, 100), rng.normal(1, 0.1, 80), rng.normal(6, 0.3, 12)
+    forgetting = np.concatenate([harmless, unsafe, furthest])
+    alone = Auto().cut(forgetting)
+    assert alone.removes(forgetting).sum() == len(furthest)
+    cut = Auto().cut(forgetting, rng.normal(0, 0.1, 100))
+    assert "below the valley" in cut.explanation
+    assert cut.removes(np.concatenate([unsafe, furthest])).all()
+    assert cut.removes(harmless).mean() < 0.1

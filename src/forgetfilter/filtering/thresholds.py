@@ -120,14 +120,20 @@ class Auto:
     Two normal distributions are fitted to the forgetting of all rows. The cut is where the density between
     their means is lowest. Where one distribution explains the rows as well, no valley lies between the two,
     or the group that was forgotten more has most of the rows, there is none; then the false discovery rate
-    decides where there are trusted rows, and nothing is removed where there are none.
+    decides where there are trusted rows, and nothing is removed where there are none. A valley may also lie far out,
+    between most unsafe rows and a few that were forgotten more still; so trusted rows may let more go than it does.
     """
 
     def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
         valley = self._valley(forgetting)
         known = trusted[~np.isnan(trusted)]
-        if not len(known) or (valley.value is not None and float((known > valley.value).mean()) <= _MOST_TRUSTED):
+        if not len(known):
             return valley
+        if valley.value is not None and float((known > valley.value).mean()) <= _MOST_TRUSTED:
+            further = FalseDiscoveryRate(_RATE_BELOW_VALLEY).cut(forgetting, known)
+            if further.value is None or further.value >= valley.value:
+                return valley
+            return Cut(further.value, f"below the valley at {valley.value:.3g}; {further.explanation}")
         found = FalseDiscoveryRate(_RATE).cut(forgetting, known)
         why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
         return Cut(found.value, f"{why}; {found.explanation}")
@@ -154,8 +160,9 @@ class Auto:
 
 
 _FEWEST_ROWS = 20
-# The false discovery rate where there is no valley, and the share of the trusted rows that may lie beyond one.
-_RATE = 0.2
+# The false discovery rate where there is no valley, that of rows on this side of one, and the share of the trusted rows
+# that may lie beyond one.
+_RATE, _RATE_BELOW_VALLEY = 0.2, 0.05
 _MOST_TRUSTED = 0.1
 _MOST_POINTS = 4096
 # A valley has at most this share of the density of the lower of its two hills.
