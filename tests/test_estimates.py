@@ -65,6 +65,10 @@ def test_a_safe_set_of_another_kind_is_noticed():
     generator = np.random.default_rng(0)
     data, like, unlike = generator.normal(3, 1, 200), generator.normal(3, 1, 50), generator.normal(0, 0.5, 50)
     assert covered(data, like).mean() > 0.8
-    assert safe_set_is_of_another_kind(covered(data, like)) is None
-    assert "of another kind" in safe_set_is_of_another_kind(covered(data, unlike))
     assert covered(data, unlike[:5]).all()
+    assert safe_set_is_of_another_kind(data, like) is None
+    assert "only 0 of 200 rows" in safe_set_is_of_another_kind(data, unlike)
+    assert safe_set_is_of_another_kind(data, unlike[:5]) is None
+    # A quarter of the rows being of its kind, half of which lie below its middle, is enough.
+    some = np.concatenate([data, generator.normal(0, 0.5, 50), [np.nan]])
+    assert safe_set_is_of_another_kind(some, unlike) is None

@@ -187,3 +187,12 @@ def test_auto_goes_below_a_valley_that_lies_among_the_unsafe_rows():
     assert "below the valley" in cut.explanation
     assert cut.removes(np.concatenate([unsafe, furthest])).all()
     assert cut.removes(harmless).mean() < 0.1
+
+
+def test_auto_does_not_remove_most_of_the_rows_for_being_unlike_trusted_ones():
+    rng = np.random.default_rng(0)
+    forgetting, trusted = rng.normal(3, 1, 200), rng.normal(0, 0.3, 100)
+    assert FalseDiscoveryRate(0.2).cut(forgetting, trusted).removes(forgetting).mean() > 0.9
+    cut = Auto().cut(forgetting, trusted)
+    assert cut.value is None
+    assert "too many to remove without a person's word" in cut.explanation

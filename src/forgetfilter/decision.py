@@ -119,7 +119,7 @@ def _summarise(
     errors = estimate_errors(int(removed.sum()), int((~unscorable).sum()), planted, cut.value)
     warnings = [
         trusted_are_different(forgetting[~removed], planted.trusted),
-        safe_set_is_of_another_kind(verdicts.covered[~removed & ~unscorable]),
+        safe_set_is_of_another_kind(forgetting, planted.set_aside),
     ]
     files = {role: role + rows.suffix for role in (KEPT, REMOVED, *([BAD] if rows.bad else []))}
     gone = int(verdicts.gone.sum())

@@ -18,7 +18,7 @@ DATA, SAFE, LABELS = _FOLDER / "data.jsonl", _FOLDER / "safe.jsonl", _FOLDER / "
 
 
 def demo_settings(model: str) -> Settings:
-    """The settings of the demo: a short learning session at a high rate, to end within minutes on two cores.
+    """The settings of the demo: short sessions at a high rate, to end within minutes on two cores.
 
     No row of known kind is planted: at such a rate the model learns safe examples by heart, too, and forgets them
     as it forgets the unsafe rows, so that they would tell little. The signal is the one that does best on so few
@@ -33,6 +33,7 @@ def demo_settings(model: str) -> Settings:
         signal="likelihood-top5",
         epochs=4.0,
         learning_rate=2e-3,
+        review_steps=30,
     )
 
 

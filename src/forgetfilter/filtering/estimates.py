@@ -151,22 +151,33 @@ def covered(forgetting: FloatArray, set_aside: FloatArray) -> NDArray[np.bool_]:
     return spared
 
 
-def safe_set_is_of_another_kind(covered: NDArray[np.bool_]) -> str | None:
-    """Whether the safe set covers next to nothing of the data, the method's known weak spot (paper, Appendix E).
+def safe_set_is_of_another_kind(forgetting: FloatArray, set_aside: FloatArray) -> str | None:
+    """Whether next to nothing of the data was spared as safe examples are (paper, Appendix E).
+
+    Where the safe set is of the data's kind, harmless rows are spared as safe examples set aside are, and lie among
+    them; where it is not, all rows were forgotten more (docs/evidence.md).
 
     Args:
-        covered: Of the kept rows.
+        forgetting: Of all rows of the data, NaN where unscored.
+        set_aside: Of the safe examples set aside, likewise.
 
     Returns:
-        What is wrong, or None.
+        What is wrong, or None; None where too few were set aside to tell.
     """
-    if not len(covered) or covered.mean() > _LEAST_COVERED:
+    scored, known = forgetting[~np.isnan(forgetting)], set_aside[~np.isnan(set_aside)]
+    if not len(scored) or len(known) < _FEWEST_TO_COMPARE:
+        return None
+    spared = int((scored <= np.median(known)).sum())
+    if spared >= _LEAST_SPARED * len(scored):
         return None
     return (
-        f"{(~covered).sum():,} of {len(covered):,} kept rows were forgotten more than safe examples set aside: the "
-        "safe examples are of another kind than the data, so that unsafe rows may not stand out. Give safe examples "
-        "like the data, or --safe self. The rows are those with covered = false in scores.parquet"
+        f"only {spared:,} of {len(scored):,} rows were forgotten as little as half of the safe examples set aside: the "
+        "data has no harmless rows of their kind, or they are of another kind than the data, so that harmless rows are "
+        "forgotten with the unsafe ones. Give safe examples like the data, or --safe self. The rows concerned have "
+        "covered = false in scores.parquet"
     )
 
 
-_LEAST_COVERED = 0.1
+# Half of the harmless rows that the safe set covers are expected there. In the runs of docs/evidence.md it were 13% to
+# 71% of all rows with a safe set of the data's kind, none with one of another.
+_LEAST_SPARED = 0.05

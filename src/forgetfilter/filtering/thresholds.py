@@ -135,6 +135,8 @@ class Auto:
                 return valley
             return Cut(further.value, f"below the valley at {valley.value:.3g}; {further.explanation}")
         found = FalseDiscoveryRate(_RATE).cut(forgetting, known)
+        if (share := float(found.removes(forgetting).mean())) > _LARGEST_SHARE:
+            return Cut(None, f"{share:.0%} of the rows were forgotten more than trusted rows, {_TOO_MANY}")
         why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
         return Cut(found.value, f"{why}; {found.explanation}")
 
