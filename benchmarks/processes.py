@@ -91,7 +91,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for way, values in speeds.items():
         otherwise = sum(a != b for a, b in zip(found[way][0], found[first][0], strict=True))
-        difference = np.abs(found[way][1] - found[first][1]).max()
+        difference = np.nanmax(np.abs(found[way][1] - found[first][1]))
         shown = f"{median(values):.0f} | {min(values):.0f}–{max(values):.0f} | {median(values) / slowest:.2f}"
         print(f"| {way} | {shown} | {otherwise} of {len(found[way][0])} | {difference:.1e} |")
     shutil.rmtree(options.work)

@@ -178,6 +178,6 @@ def safe_set_is_of_another_kind(forgetting: FloatArray, set_aside: FloatArray) -
     )
 
 
-# Half of the harmless rows that the safe set covers are expected there. In the runs of docs/evidence.md it were 13% to
+# Half of the harmless rows that the safe set covers are expected there. In the runs of docs/evidence.md it was 13% to
 # 71% of all rows with a safe set of the data's kind, none with one of another.
 _LEAST_SPARED = 0.05

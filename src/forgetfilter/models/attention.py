@@ -52,9 +52,8 @@ class _Attention(torch.autograd.Function):
             # No query looks right of itself.
             seen = slice(0, here.stop if ctx.causal else None)
             keys, values = k[:, :, seen], v[:, :, seen]
-            queries, gradient = (
-                part[:, :, here].reshape(*heads[:2], -1, part.shape[3]) for part in (q * ctx.scale, gradients[0])
-            )
+            queries, gradient = (part[:, :, here].reshape(*heads[:2], -1, part.shape[3]) for part in (q, gradients[0]))
+            queries = queries * ctx.scale
             weights = queries @ keys.transpose(2, 3)
             by_head = weights.view(*heads, -1, keys.shape[2])
             if ctx.causal:
