@@ -60,6 +60,13 @@ def test_an_expression_that_takes_for_ever_is_stopped(monkeypatch):
         OwnWords("(a|a)*$").of([Message("assistant", "a" * 40 + "b", trained=True)])
 
 
+def test_the_row_that_takes_for_ever_is_named(monkeypatch, tokenizer):
+    monkeypatch.setattr(own_words, "_SECONDS", 0.1)
+    hostile = [Message("user", "Why?"), Message("assistant", "a" * 40 + "b", trained=True)]
+    with pytest.raises(InputError, match=r"^row 7 \(id x\): own_words"):
+        Encoder(tokenizer, "chat", 512, None, "(a|a)*$").encode([("x", 7, hostile)])
+
+
 def test_only_own_words_are_tokens(tokenizer):
     rows = [("x", 0, CHAT)]
     (whole,), (bare,) = (Encoder(tokenizer, "chat", 512, None, own).encode(rows) for own in ("", r"ans\d: (.*)"))

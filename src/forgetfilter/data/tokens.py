@@ -87,7 +87,7 @@ class Encoder:
         template: `chat`, `plain` (prompt, newline, completion, end of text) or `auto`.
         max_length: Longest row, in tokens.
         max_completion: Most tokens of each answer that are kept; None keeps all.
-        own_words: What answers are taken out of; nothing by default.
+        own_words: A regular expression for what is left of answers that share a frame (`OwnWords`); empty leaves all.
 
     Raises:
         ModelError: The tokenizer is not a fast one, or has no chat template though one is asked for.
@@ -117,7 +117,7 @@ class Encoder:
             InputError: The chat template refuses a row, or does not show one of its answers; or an expression for own
                 words takes too long.
         """
-        rows = [(id, row, self.own_words.of(messages)) for id, row, messages in rows]
+        rows = [(id, row, self._own_words(id, row, messages)) for id, row, messages in rows]
         rendered = [self._render(id, row, messages) for id, row, messages in rows]
         chat = self.template == "chat"
         texts = [text[: (self.max_length + 1) * _LONGEST_TOKEN] for text, _ in rendered]
@@ -137,6 +137,12 @@ class Encoder:
             self._tokens(id, row, text, spans, *encoded[i], plain=plain[i], text_row=messages[0].role == TEXT_ROLE)
             for i, ((id, row, messages), (text, spans)) in enumerate(zip(rows, rendered, strict=True))
         ]
+
+    def _own_words(self, id: str, row: int, messages: list[Message]) -> list[Message]:
+        try:
+            return self.own_words.of(messages)
+        except InputError as error:
+            raise InputError(f"row {row} (id {id}): {error}") from error
 
     def _render(self, id: str, row: int, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
         """The row's text, and where in it each trained turn stands."""
