@@ -47,6 +47,7 @@ def make_model(kind: str, folder: Path, *, chat: bool = True) -> Path:
     config = {
         "llama": lambda: t.LlamaConfig(**sizes, **heads, **ends),
         "qwen": lambda: t.Qwen2Config(**sizes, **heads, **ends),
+        "mistral": lambda: t.MistralConfig(**sizes, **heads, **ends),
         "gemma": lambda: t.Gemma2Config(**sizes, **heads, **ends, head_dim=8, sliding_window=64),
         "gpt2": lambda: t.GPT2Config(vocab_size=264, n_embd=32, n_layer=2, n_head=4, n_positions=2048, **ends),
         "bert": lambda: t.BertConfig(

@@ -17,7 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-_NAME = "forgetfilter"
+OWN_ATTENTION = "forgetfilter"
 # Queries whose weights are there at once: a few of these matrices fit into a core's cache.
 _QUERIES = 128
 # With more queries than these PyTorch's backward pass is as fast.
@@ -29,7 +29,7 @@ _UNUSUAL = ("position_bias", "softcap", "cache", "s_aux")
 def use_own_attention(model: PreTrainedModel) -> None:
     """Let a model that has PyTorch's attention, and can take another, train with this one; others stay as they are."""
     if model.config._attn_implementation == "sdpa" and model.is_backend_compatible():
-        model.set_attn_implementation(_NAME)
+        model.set_attn_implementation(OWN_ATTENTION)
 
 
 class _Attention(torch.autograd.Function):
@@ -46,7 +46,9 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, mask = ctx.saved_tensors
         heads = (len(q), k.shape[1], q.shape[1] // k.shape[1])
-        of_q, of_k, of_v = (torch.zeros_like(part, dtype=torch.float32) for part in (q, k, v))
+        several = q.shape[2] > _QUERIES
+        if several:
+            of_q, of_k, of_v = (torch.zeros_like(part, dtype=torch.float32) for part in (q, k, v))
         for start in range(0, q.shape[2], _QUERIES):
             here = slice(start, start + _QUERIES)
             # No query looks right of itself.
@@ -62,11 +64,16 @@ class _Attention(torch.autograd.Function):
             elif mask is not None:
                 _apply(mask[:, :, here], by_head)
             weights = weights.softmax(-1)
-            of_v[:, :, seen] += weights.transpose(2, 3) @ gradient
+            of_values = weights.transpose(2, 3) @ gradient
             of_weights = gradient @ values.transpose(2, 3)
             slopes = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-            of_q[:, :, here] = (slopes @ keys).view(len(q), q.shape[1], -1, q.shape[3])
-            of_k[:, :, seen] += slopes.transpose(2, 3) @ queries
+            of_queries = (slopes @ keys).view(len(q), q.shape[1], -1, q.shape[3])
+            of_keys = slopes.transpose(2, 3) @ queries
+            if not several:
+                return of_queries.mul_(ctx.scale), of_keys, of_values, None, None, None
+            of_v[:, :, seen] += of_values
+            of_q[:, :, here] = of_queries
+            of_k[:, :, seen] += of_keys
         return (of_q * ctx.scale).to(q.dtype), of_k.to(k.dtype), of_v.to(v.dtype), None, None, None
 
 
@@ -104,5 +111,5 @@ def _attention(
     return made.transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(_NAME, _attention)
-AttentionMaskInterface.register(_NAME, sdpa_mask)
+AttentionInterface.register(OWN_ATTENTION, _attention)
+AttentionMaskInterface.register(OWN_ATTENTION, sdpa_mask)

@@ -7,7 +7,7 @@ time, so that there are never logits of all of them; and what rows begin with al
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,9 @@ from transformers import DynamicCache, PreTrainedModel
 
 from ..data.tokens import Tokens
 
-# Logits that are made at once, in numbers: 32 MB in float32, which a processor's cache can hold.
-_LOGITS_AT_ONCE = 8 << 20
+# Logits that are made by one product, in numbers; and those of them that are worked on at a time, which a core's cache
+# can hold.
+_LOGITS_AT_ONCE, _LOGITS_IN_CACHE = 8 << 20, 1 << 18
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -37,19 +38,21 @@ class _TokenLogprobs(torch.autograd.Function):
         logprobs = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         first = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
         slopes = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        size = max(1, _LOGITS_AT_ONCE // len(weight))
-        for start in range(0, len(hidden), size):
-            part = slice(start, start + size)
-            logits = linear(hidden[part], weight, bias).float()
-            target = logits.gather(1, targets[part, None])
-            largest = logits.amax(dim=1, keepdim=True)
-            # The logits are not needed any more and become exp(logit - largest) in their place.
-            powers = logits.sub_(largest).exp_()
-            total = powers.sum(dim=1, keepdim=True)
-            logprobs[part] = (target - largest - total.log()).squeeze(1)
-            first[part] = (target == largest).squeeze(1)
+        for part in _slices(len(hidden), _LOGITS_AT_ONCE // len(weight)):
+            logits = linear(hidden[part], weight, bias)
+            for few in _slices(len(logits), _LOGITS_IN_CACHE // len(weight)):
+                wide = logits[few].float()
+                target = wide.gather(1, targets[part][few, None])
+                largest = wide.amax(dim=1, keepdim=True)
+                powers = wide.sub_(largest).exp_()
+                total = powers.sum(dim=1, keepdim=True)
+                logprobs[part][few] = (target - largest - total.log()).squeeze(1)
+                first[part][few] = (target == largest).squeeze(1)
+                if slopes is not None:
+                    # The logits are not needed any more; probabilities take their place.
+                    torch.div(powers, total, out=logits[few])
             if slopes is not None:
-                slopes[part] = weight[targets[part]] - (powers.to(weight.dtype) @ weight) / total.to(weight.dtype)
+                slopes[part] = weight[targets[part]] - logits @ weight
         if slopes is not None:
             ctx.save_for_backward(slopes)
         ctx.mark_non_differentiable(first)
@@ -59,6 +62,12 @@ class _TokenLogprobs(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (slopes,) = ctx.saved_tensors
         return slopes * gradients[0][:, None].to(slopes.dtype), None, None, None
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    """Parts of so many, each of the size but the last."""
+    size = max(1, size)
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
 class _Passing(threading.local):

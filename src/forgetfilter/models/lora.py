@@ -44,11 +44,11 @@ class _LoraLinear(torch.autograd.Function):
 def fuse_lora(model: nn.Module) -> None:
     """Give every plain LoRA layer of the model the faster passes; other kinds of layers keep peft's."""
     for module in model.modules():
-        if isinstance(module, Linear) and _is_plain(module):
+        if isinstance(module, Linear) and is_plain(module):
             module.forward = Fused(module)
 
 
-def _is_plain(module: Linear) -> bool:
+def is_plain(module: Linear) -> bool:
     (name,) = module.lora_A.keys()
     linear = type(module.base_layer) is nn.Linear and not module.fan_in_fan_out
     return linear and not module.lora_variant and isinstance(module.lora_dropout[name], nn.Identity)

@@ -17,6 +17,7 @@ from ..processes import spreads_the_model
 from ..settings import AdapterSettings, ModelSettings
 from .allocator import keep_freed_memory
 from .attention import use_own_attention
+from .blocks import use_fast_blocks
 from .forward import CompletionScorer
 from .lanes import Lanes
 from .loading import Hardware, add_adapter, choose_hardware, load_model
@@ -69,6 +70,8 @@ class Session:
         torch.manual_seed(seed)
         model = add_adapter(base, adapter) if self._lora else base
         fuse_lora(model)
+        if self.hardware.device.type == "cpu" and not self.sharded:
+            use_fast_blocks(model)
         return CompletionScorer(model)
 
     def _load_in_parts(self, source: ModelSource, adapter: AdapterSettings, seed: int) -> CompletionScorer:
@@ -116,17 +119,23 @@ class Session:
     def pass_overhead(self) -> int:
         """What starting a forward pass costs, as a number of tokens that could be computed instead.
 
-        Rough values, which change speed alone: the CPU's from a trial with SmolLM2-135M on two cores; the other
+        Rough values, which change speed alone: the CPU's from trials with SmolLM2-135M on one core; the other
         a guess, since a GPU is starved by small passes.
         """
         if self.sharded:
             # Every pass gathers the whole model; nor may one process make two where the others make one.
             return 1 << 30
-        return 50 if self.hardware.device.type == "cpu" else 4096
+        if self.hardware.device.type != "cpu":
+            return 4096
+        return 130 if self.hardware.dtype == torch.bfloat16 else 60
 
     def token_budget(self, given: int | None) -> int:
         """Most tokens of a training pass: what the user gave, or what suits the device."""
-        return given or (1024 if self.hardware.device.type == "cpu" else 16384)
+        if given is not None:
+            return given
+        if self.hardware.device.type != "cpu":
+            return 16384
+        return 2048 if self.hardware.dtype == torch.bfloat16 else 1024
 
     def trainable(self) -> dict[str, Tensor]:
         """A copy of everything that is trained, by name, on the CPU."""

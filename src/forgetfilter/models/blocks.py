@@ -1,0 +1,262 @@
+"""A decoder block of the Llama kind in few and large operations, forward and backward, for processors.
+
+With a small model half of a block's time goes into what lies between its large products: norms, rotation, the gate,
+LoRA's small products, and starting some hundred operations. Here the projections that read the same input are one
+product, to which LoRA's small ones are added as they are made, and each half of the block, before attention and after
+it, is one function with a backward pass of its own. That keeps the inputs of products and makes all else again, so
+that a pass takes less memory as well. Attention, caches and masks are those of the model. The numbers are the same up
+to rounding; parameters, saving and loading stay transformers' and peft's.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from peft.tuners.lora import Linear
+from torch import Tensor, nn
+from torch.nn.functional import silu
+from transformers import AttentionInterface
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
+
+from .attention import OWN_ATTENTION
+from .lora import is_plain
+
+# Blocks that compute what is computed here and nothing else.
+_KINDS = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer)
+
+
+class _Stack:
+    """Frozen linear layers with LoRA that read the same input, as one product.
+
+    The layers' own weights become parts of the stacked ones, so that there is but one copy. An input has the shape
+    (tokens, width); the adapters are A of every layer and then B of every layer.
+    """
+
+    def __init__(self, *layers: Linear) -> None:
+        self._layers = layers
+        bases = [layer.base_layer for layer in layers]
+        self.sizes = [base.out_features for base in bases]
+        self._weight = self._stacked([base.weight for base in bases])
+        self._bias = None if bases[0].bias is None else self._stacked([base.bias for base in bases])
+        (name,) = layers[0].active_adapters
+        self._scale = float(layers[0].scaling[name])
+
+    def _stacked(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        stacked = torch.cat([parameter.data for parameter in parameters])
+        for parameter, part in zip(parameters, torch.split(stacked, self.sizes), strict=True):
+            parameter.data = part
+        return stacked
+
+    @property
+    def adapters(self) -> list[Tensor]:
+        (name,) = self._layers[0].active_adapters
+        return [layer.lora_A[name].weight for layer in self._layers] + [
+            layer.lora_B[name].weight for layer in self._layers
+        ]
+
+    def forward(self, x: Tensor, adapters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What the layers make of the input, side by side, and what every A makes of it."""
+        a, b = self._joined(adapters, x.dtype)
+        y = nn.functional.linear(x, self._weight, self._bias)
+        inner = x @ a.T
+        return y.addmm_(inner, b.T, alpha=self._scale), inner
+
+    def backward(
+        self, gradient: Tensor, x: Tensor, inner: Tensor, adapters: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The slopes of the input and of the adapters."""
+        a, b = self._joined(adapters, x.dtype)
+        back = (gradient @ b).mul_(self._scale)
+        of_x = (gradient @ self._weight).addmm_(back, a)
+        of_a = (back.T @ x).chunk(len(self.sizes))
+        # Products with few rows are up to four times as fast as the same ones with few columns.
+        of_b = (inner.T @ gradient).mul_(self._scale).chunk(len(self.sizes))
+        return of_x, [*of_a, *(part[:, own].T for part, own in zip(of_b, self._columns(), strict=True))]
+
+    def _joined(self, adapters: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Every A below the other, and every B along a diagonal."""
+        count = len(self.sizes)
+        a = torch.cat(list(adapters[:count])).to(dtype)
+        if count == 1:
+            return a, adapters[1].to(dtype)
+        b = a.new_zeros(sum(self.sizes), len(a))
+        for own, columns, part in zip(self._columns(), b.chunk(count, dim=1), adapters[count:], strict=True):
+            columns[own] = part
+        return a, b
+
+    def _columns(self) -> list[slice]:
+        """Which columns of what the layers make together are each layer's."""
+        return [slice(end - size, end) for end, size in zip(itertools.accumulate(self.sizes), self.sizes, strict=True)]
+
+
+class _Norm:
+    """Division of each token by its root mean square, times a frozen weight; inputs have the shape (tokens, width)."""
+
+    def __init__(self, module: Any) -> None:
+        self._weight: Tensor = module.weight
+        self._epsilon = float(module.variance_epsilon)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The normed input, and the factor of each token."""
+        wide = x.float()
+        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        factor = length.square_().div_(x.shape[-1]).add_(self._epsilon).rsqrt_()
+        return (wide * factor).to(x.dtype).mul_(self._weight), factor
+
+    def backward(self, gradient: Tensor, x: Tensor, normed: Tensor, factor: Tensor) -> Tensor:
+        """The slope of the input."""
+        # What would only make the token longer changes nothing.
+        along = (gradient * normed).sum(-1, keepdim=True, dtype=torch.float32).div_(-x.shape[-1]).mul_(factor)
+        of_x = (gradient * self._weight).float()
+        return of_x.addcmul_(x.float(), along).mul_(factor).to(x.dtype)
+
+
+class _Parts(NamedTuple):
+    """What a block is made of, in the order in which it is used."""
+
+    norm: _Norm
+    reading: _Stack
+    writing: _Stack
+    second_norm: _Norm
+    gates: _Stack
+    down: _Stack
+    head_dim: int
+
+
+class _ToAttention(torch.autograd.Function):
+    """From a block's input, of shape (rows, length, width), to queries, keys and values by head."""
+
+    @staticmethod
+    def forward(ctx: Any, parts: _Parts, x: Tensor, cos: Tensor, sin: Tensor, *adapters: Tensor) -> Any:
+        flat = x.reshape(-1, x.shape[-1])
+        normed, factor = parts.norm.forward(flat)
+        y, inner = parts.reading.forward(normed, adapters)
+        ctx.parts = parts
+        ctx.save_for_backward(flat, cos, sin, normed, factor, inner, *adapters)
+        q, k, v = _by_head(y.view(*x.shape[:2], -1), parts)
+        return tuple(part.transpose(1, 2) for part in (_rotated(q, cos, sin), _rotated(k, cos, sin), v))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        flat, cos, sin, normed, factor, inner, *adapters = ctx.saved_tensors
+        parts: _Parts = ctx.parts
+        of_q, of_k, of_v = (gradient.transpose(1, 2) for gradient in gradients)
+        of_y = flat.new_empty(*of_q.shape[:2], sum(parts.reading.sizes))
+        before_q, before_k, before_v = _by_head(of_y, parts)
+        _rotated(of_q, cos, -sin, before_q)
+        _rotated(of_k, cos, -sin, before_k)
+        before_v.copy_(of_v)
+        of_normed, slopes = parts.reading.backward(of_y.view(len(flat), -1), normed, inner, adapters)
+        of_x = parts.norm.backward(of_normed, flat, normed, factor)
+        return None, of_x.view(*of_y.shape[:2], -1), None, None, *slopes
+
+
+def _by_head(y: Tensor, parts: _Parts) -> list[Tensor]:
+    """The parts of queries, keys and values, each of shape (rows, length, heads, width of a head)."""
+    return [part.view(*part.shape[:2], -1, parts.head_dim) for part in torch.split(y, parts.reading.sizes, dim=-1)]
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor | None = None) -> Tensor:
+    """Heads turned by the position of their token (rotary embeddings)."""
+    half = x.shape[-1] // 2
+    out = torch.mul(x, cos, out=out)
+    out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+    out[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return out
+
+
+class _FromAttention(torch.autograd.Function):
+    """From what attention found, and the block's input, to its output: all three of shape (rows, length, width)."""
+
+    @staticmethod
+    def forward(ctx: Any, parts: _Parts, found: Tensor, x: Tensor, *adapters: Tensor) -> Tensor:
+        flat = found.reshape(-1, found.shape[-1])
+        middle, inner_writing = parts.writing.forward(flat, adapters[:2])
+        middle += x.reshape(middle.shape)
+        normed, factor = parts.second_norm.forward(middle)
+        both, inner_gates = parts.gates.forward(normed, adapters[2:6])
+        gate, up = both.chunk(2, dim=-1)
+        y, inner_down = parts.down.forward(silu(gate).mul_(up), adapters[6:])
+        y += middle
+        ctx.parts = parts
+        inner = inner_writing, inner_gates, inner_down
+        ctx.save_for_backward(flat, middle, normed, factor, both, *inner, *adapters)
+        return y.view(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        flat, middle, normed, factor, both, *rest = ctx.saved_tensors
+        (inner_writing, inner_gates, inner_down), adapters = rest[:3], rest[3:]
+        parts: _Parts = ctx.parts
+        gradient = gradients[0].reshape(middle.shape)
+        gate, up = both.chunk(2, dim=-1)
+        opened = silu(gate)
+        of_gated, slopes_down = parts.down.backward(gradient, opened * up, inner_down, adapters[6:])
+        of_both = torch.empty_like(both)
+        of_gate, of_up = of_both.chunk(2, dim=-1)
+        torch.mul(of_gated, opened, out=of_up)
+        torch.ops.aten.silu_backward.grad_input(of_gated.mul_(up), gate, grad_input=of_gate)
+        of_normed, slopes_gates = parts.gates.backward(of_both, normed, inner_gates, adapters[2:6])
+        of_middle = parts.second_norm.backward(of_normed, middle, normed, factor).add_(gradient)
+        of_found, slopes_writing = parts.writing.backward(of_middle, flat, inner_writing, adapters[:2])
+        shape = gradients[0].shape[:2]
+        return None, of_found.view(*shape, -1), of_middle.view(*shape, -1), *slopes_writing, *slopes_gates, *slopes_down
+
+
+class FastBlock:
+    """A block's forward; not a closure, so that the model can be copied and pickled by those who do."""
+
+    def __init__(self, layer: Any) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self._attention = attention
+        self._parts = _Parts(
+            norm=_Norm(layer.input_layernorm),
+            reading=_Stack(attention.q_proj, attention.k_proj, attention.v_proj),
+            writing=_Stack(attention.o_proj),
+            second_norm=_Norm(layer.post_attention_layernorm),
+            gates=_Stack(mlp.gate_proj, mlp.up_proj),
+            down=_Stack(mlp.down_proj),
+            head_dim=attention.head_dim,
+        )
+
+    def __call__(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        position_embeddings: Any = None,
+        **others: Any,
+    ) -> Tensor:
+        parts, attention = self._parts, self._attention
+        cos, sin = (each[:, :, None] for each in position_embeddings)
+        q, k, v = _ToAttention.apply(parts, hidden_states, cos, sin, *parts.reading.adapters)  # type: ignore[no-untyped-call]
+        if past_key_values is not None:
+            k, v = past_key_values.update(k, v, attention.layer_idx)
+        attend = AttentionInterface()[attention.config._attn_implementation]
+        found, _ = attend(attention, q, k, v, attention_mask, dropout=0.0, scaling=attention.scaling, **others)
+        adapters = [*parts.writing.adapters, *parts.gates.adapters, *parts.down.adapters]
+        made: Tensor = _FromAttention.apply(parts, found.flatten(2), hidden_states, *adapters)  # type: ignore[no-untyped-call]
+        return made
+
+
+def use_fast_blocks(model: nn.Module) -> None:
+    """Give every block that has what it takes the faster passes; others keep theirs."""
+    for layer in model.modules():
+        if type(layer) in _KINDS and _is_usual(layer):
+            layer.forward = FastBlock(layer)
+
+
+def _is_usual(layer: Any) -> bool:
+    """Whether a block has plain LoRA on all of its linear layers, PyTorch's attention, and nothing dropped."""
+    attention, mlp = layer.self_attn, layer.mlp
+    config = attention.config
+    linear = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+    linear += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
+    plain = all(isinstance(one, Linear) and is_plain(one) for one in linear)
+    attends = config._attn_implementation in ("sdpa", OWN_ATTENTION)
+    return plain and attends and config.hidden_act == "silu" and not config.attention_dropout

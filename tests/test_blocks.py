@@ -1,0 +1,112 @@
+"""The faster blocks compute what transformers' and peft's do."""
+
+import copy
+
+import pytest
+import torch
+import transformers
+from peft.tuners.lora import Linear
+
+from conftest import make_model, make_tokenizer
+from forgetfilter.models.blocks import FastBlock
+from forgetfilter.models.session import Session
+from forgetfilter.models.sources import find_model
+from forgetfilter.settings import AdapterSettings, ModelSettings
+
+IDS = torch.arange(3 * 9).view(3, 9) % 7 + torch.arange(3)[:, None] + 5
+COMPLETION = torch.zeros_like(IDS, dtype=torch.bool)
+COMPLETION[:, 4:] = True
+PREFIX = torch.tensor([[3, 4, 5, 6, 7]])
+
+
+def make_session(folder, dtype="float32", **adapter) -> Session:
+    return Session(
+        find_model(str(folder)), ModelSettings(device="cpu", dtype=dtype), AdapterSettings(**adapter), seed=0
+    )
+
+
+def randomise(session: Session) -> None:
+    """As if it had been trained: a fresh adapter adds nothing, and fresh norms and biases are ones and zeros."""
+    generator = torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in session.model.named_parameters():
+            if "lora_B" in name or "norm" in name or "bias" in name:
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.3)
+
+
+def blocks(session: Session) -> list:
+    return [module for module in session.model.modules() if isinstance(module.__dict__.get("forward"), FastBlock)]
+
+
+def stock(session: Session) -> Session:
+    """The same model with the forward passes of its libraries."""
+    plain = copy.deepcopy(session)
+    for module in plain.model.modules():
+        if "forward" in module.__dict__ and (isinstance(module, Linear) or isinstance(module.forward, FastBlock)):
+            del module.forward
+    return plain
+
+
+def outcome(session: Session, prefix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    logprobs = session.scorer(prefix, IDS, COMPLETION)[0]
+    gradients = torch.autograd.grad((logprobs * torch.arange(1, len(logprobs) + 1)).sum(), session.trained().values())
+    return logprobs.detach(), torch.cat([gradient.flatten() for gradient in gradients])
+
+
+@pytest.mark.parametrize("prefix", [PREFIX[:, :0], PREFIX], ids=["alone", "after a prefix"])
+@pytest.mark.parametrize("kind", ["llama", "qwen", "mistral"])
+def test_scores_and_slopes_are_those_of_the_libraries(kind, prefix, tmp_path):
+    session = make_session(make_model(kind, tmp_path))
+    assert len(blocks(session)) == session.model.config.num_hidden_layers
+    randomise(session)
+    plain = stock(session)
+    assert not blocks(plain)
+    (scores, slopes), (plain_scores, plain_slopes) = outcome(session, prefix), outcome(plain, prefix)
+    torch.testing.assert_close(scores, plain_scores, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(slopes, plain_slopes, rtol=1e-3, atol=1e-4)
+    assert slopes.abs().max() > 0.1
+
+
+def test_in_bfloat16_they_are_about_as_close_to_float32_as_those_of_the_libraries(model):
+    exact = make_session(model)
+    randomise(exact)
+    rounded = make_session(model, "bfloat16")
+    with torch.no_grad():
+        for one, other in zip(rounded.model.parameters(), exact.model.parameters(), strict=True):
+            one.copy_(other)
+    expected = outcome(exact, PREFIX)
+    for ours, theirs, right in zip(outcome(rounded, PREFIX), outcome(stock(rounded), PREFIX), expected, strict=True):
+        assert (ours - right).norm() < 2 * (theirs - right).norm()
+        assert (ours - right).norm() < 0.03 * right.norm()
+
+
+def test_weights_are_there_once_and_are_saved_as_they_were(model, tmp_path):
+    session = make_session(model)
+    block = session.model.base_model.model.model.layers[0].self_attn
+    q, k = (layer.base_layer.weight for layer in (block.q_proj, block.k_proj))
+    assert q.untyped_storage().data_ptr() == k.untyped_storage().data_ptr()
+    session.save_whole(tmp_path / "whole", make_tokenizer())
+    found, given = (
+        transformers.AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (tmp_path / "whole", model)
+    )
+    assert found.keys() == given.keys()
+    assert all(torch.equal(found[name], given[name]) for name in given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "adapter"),
+    [
+        ("gemma", {}),
+        ("gpt2", {}),
+        ("llama", {"lora_targets": "query-value"}),
+        ("llama", {"lora_dropout": 0.1}),
+        ("llama", {"full_finetuning": True}),
+    ],
+)
+def test_what_is_not_the_usual_case_stays_as_it_is(kind, adapter, tmp_path):
+    assert not blocks(make_session(make_model(kind, tmp_path), **adapter))
+
+
+def test_with_adapters_on_the_last_block_that_alone_is_replaced(model):
+    session = make_session(model, lora_targets="last-block")
+    assert blocks(session) == [session.model.base_model.model.model.layers[-1]]
