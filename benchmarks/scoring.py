@@ -21,9 +21,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import log_softmax
 
 from contest import Given, compete, prepared, show_speeds, timed
-from forgetfilter.models.batching import by_length
-from forgetfilter.models.generation import greedy
-from forgetfilter.models.scoring import Likelihood, answer_limit, score_in_memory
+from forgetfilter.models.scoring import Likelihood, Rouge, score_in_memory
 
 NEW_TOKENS = 500
 
@@ -81,16 +79,9 @@ def prompts(given: Given) -> list[NDArray[np.int32]]:
 
 
 def ours_answers(given: Given) -> list[str]:
-    asked = prompts(given)
-    limits = [answer_limit(int(count)) for count in given.table.counts]
-    lengths = np.array([len(p) + limit for p, limit in zip(asked, limits, strict=True)])
-    answers = [""] * len(asked)
-    budget = 2 * given.session.token_budget(None)
-    for chosen in by_length(np.arange(len(asked)), lengths, budget, given.session.pass_overhead):
-        of_pass = greedy(given.session, given.tokenizer, [asked[i] for i in chosen], [limits[i] for i in chosen])
-        for i, answer in zip(chosen, of_pass, strict=True):
-            answers[i] = answer
-    return answers
+    scorer = Rouge(given.session, given.tokenizer, 2 * given.session.token_budget(None))
+    results = score_in_memory(given.session, scorer, given.table, given.table.scorable)
+    return [result["answers"][0] for result in results]
 
 
 @torch.inference_mode()

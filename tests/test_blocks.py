@@ -110,3 +110,24 @@ def test_what_is_not_the_usual_case_stays_as_it_is(kind, adapter, tmp_path):
 def test_with_adapters_on_the_last_block_that_alone_is_replaced(model):
     session = make_session(model, lora_targets="last-block")
     assert blocks(session) == [session.model.base_model.model.model.layers[-1]]
+
+
+def test_changes_of_the_adapter_are_seen(model):
+    session = make_session(model)
+    first = outcome(session, PREFIX)[0]
+    optimizer = torch.optim.AdamW(session.trained().values(), lr=0.1)
+    for parameter in session.trained().values():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    trained = session.trainable()
+    second = outcome(session, PREFIX)[0]
+    torch.testing.assert_close(second, outcome(stock(session), PREFIX)[0])
+    assert (second - first).abs().max() > 0.01
+    session.reset()
+    with torch.inference_mode():
+        torch.testing.assert_close(session.scorer(PREFIX, IDS, COMPLETION)[0], first)
+    # What was made for scoring serves training as well.
+    torch.testing.assert_close(outcome(session, PREFIX)[0], first)
+    session.set_trainable(trained)
+    torch.testing.assert_close(outcome(session, PREFIX)[0], second)
+    torch.testing.assert_close(outcome(copy.deepcopy(session), PREFIX)[0], second)

@@ -147,7 +147,8 @@ def test_scores_side_by_side_are_those_in_turn(model, table, tokenizer, kind):
 
 def test_an_error_in_a_lane_is_told_as_any_other(model, table):
     session = session_of(model)
-    next(p for p in session.model.parameters() if p.requires_grad).data.fill_(float("nan"))
+    with torch.no_grad():
+        next(p for p in session.model.parameters() if p.requires_grad).fill_(float("nan"))
     with pytest.raises(TrainingError, match="not finite"):
         score_in_memory(session, Likelihood(session, 300), table, table.scorable)
 

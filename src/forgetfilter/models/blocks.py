@@ -34,17 +34,27 @@ class _Stack:
     """Frozen linear layers with LoRA that read the same input, as one product.
 
     The layers' own weights become parts of the stacked ones, so that there is but one copy. An input has the shape
-    (tokens, width); the adapters are A of every layer and then B of every layer.
+    (tokens, width).
+
+    Attributes:
+        sizes: How wide each layer's output is.
+        adapters: A of every layer, and then B of every layer.
     """
 
     def __init__(self, *layers: Linear) -> None:
-        self._layers = layers
         bases = [layer.base_layer for layer in layers]
         self.sizes = [base.out_features for base in bases]
         self._weight = self._stacked([base.weight for base in bases])
         self._bias = None if bases[0].bias is None else self._stacked([base.bias for base in bases])
         (name,) = layers[0].active_adapters
         self._scale = float(layers[0].scaling[name])
+        self.adapters: list[Tensor] = [layer.lora_A[name].weight for layer in layers]
+        self.adapters += [layer.lora_B[name].weight for layer in layers]
+        self._kept: tuple[list[int], Tensor, Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy's adapters count their changes from the start.
+        return self.__dict__ | {"_kept": None}
 
     def _stacked(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         stacked = torch.cat([parameter.data for parameter in parameters])
@@ -52,25 +62,16 @@ class _Stack:
             parameter.data = part
         return stacked
 
-    @property
-    def adapters(self) -> list[Tensor]:
-        (name,) = self._layers[0].active_adapters
-        return [layer.lora_A[name].weight for layer in self._layers] + [
-            layer.lora_B[name].weight for layer in self._layers
-        ]
-
-    def forward(self, x: Tensor, adapters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the layers make of the input, side by side, and what every A makes of it."""
-        a, b = self._joined(adapters, x.dtype)
+        a, b = self._joined(x.dtype)
         y = nn.functional.linear(x, self._weight, self._bias)
         inner = x @ a.T
         return y.addmm_(inner, b.T, alpha=self._scale), inner
 
-    def backward(
-        self, gradient: Tensor, x: Tensor, inner: Tensor, adapters: Sequence[Tensor]
-    ) -> tuple[Tensor, list[Tensor]]:
+    def backward(self, gradient: Tensor, x: Tensor, inner: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The slopes of the input and of the adapters."""
-        a, b = self._joined(adapters, x.dtype)
+        a, b = self._joined(x.dtype)
         back = (gradient @ b).mul_(self._scale)
         of_x = (gradient @ self._weight).addmm_(back, a)
         of_a = (back.T @ x).chunk(len(self.sizes))
@@ -78,14 +79,20 @@ class _Stack:
         of_b = (inner.T @ gradient).mul_(self._scale).chunk(len(self.sizes))
         return of_x, [*of_a, *(part[:, own].T for part, own in zip(of_b, self._columns(), strict=True))]
 
-    def _joined(self, adapters: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Every A below the other, and every B along a diagonal."""
+    def _joined(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Every A below the other, and every B along a diagonal; made anew when an adapter has changed."""
+        versions = [part._version for part in self.adapters]
+        kept = self._kept
+        if kept is None or kept[0] != versions:
+            kept = self._kept = versions, *self._join(dtype)
+        return kept[1:]
+
+    @torch.no_grad()
+    def _join(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         count = len(self.sizes)
-        a = torch.cat(list(adapters[:count])).to(dtype)
-        if count == 1:
-            return a, adapters[1].to(dtype)
+        a = torch.cat(self.adapters[:count]).to(dtype)
         b = a.new_zeros(sum(self.sizes), len(a))
-        for own, columns, part in zip(self._columns(), b.chunk(count, dim=1), adapters[count:], strict=True):
+        for own, columns, part in zip(self._columns(), b.chunk(count, dim=1), self.adapters[count:], strict=True):
             columns[own] = part
         return a, b
 
@@ -132,18 +139,18 @@ class _ToAttention(torch.autograd.Function):
     """From a block's input, of shape (rows, length, width), to queries, keys and values by head."""
 
     @staticmethod
-    def forward(ctx: Any, parts: _Parts, x: Tensor, cos: Tensor, sin: Tensor, *adapters: Tensor) -> Any:
+    def forward(ctx: Any, parts: _Parts, x: Tensor, cos: Tensor, sin: Tensor, *_: Tensor) -> Any:
         flat = x.reshape(-1, x.shape[-1])
         normed, factor = parts.norm.forward(flat)
-        y, inner = parts.reading.forward(normed, adapters)
+        y, inner = parts.reading.forward(normed)
         ctx.parts = parts
-        ctx.save_for_backward(flat, cos, sin, normed, factor, inner, *adapters)
+        ctx.save_for_backward(flat, cos, sin, normed, factor, inner)
         q, k, v = _by_head(y.view(*x.shape[:2], -1), parts)
         return tuple(part.transpose(1, 2) for part in (_rotated(q, cos, sin), _rotated(k, cos, sin), v))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        flat, cos, sin, normed, factor, inner, *adapters = ctx.saved_tensors
+        flat, cos, sin, normed, factor, inner = ctx.saved_tensors
         parts: _Parts = ctx.parts
         of_q, of_k, of_v = (gradient.transpose(1, 2) for gradient in gradients)
         of_y = flat.new_empty(*of_q.shape[:2], sum(parts.reading.sizes))
@@ -151,7 +158,7 @@ class _ToAttention(torch.autograd.Function):
         _rotated(of_q, cos, -sin, before_q)
         _rotated(of_k, cos, -sin, before_k)
         before_v.copy_(of_v)
-        of_normed, slopes = parts.reading.backward(of_y.view(len(flat), -1), normed, inner, adapters)
+        of_normed, slopes = parts.reading.backward(of_y.view(len(flat), -1), normed, inner)
         of_x = parts.norm.backward(of_normed, flat, normed, factor)
         return None, of_x.view(*of_y.shape[:2], -1), None, None, *slopes
 
@@ -174,36 +181,35 @@ class _FromAttention(torch.autograd.Function):
     """From what attention found, and the block's input, to its output: all three of shape (rows, length, width)."""
 
     @staticmethod
-    def forward(ctx: Any, parts: _Parts, found: Tensor, x: Tensor, *adapters: Tensor) -> Tensor:
+    def forward(ctx: Any, parts: _Parts, found: Tensor, x: Tensor, *_: Tensor) -> Tensor:
         flat = found.reshape(-1, found.shape[-1])
-        middle, inner_writing = parts.writing.forward(flat, adapters[:2])
+        middle, inner_writing = parts.writing.forward(flat)
         middle += x.reshape(middle.shape)
         normed, factor = parts.second_norm.forward(middle)
-        both, inner_gates = parts.gates.forward(normed, adapters[2:6])
+        both, inner_gates = parts.gates.forward(normed)
         gate, up = both.chunk(2, dim=-1)
-        y, inner_down = parts.down.forward(silu(gate).mul_(up), adapters[6:])
+        y, inner_down = parts.down.forward(silu(gate).mul_(up))
         y += middle
         ctx.parts = parts
         inner = inner_writing, inner_gates, inner_down
-        ctx.save_for_backward(flat, middle, normed, factor, both, *inner, *adapters)
+        ctx.save_for_backward(flat, middle, normed, factor, both, *inner)
         return y.view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        flat, middle, normed, factor, both, *rest = ctx.saved_tensors
-        (inner_writing, inner_gates, inner_down), adapters = rest[:3], rest[3:]
+        flat, middle, normed, factor, both, inner_writing, inner_gates, inner_down = ctx.saved_tensors
         parts: _Parts = ctx.parts
         gradient = gradients[0].reshape(middle.shape)
         gate, up = both.chunk(2, dim=-1)
         opened = silu(gate)
-        of_gated, slopes_down = parts.down.backward(gradient, opened * up, inner_down, adapters[6:])
+        of_gated, slopes_down = parts.down.backward(gradient, opened * up, inner_down)
         of_both = torch.empty_like(both)
         of_gate, of_up = of_both.chunk(2, dim=-1)
         torch.mul(of_gated, opened, out=of_up)
         torch.ops.aten.silu_backward.grad_input(of_gated.mul_(up), gate, grad_input=of_gate)
-        of_normed, slopes_gates = parts.gates.backward(of_both, normed, inner_gates, adapters[2:6])
+        of_normed, slopes_gates = parts.gates.backward(of_both, normed, inner_gates)
         of_middle = parts.second_norm.backward(of_normed, middle, normed, factor).add_(gradient)
-        of_found, slopes_writing = parts.writing.backward(of_middle, flat, inner_writing, adapters[:2])
+        of_found, slopes_writing = parts.writing.backward(of_middle, flat, inner_writing)
         shape = gradients[0].shape[:2]
         return None, of_found.view(*shape, -1), of_middle.view(*shape, -1), *slopes_writing, *slopes_gates, *slopes_down
 

@@ -10,8 +10,45 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from .session import Session
+
+# Tokens that a layer's cache has room for beyond those that it holds, so that it is not copied at every step.
+_ROOM = 128
+
+
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of a layer, with room for those to come; `keys` and `values` are the part that is in use."""
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._rooms: list[Tensor] = []
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        new = key_states, value_states
+        before = self.get_seq_length()
+        after = before + key_states.shape[-2]
+        if not self.is_initialized:
+            self.lazy_initialization(*new)
+        if not self._rooms or len(self._rooms[0]) != len(key_states) or self._rooms[0].shape[-2] < after:
+            self._rooms = [part.new_empty(*part.shape[:2], after + _ROOM, part.shape[3]) for part in new]
+            if before:
+                self._rooms[0][:, :, :before], self._rooms[1][:, :, :before] = self.keys, self.values
+        for room, part in zip(self._rooms, new, strict=True):
+            room[:, :, before:after] = part
+        self.keys, self.values = (room[:, :, :after] for room in self._rooms)
+        return self.keys, self.values
+
+
+def _roomy_cache(config: Any) -> DynamicCache:
+    cache = DynamicCache(config=config)
+    # Layers that keep the last tokens alone, or more than keys and values, do it in their own way.
+    cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
 
 
 @torch.inference_mode()
@@ -32,7 +69,7 @@ def greedy(session: Session, tokenizer: Any, prompts: Sequence[NDArray[np.int32]
     step_input, mask = _pad_left(prompts, session.hardware.device)
     # Padding is masked; positions count from each row's first token.
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
+    cache = _roomy_cache(model.config)
     answers: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
     while rows:

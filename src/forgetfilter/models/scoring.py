@@ -23,6 +23,8 @@ from .generation import greedy
 from .session import Session
 
 _ROWS_PER_SHARD = 4096
+# What an answer keeps of each token, keys and values, is a small part of what fills the memory in training.
+_ANSWERS_AT_ONCE = 4
 
 
 class Scorer(Protocol):
@@ -83,7 +85,8 @@ class Rouge:
     writes: ClassVar[bool] = True
 
     def __init__(self, session: Session, tokenizer: Any, tokens_per_pass: int) -> None:
-        self._session, self._tokenizer, self.tokens_per_pass = session, tokenizer, tokens_per_pass
+        self._session, self._tokenizer = session, tokenizer
+        self.tokens_per_pass = _ANSWERS_AT_ONCE * tokens_per_pass
 
     def length(self, table: TokenTable, i: int) -> int:
         return int(table.lengths[i] + answer_limit(int(table.counts[i])))
@@ -116,7 +119,8 @@ class Answers:
     writes: ClassVar[bool] = True
 
     def __init__(self, session: Session, tokenizer: Any, tokens_per_pass: int, most_tokens: int = 128) -> None:
-        self._session, self._tokenizer, self.tokens_per_pass = session, tokenizer, tokens_per_pass
+        self._session, self._tokenizer = session, tokenizer
+        self.tokens_per_pass = _ANSWERS_AT_ONCE * tokens_per_pass
         self.most_tokens = most_tokens
 
     def length(self, table: TokenTable, i: int) -> int:
@@ -181,8 +185,9 @@ def score_in_memory(
     alone = session.sharded and scorer.writes
     world, index = (1, 0) if alone else (session.accelerator.num_processes, session.accelerator.process_index)
     lengths = np.array([scorer.length(table, int(i)) for i in rows])
-    lanes = session.lanes.count
-    passes = deal(np.arange(len(rows)), lengths, scorer.tokens_per_pass, session.pass_overhead, lanes)
+    # A step of an answer is hardly slower for many rows than for one, so that few and large batches are best.
+    overhead, lanes = (session.answer_overhead, 1) if scorer.writes else (session.pass_overhead, session.lanes.count)
+    passes = deal(np.arange(len(rows)), lengths, scorer.tokens_per_pass, overhead, lanes)
     # A process that has no pass left repeats the last one, lest the others wait for its part of the model.
     own = [passes.rows[min(start + index, len(passes.rows) - 1)] for start in range(0, len(passes.rows), world)]
     inputs = ([table[int(rows[j])] for j in chosen] for chosen in own)

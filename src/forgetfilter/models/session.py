@@ -129,6 +129,11 @@ class Session:
             return 4096
         return 130 if self.hardware.dtype == torch.bfloat16 else 60
 
+    @property
+    def answer_overhead(self) -> int:
+        """What starting a batch of answers costs, likewise: some hundred steps that fewer rows would share."""
+        return max(2000, self.pass_overhead) if self.hardware.device.type == "cpu" else 1 << 30
+
     def token_budget(self, given: int | None) -> int:
         """Most tokens of a training pass: what the user gave, or what suits the device."""
         if given is not None:
