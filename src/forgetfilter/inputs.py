@@ -19,6 +19,7 @@ from .data.records import Container, hash_chunks
 from .data.rows import ReadOptions, Rows, read_messages, read_rows
 from .data.tokens import Encoder, TokenTable, write_tokens
 from .errors import InputError
+from .filtering.signals import learned_tokens
 from .filtering.thresholds import FalseDiscoveryRate, parse_threshold
 from .models.sources import ModelSource, find_model
 from .own_answers import ANSWERS
@@ -243,8 +244,8 @@ def start_afresh(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def make_encoder(source: ModelSource, settings: Settings) -> Encoder:
-    """The model's tokenizer, ready to encode rows as the filter learns and scores them.
+def make_encoder(source: ModelSource, settings: Settings, *, whole: bool = False) -> Encoder:
+    """The model's tokenizer, ready to encode rows as the filter learns and scores them; or `whole`, as they are.
 
     Raises:
         ModelError: The model has none.
@@ -252,8 +253,11 @@ def make_encoder(source: ModelSource, settings: Settings) -> Encoder:
     from .models.loading import load_tokenizer, quiet_libraries
 
     quiet_libraries()
-    limits = settings.max_length, settings.max_completion, settings.own_words
-    return Encoder(load_tokenizer(source), settings.template, *limits)
+    tokenizer, given = load_tokenizer(source), settings.max_completion
+    if whole:
+        return Encoder(tokenizer, settings.template, settings.max_length)
+    most = learned_tokens(settings.signal) if given is None else given
+    return Encoder(tokenizer, settings.template, settings.max_length, most, settings.own_words)
 
 
 def resolve(settings: Settings, encoder: Encoder) -> Settings:
@@ -271,6 +275,7 @@ def resolve(settings: Settings, encoder: Encoder) -> Settings:
         device=str(hardware.device),
         dtype=str(hardware.dtype).removeprefix("torch."),
         template=encoder.template,
+        max_completion=encoder.max_completion,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -114,7 +114,7 @@ class Lab:
         self.stages = Stages(folder)
         self.settings, self.console = settings, console
         self.processes = Processes(settings.device)
-        encoder = make_encoder(source, replace(settings, max_completion=None, own_words=""))
+        encoder = make_encoder(source, settings, whole=True)
         if self.processes.main:
             self._claim(fingerprints(source, encoder))
         self.processes.wait()

@@ -13,6 +13,7 @@ from .data.containers import open_container
 from .data.rows import ReadOptions, read_messages
 from .data.tokens import Encoder, Tokens
 from .errors import BadRow
+from .filtering.signals import DEFAULT_SIGNAL, learned_tokens
 from .models.sources import find_model
 from .settings import PreviewSettings
 
@@ -31,11 +32,12 @@ def preview(settings: PreviewSettings, count: int) -> None:
     quiet_libraries()
     container = open_container(settings.data, settings.split)
     tokenizer = load_tokenizer(find_model(settings.model, settings.revision))
-    encoder = Encoder(tokenizer, settings.template, settings.max_length, settings.max_completion, settings.own_words)
+    most = settings.max_completion or learned_tokens(DEFAULT_SIGNAL)
+    encoder = Encoder(tokenizer, settings.template, settings.max_length, most, settings.own_words)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(
-        Text(f"{encoder.template} template; ⟦completion│tokens⟧ are trained on and scored, the rest is context")
-    )
+    of_each = f", the first {most} of each answer" if most else ""
+    learned = f"⟦completion│tokens⟧ are learned and scored{of_each}; the rest is context"
+    console.print(Text(f"{encoder.template} template; {learned}"))
     rows = read_messages(container, ReadOptions(settings.layout, settings.columns))
     for row, (_, layout, messages) in enumerate(islice(rows, count)):
         console.print()

@@ -112,7 +112,7 @@ class TokenSettings:
     )
     max_length: int = option(512, "longest row, in tokens; what lies beyond is cut off and counted", least=2)
     max_completion: int | None = option(
-        None, "most tokens of each answer that the filter learns and scores; the final fine-tuning has all", least=1
+        None, "most tokens of each answer to learn and score; none is 32, and all of them for the signal rouge", least=1
     )
     own_words: str = option(
         "",

@@ -54,7 +54,7 @@ class Tokens:
         prompt_ends: For each span, how many tokens to give before the model answers by itself. It equals
             the span's start, but for plain text, where the first three words are the prompt (paper, toxicity).
         pieces: The text of each completion token, spans one after the other.
-        truncated: Whether tokens of the row were cut off.
+        truncated: Whether the row is longer than its greatest length, so that its end was cut off.
     """
 
     id: str
@@ -217,7 +217,6 @@ class Encoder:
             inside = inside[inside > 0]
             if not len(inside):
                 continue
-            truncated |= self.max_completion is not None and len(inside) > self.max_completion
             inside = inside[: self.max_completion]
             first, last = int(inside[0]), int(inside[-1]) + 1
             found.append((first, last))

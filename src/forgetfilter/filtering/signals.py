@@ -81,6 +81,15 @@ RIVALS = tuple(rival.name for rival in _RIVALS)
 SIGNALS = {signal.name: signal for signal in (*_FORGETTING, *_RIVALS)}
 
 
+def learned_tokens(signal: str) -> int | None:
+    """How many tokens of each answer are learned and scored where the user does not say; None for all.
+
+    A little more than the default looks at: what follows takes time and adds nothing (docs/evidence.md). What the model
+    answers by itself is compared with the whole answer, as in the paper.
+    """
+    return None if SIGNALS[signal].scoring == "rouge" else 32
+
+
 # Rows are laid side by side in a table as wide as the longest; above this size it is made in parts.
 _MOST_CELLS = 1 << 22
 

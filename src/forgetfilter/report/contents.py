@@ -186,9 +186,12 @@ def _rows(run: Run, rows: Rows, picked: list[dict[str, Any]]) -> Iterator[dict[s
         prompt = "\n".join(m.content for m in said[row["row"]] if not m.trained)
         asked = _first_bytes(prompt[:_PROMPT_SHOWN], room // 3)
         pieces = table.pieces(int(np.searchsorted(table.rows, row["row"])))[:_TOKENS_SHOWN]
-        pieces = _fitting([piece[:_TOKEN_SHOWN] for piece in pieces], room // 2)
-        if not pieces:
-            pieces = [_first_bytes(m.content[:_PROMPT_SHOWN], room // 2) for m in said[row["row"]] if m.trained][:1]
+        pieces = _fitting([piece[:_TOKEN_SHOWN] for piece in pieces], room // 3)
+        answers = [message.content for message in said[row["row"]] if message.trained]
+        # What was not learned of an answer is shown without shades, so that a person can judge all of it.
+        rest = _beyond(answers[0], "".join(pieces)) if len(answers) == 1 or not pieces else ""
+        unlearned = _first_bytes(rest[:_PROMPT_SHOWN], room // 4)
+        cut = len(prompt) > len(asked) or row["tokens"] > len(pieces) or len(rest) > len(unlearned)
         finite = {
             key: None if row[key] is None or row[key] != row[key] else row[key]
             for key in ("learned", "reviewed", "forgetting")
@@ -197,14 +200,20 @@ def _rows(run: Run, rows: Rows, picked: list[dict[str, Any]]) -> Iterator[dict[s
             "id": row["id"],
             "row": row["row"],
             "prompt": asked,
-            "pieces": pieces,
+            "pieces": [*pieces, unlearned] if unlearned else pieces,
             "shades": shades.get(row["id"], [])[: len(pieces)],
-            "cut": len(prompt) > len(asked) or row["tokens"] > len(pieces) or row["truncated"],
+            "cut": cut or row["truncated"],
             "decision": row["decision"],
             "reason": row["reason"][:600],
             "tags": dict(list(tags[row["row"]].items())[:_TAGS]),
         }
         yield shown
+
+
+def _beyond(answer: str, learned: str) -> str:
+    """What of an answer comes after the text that was learned of it."""
+    start = answer.find(learned.strip())
+    return answer[start + len(learned.strip()) :] if start >= 0 else ""
 
 
 def _first_bytes(text: str, most: int) -> str:
