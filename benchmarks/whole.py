@@ -3,11 +3,11 @@
     python benchmarks/whole.py --data ../shared/data/normalised --work /tmp/whole
 
 Stock parts: SFTTrainer on the untrusted rows for three passes, SFTTrainer on safe rows, and every row answered under
-both models with `generate`, one at a time and with up to 500 new tokens, as the paper's authors do; in float32. Ours: the
-filter with the same number of passes, steps, rows a step and LoRA: as it comes (the number format that suits the
-processor, the first 32 tokens of each answer), in float32, with whole answers, and by ROUGE. Both
-load the model and read the rows themselves. The first of the stock parts alone is a plain fine-tuning of the same rows:
-what a user pays anyway. Needs TRL: pip install 'forgetfilter[bench]'.
+both models with `generate`, one at a time and with up to 500 new tokens, as the paper's authors do; in float32. Ours:
+the filter with the same number of passes, steps, rows a step and LoRA, as it comes (the number format that suits the
+processor, the first 32 tokens of each answer), in float32, with whole answers, and by ROUGE. Both load the model and
+read the rows themselves. The first of the stock parts alone is a plain fine-tuning of the same rows: what a user pays
+anyway. Needs TRL: pip install 'forgetfilter[bench]'.
 """
 
 from __future__ import annotations
