@@ -146,7 +146,8 @@ class _ToAttention(torch.autograd.Function):
         ctx.parts = parts
         ctx.save_for_backward(flat, cos, sin, normed, factor, inner)
         q, k, v = _by_head(y.view(*x.shape[:2], -1), parts)
-        return tuple(part.transpose(1, 2) for part in (_rotated(q, cos, sin), _rotated(k, cos, sin), v))
+        # As a part of y the values would keep all of it in memory.
+        return tuple(part.transpose(1, 2) for part in (_rotated(q, cos, sin), _rotated(k, cos, sin), v.clone()))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -23,8 +23,6 @@ from .generation import greedy
 from .session import Session
 
 _ROWS_PER_SHARD = 4096
-# What an answer keeps of each token, keys and values, is a small part of what fills the memory in training.
-_ANSWERS_AT_ONCE = 4
 
 
 class Scorer(Protocol):
@@ -86,7 +84,7 @@ class Rouge:
 
     def __init__(self, session: Session, tokenizer: Any, tokens_per_pass: int) -> None:
         self._session, self._tokenizer = session, tokenizer
-        self.tokens_per_pass = _ANSWERS_AT_ONCE * tokens_per_pass
+        self.tokens_per_pass = session.answer_budget(tokens_per_pass)
 
     def length(self, table: TokenTable, i: int) -> int:
         return int(table.lengths[i] + answer_limit(int(table.counts[i])))
@@ -120,7 +118,7 @@ class Answers:
 
     def __init__(self, session: Session, tokenizer: Any, tokens_per_pass: int, most_tokens: int = 128) -> None:
         self._session, self._tokenizer = session, tokenizer
-        self.tokens_per_pass = _ANSWERS_AT_ONCE * tokens_per_pass
+        self.tokens_per_pass = session.answer_budget(tokens_per_pass)
         self.most_tokens = most_tokens
 
     def length(self, table: TokenTable, i: int) -> int:

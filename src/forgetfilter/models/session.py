@@ -134,6 +134,14 @@ class Session:
         """What starting a batch of answers costs, likewise: some hundred steps that fewer rows would share."""
         return max(2000, self.pass_overhead) if self.hardware.device.type == "cpu" else 1 << 30
 
+    def answer_budget(self, scored: int) -> int:
+        """Most tokens of a batch of answers, where so many are scored at once.
+
+        Of each token keys and values are kept, for longer than a pass of scoring takes. That is little with a model that
+        one runs on a processor; on a GPU memory is dearer.
+        """
+        return 2 * scored if self.hardware.device.type == "cpu" else scored
+
     def token_budget(self, given: int | None) -> int:
         """Most tokens of a training pass: what the user gave, or what suits the device."""
         if given is not None:
