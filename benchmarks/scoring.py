@@ -74,8 +74,8 @@ def likelihood(given: Given, rounds: int) -> None:
 
 
 def prompts(given: Given) -> list[NDArray[np.int32]]:
-    rows = [given.table[i] for i in range(len(given.table))]
-    return [row.input_ids[: row.prompt_ends[0]] if row.prompt_ends else row.input_ids for row in rows]
+    rows = [given.table[int(i)] for i in given.table.scorable]
+    return [row.input_ids[: row.prompt_ends[0]] for row in rows]
 
 
 def ours_answers(given: Given) -> list[str]:
