@@ -137,8 +137,8 @@ class Session:
     def answer_budget(self, scored: int) -> int:
         """Most tokens of a batch of answers, where so many are scored at once.
 
-        Of each token keys and values are kept. That is little with a model that one runs on a processor; on a GPU memory
-        is dearer.
+        Of each token keys and values are kept. That is little with a model that one runs on a processor; a GPU has less
+        memory to spare.
         """
         return 2 * scored if self.hardware.device.type == "cpu" else scored
 
