@@ -127,7 +127,7 @@ class PassSettings:
     """How much goes through the model at once. Changes speed and memory alone."""
 
     tokens_per_batch: int | None = option(
-        None, "most tokens in one forward pass; none is 1024 on a CPU (2048 in bfloat16), 16384 elsewhere", least=1
+        None, "most tokens in one forward pass; none is 1024 on a CPU (1536 in bfloat16), 16384 elsewhere", least=1
     )
 
 

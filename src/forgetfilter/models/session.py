@@ -148,7 +148,7 @@ class Session:
             return given
         if self.hardware.device.type != "cpu":
             return 16384
-        return 2048 if self.hardware.dtype == torch.bfloat16 else 1024
+        return 1536 if self.hardware.dtype == torch.bfloat16 else 1024
 
     def trainable(self) -> dict[str, Tensor]:
         """A copy of everything that is trained, by name, on the CPU."""
