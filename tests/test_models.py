@@ -14,7 +14,7 @@ from conftest import make_model, make_tokenizer
 from forgetfilter.data.layouts import Message
 from forgetfilter.data.tokens import Encoder, Tokens, TokenTable, write_tokens
 from forgetfilter.errors import ModelError, SettingsError, TrainingError
-from forgetfilter.models import forward, lora, training
+from forgetfilter.models import forward, generation, lora, training
 from forgetfilter.models.batching import by_length, optimizer_batches
 from forgetfilter.models.forward import collate, shared_prefix
 from forgetfilter.models.generation import greedy
@@ -231,10 +231,13 @@ def test_families_train_save_and_load(kind, full, table, tmp_path):
     assert not np.allclose(before, trained, atol=1e-4)
 
 
-def test_answers_do_not_depend_on_each_other(session, tokenizer):
+def test_answers_do_not_depend_on_each_other(session, tokenizer, monkeypatch):
     prompts = [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32) for text in ("a", "some words", "x" * 30)]
     limits = [3, 9, 5]
     together = greedy(session, tokenizer, prompts, limits)
+    # Whether the caches have to grow at every other step or never.
+    monkeypatch.setattr(generation, "_ROOM", 1)
+    assert greedy(session, tokenizer, prompts, limits) == together
     alone = [greedy(session, tokenizer, [p], [n])[0] for p, n in zip(prompts, limits, strict=True)]
     assert together == alone
 

@@ -85,6 +85,15 @@ def test_the_report_carries_the_decision_and_the_rows(folder):
     assert removed["half"][1] == pytest.approx(2.179 * np.std(of_removed, ddof=1) / np.sqrt(13), rel=1e-2)
 
 
+def test_what_was_not_learned_of_a_long_answer_follows_without_shades(folder):
+    rows = {row["id"]: row for row in held((folder / "report.html").read_text())["rows"]}
+    said, endless = rows["<b>h0"], rows["<b>h5"]
+    assert "".join(said["pieces"]) == HOSTILE[0]
+    assert len(said["shades"]) == len(said["pieces"]) - 1 == 32
+    assert not said["cut"]
+    assert endless["cut"]
+
+
 def test_nothing_of_the_data_is_markup(folder):
     page = (folder / "report.html").read_text()
     assert page.count("<script") == page.count("</script") == 2

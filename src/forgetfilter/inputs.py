@@ -253,10 +253,10 @@ def make_encoder(source: ModelSource, settings: Settings, *, whole: bool = False
     from .models.loading import load_tokenizer, quiet_libraries
 
     quiet_libraries()
-    tokenizer, given = load_tokenizer(source), settings.max_completion
+    tokenizer = load_tokenizer(source)
     if whole:
         return Encoder(tokenizer, settings.template, settings.max_length)
-    most = learned_tokens(settings.signal) if given is None else given
+    most = settings.max_completion or learned_tokens(settings.signal)
     return Encoder(tokenizer, settings.template, settings.max_length, most, settings.own_words)
 
 

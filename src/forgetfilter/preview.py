@@ -35,8 +35,7 @@ def preview(settings: PreviewSettings, count: int) -> None:
     most = settings.max_completion or learned_tokens(DEFAULT_SIGNAL)
     encoder = Encoder(tokenizer, settings.template, settings.max_length, most, settings.own_words)
     console = Console(highlight=False, soft_wrap=True)
-    of_each = f", the first {most} of each answer" if most else ""
-    learned = f"⟦completion│tokens⟧ are learned and scored{of_each}; the rest is context"
+    learned = f"⟦completion│tokens⟧, at most {most} of each answer, are learned and scored, the rest is context"
     console.print(Text(f"{encoder.template} template; {learned}"))
     rows = read_messages(container, ReadOptions(settings.layout, settings.columns))
     for row, (_, layout, messages) in enumerate(islice(rows, count)):
