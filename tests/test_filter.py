@@ -148,7 +148,9 @@ def test_examples_are_what_the_models_answer(command, out, model):
     examples = read_examples(out / "examples.jsonl")
     table = scores(out)
     forgotten = dict(zip(table["id"], table["forgetting"], strict=True))
-    assert [forgotten[e["id"]] for e in examples] == sorted((forgotten[e["id"]] for e in examples), reverse=True)
+    # As they are sorted: what differs by less than rounding goes by id.
+    order = [round(forgotten[e["id"]], 4) for e in examples]
+    assert order == sorted(order, reverse=True)
     by_id = {row["id"]: row for row in NOISY}
     assert all(by_id[e["id"]]["prompt"] == e["prompt"] for e in examples)
     assert all(by_id[e["id"]]["completion"] == e["completion"] for e in examples)

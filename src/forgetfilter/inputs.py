@@ -19,7 +19,7 @@ from .data.records import Container, hash_chunks
 from .data.rows import ReadOptions, Rows, read_messages, read_rows
 from .data.tokens import Encoder, TokenTable, write_tokens
 from .errors import InputError
-from .filtering.signals import learned_tokens
+from .filtering.signals import learned_blocks, learned_tokens
 from .filtering.thresholds import FalseDiscoveryRate, parse_threshold
 from .models.sources import ModelSource, find_model
 from .own_answers import ANSWERS
@@ -67,9 +67,13 @@ class Material:
         return Rows.open(self._run.folder(ROWS) / (SAFE if part == ASIDE else part))
 
     def tokens(self, *parts: str) -> TokenTable:
-        """The tokens of some parts, one after the other; with `--safe self` the safe ones are the model's answers."""
+        """The tokens of some parts, one after the other."""
+        return TokenTable(*self.files(*parts).values())
+
+    def files(self, *parts: str) -> dict[str, Path]:
+        """The files of their tokens; with `--safe self` the safe ones are the model's answers."""
         folders = {SAFE: self._run.folder(ANSWERED if self._run.settings.safe == SELF else TOKENS)}
-        return TokenTable(*(folders.get(part, self._run.folder(TOKENS)) / f"{part}.arrow" for part in parts))
+        return {part: folders.get(part, self._run.folder(TOKENS)) / f"{part}.arrow" for part in parts}
 
     def texts(self, part: str) -> Iterator[tuple[str, str]]:
         """Prompt and completion of every row of a part's tokens, in order."""
@@ -276,6 +280,7 @@ def resolve(settings: Settings, encoder: Encoder) -> Settings:
         dtype=str(hardware.dtype).removeprefix("torch."),
         template=encoder.template,
         max_completion=encoder.max_completion,
+        top_blocks=settings.top_blocks or learned_blocks(settings.signal),
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -98,6 +98,7 @@ def run_filter(
             pipeline.review()
             pipeline.score(REVIEWED)
             pipeline.measure()
+            pipeline.bench.forget((*pipeline.material.parts, SAFE))
         pipeline.ask_rivals(rivals)
         summary = pipeline.decide(run.settings)
         if run.has(REVIEWED):
@@ -151,9 +152,12 @@ class _Pipeline:
 
     def __init__(self, run: Run, source: ModelSource, encoder: Encoder, console: Console, processes: Processes) -> None:
         self.run, self.settings = run, run.settings
-        self.encoder, self.console, self.processes = encoder, console, processes
-        self.bench = Workbench(run, source, run.settings, encoder, console, processes)
+        self.source, self.encoder, self.console, self.processes = source, encoder, console, processes
+        self.bench = self._bench(run.settings)
         self.material = Material(run)
+
+    def _bench(self, settings: Settings) -> Workbench:
+        return Workbench(self.run, self.source, settings, self.encoder, self.console, self.processes)
 
     def answer(self) -> None:
         """With `--safe self`, M0's answers to the data's own prompts take the place of the safe examples."""
@@ -180,7 +184,7 @@ class _Pipeline:
         from .models.stopping import LevelledOff
 
         self.bench.bring(BASE)
-        table = self.material.tokens(*self.material.parts)
+        table = self._read(*self.material.parts)
         rows, epochs = table.scorable, self.settings.epochs
         stop = LevelledOff(self.bench.steps(len(rows), 1)) if epochs is None else None
         self.bench.train("learning", table, rows, self.bench.steps(len(rows), epochs), folder, LEARNED, stop)
@@ -193,8 +197,8 @@ class _Pipeline:
         from .models.stopping import Looks, Settled, Watched
 
         self.bench.bring(LEARNED)
-        table, steps = self.material.tokens(SAFE), self.settings.review_steps
-        looks = Looks(self.bench.session, self.material.tokens(DATA), folder, self.settings.seed)
+        table, steps = self._read(SAFE), self.settings.review_steps
+        looks = Looks(self.bench.session, self._read(DATA), folder, self.settings.seed)
         # Scores by likelihood tell what looks before and after the review would.
         stop = Settled(looks) if steps is None else Watched(looks, steps, ends=self._scoring != "likelihood")
         rows, most = table.scorable, steps or MOST_REVIEW_STEPS
@@ -209,9 +213,12 @@ class _Pipeline:
         for part in self.material.parts:
             scores = folder / part
             scores.mkdir(exist_ok=True)
-            table = self.material.tokens(part)
+            table = self._read(part)
             label = f"scoring {'' if part == DATA else f'{part} rows '}with the {state} model"
             self.bench.score(label, self._scorer(), table, table.scorable, scores)
+
+    def _read(self, *parts: str) -> TokenTable:
+        return self.bench.read(self.material.files(*parts))
 
     def _scorer(self) -> Scorer:
         from .models.scoring import Likelihood, Rouge
@@ -302,7 +309,8 @@ class _Pipeline:
         rows = np.intersect1d(table.scorable, np.flatnonzero(np.isin(table.rows, kept_rows(self.run.path, summary))))
         if not len(rows):
             raise InputError(f"{self.run.path}: no kept row has a completion to train on; raise the threshold")
-        self.bench.bring(BASE)
+        # All blocks learn, whichever of them did for the filter.
+        self.bench = self._bench(replace(self.settings, top_blocks=None))
         steps = self.bench.steps(len(rows), epochs)
         self.bench.train("fine-tuning on the kept rows", table, rows, steps, folder, MODEL)
         if self.processes.main:

@@ -62,13 +62,21 @@ class Stages:
 
     def partial(self, stage: str) -> Path:
         """A folder to write an unfinished stage into; what an earlier, killed attempt left is still there."""
-        partial = self.folder(stage).with_name(f"{stage}.partial")
+        partial = self._unfinished(stage)
         partial.mkdir(parents=True, exist_ok=True)
         return partial
+
+    def _unfinished(self, stage: str) -> Path:
+        return self.folder(stage).with_name(f"{stage}.partial")
 
     def finish(self, stage: str) -> None:
         """Put a stage that was written whole in its place."""
         commit(self.partial(stage), self.folder(stage))
+
+    def drop(self, stage: str) -> None:
+        """Delete a stage, finished or not, that nothing needs any more."""
+        _remove(self.folder(stage))
+        _remove(self._unfinished(stage))
 
     def write_file(self, name: str, write: Callable[[Path], None]) -> None:
         """Write one file of the folder: whole, or not at all."""

@@ -99,6 +99,13 @@ class AdapterSettings:
         "all-linear",
         "layers that get an adapter: all-linear, last-block, query-value (the paper's), or names such as q_proj,v_proj",
     )
+    top_blocks: float | None = option(
+        None,
+        "share of the model's blocks, from the top, that get one; the filter goes through the others once; none is "
+        "0.33 for the filter's own sessions, 1 with the signal rouge, in the final fine-tuning and elsewhere",
+        least=0.01,
+        most=1,
+    )
 
 
 @dataclass(frozen=True)
@@ -382,14 +389,7 @@ STUDIES = (
 # Options by preset: what two cores do in a quarter of an hour with SmolLM2-135M and mixes of 120 rows, and what the
 # paper used with mixes of its sizes.
 PRESETS: dict[str, dict[str, str | int | float]] = {
-    "small": {
-        "epochs": 4,
-        "review_steps": 20,
-        "most_rows": 30,
-        "max_new_tokens": 48,
-        "max_length": 256,
-        "rounds": 2,
-    },
+    "small": {"epochs": 4, "review_steps": 20, "most_rows": 30, "max_new_tokens": 48, "max_length": 256, "rounds": 2},
     "paper": {
         "learning_rate": 2e-4,
         "batch_size": 32,

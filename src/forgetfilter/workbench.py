@@ -7,10 +7,10 @@ the stage that saved it.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,35 @@ class Workbench:
             self.stages.finish(name)
         self.processes.wait()
 
+    def read(self, tokens: Mapping[str, Path]) -> TokenTable:
+        """The tokens of some files by name, with what the blocks make of them that are never trained.
+
+        Each file goes through these blocks in a stage of its own, once until `forget` drops it.
+        """
+        from .models.reading import known_table
+
+        files = list(tokens.values())
+        if self.session.sharded or not self.session.scorer.frozen:
+            return TokenTable(*files)
+        stages = [_reading(name) for name in tokens]
+        for name, stage, file in zip(tokens, stages, files, strict=True):
+            self.stage(stage, partial(self._read, name, file))
+        return known_table(self.session, files, [self.stages.folder(stage) for stage in stages])
+
+    def _read(self, name: str, file: Path, folder: Path) -> None:
+        from .models.reading import read
+
+        label, rows = f"reading the {name} rows", len(TokenTable(file).scorable)
+        with self._memory_explained(), self.console.progress(label, rows, "rows") as progress:
+            if not read(self.session, file, folder, self.budget, progress.advance, progress.skip):
+                progress.note = "not kept, as there is too little room on the disk; every pass reads them again"
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Drop what `read` kept."""
+        if self.processes.main:
+            for name in names:
+                self.stages.drop(_reading(name))
+
     def bring(self, state: str) -> None:
         """Put the model into a state: `base`, or that which a stage saved."""
         session = self.session
@@ -160,3 +189,8 @@ class Workbench:
         from .models.session import memory_explained
 
         return memory_explained(self.session.token_budget(self.settings.tokens_per_batch))
+
+
+def _reading(name: str) -> str:
+    """The stage in which the rows of this name go through the blocks that are never trained."""
+    return f"{name}-read"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data.tokens import Tokens
-from .forward import collate
+from .forward import collate, with_states
 from .session import Session
 
 
@@ -60,5 +60,6 @@ def backward_side_by_side(session: Session, model: Any, passes: Sequence[Sequenc
 
 
 def _loss(session: Session, model: Any, rows: Sequence[Tokens]) -> Tensor:
-    logprobs: Tensor = model(*collate(rows, session.hardware.device, session.pass_overhead))[0]
+    inputs = collate(rows, session.hardware.device, session.pass_overhead)
+    logprobs: Tensor = model(*with_states(rows, inputs))[0]
     return -logprobs.sum()

@@ -31,25 +31,28 @@ _KINDS = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer)
 
 
 class _Stack:
-    """Frozen linear layers with LoRA that read the same input, as one product.
+    """Frozen linear layers that read the same input, all with LoRA or all without, as one product.
 
     The layers' own weights become parts of the stacked ones, so that there is but one copy. An input has the shape
     (tokens, width).
 
     Attributes:
         sizes: How wide each layer's output is.
-        adapters: A of every layer, and then B of every layer.
+        adapters: A of every layer, and then B of every layer; empty without LoRA.
     """
 
-    def __init__(self, *layers: Linear) -> None:
-        bases = [layer.base_layer for layer in layers]
+    def __init__(self, *layers: Linear | nn.Linear) -> None:
+        adapted = [layer for layer in layers if isinstance(layer, Linear)]
+        bases: list[Any] = [layer.base_layer if isinstance(layer, Linear) else layer for layer in layers]
         self.sizes = [base.out_features for base in bases]
         self._weight = self._stacked([base.weight for base in bases])
         self._bias = None if bases[0].bias is None else self._stacked([base.bias for base in bases])
-        (name,) = layers[0].active_adapters
-        self._scale = float(layers[0].scaling[name])
-        self.adapters: list[Tensor] = [layer.lora_A[name].weight for layer in layers]
-        self.adapters += [layer.lora_B[name].weight for layer in layers]
+        self._scale, self.adapters = 1.0, []
+        if adapted:
+            (name,) = adapted[0].active_adapters
+            self._scale = float(adapted[0].scaling[name])
+            self.adapters = [layer.lora_A[name].weight for layer in adapted]
+            self.adapters += [layer.lora_B[name].weight for layer in adapted]
         self._kept: tuple[list[int], Tensor, Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -62,15 +65,19 @@ class _Stack:
             parameter.data = part
         return stacked
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the layers make of the input, side by side, and what every A makes of it."""
-        a, b = self._joined(x.dtype)
         y = nn.functional.linear(x, self._weight, self._bias)
+        if not self.adapters:
+            return y, None
+        a, b = self._joined(x.dtype)
         inner = x @ a.T
         return y.addmm_(inner, b.T, alpha=self._scale), inner
 
-    def backward(self, gradient: Tensor, x: Tensor, inner: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def backward(self, gradient: Tensor, x: Tensor, inner: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """The slopes of the input and of the adapters."""
+        if inner is None:
+            return gradient @ self._weight, []
         a, b = self._joined(x.dtype)
         back = (gradient @ b).mul_(self._scale)
         of_x = (gradient @ self._weight).addmm_(back, a)
@@ -252,18 +259,19 @@ class FastBlock:
 
 
 def use_fast_blocks(model: nn.Module) -> None:
-    """Give every block that has what it takes the faster passes; others keep theirs."""
+    """Give every block that has what it takes the faster passes, which train adapters alone; others keep theirs."""
     for layer in model.modules():
         if type(layer) in _KINDS and _is_usual(layer):
             layer.forward = FastBlock(layer)
 
 
 def _is_usual(layer: Any) -> bool:
-    """Whether a block has plain LoRA on all of its linear layers, PyTorch's attention, and nothing dropped."""
+    """Whether a block has plain LoRA on all linear layers or on none, PyTorch's attention, and nothing dropped."""
     attention, mlp = layer.self_attn, layer.mlp
     config = attention.config
     linear = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
     linear += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
-    plain = all(isinstance(one, Linear) and is_plain(one) for one in linear)
+    plain = all(type(one) is nn.Linear and not one.weight.requires_grad for one in linear)
+    plain = plain or all(isinstance(one, Linear) and is_plain(one) for one in linear)
     attends = config._attn_implementation in ("sdpa", OWN_ATTENTION)
     return plain and attends and config.hidden_act == "silu" and not config.attention_dropout

@@ -1,7 +1,8 @@
 """The one forward pass of training and scoring alike: the log-probability of completion tokens, and only of these.
 
 The head, a sixth of the work with a small model and a large vocabulary, runs on completion positions only, some at a
-time, so that there are never logits of all of them; and what rows begin with alike goes through the model once.
+time, so that there are never logits of all of them; what rows begin with alike goes through the model once; and blocks
+that are never trained are passed over where it is known what they make.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from torch.nn.functional import cross_entropy, linear
 from transformers import DynamicCache, PreTrainedModel
 
 from ..data.tokens import Tokens
+from .frozen import FrozenBlocks
+from .states import KnownTokens
 
 # Logits that are made by one product, in numbers; and those of them that are worked on at a time, which a core's cache
 # can hold.
@@ -82,16 +85,23 @@ class _Passing(threading.local):
 
 
 class CompletionScorer(nn.Module):
-    """A causal language model that scores completion tokens, and only these."""
+    """A causal language model that scores completion tokens, and only these.
+
+    Attributes:
+        model: The model.
+        frozen: How many of its blocks can be passed over where it is known what they make.
+    """
 
     def __init__(self, model: PreTrainedModel | PeftModel) -> None:
         super().__init__()
         self.model = model
+        self._blocks = FrozenBlocks(model)
         self._head = model.get_output_embeddings()
         self._by_parts = _is_plain(self._head) and _leaves_logits_alone(model)
         self._passing = _Passing()
         # Taking the positions out just before the head leaves a model's own scaling or capping of logits intact.
         self._head.register_forward_pre_hook(self._select)
+        self.frozen = self._blocks.count if self._blocks.count and self._can_pass_over() else 0
 
     def _select(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if self._passing.selected is None:
@@ -102,7 +112,14 @@ class CompletionScorer(nn.Module):
         self._passing.hidden = selected
         return (selected[:0],)
 
-    def forward(self, prefix: Tensor, input_ids: Tensor, completion: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        prefix: Tensor,
+        input_ids: Tensor,
+        completion: Tensor,
+        prefix_states: Tensor | None = None,
+        states: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Log-probability of each completion token given all before it.
 
         Rows are padded on the right, where a causal model never looks, so no attention mask is needed and
@@ -112,15 +129,18 @@ class CompletionScorer(nn.Module):
             prefix: Tokens with which every row begins, shape (1, prefix), without completion tokens; may be empty.
             input_ids: The tokens that follow, shape (rows, length).
             completion: True for completion tokens, same shape.
+            prefix_states, states: What the frozen blocks make of the tokens, where it is known (`states`), shape
+                (1, prefix, width) and (rows, length, width).
 
         Returns:
             Log-probabilities in nats, and whether no other token is likelier; both of shape
             (completion tokens,), row after row.
         """
         try:
-            before = self._read_prefix(prefix, len(input_ids)) if prefix.shape[1] else None
+            before = self._read_prefix(prefix, len(input_ids), prefix_states) if prefix.shape[1] else None
             self._passing.selected = completion[:, 1:]
-            logits = self.model(input_ids=input_ids, past_key_values=before, use_cache=before is not None).logits
+            with self._blocks.given(states):
+                logits = self.model(input_ids=input_ids, past_key_values=before, use_cache=before is not None).logits
         finally:
             self._passing.selected = None
         targets = input_ids[:, 1:][completion[:, 1:]]
@@ -131,13 +151,45 @@ class CompletionScorer(nn.Module):
         chosen = logits.gather(1, targets[:, None]).squeeze(1)
         return -cross_entropy(logits, targets, reduction="none"), chosen >= logits.amax(dim=-1)
 
-    def _read_prefix(self, prefix: Tensor, rows: int) -> DynamicCache:
+    def _read_prefix(self, prefix: Tensor, rows: int, states: Tensor | None) -> DynamicCache:
         """Keys and values of the shared tokens, for each of so many rows; gradients flow back through them."""
         cache = DynamicCache(config=self.model.config)
         self._passing.selected = torch.zeros_like(prefix[:, 1:], dtype=torch.bool)
-        self.model(input_ids=prefix, past_key_values=cache, use_cache=True)
+        with self._blocks.given(states):
+            self.model(input_ids=prefix, past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(rows)
         return cache
+
+    @torch.inference_mode()
+    def states(self, prefix: Tensor, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """What the frozen blocks make of rows, of which there have to be some blocks.
+
+        Args:
+            prefix, input_ids: As `forward` takes them.
+
+        Returns:
+            The states of the prefix and of the tokens that follow, as `forward` takes them.
+        """
+        if not prefix.shape[1]:
+            own = self._blocks.read(lambda: self.model(input_ids=input_ids, use_cache=False))
+            return own[:1, :0], own
+        before = DynamicCache(config=self.model.config)
+        of_prefix = self._blocks.read(lambda: self.model(input_ids=prefix, past_key_values=before))
+        before.batch_repeat_interleave(len(input_ids))
+        return of_prefix, self._blocks.read(lambda: self.model(input_ids=input_ids, past_key_values=before))
+
+    @torch.no_grad()
+    def _can_pass_over(self) -> bool:
+        """Whether scores come out the same without the frozen blocks; some models look at more of them."""
+        device = self._head.weight.device
+        input_ids = torch.arange(12, device=device).view(2, 6) % self._head.out_features
+        mode = self.model.training
+        self.model.eval()
+        tokens = input_ids[:1, :4], input_ids, torch.ones_like(input_ids, dtype=torch.bool)
+        known = self(*tokens, *self.states(*tokens[:2]))[0]
+        expected = self(*tokens)[0]
+        self.model.train(mode)
+        return torch.allclose(known, expected, atol=1e-3)
 
 
 def _is_plain(head: nn.Module) -> bool:
@@ -175,6 +227,19 @@ def collate(rows: Sequence[Tokens], device: torch.device, pass_overhead: int) ->
         completion[i, : len(row.input_ids) - shared] = row.mask[shared:]
     prefix = rows[0].input_ids[None, :shared].astype(np.int64)
     return tuple(torch.from_numpy(array).to(device) for array in (prefix, input_ids, completion))  # type: ignore[return-value]
+
+
+def with_states(rows: Sequence[Tokens], inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """What `collate` made of rows, and the states of their tokens, where those of all rows are known."""
+    known = [row for row in rows if isinstance(row, KnownTokens)]
+    if len(known) < len(rows):
+        return inputs
+    shared, (count, width) = inputs[0].shape[1], inputs[1].shape
+    each = [row.states.read(row.place) for row in known]
+    states = each[0].new_zeros(count, width, each[0].shape[1])
+    for i, of_row in enumerate(each):
+        states[i, : len(of_row) - shared] = of_row[shared:]
+    return *inputs, each[0][None, :shared].to(inputs[1].device), states.to(inputs[1].device)
 
 
 def shared_prefix(rows: Sequence[Tokens]) -> int:

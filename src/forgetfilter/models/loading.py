@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import re
 import tempfile
 import warnings
@@ -22,12 +23,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..errors import ModelError, SettingsError
+from ..options import split_names
 from ..run import commit
 from ..settings import AdapterSettings, ModelSettings
 from .sources import ModelSource, cache_folder, fingerprint
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-LAST_BLOCK, QUERY_VALUE = "last-block", "query-value"
+ALL_LINEAR, LAST_BLOCK, QUERY_VALUE = "all-linear", "last-block", "query-value"
 # What models call their query and value projections; GPT-2 and others have them in one layer with the key's.
 _QUERY_VALUE = {"q_proj", "v_proj", "query", "value", "c_attn", "query_key_value", "qkv_proj"}
 _BLOCK = re.compile(r"\.(\d+)\.")
@@ -122,18 +124,21 @@ def load_model(source: ModelSource, hardware: Hardware, *, trained_fully: bool =
 
 
 def add_adapter(model: PreTrainedModel, settings: AdapterSettings) -> PeftModel:
-    """Put a LoRA adapter on the model; its base weights stay as they are.
+    """Put a LoRA adapter on the model, or on its top blocks; its base weights stay as they are.
 
     Raises:
         SettingsError: No layer has one of the names in `lora_targets`.
     """
     targets: str | list[str] = settings.lora_targets
     if targets == LAST_BLOCK:
-        targets = _last_block(model)
+        targets = _top_linear(model, 1)
     elif targets == QUERY_VALUE:
         targets = _query_and_value(model)
-    elif targets != "all-linear":
-        targets = [name.strip() for name in settings.lora_targets.split(",")]
+    elif targets != ALL_LINEAR:
+        targets = split_names(settings.lora_targets)
+    if settings.top_blocks is not None and settings.top_blocks < 1:
+        count = math.ceil(settings.top_blocks * int(model.config.get_text_config().num_hidden_layers))
+        targets = [name for name in _top_linear(model, count) if _is_among(name, targets)]
     config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
@@ -156,12 +161,17 @@ def _query_and_value(model: PreTrainedModel) -> list[str]:
     return sorted({name.rpartition(".")[2] for name, _ in model.named_modules()} & _QUERY_VALUE)
 
 
-def _last_block(model: PreTrainedModel) -> list[str]:
-    """The linear layers of the last decoder block."""
+def _top_linear(model: PreTrainedModel, count: int) -> list[str]:
+    """The linear layers of so many decoder blocks, the last ones."""
     linear = [name for name, module in model.named_modules() if type(module).__name__ in ("Linear", "Conv1D")]
     numbers = {name: int(found.group(1)) for name in linear if (found := _BLOCK.search(name))}
     last = max(numbers.values(), default=-1)
-    return [name for name, number in numbers.items() if number == last]
+    return [name for name, number in numbers.items() if number > last - count]
+
+
+def _is_among(name: str, targets: str | list[str]) -> bool:
+    """Whether a layer is one of those named by the end of their names, as peft reads them."""
+    return targets == ALL_LINEAR or any(name == target or name.endswith(f".{target}") for target in targets)
 
 
 def quiet_libraries() -> None:

@@ -18,7 +18,7 @@ from ..errors import TrainingError
 from ..metrics.text import rouge1, words
 from ..run import commit
 from .batching import deal
-from .forward import collate
+from .forward import collate, with_states
 from .generation import greedy
 from .session import Session
 
@@ -63,7 +63,7 @@ class Likelihood:
     @torch.inference_mode()
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
         inputs = collate(rows, self._session.hardware.device, self._session.pass_overhead)
-        logprobs, first_choice = self._session.scorer.eval()(*inputs)
+        logprobs, first_choice = self._session.scorer.eval()(*with_states(rows, inputs))
         ends = np.cumsum([int(row.mask.sum()) for row in rows])[:-1]
         values = np.split(logprobs.float().cpu().numpy(), ends), np.split(first_choice.cpu().numpy(), ends)
         for row, value in zip(rows, values[0], strict=True):

@@ -93,8 +93,7 @@ class Session:
         """
         if given is not None:
             return given
-        width = int(self.model.config.get_text_config().hidden_size)
-        return 0.576 / width * (1.0 if self._lora else 0.1)
+        return 0.576 / self.width * (1.0 if self._lora else 0.1)
 
     @property
     def trains_side_by_side(self) -> bool:
@@ -109,6 +108,11 @@ class Session:
     def size(self) -> int:
         """Weights of M0, without the adapter."""
         return sum(p.numel() for name, p in self.model.named_parameters() if "lora_" not in name)
+
+    @property
+    def width(self) -> int:
+        """Numbers of a hidden state."""
+        return int(self.model.config.get_text_config().hidden_size)
 
     @property
     def longest(self) -> int:

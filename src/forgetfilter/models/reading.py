@@ -1,0 +1,99 @@
+"""Rows go through the frozen blocks, once; sessions and scores begin with what comes out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from ..data.tokens import Tokens, TokenTable
+from ..run import commit
+from .forward import collate
+from .scoring import score_in_memory
+from .session import Session
+from .states import KnownTable, KnownTokens, States
+
+_STATES, _READ = "states.bin", "read.txt"
+_ROWS_AT_ONCE = 4096
+# Share of the free disk space that states may take.
+_MOST = 0.5
+
+
+class Reading:
+    """A scorer of rows that have a place for their states: it fills the place, and has no results."""
+
+    schema: ClassVar[dict[str, pa.DataType]] = {}
+    writes: ClassVar[bool] = False
+
+    def __init__(self, session: Session, tokens_per_pass: int) -> None:
+        self._session, self.tokens_per_pass = session, tokens_per_pass
+
+    def length(self, table: TokenTable, i: int) -> int:
+        return int(table.lengths[i])
+
+    def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
+        prefix, input_ids, _ = collate(rows, self._session.hardware.device, self._session.pass_overhead)
+        self._session.scorer.eval()
+        of_prefix, own = self._session.scorer.states(prefix, input_ids)
+        shared = prefix.shape[1]
+        for row, states in zip(rows, own.cpu(), strict=True):
+            assert isinstance(row, KnownTokens)
+            row.states.write(row.place, slice(0, shared), of_prefix[0])
+            row.states.write(row.place, slice(shared, len(row.input_ids)), states[: len(row.input_ids) - shared])
+        return [{} for _ in rows]
+
+
+def read(
+    session: Session,
+    path: Path,
+    folder: Path,
+    tokens_per_pass: int,
+    on_rows: Callable[[int], None] = lambda _: None,
+    on_resume: Callable[[int], None] = lambda _: None,
+) -> bool:
+    """Keep in `folder` what the frozen blocks make of the rows in a file of tokens.
+
+    A killed reading goes on after the last some thousand rows that it was through with.
+
+    Returns:
+        Whether they are kept; they are not where the disk has too little room.
+    """
+    main, wait = session.accelerator.is_main_process, session.accelerator.wait_for_everyone
+    table, states, progress = TokenTable(path), folder / _STATES, folder / _READ
+    if main and not states.exists():
+        size = States.size(table.lengths, session.width, session.hardware.dtype)
+        if size <= _MOST * shutil.disk_usage(folder).free:
+            with states.open("wb") as file:
+                file.truncate(size)
+    wait()
+    if not states.exists():
+        return False
+    known = KnownTable([path], [_open(session, table, folder)])
+    scorer, rows = Reading(session, tokens_per_pass), table.scorable
+    done = int(progress.read_text()) if progress.exists() else 0
+    on_resume(done)
+    for first in range(done, len(rows), _ROWS_AT_ONCE):
+        chosen = rows[first : first + _ROWS_AT_ONCE]
+        score_in_memory(session, scorer, known, chosen, on_rows)
+        known.flush()
+        wait()
+        if main:
+            beside = progress.with_suffix(".partial")
+            beside.write_text(str(first + len(chosen)))
+            commit(beside, progress)
+    return True
+
+
+def known_table(session: Session, paths: Sequence[Path], folders: Sequence[Path]) -> TokenTable:
+    """The tokens of some files, with the states that `read` kept of each; without where it could not keep all."""
+    if not all((folder / _STATES).exists() for folder in folders):
+        return TokenTable(*paths)
+    states = [_open(session, TokenTable(path), folder) for path, folder in zip(paths, folders, strict=True)]
+    return KnownTable(paths, states)
+
+
+def _open(session: Session, table: TokenTable, folder: Path) -> States:
+    return States(folder / _STATES, table.lengths, session.width, session.hardware.dtype)

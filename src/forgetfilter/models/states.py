@@ -1,0 +1,92 @@
+"""What the frozen blocks make of rows, kept in a file that is mapped into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..data.tokens import Tokens, TokenTable
+
+# NumPy has no bfloat16.
+_STORED = {torch.float32: torch.float32, torch.bfloat16: torch.int16}
+_NUMPY = {torch.float32: np.float32, torch.bfloat16: np.int16}
+
+
+class States:
+    """Hidden states of every token of some rows, row after row.
+
+    Args:
+        path: The file, of the size that `size` says.
+        lengths: Tokens of each row, shape (n,).
+        width: Numbers of a token.
+        dtype: Their format.
+    """
+
+    def __init__(self, path: Path, lengths: NDArray[np.integer], width: int, dtype: torch.dtype) -> None:
+        self._ends, self._dtype = np.cumsum(lengths, dtype=np.int64), dtype
+        shape = int(self._ends[-1]), width
+        self._numbers = np.memmap(path, dtype=_NUMPY[dtype], mode="r+", shape=shape)
+        self._lengths = lengths
+
+    @staticmethod
+    def size(lengths: NDArray[np.integer], width: int, dtype: torch.dtype) -> int:
+        """Bytes that the states of such rows take."""
+        return int(lengths.sum()) * width * dtype.itemsize
+
+    def _place(self, i: int) -> slice:
+        return slice(int(self._ends[i] - self._lengths[i]), int(self._ends[i]))
+
+    def read(self, i: int) -> Tensor:
+        """The states of a row, shape (length, width)."""
+        return torch.from_numpy(self._numbers[self._place(i)]).view(self._dtype)
+
+    def write(self, i: int, tokens: slice, states: Tensor) -> None:
+        """Keep the states of some tokens of a row, shape (tokens, width)."""
+        self._numbers[self._place(i)][tokens] = states.cpu().view(_STORED[self._dtype]).numpy()
+
+    def flush(self) -> None:
+        """Put on disk what was written."""
+        self._numbers.flush()
+
+
+@dataclass(frozen=True)
+class KnownTokens(Tokens):
+    """A row as tokens, of which the states are known, or have a place where they can be written.
+
+    Attributes:
+        states: The file.
+        place: Which of its rows this is.
+    """
+
+    states: States
+    place: int
+
+
+class KnownTable(TokenTable):
+    """The tokens of one or more data sets, with the states of each.
+
+    Args:
+        paths: Files of tokens.
+        states: The states of each file's rows.
+    """
+
+    def __init__(self, paths: Sequence[Path], states: Sequence[States]) -> None:
+        super().__init__(*paths)
+        self._states = states
+        # Of each file, where its rows begin in the table.
+        self._firsts = np.cumsum([0, *(len(TokenTable(path)) for path in paths[:-1])])
+
+    def __getitem__(self, i: int) -> KnownTokens:
+        part = int(np.searchsorted(self._firsts, i, side="right")) - 1
+        return KnownTokens(**vars(super().__getitem__(i)), states=self._states[part], place=i - int(self._firsts[part]))
+
+    def flush(self) -> None:
+        """Put on disk what was written."""
+        for states in self._states:
+            states.flush()
