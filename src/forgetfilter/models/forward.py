@@ -186,8 +186,12 @@ class CompletionScorer(nn.Module):
         mode = self.model.training
         self.model.eval()
         tokens = input_ids[:1, :4], input_ids, torch.ones_like(input_ids, dtype=torch.bool)
-        known = self(*tokens, *self.states(*tokens[:2]))[0]
         expected = self(*tokens)[0]
+        try:
+            known = self(*tokens, *self.states(*tokens[:2]))[0]
+        except Exception:
+            # A model is a program of its authors: whatever it raises, it misses what the frozen blocks would have left.
+            known = torch.full_like(expected, torch.nan)
         self.model.train(mode)
         return torch.allclose(known, expected, atol=1e-3)
 
