@@ -17,6 +17,7 @@ import torch
 from forgetfilter.data.layouts import Message
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.models.loading import load_tokenizer, quiet_libraries
+from forgetfilter.models.reading import known_table, read
 from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
 from forgetfilter.options import from_mapping
@@ -34,7 +35,8 @@ class Given:
 
     Attributes:
         rows: Prompts and completions.
-        table: Their tokens.
+        tokens: The file of their tokens.
+        table: The tokens.
         session: Our model, with its adapter.
         tokenizer: Its tokenizer.
         settings: Ours.
@@ -42,6 +44,7 @@ class Given:
     """
 
     rows: list[Row]
+    tokens: Path
     table: TokenTable
     session: Session
     tokenizer: Any
@@ -54,13 +57,31 @@ class Given:
         from transformers import AutoModelForCausalLM
 
         base = AutoModelForCausalLM.from_pretrained(self.model, dtype=self.session.hardware.dtype)
-        return get_peft_model(base, stock_lora()) if lora else base
+        return get_peft_model(base, self.stock_lora()) if lora else base
 
+    def stock_lora(self) -> Any:
+        """The same adapter as peft has it, on the same blocks."""
+        from peft import LoraConfig
 
-def stock_lora() -> Any:
-    from peft import LoraConfig
+        blocks = range(self.session.scorer.frozen, self.session.model.config.num_hidden_layers)
+        return LoraConfig(
+            r=8,
+            lora_alpha=16,
+            lora_dropout=0.0,
+            target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+            layers_to_transform=list(blocks),
+            task_type="CAUSAL_LM",
+        )
 
-    return LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    @contextmanager
+    def read(self) -> Iterator[TokenTable]:
+        """The tokens, with what the blocks make of them that are not trained; reading them takes time."""
+        if not self.session.scorer.frozen:
+            yield self.table
+            return
+        with TemporaryDirectory() as folder:
+            read(self.session, self.tokens, Path(folder), 2 * self.session.token_budget(None))
+            yield known_table(self.session, [self.tokens], [Path(folder)])
 
 
 def choose_rows(folder: Path, count: int) -> list[Row]:
@@ -70,8 +91,15 @@ def choose_rows(folder: Path, count: int) -> list[Row]:
 
 
 @contextmanager
-def prepared(data: Path, count: int, dtype: str = "float32") -> Iterator[Given]:
-    """So many rows and the model in a number format, for as long as the contest lasts."""
+def prepared(data: Path, count: int, dtype: str = "float32", top_blocks: float = 1.0) -> Iterator[Given]:
+    """So many rows and the model, for as long as the contest lasts.
+
+    Args:
+        data: The folder of the normalised data sets.
+        count: How many rows.
+        dtype: The number format of the model.
+        top_blocks: The share of its blocks, from the top, that have an adapter.
+    """
     quiet_libraries()
     chosen = {
         "model": "smollm2-135m",
@@ -79,6 +107,7 @@ def prepared(data: Path, count: int, dtype: str = "float32") -> Iterator[Given]:
         "device": "cpu",
         "dtype": dtype,
         "max_length": MAX_LENGTH,
+        "top_blocks": top_blocks,
     }
     settings = from_mapping(Settings, chosen)
     source = find_model(settings.model)
@@ -95,7 +124,7 @@ def prepared(data: Path, count: int, dtype: str = "float32") -> Iterator[Given]:
         table = TokenTable(path)
         print(f"{len(rows)} rows, {int(table.lengths.sum()):,} tokens, {int(table.counts.sum()):,} of completions")
         model = str(Path(session.model.get_base_model().config._name_or_path))
-        yield Given(rows, table, session, tokenizer, settings, model)
+        yield Given(rows, path, table, session, tokenizer, settings, model)
 
 
 def compete(

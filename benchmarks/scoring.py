@@ -4,8 +4,9 @@
     python benchmarks/scoring.py --data ../shared/data/normalised --rows 12 --rounds 1 answers
 
 Likelihood: ours against a plain forward pass with all logits, in batches of rows of like length, and one row at a
-time. Answers: our decoding against transformers' `generate`, one row at a time with up to 500 new tokens (as
-the paper's authors do) and in batches. The contestants take turns; the results are compared.
+time; with --top-blocks, ours after the rows have gone through the other blocks, which is not timed. Answers: our
+decoding against transformers' `generate`, one row at a time with up to 500 new tokens (as the paper's authors do) and
+in batches. The contestants take turns; the results are compared.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import log_softmax
 
 from contest import Given, compete, prepared, show_speeds, timed
+from forgetfilter.data.tokens import TokenTable
 from forgetfilter.models.scoring import Likelihood, Rouge, score_in_memory
 
 NEW_TOKENS = 500
@@ -31,10 +33,9 @@ def in_batches(given: Given, size: int) -> list[NDArray[np.intp]]:
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def ours_likelihood(given: Given) -> list[float]:
-    budget = 2 * given.session.token_budget(None)
-    scorer = Likelihood(given.session, budget)
-    results = score_in_memory(given.session, scorer, given.table, given.table.scorable)
+def ours_likelihood(given: Given, table: TokenTable) -> list[float]:
+    scorer = Likelihood(given.session, 2 * given.session.token_budget(None))
+    results = score_in_memory(given.session, scorer, table, table.scorable)
     return [float(np.mean(result["logprobs"])) for result in results]
 
 
@@ -56,10 +57,10 @@ def plain_likelihood(given: Given, model: Any, size: int) -> list[float]:
     return [float(value) for value in found]
 
 
-def likelihood(given: Given, rounds: int) -> None:
+def likelihood(given: Given, table: TokenTable, rounds: int) -> None:
     model = given.stock_model(lora=True).eval()
     contestants: dict[str, Callable[[], tuple[float, list[float]]]] = {
-        "ours": timed(lambda: ours_likelihood(given)),
+        "ours": timed(lambda: ours_likelihood(given, table)),
         "all logits, 8 rows at once": timed(lambda: plain_likelihood(given, model, 8)),
         "all logits, 2 rows at once": timed(lambda: plain_likelihood(given, model, 2)),
         "all logits, one row at a time": timed(lambda: plain_likelihood(given, model, 1)),
@@ -127,9 +128,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the normalised data sets")
     parser.add_argument("--rows", type=int, default=48, help="a multiple of 3")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--top-blocks", type=float, default=1.0, help="share of the blocks that have an adapter")
     options = parser.parse_args()
-    with prepared(options.data, options.rows) as given:
-        (likelihood if options.what == "likelihood" else answers)(given, options.rounds)
+    with prepared(options.data, options.rows, top_blocks=options.top_blocks) as given, given.read() as table:
+        if options.what == "likelihood":
+            likelihood(given, table, options.rounds)
+        else:
+            answers(given, options.rounds)
 
 
 if __name__ == "__main__":

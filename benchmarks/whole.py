@@ -4,8 +4,9 @@
 
 Stock parts: SFTTrainer on the untrusted rows for three passes, SFTTrainer on safe rows, and every row answered under
 both models with `generate`, one at a time and with up to 500 new tokens, as the paper's authors do; in float32. Ours:
-the filter with the same number of passes, steps, rows a step and LoRA, as it comes (the number format that suits the
-processor, the first 32 tokens of each answer), in float32, with whole answers, and by ROUGE. Both load the model and
+the filter with the same number of passes, steps and rows a step, as it comes (the number format that suits the
+processor, the first 32 tokens of each answer, LoRA on the top third of the blocks), in float32, with LoRA on all blocks
+as stock parts have it, with whole answers, and by ROUGE. Both load the model and
 read the rows themselves. The first of the stock parts alone is a plain fine-tuning of the same rows: what a user pays
 anyway. Needs TRL: pip install 'forgetfilter[bench]'.
 """
@@ -41,13 +42,13 @@ def stock(given: Given, safe: list[dict[str, str]], review_steps: int) -> dict[s
         began = time.perf_counter()
         model = given.stock_model(lora=False)
         arguments = stock_arguments(2, num_train_epochs=PASSES)
-        trainer = sft_trainer(model, given.tokenizer, given.rows, folder, **arguments)
+        trainer = sft_trainer(model, given.tokenizer, given.rows, folder, given.stock_lora(), **arguments)
         trainer.train()
         began = note("fine-tuning on the untrusted rows", began)
         generated(given, trainer.model.eval(), prompts(given), 1)
         began = note("answers of the learned model", began)
         arguments = stock_arguments(2, max_steps=review_steps)
-        reviewed = sft_trainer(trainer.model, given.tokenizer, safe, folder, adapter=False, **arguments)
+        reviewed = sft_trainer(trainer.model, given.tokenizer, safe, folder, None, **arguments)
         reviewed.train()
         began = note("fine-tuning on safe rows", began)
         generated(given, reviewed.model.eval(), prompts(given), 1)
@@ -58,7 +59,8 @@ def stock(given: Given, safe: list[dict[str, str]], review_steps: int) -> dict[s
 OURS: dict[str, dict[str, Any]] = {
     "as it comes": {},
     "float32": {"dtype": "float32"},
-    "float32, whole answers": {"dtype": "float32", "max_completion": MAX_LENGTH},
+    "float32, all blocks": {"dtype": "float32", "top_blocks": 1.0},
+    "float32, all blocks, whole answers": {"dtype": "float32", "top_blocks": 1.0, "max_completion": MAX_LENGTH},
     "float32, ROUGE": {"dtype": "float32", "signal": "rouge"},
 }
 
