@@ -231,9 +231,12 @@ def test_families_train_save_and_load(kind, full, table, tmp_path):
     assert not np.allclose(before, trained, atol=1e-4)
 
 
-def test_answers_do_not_depend_on_each_other(session, tokenizer, monkeypatch):
-    prompts = [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32) for text in ("a", "some words", "x" * 30)]
-    limits = [3, 9, 5]
+@pytest.mark.parametrize("overhead", [0, 1 << 30], ids=["read in several passes", "read in one"])
+def test_answers_do_not_depend_on_each_other(overhead, session, tokenizer, monkeypatch):
+    monkeypatch.setattr(Session, "pass_overhead", overhead)
+    texts = "a", "some words", "x" * 30, "x" * 31 + "y"
+    prompts = [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32) for text in texts]
+    limits = [3, 9, 5, 9]
     together = greedy(session, tokenizer, prompts, limits)
     # Whether the caches have to grow at every other step or never.
     monkeypatch.setattr(generation, "_ROOM", 1)

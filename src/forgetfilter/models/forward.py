@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
@@ -154,10 +155,30 @@ class CompletionScorer(nn.Module):
     def _read_prefix(self, prefix: Tensor, rows: int, states: Tensor | None) -> DynamicCache:
         """Keys and values of the shared tokens, for each of so many rows; gradients flow back through them."""
         cache = DynamicCache(config=self.model.config)
-        self._passing.selected = torch.zeros_like(prefix[:, 1:], dtype=torch.bool)
-        with self._blocks.given(states):
-            self.model(input_ids=prefix, past_key_values=cache, use_cache=True)
+        self._read(prefix, cache, states)
         cache.batch_repeat_interleave(rows)
+        return cache
+
+    def _read(self, input_ids: Tensor, cache: DynamicCache, states: Tensor | None) -> None:
+        """Add keys and values of some tokens to the cache; of the head nothing is asked."""
+        self._passing.selected = torch.zeros_like(input_ids[:, 1:], dtype=torch.bool)
+        try:
+            with self._blocks.given(states):
+                self.model(input_ids=input_ids, past_key_values=cache, use_cache=True)
+        finally:
+            self._passing.selected = None
+
+    @torch.inference_mode()
+    def keys_and_values(self, prefix: Tensor, input_ids: Tensor) -> DynamicCache:
+        """Keys and values of rows, for whoever goes on from there.
+
+        Args:
+            prefix, input_ids: As `forward` takes them.
+        """
+        cache = DynamicCache(config=self.model.config)
+        if prefix.shape[1]:
+            cache = self._read_prefix(prefix, len(input_ids), None)
+        self._read(input_ids, cache, None)
         return cache
 
     @torch.inference_mode()
@@ -220,17 +241,27 @@ def collate(rows: Sequence[Tokens], device: torch.device, pass_overhead: int) ->
     The prefix is empty where sharing it saves less than what a forward pass of its own costs, in tokens.
     """
     shared = shared_prefix(rows)
-    if (len(rows) - 1) * shared <= pass_overhead:
+    if not worth_sharing(shared, len(rows), pass_overhead):
         shared = 0
-    width = max(len(row.input_ids) for row in rows) - shared
-    # Any token pads: a causal model never looks right of a row's end, and the mask keeps it out of the loss.
-    input_ids = np.zeros((len(rows), width), dtype=np.int64)
-    completion = np.zeros((len(rows), width), dtype=bool)
-    for i, row in enumerate(rows):
-        input_ids[i, : len(row.input_ids) - shared] = row.input_ids[shared:]
-        completion[i, : len(row.input_ids) - shared] = row.mask[shared:]
+    input_ids = pad_right([row.input_ids[shared:] for row in rows])
+    # Padding is left out of the loss.
+    completion = pad_right([row.mask[shared:] for row in rows])
     prefix = rows[0].input_ids[None, :shared].astype(np.int64)
     return tuple(torch.from_numpy(array).to(device) for array in (prefix, input_ids, completion))  # type: ignore[return-value]
+
+
+def pad_right(sequences: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Sequences below one another, shape (sequences, longest). Any token pads: no causal model looks to the right."""
+    kind = np.bool_ if sequences[0].dtype == np.bool_ else np.int64
+    padded: NDArray[Any] = np.zeros((len(sequences), max(len(sequence) for sequence in sequences)), dtype=kind)
+    for row, sequence in zip(padded, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return padded
+
+
+def worth_sharing(shared: int, rows: int, pass_overhead: int) -> bool:
+    """Whether going once through what rows begin with saves more than a forward pass of its own costs, in tokens."""
+    return (rows - 1) * shared > pass_overhead
 
 
 def with_states(rows: Sequence[Tokens], inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
@@ -248,8 +279,13 @@ def with_states(rows: Sequence[Tokens], inputs: tuple[Tensor, Tensor, Tensor]) -
 
 def shared_prefix(rows: Sequence[Tokens]) -> int:
     """How many tokens all rows begin with, such as a system prompt, completions and the tokens before them left out."""
-    length = min(row.spans[0][0] - 1 for row in rows)
-    for row in rows[1:]:
-        same = row.input_ids[:length] == rows[0].input_ids[:length]
+    return common_prefix([row.input_ids[: max(0, row.spans[0][0] - 1)] for row in rows])
+
+
+def common_prefix(sequences: Sequence[NDArray[np.integer]]) -> int:
+    """How many tokens all of these begin with."""
+    length = min(len(sequence) for sequence in sequences)
+    for sequence in sequences[1:]:
+        same = sequence[:length] == sequences[0][:length]
         length = length if same.all() else int(np.argmin(same))
-    return max(0, length)
+    return length

@@ -12,6 +12,8 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from .batching import Indices, deal
+from .forward import common_prefix, pad_right, worth_sharing
 from .session import Session
 
 # Tokens that a layer's cache has room for beyond those that it holds, so that it is not copied at every step.
@@ -43,6 +45,24 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (room[:, :, :after] for room in self._rooms)
         return self.keys, self.values
 
+    def hold(self, batches: Sequence[tuple[Indices, Tensor, Tensor]], lengths: NDArray[np.integer]) -> None:
+        """Take keys and values of rows from several batches, and pad them on the left to the longest row.
+
+        Args:
+            batches: Rows of this cache, and their keys and values, padded on the right.
+            lengths: Tokens of each row of this cache; those of no batch have none.
+        """
+        longest = int(lengths.max())
+        _, *both = batches[0]
+        # Zeros, since what is masked must be a number at least.
+        self._rooms = [part.new_zeros(len(lengths), part.shape[1], longest + _ROOM, part.shape[3]) for part in both]
+        for rows, *parts in batches:
+            for room, part in zip(self._rooms, parts, strict=True):
+                for i, of_row in zip(rows.tolist(), part, strict=True):
+                    room[i, :, longest - lengths[i] : longest] = of_row[:, : lengths[i]]
+        self.lazy_initialization(*both)
+        self.keys, self.values = (room[:, :, :longest] for room in self._rooms)
+
 
 def _roomy_cache(config: Any) -> DynamicCache:
     cache = DynamicCache(config=config)
@@ -55,8 +75,8 @@ def _roomy_cache(config: Any) -> DynamicCache:
 def greedy(session: Session, tokenizer: Any, prompts: Sequence[NDArray[np.int32]], limits: Sequence[int]) -> list[str]:
     """The model's greedy continuation of each prompt, as text without special tokens.
 
-    Rows leave the batch as soon as they are done, so a long answer does not hold up the others, and none
-    is decoded further than its own limit.
+    Prompts are read in passes of like length. Rows leave the batch as soon as they are done, so a long answer does not
+    hold up the others, and none is decoded further than its own limit.
 
     Args:
         session: The model, in its present state.
@@ -70,6 +90,9 @@ def greedy(session: Session, tokenizer: Any, prompts: Sequence[NDArray[np.int32]
     # Padding is masked; positions count from each row's first token.
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     cache = _roomy_cache(model.config)
+    if step_input.shape[1] > 1 and all(type(layer) is _RoomyLayer for layer in cache.layers):
+        _read_prompts(session, [prompt[:-1] for prompt in prompts], cache)
+        step_input, positions = step_input[:, -1:], positions[:, -1:]
     answers: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
     while rows:
@@ -99,6 +122,32 @@ def greedy(session: Session, tokenizer: Any, prompts: Sequence[NDArray[np.int32]
         mask = torch.cat([mask, torch.ones_like(step_input)], dim=1)
         positions = positions[:, -1:] + 1
     return [str(text) for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+
+
+def _read_prompts(session: Session, prompts: Sequence[NDArray[np.int32]], cache: DynamicCache) -> None:
+    """Put keys and values of prompts into a cache with room, padded on the left.
+
+    Prompts of like length go through the model together: the longest of a batch must not make all of them as long.
+    """
+    lengths = np.array([len(prompt) for prompt in prompts])
+
+    # Whether gradients are kept is a matter of each thread.
+    @torch.inference_mode()
+    def read(rows: Indices) -> list[tuple[Indices, Tensor, Tensor]]:
+        chosen = [prompts[int(i)] for i in rows]
+        shared = common_prefix([prompt[:-1] for prompt in chosen])
+        if not worth_sharing(shared, len(rows), session.pass_overhead):
+            shared = 0
+        tokens = chosen[0][None, :shared].astype(np.int64), pad_right([prompt[shared:] for prompt in chosen])
+        read = session.scorer.keys_and_values(*(torch.from_numpy(part).to(session.hardware.device) for part in tokens))
+        return [(rows, layer.keys, layer.values) for layer in read.layers]
+
+    budget, overhead, lanes = session.token_budget(None), session.pass_overhead, session.lanes.count
+    passes = deal(np.flatnonzero(lengths), lengths, budget, overhead, lanes)
+    batches = list(session.lanes.map(read, passes.rows) if passes.side_by_side else map(read, passes.rows))
+    for layer in cache.layers:
+        # Each layer's are let go once they are in their place.
+        layer.hold([batch.pop(0) for batch in batches], lengths)
 
 
 def _pad_left(prompts: Sequence[NDArray[np.int32]], device: torch.device) -> tuple[Tensor, Tensor]:
