@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,10 +65,7 @@ def read(
     main, wait = session.accelerator.is_main_process, session.accelerator.wait_for_everyone
     table, states, progress = TokenTable(path), folder / _STATES, folder / _READ
     if main and not states.exists():
-        size = States.size(table.lengths, session.width, session.hardware.dtype)
-        if size <= _MOST * shutil.disk_usage(folder).free:
-            with states.open("wb") as file:
-                file.truncate(size)
+        _reserve(states, States.size(table.lengths, session.width, session.hardware.dtype))
     wait()
     if not states.exists():
         return False
@@ -85,6 +83,23 @@ def read(
             beside.write_text(str(first + len(chosen)))
             commit(beside, progress)
     return True
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make a file of this size, unless the disk has too little room."""
+    if size > _MOST * shutil.disk_usage(path.parent).free:
+        return
+    beside = path.with_suffix(".partial")
+    try:
+        with beside.open("wb") as file:
+            # A disk that is full when a mapped file is written to would end the process.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
 
 
 def known_table(session: Session, paths: Sequence[Path], folders: Sequence[Path]) -> TokenTable:
