@@ -102,7 +102,7 @@ class AdapterSettings:
     top_blocks: float | None = option(
         None,
         "share of the model's blocks, from the top, that get one; the filter goes through the others once; none is "
-        "0.33 for the filter's own sessions, 1 with the signal rouge, in the final fine-tuning and elsewhere",
+        "0.5 for the filter's own sessions, 1 with the signal rouge, in the final fine-tuning and elsewhere",
         least=0.01,
         most=1,
     )
