@@ -93,8 +93,8 @@ def learned_tokens(signal: str) -> int | None:
 def learned_blocks(signal: str) -> float:
     """The share of the model's blocks, from the top, that learn where the user does not say.
 
-    The upper half forgets unsafe rows as the whole model does (docs/evidence.md), and what lies below has to be computed
-    but once. What the model writes by itself takes all of it, as in the paper.
+    The upper half forgets unsafe rows as the whole model does (docs/evidence.md), and what lies below has to be
+    computed but once. What the model writes by itself takes all of it, as in the paper.
     """
     return 0.5 if SIGNALS[signal].scoring == "likelihood" else 1.0
 
