@@ -32,7 +32,7 @@ def demo_settings(model: str) -> Settings:
         set_aside=0.0,
         signal="likelihood-top5",
         epochs=4.0,
-        learning_rate=2e-3,
+        learning_rate=4e-3,
         review_steps=30,
     )
 
