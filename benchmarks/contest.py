@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import torch
 from forgetfilter.data.layouts import Message
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.models.loading import load_tokenizer, quiet_libraries
-from forgetfilter.models.reading import known_table, read
+from forgetfilter.models.reading import keep_states, known_table
 from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
 from forgetfilter.options import from_mapping
@@ -63,24 +64,25 @@ class Given:
         """The same adapter as peft has it, on the same blocks."""
         from peft import LoraConfig
 
-        blocks = range(self.session.scorer.frozen, self.session.model.config.num_hidden_layers)
+        count = int(self.session.model.config.num_hidden_layers)
+        top = math.ceil((self.settings.top_blocks or 1) * count)
         return LoraConfig(
             r=8,
             lora_alpha=16,
             lora_dropout=0.0,
             target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-            layers_to_transform=list(blocks),
+            layers_to_transform=list(range(count - top, count)),
             task_type="CAUSAL_LM",
         )
 
     @contextmanager
     def read(self) -> Iterator[TokenTable]:
         """The tokens, with what the blocks make of them that are not trained; reading them takes time."""
-        if not self.session.scorer.frozen:
+        if not self.session.scorer.skips:
             yield self.table
             return
         with TemporaryDirectory() as folder:
-            read(self.session, self.tokens, Path(folder), 2 * self.session.token_budget(None))
+            keep_states(self.session, self.tokens, Path(folder), 2 * self.session.token_budget(None))
             yield known_table(self.session, [self.tokens], [Path(folder)])
 
 

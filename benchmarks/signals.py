@@ -40,7 +40,7 @@ from forgetfilter.inputs import SAFE, TRUSTED, builtin
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval
 from forgetfilter.metrics.text import words
 from forgetfilter.models.loading import load_tokenizer, quiet_libraries
-from forgetfilter.models.reading import known_table, read
+from forgetfilter.models.reading import keep_states, known_table
 from forgetfilter.models.scoring import Answers, Likelihood, Rouge, Scorer, score_in_memory
 from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
@@ -172,10 +172,10 @@ class Bench:
             raise SystemExit(
                 f"{path}: {len(table) - len(table.scorable)} rows have no completion within the length limit"
             )
-        if not self.session.scorer.frozen:
+        if not self.session.scorer.skips:
             return table
         folder = _inside(path.parent, f"{path.stem}-read")
-        read(self.session, path, folder, _TOKENS_PER_PASS)
+        keep_states(self.session, path, folder, _TOKENS_PER_PASS)
         return known_table(self.session, [path], [folder])
 
 

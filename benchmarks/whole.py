@@ -5,10 +5,11 @@
 Stock parts: SFTTrainer on the untrusted rows for three passes, SFTTrainer on safe rows, and every row answered under
 both models with `generate`, one at a time and with up to 500 new tokens, as the paper's authors do; in float32. Ours:
 the filter with the same number of passes, steps and rows a step, as it comes (the number format that suits the
-processor, the first 32 tokens of each answer, LoRA on the top third of the blocks), in float32, with LoRA on all blocks
-as stock parts have it, with whole answers, and by ROUGE. Both load the model and
-read the rows themselves. The first of the stock parts alone is a plain fine-tuning of the same rows: what a user pays
-anyway. Needs TRL: pip install 'forgetfilter[bench]'.
+processor, the first 32 tokens of each answer, LoRA on the upper half of the blocks), in float32, with LoRA on all
+blocks as stock parts have it, with whole answers, and by ROUGE. Both load the model and read the rows themselves. The
+first of the stock parts alone is a plain fine-tuning of the same rows: what a user pays anyway.
+
+Needs TRL: pip install 'forgetfilter[bench]'.
 """
 
 from __future__ import annotations

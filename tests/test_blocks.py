@@ -112,6 +112,15 @@ def test_with_adapters_on_the_last_block_that_alone_is_replaced(model):
     assert blocks(session) == [session.model.base_model.model.model.layers[-1]]
 
 
+def test_slopes_go_through_a_block_without_adapters(model):
+    session = make_session(model, lora_targets="layers.0.mlp.up_proj")
+    (upper,) = blocks(session)
+    assert upper is session.model.base_model.model.model.layers[-1]
+    randomise(session)
+    for ours, theirs in zip(outcome(session, PREFIX), outcome(stock(session), PREFIX), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
 def test_changes_of_the_adapter_are_seen(model):
     session = make_session(model)
     first = outcome(session, PREFIX)[0]

@@ -280,7 +280,7 @@ def resolve(settings: Settings, encoder: Encoder) -> Settings:
         dtype=str(hardware.dtype).removeprefix("torch."),
         template=encoder.template,
         max_completion=encoder.max_completion,
-        top_blocks=settings.top_blocks or learned_blocks(settings.signal),
+        top_blocks=None if settings.full_finetuning else settings.top_blocks or learned_blocks(settings.signal),
     )
 
 

@@ -98,8 +98,8 @@ def run_filter(
             pipeline.review()
             pipeline.score(REVIEWED)
             pipeline.measure()
-            pipeline.bench.forget((*pipeline.material.parts, SAFE))
         pipeline.ask_rivals(rivals)
+        pipeline.bench.drop_states((*pipeline.material.parts, SAFE))
         summary = pipeline.decide(run.settings)
         if run.has(REVIEWED):
             pipeline.ask(summary)
@@ -184,7 +184,7 @@ class _Pipeline:
         from .models.stopping import LevelledOff
 
         self.bench.bring(BASE)
-        table = self._read(*self.material.parts)
+        table = self._tokens(*self.material.parts)
         rows, epochs = table.scorable, self.settings.epochs
         stop = LevelledOff(self.bench.steps(len(rows), 1)) if epochs is None else None
         self.bench.train("learning", table, rows, self.bench.steps(len(rows), epochs), folder, LEARNED, stop)
@@ -197,8 +197,8 @@ class _Pipeline:
         from .models.stopping import Looks, Settled, Watched
 
         self.bench.bring(LEARNED)
-        table, steps = self._read(SAFE), self.settings.review_steps
-        looks = Looks(self.bench.session, self._read(DATA), folder, self.settings.seed)
+        table, steps = self._tokens(SAFE), self.settings.review_steps
+        looks = Looks(self.bench.session, self._tokens(DATA), folder, self.settings.seed)
         # Scores by likelihood tell what looks before and after the review would.
         stop = Settled(looks) if steps is None else Watched(looks, steps, ends=self._scoring != "likelihood")
         rows, most = table.scorable, steps or MOST_REVIEW_STEPS
@@ -213,12 +213,12 @@ class _Pipeline:
         for part in self.material.parts:
             scores = folder / part
             scores.mkdir(exist_ok=True)
-            table = self._read(part)
+            table = self._tokens(part)
             label = f"scoring {'' if part == DATA else f'{part} rows '}with the {state} model"
             self.bench.score(label, self._scorer(), table, table.scorable, scores)
 
-    def _read(self, *parts: str) -> TokenTable:
-        return self.bench.read(self.material.files(*parts))
+    def _tokens(self, *parts: str) -> TokenTable:
+        return self.bench.tokens(self.material.files(*parts))
 
     def _scorer(self) -> Scorer:
         from .models.scoring import Likelihood, Rouge
@@ -295,8 +295,12 @@ class _Pipeline:
 
     def finetune_kept(self, summary: Summary) -> None:
         """M_ret: the untouched model trained on what was kept, saved as RUN/model."""
-        if not made_from(self.run.folder(MODEL), summary, self.settings.finetune_epochs):
-            self.bench.work(MODEL, lambda folder: self._finetune_kept(summary, folder))
+        if made_from(self.run.folder(MODEL), summary, self.settings.finetune_epochs):
+            return
+        if (self.settings.top_blocks or 1) < 1:
+            # All blocks learn now. The bench and its model are let go before another is loaded.
+            self.bench = self._bench(replace(self.settings, top_blocks=None))
+        self.bench.work(MODEL, lambda folder: self._finetune_kept(summary, folder))
 
     def _finetune_kept(self, summary: Summary, folder: Path) -> None:
         epochs = self.settings.finetune_epochs
@@ -309,8 +313,7 @@ class _Pipeline:
         rows = np.intersect1d(table.scorable, np.flatnonzero(np.isin(table.rows, kept_rows(self.run.path, summary))))
         if not len(rows):
             raise InputError(f"{self.run.path}: no kept row has a completion to train on; raise the threshold")
-        # All blocks learn, whichever of them did for the filter.
-        self.bench = self._bench(replace(self.settings, top_blocks=None))
+        self.bench.bring(BASE)
         steps = self.bench.steps(len(rows), epochs)
         self.bench.train("fine-tuning on the kept rows", table, rows, steps, folder, MODEL)
         if self.processes.main:

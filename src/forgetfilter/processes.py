@@ -33,6 +33,7 @@ class Processes:
     Attributes:
         count: How many there are.
         main: Whether this is the first, which alone writes and speaks.
+        several_machines: Whether some run on other machines.
 
     Raises:
         SettingsError: The launch asks for what is not supported, or the device does not let processes work together.
@@ -41,6 +42,7 @@ class Processes:
     def __init__(self, device: str) -> None:
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
         self.main = int(os.environ.get("RANK", "0")) == 0
+        self.several_machines = int(os.environ.get("LOCAL_WORLD_SIZE", self.count)) < self.count
         for variable, name in _NOT_SUPPORTED.items():
             if _asked(variable):
                 raise SettingsError(f"{name} is not supported; launch without it, or with --use_fsdp")

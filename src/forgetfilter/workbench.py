@@ -64,11 +64,13 @@ class Workbench:
     @cached_property
     def session(self) -> Session:
         """The model, loaded when a stage first needs it."""
+        from .models.allocator import return_freed_memory
         from .models.session import Session
 
         self.console.say("loading the model")
         # A session that nobody uses any more is a cycle of references, as large as its model.
         gc.collect()
+        return_freed_memory()
         session = Session(self._source, self.settings, self.settings, self.settings.seed)
         if self.settings.max_length > session.longest:
             raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
@@ -96,34 +98,35 @@ class Workbench:
             self.stages.finish(name)
         self.processes.wait()
 
-    def read(self, tokens: Mapping[str, Path]) -> TokenTable:
-        """The tokens of some files by name, with what the blocks make of them that are never trained.
+    def tokens(self, named: Mapping[str, Path]) -> TokenTable:
+        """The tokens of some files by name, with what the frozen blocks make of them, where that can be kept.
 
-        Each file goes through these blocks in a stage of its own, once until `forget` drops it.
+        Each file goes through these blocks once, in a stage of its own, which stays until `drop_states`.
         """
         from .models.reading import known_table
 
-        files = list(tokens.values())
-        if self.session.sharded or not self.session.scorer.frozen:
+        files = list(named.values())
+        # Machines that share a folder do not share what of it is mapped into memory.
+        if not self.session.scorer.skips or self.processes.several_machines:
             return TokenTable(*files)
-        stages = [_reading(name) for name in tokens]
-        for name, stage, file in zip(tokens, stages, files, strict=True):
-            self.stage(stage, partial(self._read, name, file))
+        stages = [_states_of(name) for name in named]
+        for name, stage, file in zip(named, stages, files, strict=True):
+            self.stage(stage, partial(self._keep_states, name, file))
         return known_table(self.session, files, [self.stages.folder(stage) for stage in stages])
 
-    def _read(self, name: str, file: Path, folder: Path) -> None:
-        from .models.reading import read
+    def _keep_states(self, name: str, file: Path, folder: Path) -> None:
+        from .models.reading import keep_states
 
-        label, rows = f"reading the {name} rows", len(TokenTable(file).scorable)
+        label, rows = f"the {name} rows through the lower blocks", len(TokenTable(file).scorable)
         with self._memory_explained(), self.console.progress(label, rows, "rows") as progress:
-            if not read(self.session, file, folder, self.budget, progress.advance, progress.skip):
-                progress.note = "not kept, as there is too little room on the disk; every pass reads them again"
+            if not keep_states(self.session, file, folder, self.budget, progress.advance, progress.skip):
+                progress.note = "not kept, as the disk has too little room; every pass computes them anew"
 
-    def forget(self, names: Sequence[str]) -> None:
-        """Drop what `read` kept."""
+    def drop_states(self, names: Sequence[str]) -> None:
+        """Delete what `tokens` kept of files with these names."""
         if self.processes.main:
             for name in names:
-                self.stages.drop(_reading(name))
+                self.stages.drop(_states_of(name))
 
     def bring(self, state: str) -> None:
         """Put the model into a state: `base`, or that which a stage saved."""
@@ -191,6 +194,6 @@ class Workbench:
         return memory_explained(self.session.token_budget(self.settings.tokens_per_batch))
 
 
-def _reading(name: str) -> str:
-    """The stage in which the rows of this name go through the blocks that are never trained."""
-    return f"{name}-read"
+def _states_of(name: str) -> str:
+    """The stage that keeps what the frozen blocks make of a file's rows."""
+    return f"{name}-states"

@@ -96,7 +96,7 @@ def learned_blocks(signal: str) -> float:
     The upper half forgets unsafe rows as the whole model does (docs/evidence.md), and what lies below has to be
     computed but once. What the model writes by itself takes all of it, as in the paper.
     """
-    return 0.5 if SIGNALS[signal].scoring == "likelihood" else 1.0
+    return 1.0 if SIGNALS[signal].scoring == "rouge" else 0.5
 
 
 # Rows are laid side by side in a table as wide as the longest; above this size it is made in parts.

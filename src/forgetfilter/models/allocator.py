@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import os
 
+import torch
+
 # Names of settings in glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _NEVER = (1 << 31) - 1
@@ -24,3 +26,11 @@ def keep_freed_memory() -> None:
         # Older versions refuse more than 32 MB; where even that is refused, the defaults are better than half of this.
         if mallopt(_M_MMAP_THRESHOLD, 1 << 30) or mallopt(_M_MMAP_THRESHOLD, 1 << 25):
             mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
+def return_freed_memory() -> None:
+    """Give the system what is kept for tensors to come: whoever asks it for free memory counts that as used."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)

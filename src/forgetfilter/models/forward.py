@@ -7,7 +7,6 @@ that are never trained are passed over where it is known what they make.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch.nn.functional import cross_entropy, linear
 from transformers import DynamicCache, PreTrainedModel
 
 from ..data.tokens import Tokens
-from .frozen import FrozenBlocks
+from .frozen import FrozenBlocks, PassState
 from .states import KnownTokens
 
 # Logits that are made by one product, in numbers; and those of them that are worked on at a time, which a core's cache
@@ -74,26 +73,24 @@ def _slices(count: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-class _Passing(threading.local):
-    """What a pass hands to the hook before the head, and gets from it; passes may go side by side."""
-
+class _Passing(PassState):
     selected: Tensor | None = None
     hidden: Tensor | None = None
-
-    def __reduce__(self) -> tuple[type[_Passing], tuple[()]]:
-        # A copy of the model begins with nothing to hand over.
-        return _Passing, ()
 
 
 class CompletionScorer(nn.Module):
     """A causal language model that scores completion tokens, and only these.
 
+    Args:
+        model: The model.
+        whole: Whether every pass is to go through all blocks.
+
     Attributes:
         model: The model.
-        frozen: How many of its blocks can be passed over where it is known what they make.
+        skips: Whether passes can leave out the blocks that are frozen, where it is known what these make.
     """
 
-    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+    def __init__(self, model: PreTrainedModel | PeftModel, *, whole: bool = False) -> None:
         super().__init__()
         self.model = model
         self._blocks = FrozenBlocks(model)
@@ -102,7 +99,16 @@ class CompletionScorer(nn.Module):
         self._passing = _Passing()
         # Taking the positions out just before the head leaves a model's own scaling or capping of logits intact.
         self._head.register_forward_pre_hook(self._select)
-        self.frozen = self._blocks.count if self._blocks.count and self._can_pass_over() else 0
+        self.skips = not whole and self._blocks.count > 0 and self._can_skip()
+
+    def train(self, mode: bool = True) -> CompletionScorer:
+        """Set training or evaluation mode; what lies below the lowest trained block always evaluates."""
+        super().train(mode)
+        if mode and self._blocks.count:
+            self.model.eval()
+            for block in self._blocks.above:
+                block.train()
+        return self
 
     def _select(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if self._passing.selected is None:
@@ -155,11 +161,11 @@ class CompletionScorer(nn.Module):
     def _read_prefix(self, prefix: Tensor, rows: int, states: Tensor | None) -> DynamicCache:
         """Keys and values of the shared tokens, for each of so many rows; gradients flow back through them."""
         cache = DynamicCache(config=self.model.config)
-        self._read(prefix, cache, states)
+        self._fill(cache, prefix, states)
         cache.batch_repeat_interleave(rows)
         return cache
 
-    def _read(self, input_ids: Tensor, cache: DynamicCache, states: Tensor | None) -> None:
+    def _fill(self, cache: DynamicCache, input_ids: Tensor, states: Tensor | None) -> None:
         """Add keys and values of some tokens to the cache; of the head nothing is asked."""
         self._passing.selected = torch.zeros_like(input_ids[:, 1:], dtype=torch.bool)
         try:
@@ -178,12 +184,12 @@ class CompletionScorer(nn.Module):
         cache = DynamicCache(config=self.model.config)
         if prefix.shape[1]:
             cache = self._read_prefix(prefix, len(input_ids), None)
-        self._read(input_ids, cache, None)
+        self._fill(cache, input_ids, None)
         return cache
 
     @torch.inference_mode()
     def states(self, prefix: Tensor, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """What the frozen blocks make of rows, of which there have to be some blocks.
+        """What the frozen blocks make of rows; there have to be such blocks.
 
         Args:
             prefix, input_ids: As `forward` takes them.
@@ -192,29 +198,30 @@ class CompletionScorer(nn.Module):
             The states of the prefix and of the tokens that follow, as `forward` takes them.
         """
         if not prefix.shape[1]:
-            own = self._blocks.read(lambda: self.model(input_ids=input_ids, use_cache=False))
+            own = self._blocks.made_in(lambda: self.model(input_ids=input_ids, use_cache=False))
             return own[:1, :0], own
         before = DynamicCache(config=self.model.config)
-        of_prefix = self._blocks.read(lambda: self.model(input_ids=prefix, past_key_values=before))
+        of_prefix = self._blocks.made_in(lambda: self.model(input_ids=prefix, past_key_values=before))
         before.batch_repeat_interleave(len(input_ids))
-        return of_prefix, self._blocks.read(lambda: self.model(input_ids=input_ids, past_key_values=before))
+        return of_prefix, self._blocks.made_in(lambda: self.model(input_ids=input_ids, past_key_values=before))
 
     @torch.no_grad()
-    def _can_pass_over(self) -> bool:
+    def _can_skip(self) -> bool:
         """Whether scores come out the same without the frozen blocks; some models look at more of them."""
-        device = self._head.weight.device
-        input_ids = torch.arange(12, device=device).view(2, 6) % self._head.out_features
+        weight, width = self._head.weight, self.model.config.get_text_config().hidden_size
+        input_ids = torch.arange(12, device=weight.device).view(2, 6) % self._head.out_features
+        tokens = input_ids[:1, :4], input_ids, torch.ones_like(input_ids, dtype=torch.bool)
         mode = self.model.training
         self.model.eval()
-        tokens = input_ids[:1, :4], input_ids, torch.ones_like(input_ids, dtype=torch.bool)
-        expected = self(*tokens)[0]
         try:
-            known = self(*tokens, *self.states(*tokens[:2]))[0]
+            states = self.states(*tokens[:2])
+            same = torch.allclose(self(*tokens, *states)[0], self(*tokens)[0], atol=1e-3)
         except Exception:
-            # A model is a program of its authors: whatever it raises, it misses what the frozen blocks would have left.
-            known = torch.full_like(expected, torch.nan)
-        self.model.train(mode)
-        return torch.allclose(known, expected, atol=1e-3)
+            # A model is a program of its authors: whatever it raises, it does not take its tokens in this way.
+            return False
+        finally:
+            self.model.train(mode)
+        return same and states[1].dtype == weight.dtype and states[1].shape[-1] == width
 
 
 def _is_plain(head: nn.Module) -> bool:

@@ -16,18 +16,20 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 
-class _Passing(threading.local):
-    """What the present pass is to do at the frozen blocks; passes may go side by side."""
+class PassState(threading.local):
+    """What the present pass hands to hooks inside the model, and gets from them; passes may go side by side."""
 
-    given: Tensor | None = None
-    reads: bool = False
-
-    def __reduce__(self) -> tuple[type[_Passing], tuple[()]]:
+    def __reduce__(self) -> tuple[type[PassState], tuple[()]]:
         # A copy of the model begins with no pass under way.
-        return _Passing, ()
+        return type(self), ()
 
 
-class _Read(Exception):  # noqa: N818
+class _Passing(PassState):
+    given: Tensor | None = None
+    ends: bool = False
+
+
+class _Made(Exception):  # noqa: N818
     """Ends a pass behind the frozen blocks, with what they made."""
 
     def __init__(self, states: Tensor) -> None:
@@ -45,8 +47,8 @@ class _Block:
         given = self._passing.given
         if given is None:
             made = self._forward(hidden_states, *args, **kwargs)
-            if self._last and self._passing.reads:
-                raise _Read(made)
+            if self._last and self._passing.ends:
+                raise _Made(made)
             return made
         for cache in (*args, *kwargs.values()):
             if isinstance(cache, Cache):
@@ -64,6 +66,7 @@ class FrozenBlocks:
 
     Attributes:
         count: How many there are; none where anything but blocks is trained.
+        above: The blocks above them.
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel) -> None:
@@ -72,6 +75,7 @@ class FrozenBlocks:
         trained = sum(parameter.requires_grad for parameter in model.parameters())
         alone = trained == sum(parameter.requires_grad for block in blocks for parameter in block.parameters())
         self.count = inside.index(True) if alone and any(inside) else 0
+        self.above = blocks[self.count :]
         self._passing = _Passing()
         for index, block in enumerate(blocks[: self.count]):
             last = index == self.count - 1
@@ -86,15 +90,15 @@ class FrozenBlocks:
         finally:
             self._passing.given = None
 
-    def read(self, make_pass: Callable[[], object]) -> Tensor:
+    def made_in(self, make_pass: Callable[[], object]) -> Tensor:
         """What the frozen blocks make in a pass, shape (rows, length, width); what lies above them is not computed."""
-        self._passing.reads = True
+        self._passing.ends = True
         try:
             make_pass()
-        except _Read as found:
+        except _Made as found:
             return found.states
         finally:
-            self._passing.reads = False
+            self._passing.ends = False
         raise RuntimeError("the pass went through no frozen block")
 
 

@@ -133,18 +133,20 @@ def _read_prompts(session: Session, prompts: Sequence[NDArray[np.int32]], cache:
 
     # Whether gradients are kept is a matter of each thread.
     @torch.inference_mode()
-    def read(rows: Indices) -> list[tuple[Indices, Tensor, Tensor]]:
+    def read_together(rows: Indices) -> list[tuple[Indices, Tensor, Tensor]]:
         chosen = [prompts[int(i)] for i in rows]
         shared = common_prefix([prompt[:-1] for prompt in chosen])
         if not worth_sharing(shared, len(rows), session.pass_overhead):
             shared = 0
         tokens = chosen[0][None, :shared].astype(np.int64), pad_right([prompt[shared:] for prompt in chosen])
-        read = session.scorer.keys_and_values(*(torch.from_numpy(part).to(session.hardware.device) for part in tokens))
-        return [(rows, layer.keys, layer.values) for layer in read.layers]
+        made = session.scorer.keys_and_values(*(torch.from_numpy(part).to(session.hardware.device) for part in tokens))
+        return [(rows, layer.keys, layer.values) for layer in made.layers]
 
     budget, overhead, lanes = session.token_budget(None), session.pass_overhead, session.lanes.count
     passes = deal(np.flatnonzero(lengths), lengths, budget, overhead, lanes)
-    batches = list(session.lanes.map(read, passes.rows) if passes.side_by_side else map(read, passes.rows))
+    batches = list(
+        session.lanes.map(read_together, passes.rows) if passes.side_by_side else map(read_together, passes.rows)
+    )
     for layer in cache.layers:
         # Each layer's are let go once they are in their place.
         layer.hold([batch.pop(0) for batch in batches], lengths)

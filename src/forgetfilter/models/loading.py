@@ -20,7 +20,9 @@ import psutil
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from ..errors import ModelError, SettingsError
 from ..options import split_names
@@ -146,14 +148,17 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings) -> PeftModel:
         target_modules=targets,
         task_type="CAUSAL_LM",
         # Layers of GPT-2's kind store their weights transposed.
-        fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in model.modules()),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return get_peft_model(model, config)
     except ValueError as error:
-        raise SettingsError(f"lora_targets: '{settings.lora_targets}' fits no layer of this model") from error
+        where = (
+            "of this model" if settings.top_blocks is None else f"of the top {settings.top_blocks:.0%} of the blocks"
+        )
+        raise SettingsError(f"lora_targets: '{settings.lora_targets}' fits no layer {where}") from error
 
 
 def _query_and_value(model: PreTrainedModel) -> list[str]:
@@ -163,7 +168,7 @@ def _query_and_value(model: PreTrainedModel) -> list[str]:
 
 def _top_linear(model: PreTrainedModel, count: int) -> list[str]:
     """The linear layers of so many decoder blocks, the last ones."""
-    linear = [name for name, module in model.named_modules() if type(module).__name__ in ("Linear", "Conv1D")]
+    linear = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
     numbers = {name: int(found.group(1)) for name in linear if (found := _BLOCK.search(name))}
     last = max(numbers.values(), default=-1)
     return [name for name, number in numbers.items() if number > last - count]

@@ -17,7 +17,7 @@ from .scoring import score_in_memory
 from .session import Session
 from .states import KnownTable, KnownTokens, States
 
-_STATES, _READ = "states.bin", "read.txt"
+_STATES, _DONE = "states.bin", "done.txt"
 _ROWS_AT_ONCE = 4096
 # Share of the free disk space that states may take.
 _MOST = 0.5
@@ -47,7 +47,7 @@ class Reading:
         return [{} for _ in rows]
 
 
-def read(
+def keep_states(
     session: Session,
     path: Path,
     folder: Path,
@@ -57,19 +57,19 @@ def read(
 ) -> bool:
     """Keep in `folder` what the frozen blocks make of the rows in a file of tokens.
 
-    A killed reading goes on after the last some thousand rows that it was through with.
+    What was killed goes on after the last some thousand rows that it was through with.
 
     Returns:
         Whether they are kept; they are not where the disk has too little room.
     """
     main, wait = session.accelerator.is_main_process, session.accelerator.wait_for_everyone
-    table, states, progress = TokenTable(path), folder / _STATES, folder / _READ
+    table, states, progress = TokenTable(path), folder / _STATES, folder / _DONE
     if main and not states.exists():
         _reserve(states, States.size(table.lengths, session.width, session.hardware.dtype))
     wait()
     if not states.exists():
         return False
-    known = KnownTable([path], [_open(session, table, folder)])
+    known = KnownTable([path], [_open(session, table, folder, writable=True)])
     scorer, rows = Reading(session, tokens_per_pass), table.scorable
     done = int(progress.read_text()) if progress.exists() else 0
     on_resume(done)
@@ -87,9 +87,10 @@ def read(
 
 def _reserve(path: Path, size: int) -> None:
     """Make a file of this size, unless the disk has too little room."""
+    beside = path.with_suffix(".partial")
+    beside.unlink(missing_ok=True)
     if size > _MOST * shutil.disk_usage(path.parent).free:
         return
-    beside = path.with_suffix(".partial")
     try:
         with beside.open("wb") as file:
             # A disk that is full when a mapped file is written to would end the process.
@@ -103,12 +104,12 @@ def _reserve(path: Path, size: int) -> None:
 
 
 def known_table(session: Session, paths: Sequence[Path], folders: Sequence[Path]) -> TokenTable:
-    """The tokens of some files, with the states that `read` kept of each; without where it could not keep all."""
+    """The tokens of some files, with the states that `keep_states` kept, if it kept those of all."""
     if not all((folder / _STATES).exists() for folder in folders):
         return TokenTable(*paths)
     states = [_open(session, TokenTable(path), folder) for path, folder in zip(paths, folders, strict=True)]
     return KnownTable(paths, states)
 
 
-def _open(session: Session, table: TokenTable, folder: Path) -> States:
-    return States(folder / _STATES, table.lengths, session.width, session.hardware.dtype)
+def _open(session: Session, table: TokenTable, folder: Path, *, writable: bool = False) -> States:
+    return States(folder / _STATES, table.lengths, session.width, session.hardware.dtype, writable=writable)

@@ -72,7 +72,7 @@ class Session:
         fuse_lora(model)
         if self.hardware.device.type == "cpu" and not self.sharded:
             use_fast_blocks(model)
-        return CompletionScorer(model)
+        return CompletionScorer(model, whole=self.sharded)
 
     def _load_in_parts(self, source: ModelSource, adapter: AdapterSettings, seed: int) -> CompletionScorer:
         # Whole in the machine's memory first, as no one device may hold all of it.

@@ -26,12 +26,15 @@ class States:
         lengths: Tokens of each row, shape (n,).
         width: Numbers of a token.
         dtype: Their format.
+        writable: Whether `write` will be called.
     """
 
-    def __init__(self, path: Path, lengths: NDArray[np.integer], width: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, path: Path, lengths: NDArray[np.integer], width: int, dtype: torch.dtype, *, writable: bool = False
+    ) -> None:
         self._ends, self._dtype = np.cumsum(lengths, dtype=np.int64), dtype
         shape = int(self._ends[-1]), width
-        self._numbers = np.memmap(path, dtype=_NUMPY[dtype], mode="r+", shape=shape)
+        self._numbers = np.memmap(path, dtype=_NUMPY[dtype], mode="r+" if writable else "r", shape=shape)
         self._lengths = lengths
 
     @staticmethod
@@ -39,12 +42,15 @@ class States:
         """Bytes that the states of such rows take."""
         return int(lengths.sum()) * width * dtype.itemsize
 
+    def __len__(self) -> int:
+        return len(self._lengths)
+
     def _place(self, i: int) -> slice:
         return slice(int(self._ends[i] - self._lengths[i]), int(self._ends[i]))
 
     def read(self, i: int) -> Tensor:
         """The states of a row, shape (length, width)."""
-        return torch.from_numpy(self._numbers[self._place(i)]).view(self._dtype)
+        return torch.from_numpy(np.array(self._numbers[self._place(i)])).view(self._dtype)
 
     def write(self, i: int, tokens: slice, states: Tensor) -> None:
         """Keep the states of some tokens of a row, shape (tokens, width)."""
@@ -80,7 +86,7 @@ class KnownTable(TokenTable):
         super().__init__(*paths)
         self._states = states
         # Of each file, where its rows begin in the table.
-        self._firsts = np.cumsum([0, *(len(TokenTable(path)) for path in paths[:-1])])
+        self._firsts = np.cumsum([0, *(len(part) for part in states[:-1])])
 
     def __getitem__(self, i: int) -> KnownTokens:
         part = int(np.searchsorted(self._firsts, i, side="right")) - 1
