@@ -10,6 +10,7 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import forgetfilter.models.reading
 import forgetfilter.models.scoring
 import forgetfilter.models.training
 import forgetfilter.pipeline
@@ -46,7 +47,8 @@ def killed_at(count: int, arguments: list[str], *, after: bool) -> int:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    for module in (forgetfilter.run, forgetfilter.models.training, forgetfilter.models.scoring):
+    parts = forgetfilter.models
+    for module in (forgetfilter.run, parts.reading, parts.training, parts.scoring):
         module.commit = deadly
     return main(arguments)
 
@@ -59,7 +61,7 @@ def check() -> None:
     work, arguments = Path(sys.argv[1]), sys.argv[2:]
     # A checkpoint after every step, so that sessions are killed in their middle, too.
     forgetfilter.models.training._SECONDS_BETWEEN_CHECKPOINTS = 0.0
-    forgetfilter.models.scoring._ROWS_PER_SHARD = 7
+    forgetfilter.models.scoring._ROWS_PER_SHARD = forgetfilter.models.reading._ROWS_AT_ONCE = 7
     forgetfilter.pipeline.ANSWER_TOKENS = 8
     assert in_child(lambda: main([*arguments, "--output", str(work / "whole")])) == 0
     expected = read(work / "whole")

@@ -16,9 +16,9 @@ def test_kill_and_resume_at_every_stage(noisy, safe, model, tmp_path):
     work.mkdir()
     script = Path(__file__).with_name("kill_everywhere.py")
     done = subprocess.run(
-        [sys.executable, script, work, *arguments], capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, script, work, *arguments], capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     # Every stage, shard, checkpoint and file is one point; fewer would mean that some were not reached.
     kills = int(done.stdout.split()[1])
-    assert kills >= 25
+    assert kills >= 32
