@@ -145,7 +145,7 @@ class TrainingSettings(PassSettings):
     learning_rate: float | None = option(
         None,
         "peak learning rate; none is 0.576 over the model's width with LoRA (1e-3 for SmolLM2-135M, 1.4e-4 for a "
-        "7B model; the paper uses 2e-4), over the share of --top-blocks, and a tenth of it for full fine-tuning",
+        "7B model; the paper uses 2e-4), and a tenth of that for full fine-tuning",
         least=0,
     )
     batch_size: int = option(16, "rows in one optimizer step, over all processes", least=1)

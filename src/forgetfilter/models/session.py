@@ -50,7 +50,7 @@ class Session:
         """
         keep_freed_memory()
         hardware = choose_hardware(model, trained_fully=adapter.full_finetuning)
-        self._lora, self._share = not adapter.full_finetuning, adapter.top_blocks or 1.0
+        self._lora = not adapter.full_finetuning
         with left_to_us():
             self.accelerator = Accelerator(cpu=hardware.device.type == "cpu")
         self.hardware = _on_own_device(self.accelerator, hardware)
@@ -89,12 +89,11 @@ class Session:
         """The learning rate that the user gave, or one that suits the model.
 
         The rate that works falls with a model's width: 1e-3 was found with SmolLM2-135M (width 576), the
-        paper uses 2e-4 with a 7B model (width 4096), and full fine-tuning wants about a tenth of LoRA's. Where but a
-        share of the blocks learns, these have to learn the more: at twice the rate half of them learns as fast as all.
+        paper uses 2e-4 with a 7B model (width 4096), and full fine-tuning wants about a tenth of LoRA's.
         """
         if given is not None:
             return given
-        return 0.576 / self.width * (1.0 / self._share if self._lora else 0.1)
+        return 0.576 / self.width * (1.0 if self._lora else 0.1)
 
     @property
     def trains_side_by_side(self) -> bool:
