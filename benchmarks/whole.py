@@ -62,7 +62,7 @@ OURS: dict[str, dict[str, Any]] = {
     "float32": {"dtype": "float32"},
     "float32, all blocks": {"dtype": "float32", "top_blocks": 1.0},
     "float32, all blocks, whole answers": {"dtype": "float32", "top_blocks": 1.0, "max_completion": MAX_LENGTH},
-    "float32, ROUGE": {"dtype": "float32", "signal": "rouge"},
+    "float32, all blocks, ROUGE": {"dtype": "float32", "signal": "rouge"},
 }
 
 
