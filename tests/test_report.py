@@ -351,7 +351,7 @@ def test_forgetting_along_the_review_is_drawn_and_told(page, folder):
 
 
 def test_what_the_model_says_is_veiled_until_asked_for(page, folder):
-    written = [json.loads(line) for line in (folder / "examples.jsonl").read_text().splitlines()]
+    written = [json.loads(line) for line in (folder / "examples.jsonl").read_bytes().splitlines()]
     items = page.locator("#examples li")
     assert items.count() == len(written) == 8
     veiled = items.first.locator(".veiled")
@@ -366,7 +366,7 @@ def test_what_the_model_says_is_veiled_until_asked_for(page, folder):
 
 def test_hostile_answers_neither_run_nor_break_the_page(browser, folder, tmp_path):
     run = shutil.copytree(folder, tmp_path / "run")
-    examples = [json.loads(line) for line in (run / "examples.jsonl").read_text().splitlines()]
+    examples = [json.loads(line) for line in (run / "examples.jsonl").read_bytes().splitlines()]
     said = [{**example, "learned": text[:2000], "reviewed": text[:2000]} for example in examples for text in HOSTILE]
     write_jsonl(run / "examples.jsonl", said)
     assert main(["decide", str(run)]) == 0
