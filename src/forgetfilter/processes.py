@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from datetime import timedelta
 
@@ -53,6 +54,8 @@ class Processes:
             on_cpu = device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
             # The first process may read and tokenise for hours while the others wait for it.
             self._state = PartialState(cpu=on_cpu, timeout=timedelta(days=7))
+            # Threads of the group that are still there when Python ends, now and then end the process with an error.
+            atexit.register(self._state.destroy_process_group)
             if self._state.num_processes != self.count:
                 raise SettingsError(f"device: '{device}' does not let {self.count} processes work together")
 
