@@ -25,8 +25,6 @@ from forgetfilter.settings import AdapterSettings, ModelSettings
 from forgetfilter.workbench import Workbench
 from test_filter import run, scores
 
-CPU = ModelSettings(device="cpu", dtype="float32")
-
 
 def make_session(folder, dtype="float32", **adapter) -> Session:
     return Session(

@@ -247,9 +247,7 @@ def collate(rows: Sequence[Tokens], device: torch.device, pass_overhead: int) ->
 
     The prefix is empty where sharing it saves less than what a forward pass of its own costs, in tokens.
     """
-    shared = shared_prefix(rows)
-    if not worth_sharing(shared, len(rows), pass_overhead):
-        shared = 0
+    shared = worth_sharing(shared_prefix(rows), len(rows), pass_overhead)
     input_ids = pad_right([row.input_ids[shared:] for row in rows])
     # Padding is left out of the loss.
     completion = pad_right([row.mask[shared:] for row in rows])
@@ -266,9 +264,9 @@ def pad_right(sequences: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return padded
 
 
-def worth_sharing(shared: int, rows: int, pass_overhead: int) -> bool:
-    """Whether going once through what rows begin with saves more than a forward pass of its own costs, in tokens."""
-    return (rows - 1) * shared > pass_overhead
+def worth_sharing(shared: int, rows: int, pass_overhead: int) -> int:
+    """What rows begin with, in tokens; 0 where going through it once saves less than a pass of its own costs."""
+    return shared if (rows - 1) * shared > pass_overhead else 0
 
 
 def with_states(rows: Sequence[Tokens], inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:

@@ -135,9 +135,7 @@ def _read_prompts(session: Session, prompts: Sequence[NDArray[np.int32]], cache:
     @torch.inference_mode()
     def read_together(rows: Indices) -> list[tuple[Indices, Tensor, Tensor]]:
         chosen = [prompts[int(i)] for i in rows]
-        shared = common_prefix([prompt[:-1] for prompt in chosen])
-        if not worth_sharing(shared, len(rows), session.pass_overhead):
-            shared = 0
+        shared = worth_sharing(common_prefix([prompt[:-1] for prompt in chosen]), len(rows), session.pass_overhead)
         tokens = chosen[0][None, :shared].astype(np.int64), pad_right([prompt[shared:] for prompt in chosen])
         made = session.scorer.keys_and_values(*(torch.from_numpy(part).to(session.hardware.device) for part in tokens))
         return [(rows, layer.keys, layer.values) for layer in made.layers]

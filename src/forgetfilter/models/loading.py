@@ -138,8 +138,9 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings) -> PeftModel:
         targets = _query_and_value(model)
     elif targets != ALL_LINEAR:
         targets = split_names(settings.lora_targets)
-    if settings.top_blocks is not None and settings.top_blocks < 1:
-        count = math.ceil(settings.top_blocks * int(model.config.get_text_config().num_hidden_layers))
+    share = settings.top_blocks or 1
+    if share < 1:
+        count = math.ceil(share * int(model.config.get_text_config().num_hidden_layers))
         targets = [name for name in _top_linear(model, count) if _is_among(name, targets)]
     config = LoraConfig(
         r=settings.lora_rank,
@@ -156,7 +157,7 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings) -> PeftModel:
             return get_peft_model(model, config)
     except ValueError as error:
         where = (
-            "of this model" if settings.top_blocks is None else f"of the top {settings.top_blocks:.0%} of the blocks"
+            "of this model" if share == 1 else f"of the top {share:.0%} of the blocks; raise --top-blocks for others"
         )
         raise SettingsError(f"lora_targets: '{settings.lora_targets}' fits no layer {where}") from error
 
