@@ -17,7 +17,7 @@ import torch
 
 from forgetfilter.data.layouts import Message
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
-from forgetfilter.models.loading import load_tokenizer, quiet_libraries
+from forgetfilter.models.loading import Hardware, load_tokenizer, quiet_libraries
 from forgetfilter.models.reading import keep_states, known_table
 from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
@@ -58,6 +58,7 @@ class Given:
         from transformers import AutoModelForCausalLM
 
         base = AutoModelForCausalLM.from_pretrained(self.model, dtype=self.session.hardware.dtype)
+        base = base.to(self.session.hardware.device)
         return get_peft_model(base, self.stock_lora()) if lora else base
 
     def stock_lora(self) -> Any:
@@ -74,6 +75,11 @@ class Given:
             layers_to_transform=list(range(count - top, count)),
             task_type="CAUSAL_LM",
         )
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the contest is held on a GPU."""
+        return self.session.hardware.device.type == "cuda"
 
     @contextmanager
     def read(self) -> Iterator[TokenTable]:
@@ -93,7 +99,14 @@ def choose_rows(folder: Path, count: int) -> list[Row]:
 
 
 @contextmanager
-def prepared(data: Path, count: int, dtype: str = "float32", top_blocks: float = 1.0) -> Iterator[Given]:
+def prepared(
+    data: Path,
+    count: int,
+    dtype: str = "float32",
+    top_blocks: float = 1.0,
+    device: str = "cpu",
+    model: str = "smollm2-135m",
+) -> Iterator[Given]:
     """So many rows and the model, for as long as the contest lasts.
 
     Args:
@@ -101,12 +114,14 @@ def prepared(data: Path, count: int, dtype: str = "float32", top_blocks: float =
         count: How many rows.
         dtype: The number format of the model.
         top_blocks: The share of its blocks, from the top, that have an adapter.
+        device: Where it is.
+        model: Which it is.
     """
     quiet_libraries()
     chosen = {
-        "model": "smollm2-135m",
+        "model": model,
         "learning_rate": RATE,
-        "device": "cpu",
+        "device": device,
         "dtype": dtype,
         "max_length": MAX_LENGTH,
         "top_blocks": top_blocks,
@@ -125,8 +140,8 @@ def prepared(data: Path, count: int, dtype: str = "float32", top_blocks: float =
             pass
         table = TokenTable(path)
         print(f"{len(rows)} rows, {int(table.lengths.sum()):,} tokens, {int(table.counts.sum()):,} of completions")
-        model = str(Path(session.model.get_base_model().config._name_or_path))
-        yield Given(rows, path, table, session, tokenizer, settings, model)
+        loaded = str(Path(session.model.get_base_model().config._name_or_path))
+        yield Given(rows, path, table, session, tokenizer, settings, loaded)
 
 
 def compete(
@@ -147,9 +162,16 @@ def timed(work: Callable[[], Result]) -> Callable[[], tuple[float, Result]]:
     def run() -> tuple[float, Result]:
         began = time.perf_counter()
         result = work()
+        finish()
         return time.perf_counter() - began, result
 
     return run
+
+
+def finish() -> None:
+    """Wait for what a GPU was given to do."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def show_speeds(
@@ -165,12 +187,9 @@ def show_speeds(
         print(f"| {name} | {shown} | {results[name]} |")
 
 
-def matrix_rate(dtype: torch.dtype, size: int = 2048) -> float:
+def matrix_rate(hardware: Hardware) -> float:
     """Floating-point operations a second of a large matrix product on this machine, now (median of 20)."""
-    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-    seconds = []
-    for _ in range(20):
-        began = time.perf_counter()
-        torch.mm(a, b)
-        seconds.append(time.perf_counter() - began)
-    return 2 * size**3 / median(seconds)
+    size = 2048 if hardware.device.type == "cpu" else 8192
+    a, b = (torch.randn(size, size).to(hardware.device, hardware.dtype) for _ in range(2))
+    product = timed(lambda: torch.mm(a, b))
+    return 2 * size**3 / median(product()[0] for _ in range(20))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,21 +50,27 @@ def plain_likelihood(given: Given, model: Any, size: int) -> list[float]:
         ids, seen = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.long)
         for i, row in enumerate(rows):
             ids[i, : len(row.input_ids)], seen[i, : len(row.input_ids)] = torch.from_numpy(row.input_ids), 1
+        ids, seen = ids.to(model.device), seen.to(model.device)
         logprobs = log_softmax(model(input_ids=ids, attention_mask=seen).logits[:, :-1].float(), dim=-1)
-        of_tokens = logprobs.gather(2, ids[:, 1:, None]).squeeze(2)
+        of_tokens = logprobs.gather(2, ids[:, 1:, None]).squeeze(2).cpu()
         for i, row in enumerate(rows):
             mask = torch.from_numpy(row.mask[1:])
             found[chosen[i]] = float(of_tokens[i, : len(mask)][mask].mean())
     return [float(value) for value in found]
 
 
+def _said(size: int) -> str:
+    return "one row at a time" if size == 1 else f"{size} rows at once"
+
+
 def likelihood(given: Given, table: TokenTable, rounds: int) -> None:
     model = given.stock_model(lora=True).eval()
     contestants: dict[str, Callable[[], tuple[float, list[float]]]] = {
         "ours": timed(lambda: ours_likelihood(given, table)),
-        "all logits, 8 rows at once": timed(lambda: plain_likelihood(given, model, 8)),
-        "all logits, 2 rows at once": timed(lambda: plain_likelihood(given, model, 2)),
-        "all logits, one row at a time": timed(lambda: plain_likelihood(given, model, 1)),
+        **{
+            f"all logits, {_said(size)}": timed(partial(plain_likelihood, given, model, size))
+            for size in ((64, 16, 1) if given.on_gpu else (8, 2, 1))
+        },
     }
     measured = compete(contestants, rounds)
     expected = np.array(measured["ours"][0][1])
@@ -97,6 +104,7 @@ def generated(given: Given, model: Any, asked: Sequence[NDArray[np.int32]], size
         seen = torch.zeros_like(ids)
         for j, i in enumerate(chosen):
             ids[j, width - len(asked[i]) :], seen[j, width - len(asked[i]) :] = torch.from_numpy(asked[i]), 1
+        ids, seen = ids.to(model.device), seen.to(model.device)
         out = model.generate(
             input_ids=ids, attention_mask=seen, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=ends
         )
@@ -110,8 +118,10 @@ def answers(given: Given, rounds: int) -> None:
     asked = prompts(given)
     contestants: dict[str, Callable[[], tuple[float, list[str]]]] = {
         "ours": timed(lambda: ours_answers(given)),
-        "generate, batches of 8": timed(lambda: generated(given, model, asked, 8)),
-        "generate, one row at a time": timed(lambda: generated(given, model, asked, 1)),
+        **{
+            f"generate, {_said(size)}": timed(partial(generated, given, model, asked, size))
+            for size in ((256, 64) if given.on_gpu else (8, 1))
+        },
     }
     measured = compete(contestants, rounds)
     expected = measured["ours"][0][1]
@@ -129,8 +139,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=48, help="a multiple of 3")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--top-blocks", type=float, default=1.0, help="share of the blocks that have an adapter")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--model", default="smollm2-135m")
     options = parser.parse_args()
-    with prepared(options.data, options.rows, top_blocks=options.top_blocks) as given, given.read() as table:
+    where = {"device": options.device, "model": options.model}
+    made = prepared(options.data, options.rows, options.dtype, options.top_blocks, **where)
+    with made as given, given.read() as table:
         if options.what == "likelihood":
             likelihood(given, table, options.rounds)
         else:

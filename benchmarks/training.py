@@ -8,9 +8,10 @@ The same rows (BBQ, Alpaca and SQuAD in equal parts), model, number format, LoRA
 of steps: one pass over the rows, or some. With adapters on the top blocks alone ours reads the rows through the others
 first, which counts. The stock trainers get their rows grouped by length, and one or two rows in a forward
 pass with gradient accumulation, since on a CPU padding costs more than small passes (16 rows in a pass take four
-times as long); packing is left out, as without flash attention TRL lets packed rows see one another. The contestants
-take turns; what is timed is the training alone. Where all blocks are trained, the rate of our floating-point operations
-is set against that of a large matrix product. Needs TRL: pip install 'forgetfilter[bench]'.
+times as long), and no packing; on a GPU (--device cuda) a step in one pass, Liger's kernels, and packing. The
+contestants take turns; what is timed is the training alone. Where all blocks are trained, the rate of our
+floating-point operations is set against that of a large matrix product. Needs TRL: pip install 'forgetfilter[bench]',
+and on a GPU liger-kernel.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from contest import BATCH, MAX_LENGTH, RATE, Given, compete, matrix_rate, prepared, show_speeds
-from forgetfilter.models.batching import by_length, optimizer_batches
+from contest import BATCH, MAX_LENGTH, RATE, Given, compete, finish, matrix_rate, prepared, show_speeds
+from forgetfilter.models.batching import optimizer_batches
 from forgetfilter.models.forward import shared_prefix
 from forgetfilter.models.lanes import Lanes
 from forgetfilter.models.training import finetune
@@ -47,26 +48,28 @@ def ours(given: Given, lanes: Lanes, passes: int) -> LossRun:
             steps = passes * len(given.table) // BATCH
             with given.read() as table:
                 history = finetune(given.session, table, table.scorable, steps, given.settings, Path(folder))
+            finish()
             return time.perf_counter() - began, float(np.mean([step.loss for step in history]))
 
     return run
 
 
-def stock_arguments(rows_per_pass: int, **more: Any) -> dict[str, Any]:
-    """Arguments of a stock trainer that suit it best on a CPU."""
+def stock_arguments(rows_per_pass: int, *, on_gpu: bool = False, **more: Any) -> dict[str, Any]:
+    """Arguments of a stock trainer that suit it best on a CPU, or on a GPU."""
     return {
         "per_device_train_batch_size": rows_per_pass,
         "gradient_accumulation_steps": BATCH // rows_per_pass,
         "num_train_epochs": 1,
         "learning_rate": RATE,
-        "use_cpu": True,
+        "use_cpu": not on_gpu,
         "report_to": [],
         "save_strategy": "no",
         "logging_strategy": "no",
         "disable_tqdm": True,
-        "bf16": False,
+        # On a GPU this is TRL's default.
+        "bf16": on_gpu,
         "gradient_checkpointing": False,
-        "dataloader_pin_memory": False,
+        "dataloader_pin_memory": on_gpu,
         "warmup_steps": 1,
         "train_sampling_strategy": "group_by_length",
     } | more
@@ -112,11 +115,11 @@ def plain_trainer(given: Given, folder: str, **arguments: Any) -> Any:
     )
 
 
-def theirs(given: Given, kind: str, rows_per_pass: int, passes: int) -> LossRun:
+def theirs(given: Given, kind: str, rows_per_pass: int, passes: int, **more: Any) -> LossRun:
     """So many passes of a stock trainer."""
 
     def run() -> tuple[float, float]:
-        arguments = stock_arguments(rows_per_pass, num_train_epochs=passes)
+        arguments = stock_arguments(rows_per_pass, on_gpu=given.on_gpu, num_train_epochs=passes, **more)
         with TemporaryDirectory() as folder:
             if kind == "SFTTrainer":
                 model = given.stock_model(lora=False)
@@ -125,9 +128,36 @@ def theirs(given: Given, kind: str, rows_per_pass: int, passes: int) -> LossRun:
                 trainer = plain_trainer(given, folder, **arguments)
             began = time.perf_counter()
             loss = trainer.train().training_loss
+            finish()
             return time.perf_counter() - began, loss
 
     return run
+
+
+def packed(given: Given, passes: int) -> LossRun:
+    """SFTTrainer with rows packed into sequences, as many a step as have the tokens of our rows."""
+    sequences = max(1, round(BATCH * int(given.table.lengths.sum()) / len(given.table) / MAX_LENGTH))
+    more = {"gradient_accumulation_steps": 1, "packing": True, "use_liger_kernel": True}
+    return theirs(given, "SFTTrainer", sequences, passes, **more)
+
+
+def contestants(given: Given, passes: int) -> dict[str, LossRun]:
+    """Who takes part: on a CPU stock trainers with small passes, on a GPU with a step in one pass."""
+    if given.on_gpu:
+        return {
+            "ours": ours(given, given.session.lanes, passes),
+            "SFTTrainer": theirs(given, "SFTTrainer", BATCH, passes),
+            "SFTTrainer, Liger": theirs(given, "SFTTrainer", BATCH, passes, use_liger_kernel=True),
+            "SFTTrainer, Liger, packed": packed(given, passes),
+            "Trainer": theirs(given, "Trainer", BATCH, passes),
+        }
+    return {
+        "ours": ours(given, given.session.lanes, passes),
+        "ours, passes in turn": ours(given, Lanes(given.session.hardware.device, most=1), passes),
+        "SFTTrainer, 1 row a pass": theirs(given, "SFTTrainer", 1, passes),
+        "SFTTrainer, 2 rows a pass": theirs(given, "SFTTrainer", 2, passes),
+        "Trainer, 2 rows a pass": theirs(given, "Trainer", 2, passes),
+    }
 
 
 def operations(given: Given) -> float:
@@ -146,8 +176,9 @@ def operations(given: Given) -> float:
     width = config.num_attention_heads * (config.hidden_size // config.num_attention_heads)
     lengths, tokens, squares = given.table.lengths, 0, 0.0
     for batch in optimizer_batches(len(lengths), BATCH, len(lengths) // BATCH, given.settings.seed):
-        for chosen in by_length(batch, lengths, given.session.token_budget(None), given.session.pass_overhead):
-            shared = shared_prefix([given.table[int(i)] for i in chosen]) if len(chosen) > 1 else 0
+        for chosen in given.session.deal(batch, lengths, given.session.token_budget(None), "train").rows:
+            alike = len(chosen) > 1 and not given.session.packs
+            shared = shared_prefix([given.table[int(i)] for i in chosen]) if alike else 0
             own = lengths[chosen] - shared
             tokens += int(own.sum()) + shared
             squares += float((own * (own + 2 * shared)).sum()) + shared**2
@@ -158,7 +189,7 @@ def operations(given: Given) -> float:
 
 def show_ceiling(given: Given, needed: float, seconds: float) -> None:
     """How near so many operations in so many seconds come to what the machine can do."""
-    rate, most = needed / seconds, matrix_rate(given.session.hardware.dtype)
+    rate, most = needed / seconds, matrix_rate(given.session.hardware)
     print(f"\n{needed / 1e12:.2f}e12 operations, {rate / 1e9:.0f}e9 a second; a matrix product: {most / 1e9:.0f}e9")
     print(f"that is {rate / most:.2f} of it")
 
@@ -171,17 +202,13 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--top-blocks", type=float, default=1.0, help="share of the blocks that have an adapter")
     parser.add_argument("--passes", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--model", default="smollm2-135m")
     options = parser.parse_args()
     passes = options.passes
-    with prepared(options.data, options.rows, options.dtype, options.top_blocks) as given:
-        contestants = {
-            "ours": ours(given, given.session.lanes, passes),
-            "ours, passes in turn": ours(given, Lanes(given.session.hardware.device, most=1), passes),
-            "SFTTrainer, 1 row a pass": theirs(given, "SFTTrainer", 1, passes),
-            "SFTTrainer, 2 rows a pass": theirs(given, "SFTTrainer", 2, passes),
-            "Trainer, 2 rows a pass": theirs(given, "Trainer", 2, passes),
-        }
-        measured = compete(contestants, options.rounds)
+    where = {"device": options.device, "model": options.model}
+    with prepared(options.data, options.rows, options.dtype, options.top_blocks, **where) as given:
+        measured = compete(contestants(given, passes), options.rounds)
         losses = {name: f"{np.mean([loss for _, loss in turns]):.3f}" for name, turns in measured.items()}
         show_speeds(measured, passes * int(given.table.lengths.sum()), "tokens", "mean loss", losses)
         if not given.session.scorer.skips:

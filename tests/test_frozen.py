@@ -92,7 +92,7 @@ def test_scores_and_slopes_are_the_same_without_the_frozen_blocks(kind, overhead
 def test_the_frozen_blocks_are_not_computed_again(session, tokens, tmp_path, monkeypatch):
     table = known(session, tokens, tmp_path / "states")
     lowest = next(module for module in session.model.modules() if type(module).__name__ == "LlamaDecoderLayer")
-    monkeypatch.setattr(lowest.forward, "_forward", lambda *_, **__: pytest.fail("computed again"))
+    monkeypatch.setattr(lowest.forward, "inner", lambda *_, **__: pytest.fail("computed again"))
     results = score_in_memory(session, Likelihood(session, 1000), table, table.scorable)
     assert len(results) == 9
 

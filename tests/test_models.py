@@ -448,12 +448,12 @@ def test_the_faster_lora_layer_computes_what_pefts_does(session, table):
 def test_a_head_that_works_in_parts_gives_the_slopes_of_the_whole(kind, by_parts, table, tmp_path, monkeypatch):
     # Gemma 2 caps its logits, so that its own path has to be taken.
     session = Session(find_model(str(make_model(kind, tmp_path))), CPU, AdapterSettings(), seed=0)
-    assert session.scorer._by_parts is by_parts
+    assert session.scorer.by_parts is by_parts
     monkeypatch.setattr(forward, "_LOGITS_AT_ONCE", 3 * 264)
     inputs = collate([table[i] for i in range(5)], session.hardware.device, 10**6)
     results = []
     for parts in (by_parts, False):
-        session.scorer._by_parts = parts
+        session.scorer.by_parts = parts
         session.model.zero_grad()
         logprobs, likeliest = session.scorer(*inputs)
         (logprobs * torch.arange(len(logprobs))).sum().backward()

@@ -79,6 +79,24 @@ def by_length(indices: Indices, lengths: NDArray[np.integer], token_budget: int,
     return passes[::-1]
 
 
+def end_to_end(indices: Indices, lengths: NDArray[np.integer], token_budget: int) -> list[Indices]:
+    """Deal rows, shortest first, into passes in which they lie end to end, each as full as the budget lets it.
+
+    Args:
+        indices, lengths, token_budget: As `by_length` has them, but that nothing is padded.
+    """
+    ordered = indices[np.lexsort((indices, lengths[indices]))]
+    passes: list[list[int]] = []
+    room = 0
+    for i in ordered.tolist():
+        if lengths[i] > room or not passes:
+            passes.append([])
+            room = token_budget
+        passes[-1].append(i)
+        room -= int(lengths[i])
+    return [np.array(rows, dtype=np.intp) for rows in passes]
+
+
 def deal(indices: Indices, lengths: NDArray[np.integer], token_budget: int, pass_overhead: int, lanes: int) -> Passes:
     """Deal rows into forward passes for a number of lanes, which share the budget of tokens.
 

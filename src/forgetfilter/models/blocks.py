@@ -86,6 +86,10 @@ class _Stack:
         of_b = (inner.T @ gradient).mul_(self._scale).chunk(len(self.sizes))
         return of_x, [*of_a, *(part[:, own].T for part, own in zip(of_b, self._columns(), strict=True))]
 
+    def forget_joined(self) -> None:
+        """Let the adapters' matrices be joined anew when they are next needed."""
+        self._kept = None
+
     def _joined(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Every A below the other, and every B along a diagonal; made anew when an adapter has changed."""
         versions = [part._version for part in self.adapters]
@@ -238,12 +242,23 @@ class FastBlock:
             head_dim=attention.head_dim,
         )
 
+    @property
+    def head_dim(self) -> int:
+        """Numbers of a head's query."""
+        return self._parts.head_dim
+
+    def forget_joined(self) -> None:
+        """Let the adapters' matrices be joined anew when they are next needed."""
+        for stack in (self._parts.reading, self._parts.writing, self._parts.gates, self._parts.down):
+            stack.forget_joined()
+
     def __call__(
         self,
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
         past_key_values: Any = None,
         position_embeddings: Any = None,
+        attend: Any = None,
         **others: Any,
     ) -> Tensor:
         parts, attention = self._parts, self._attention
@@ -251,7 +266,7 @@ class FastBlock:
         q, k, v = _ToAttention.apply(parts, hidden_states, cos, sin, *parts.reading.adapters)  # type: ignore[no-untyped-call]
         if past_key_values is not None:
             k, v = past_key_values.update(k, v, attention.layer_idx)
-        attend = AttentionInterface()[attention.config._attn_implementation]
+        attend = attend or AttentionInterface()[attention.config._attn_implementation]
         found, _ = attend(attention, q, k, v, attention_mask, dropout=0.0, scaling=attention.scaling, **others)
         adapters = [*parts.writing.adapters, *parts.gates.adapters, *parts.down.adapters]
         made: Tensor = _FromAttention.apply(parts, found.flatten(2), hidden_states, *adapters)  # type: ignore[no-untyped-call]
@@ -263,6 +278,14 @@ def use_fast_blocks(model: nn.Module) -> None:
     for layer in model.modules():
         if type(layer) in _KINDS and _is_usual(layer):
             layer.forward = FastBlock(layer)
+
+
+def fast_block(layer: nn.Module) -> FastBlock | None:
+    """The faster passes of a block, if it has them."""
+    forward = layer.__dict__.get("forward")
+    # Frozen blocks have a forward of their own around it.
+    inner = getattr(forward, "inner", forward)
+    return inner if isinstance(inner, FastBlock) else None
 
 
 def _is_usual(layer: Any) -> bool:

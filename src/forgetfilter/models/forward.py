@@ -23,8 +23,9 @@ from .frozen import FrozenBlocks, PassState
 from .states import KnownTokens
 
 # Logits that are made by one product, in numbers; and those of them that are worked on at a time, which a core's cache
-# can hold.
+# can hold. A GPU wants few operations, however large.
 _LOGITS_AT_ONCE, _LOGITS_IN_CACHE = 8 << 20, 1 << 18
+_LOGITS_ON_GPU = 1 << 26
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -41,9 +42,11 @@ class _TokenLogprobs(torch.autograd.Function):
         logprobs = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         first = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
         slopes = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        for part in _slices(len(hidden), _LOGITS_AT_ONCE // len(weight)):
+        on_gpu = hidden.device.type != "cpu"
+        at_once, in_cache = (_LOGITS_ON_GPU, _LOGITS_ON_GPU) if on_gpu else (_LOGITS_AT_ONCE, _LOGITS_IN_CACHE)
+        for part in _slices(len(hidden), at_once // len(weight)):
             logits = linear(hidden[part], weight, bias)
-            for few in _slices(len(logits), _LOGITS_IN_CACHE // len(weight)):
+            for few in _slices(len(logits), in_cache // len(weight)):
                 wide = logits[few].float()
                 target = wide.gather(1, targets[part][few, None])
                 largest = wide.amax(dim=1, keepdim=True)
@@ -67,6 +70,20 @@ class _TokenLogprobs(torch.autograd.Function):
         return slopes * gradients[0][:, None].to(slopes.dtype), None, None, None
 
 
+def token_logprobs(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability of tokens through a head that is a frozen matrix, and whether none is likelier.
+
+    Args:
+        hidden: What the head reads, shape (tokens, width).
+        weight, bias: The head.
+        targets: The tokens, shape (tokens,).
+
+    Returns:
+        Log-probabilities in nats, and whether no other token is likelier; both of shape (tokens,).
+    """
+    return _TokenLogprobs.apply(hidden, weight, bias, targets)  # type: ignore[no-any-return, no-untyped-call]
+
+
 def _slices(count: int, size: int) -> Iterator[slice]:
     """Parts of so many, each of the size but the last."""
     size = max(1, size)
@@ -87,24 +104,56 @@ class CompletionScorer(nn.Module):
 
     Attributes:
         model: The model.
-        skips: Whether passes can leave out the blocks that are frozen, where it is known what these make.
+        frozen: How many of its blocks are never trained, nor anything below them.
+        skips: Whether passes can leave out these blocks, where it is known what they make.
+        by_parts: Whether the head can be applied to some places at a time.
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel, *, whole: bool = False) -> None:
         super().__init__()
         self.model = model
         self._blocks = FrozenBlocks(model)
+        self.frozen = self._blocks.count
         self._head = model.get_output_embeddings()
-        self._by_parts = _is_plain(self._head) and _leaves_logits_alone(model)
+        self.by_parts = _is_plain(self._head) and _leaves_logits_alone(model)
         self._passing = _Passing()
         # Taking the positions out just before the head leaves a model's own scaling or capping of logits intact.
         self._head.register_forward_pre_hook(self._select)
-        self.skips = not whole and self._blocks.count > 0 and self._can_skip()
+        self.skips = not whole and self.frozen > 0 and self._can_skip()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = self._head.weight.device
+        return device
+
+    def inputs(self, rows: Sequence[Tokens], pass_overhead: int) -> tuple[Tensor, ...]:
+        """What `forward` takes for some rows.
+
+        Args:
+            rows: The rows.
+            pass_overhead: What a pass of its own costs for what they share, in tokens.
+        """
+        return with_states(rows, collate(rows, self.device, pass_overhead))
+
+    def read(self, rows: Sequence[Tokens], pass_overhead: int) -> list[Tensor]:
+        """What the frozen blocks make of rows; there have to be such blocks.
+
+        Args:
+            rows, pass_overhead: As `inputs` takes them.
+
+        Returns:
+            The states of each row, shape (tokens, width), on the CPU.
+        """
+        prefix, input_ids, _ = collate(rows, self.device, pass_overhead)
+        of_prefix, own = (states.cpu() for states in self.states(prefix, input_ids))
+        ends = [len(row.input_ids) - prefix.shape[1] for row in rows]
+        return [torch.cat([of_prefix[0], states[:end]]) for states, end in zip(own, ends, strict=True)]
 
     def train(self, mode: bool = True) -> CompletionScorer:
         """Set training or evaluation mode; what lies below the lowest trained block always evaluates."""
         super().train(mode)
-        if mode and self._blocks.count:
+        if mode and self.frozen:
             self.model.eval()
             for block in self._blocks.above:
                 block.train()
@@ -114,7 +163,7 @@ class CompletionScorer(nn.Module):
         if self._passing.selected is None:
             return None
         selected = inputs[0][:, :-1][self._passing.selected]
-        if not self._by_parts:
+        if not self.by_parts:
             return (selected,)
         self._passing.hidden = selected
         return (selected[:0],)
@@ -151,9 +200,10 @@ class CompletionScorer(nn.Module):
         finally:
             self._passing.selected = None
         targets = input_ids[:, 1:][completion[:, 1:]]
-        if self._by_parts:
+        if self.by_parts:
             hidden, self._passing.hidden = self._passing.hidden, None
-            return _TokenLogprobs.apply(hidden, self._head.weight, self._head.bias, targets)  # type: ignore[no-any-return, no-untyped-call]
+            assert hidden is not None
+            return token_logprobs(hidden, self._head.weight, self._head.bias, targets)
         logits = logits.float()
         chosen = logits.gather(1, targets[:, None]).squeeze(1)
         return -cross_entropy(logits, targets, reduction="none"), chosen >= logits.amax(dim=-1)

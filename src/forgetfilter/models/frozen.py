@@ -41,12 +41,12 @@ class _Block:
     """A frozen block's forward; not a closure, so that the model can be copied and pickled by those who do."""
 
     def __init__(self, block: nn.Module, index: int, *, last: bool, passing: _Passing) -> None:
-        self._forward, self._index, self._last, self._passing = block.forward, index, last, passing
+        self.inner, self._index, self._last, self._passing = block.forward, index, last, passing
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         given = self._passing.given
         if given is None:
-            made = self._forward(hidden_states, *args, **kwargs)
+            made = self.inner(hidden_states, *args, **kwargs)
             if self._last and self._passing.ends:
                 raise _Made(made)
             return made

@@ -12,8 +12,10 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from .batching import Indices, deal
-from .forward import common_prefix, pad_right, worth_sharing
+from .batching import Indices
+from .decoding import decode
+from .forward import CompletionScorer, common_prefix, pad_right, worth_sharing
+from .packed import PackedScorer
 from .session import Session
 
 # Tokens that a layer's cache has room for beyond those that it holds, so that it is not copied at every step.
@@ -85,13 +87,16 @@ def greedy(session: Session, tokenizer: Any, prompts: Sequence[NDArray[np.int32]
         limits: Most tokens to decode for each, at least one.
     """
     model = session.model.eval()
+    if isinstance(session.scorer, PackedScorer):
+        said = decode(session.scorer.decoder, session.hardware.device, prompts, limits, _end_tokens(session, tokenizer))
+        return [str(text) for text in tokenizer.batch_decode(said, skip_special_tokens=True)]
     ends = torch.tensor(_end_tokens(session, tokenizer), device=session.hardware.device)
     step_input, mask = _pad_left(prompts, session.hardware.device)
     # Padding is masked; positions count from each row's first token.
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     cache = _roomy_cache(model.config)
     if step_input.shape[1] > 1 and all(type(layer) is _RoomyLayer for layer in cache.layers):
-        _read_prompts(session, [prompt[:-1] for prompt in prompts], cache)
+        _read_prompts(session, session.scorer, [prompt[:-1] for prompt in prompts], cache)
         step_input, positions = step_input[:, -1:], positions[:, -1:]
     answers: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
@@ -124,7 +129,9 @@ def greedy(session: Session, tokenizer: Any, prompts: Sequence[NDArray[np.int32]
     return [str(text) for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
 
 
-def _read_prompts(session: Session, prompts: Sequence[NDArray[np.int32]], cache: DynamicCache) -> None:
+def _read_prompts(
+    session: Session, scorer: CompletionScorer, prompts: Sequence[NDArray[np.int32]], cache: DynamicCache
+) -> None:
     """Put keys and values of prompts into a cache with room, padded on the left.
 
     Prompts of like length go through the model together: the longest of a batch must not make all of them as long.
@@ -137,11 +144,10 @@ def _read_prompts(session: Session, prompts: Sequence[NDArray[np.int32]], cache:
         chosen = [prompts[int(i)] for i in rows]
         shared = worth_sharing(common_prefix([prompt[:-1] for prompt in chosen]), len(rows), session.pass_overhead)
         tokens = chosen[0][None, :shared].astype(np.int64), pad_right([prompt[shared:] for prompt in chosen])
-        made = session.scorer.keys_and_values(*(torch.from_numpy(part).to(session.hardware.device) for part in tokens))
+        made = scorer.keys_and_values(*(torch.from_numpy(part).to(session.hardware.device) for part in tokens))
         return [(rows, layer.keys, layer.values) for layer in made.layers]
 
-    budget, overhead, lanes = session.token_budget(None), session.pass_overhead, session.lanes.count
-    passes = deal(np.flatnonzero(lengths), lengths, budget, overhead, lanes)
+    passes = session.deal(np.flatnonzero(lengths), lengths, session.token_budget(None))
     batches = list(
         session.lanes.map(read_together, passes.rows) if passes.side_by_side else map(read_together, passes.rows)
     )

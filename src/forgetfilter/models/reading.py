@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from ..data.tokens import Tokens, TokenTable
 from ..run import commit
-from .forward import collate
 from .scoring import score_in_memory
 from .session import Session
 from .states import KnownTable, KnownTokens, States
@@ -36,14 +35,10 @@ class Reading:
         return int(table.lengths[i])
 
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
-        prefix, input_ids, _ = collate(rows, self._session.hardware.device, self._session.pass_overhead)
-        self._session.scorer.eval()
-        of_prefix, own = self._session.scorer.states(prefix, input_ids)
-        shared = prefix.shape[1]
-        for row, states in zip(rows, own.cpu(), strict=True):
+        made = self._session.scorer.eval().read(rows, self._session.pass_overhead)
+        for row, states in zip(rows, made, strict=True):
             assert isinstance(row, KnownTokens)
-            row.states.write(row.place, slice(0, shared), of_prefix[0])
-            row.states.write(row.place, slice(shared, len(row.input_ids)), states[: len(row.input_ids) - shared])
+            row.states.write(row.place, states)
         return [{} for _ in rows]
 
 

@@ -17,8 +17,6 @@ from ..data.tokens import Tokens, TokenTable
 from ..errors import TrainingError
 from ..metrics.text import rouge1, words
 from ..run import commit
-from .batching import deal
-from .forward import collate, with_states
 from .generation import greedy
 from .session import Session
 
@@ -62,8 +60,7 @@ class Likelihood:
 
     @torch.inference_mode()
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
-        inputs = collate(rows, self._session.hardware.device, self._session.pass_overhead)
-        logprobs, first_choice = self._session.scorer.eval()(*with_states(rows, inputs))
+        logprobs, first_choice = self._session.scorer.eval()(*self._session.inputs(rows))
         ends = np.cumsum([int(row.mask.sum()) for row in rows])[:-1]
         values = np.split(logprobs.float().cpu().numpy(), ends), np.split(first_choice.cpu().numpy(), ends)
         for row, value in zip(rows, values[0], strict=True):
@@ -183,9 +180,7 @@ def score_in_memory(
     alone = session.sharded and scorer.writes
     world, index = (1, 0) if alone else (session.accelerator.num_processes, session.accelerator.process_index)
     lengths = np.array([scorer.length(table, int(i)) for i in rows])
-    # A step of an answer is hardly slower for many rows than for one, so that few and large batches are best.
-    overhead, lanes = (session.answer_overhead, 1) if scorer.writes else (session.pass_overhead, session.lanes.count)
-    passes = deal(np.arange(len(rows)), lengths, scorer.tokens_per_pass, overhead, lanes)
+    passes = session.deal(np.arange(len(rows)), lengths, scorer.tokens_per_pass, "write" if scorer.writes else "score")
     # A process that has no pass left repeats the last one, lest the others wait for its part of the model.
     own = [passes.rows[min(start + index, len(passes.rows) - 1)] for start in range(0, len(passes.rows), world)]
     inputs = ([table[int(rows[j])] for j in chosen] for chosen in own)

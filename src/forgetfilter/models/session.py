@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..data.tokens import Tokens
 from ..errors import TrainingError
 from ..processes import spreads_the_model
 from ..settings import AdapterSettings, ModelSettings
 from .allocator import keep_freed_memory
 from .attention import use_own_attention
+from .batching import Indices, Passes, deal, end_to_end
 from .blocks import use_fast_blocks
 from .forward import CompletionScorer
 from .lanes import Lanes
 from .loading import Hardware, add_adapter, choose_hardware, load_model
 from .lora import fuse_lora
+from .packed import PackedScorer, can_pack
 from .sharding import gathered, in_turn, left_to_us, mesh_of, own_part, put_away, spread, spread_as
 from .sources import ModelSource
+
+Scorer = CompletionScorer | PackedScorer
+Work = Literal["score", "write", "train"]
 
 
 class Session:
@@ -38,6 +46,7 @@ class Session:
         sharded: Whether each process holds a part of the model. Then whatever gathers it, such as `trainable` and
             `save`, and every forward pass have to be called by all.
         scorer: The module that training and scoring call.
+        packs: Whether it takes rows end to end, without padding.
         lanes: How scoring passes go side by side.
     """
 
@@ -60,25 +69,28 @@ class Session:
         else:
             self.scorer = self._load(source, self.hardware, adapter, seed)
         self.model = self.scorer.model
+        self.packs = isinstance(self.scorer, PackedScorer)
         self.lanes = Lanes(self.hardware.device, self.accelerator.num_processes)
         self._initial = {name: own_part(p.detach()).to("cpu", copy=True) for name, p in self.trained().items()}
 
-    def _load(self, source: ModelSource, hardware: Hardware, adapter: AdapterSettings, seed: int) -> CompletionScorer:
+    def _load(self, source: ModelSource, hardware: Hardware, adapter: AdapterSettings, seed: int) -> Scorer:
         base = load_model(source, hardware, trained_fully=adapter.full_finetuning and not self.sharded)
         if self.hardware == Hardware(torch.device("cpu"), torch.bfloat16):
             use_own_attention(base)
         torch.manual_seed(seed)
         model = add_adapter(base, adapter) if self._lora else base
         fuse_lora(model)
-        if self.hardware.device.type == "cpu" and not self.sharded:
+        if not self.sharded:
             use_fast_blocks(model)
-        return CompletionScorer(model, whole=self.sharded)
+        scorer = CompletionScorer(model, whole=self.sharded)
+        packs = not self.sharded and scorer.by_parts and can_pack(model, hardware.device, hardware.dtype)
+        return PackedScorer(scorer) if packs else scorer
 
-    def _load_in_parts(self, source: ModelSource, adapter: AdapterSettings, seed: int) -> CompletionScorer:
+    def _load_in_parts(self, source: ModelSource, adapter: AdapterSettings, seed: int) -> Scorer:
         # Whole in the machine's memory first, as no one device may hold all of it.
         beside, mesh = Hardware(torch.device("cpu"), self.hardware.dtype), mesh_of(self.accelerator)
 
-        def load() -> CompletionScorer:
+        def load() -> Scorer:
             scorer = self._load(source, beside, adapter, seed)
             spread(scorer.model, mesh)
             return scorer
@@ -142,9 +154,29 @@ class Session:
         """Most tokens of a batch of answers, where so many are scored at once.
 
         Of each token keys and values are kept. That is little with a model that one runs on a processor; a GPU has less
-        memory to spare.
+        memory to spare, but for rows that lie end to end there is a measure of its own (`models.decoding`).
         """
+        if self.packs:
+            return 1 << 30
         return 2 * scored if self.hardware.device.type == "cpu" else scored
+
+    def inputs(self, rows: Sequence[Tokens]) -> tuple[Any, ...]:
+        """What the scorer takes for some rows."""
+        return self.scorer.inputs(rows, self.pass_overhead)
+
+    def deal(self, indices: Indices, lengths: NDArray[np.integer], token_budget: int, work: Work = "score") -> Passes:
+        """Deal rows into passes as suits the model and where it is.
+
+        Args:
+            indices, lengths, token_budget: As `batching.deal` takes them.
+            work: What the passes are for. A step of an answer is hardly slower for many rows than for one, so that few
+                and large batches are best there.
+        """
+        if self.packs:
+            return Passes(end_to_end(indices, lengths, token_budget), side_by_side=False)
+        in_turn = work == "write" or (work == "train" and not self.trains_side_by_side)
+        overhead = self.answer_overhead if work == "write" else self.pass_overhead
+        return deal(indices, lengths, token_budget, overhead, 1 if in_turn else self.lanes.count)
 
     def token_budget(self, given: int | None) -> int:
         """Most tokens of a training pass: what the user gave, or what suits the device."""

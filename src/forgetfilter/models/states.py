@@ -52,9 +52,9 @@ class States:
         """The states of a row, shape (length, width)."""
         return torch.from_numpy(np.array(self._numbers[self._place(i)])).view(self._dtype)
 
-    def write(self, i: int, tokens: slice, states: Tensor) -> None:
-        """Keep the states of some tokens of a row, shape (tokens, width)."""
-        self._numbers[self._place(i)][tokens] = states.cpu().view(_STORED[self._dtype]).numpy()
+    def write(self, i: int, states: Tensor) -> None:
+        """Keep the states of a row, shape (length, width)."""
+        self._numbers[self._place(i)] = states.view(_STORED[self._dtype]).numpy()
 
     def flush(self) -> None:
         """Put on disk what was written."""

@@ -20,8 +20,8 @@ from ..data.tokens import TokenTable
 from ..errors import TrainingError
 from ..run import commit
 from ..settings import TrainingSettings
-from .backward import backward_in_turn, backward_side_by_side
-from .batching import deal, optimizer_batches
+from .backward import BackwardReplayed, backward_in_turn, backward_side_by_side
+from .batching import optimizer_batches
 from .session import Session
 from .sharding import gathered, spread_as, whole
 
@@ -109,7 +109,7 @@ def finetune(
     lengths, counts = table.lengths[rows], table.counts[rows]
     batches = optimizer_batches(len(rows), settings.batch_size, steps, settings.seed, start=len(history))
     budget = session.token_budget(settings.tokens_per_batch)
-    lanes = session.lanes.count if session.trains_side_by_side else 1
+    replayed = BackwardReplayed(session) if session.packs and accelerator.num_processes == 1 else None
     saved = time.monotonic()
     if history and stop is not None and stop(history):
         batches = iter(())
@@ -124,9 +124,9 @@ def finetune(
             group["lr"] = rate
         total = int(counts[batch].sum())
         tokens = {int(j): table[int(rows[j])] for j in batch}
-        passes = deal(batch, lengths, budget, session.pass_overhead, lanes)
+        passes = session.deal(batch, lengths, budget, "train")
         dealt = [[tokens[int(j)] for j in chosen] for chosen in passes.rows]
-        backward = backward_side_by_side if passes.side_by_side else backward_in_turn
+        backward = replayed or (backward_side_by_side if passes.side_by_side else backward_in_turn)
         loss = backward(session, model, dealt, total)
         due = accelerator.is_main_process and time.monotonic() - saved >= _SECONDS_BETWEEN_CHECKPOINTS
         # All processes hear from the first whether to save, as they may have to do it together.

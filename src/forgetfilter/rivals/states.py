@@ -118,14 +118,12 @@ def _some(table: TokenTable, seed: int) -> NDArray[np.intp]:
 
 def _slope(session: Session, table: TokenTable, rows: NDArray[np.intp], budget: int) -> dict[str, Any]:
     """Gradient of the rows' mean log-probability by what is trained, on the CPU."""
-    from ..models.batching import by_length
-    from ..models.forward import collate
     from ..models.sharding import gathered
 
     total = int(table.counts[rows].sum())
     session.model.eval()
-    for chosen in by_length(np.arange(len(rows)), table.lengths[rows], budget, session.pass_overhead):
-        inputs = collate([table[int(rows[j])] for j in chosen], session.hardware.device, session.pass_overhead)
+    for chosen in session.deal(np.arange(len(rows)), table.lengths[rows], budget).rows:
+        inputs = session.inputs([table[int(rows[j])] for j in chosen])
         (session.scorer(*inputs)[0].sum() / total).backward()
     found = gathered(
         (name, parameter.grad) for name, parameter in session.model.named_parameters() if parameter.grad is not None

@@ -1,0 +1,208 @@
+"""Greedy decoding on a GPU: rows that are done make room for others, and each step is replayed as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .batching import end_to_end
+from .packed import PackedDecoder, attention, laid, within
+from .replay import Replayed
+
+# Rows that are decoded side by side: beyond, a step of a small model takes longer in proportion.
+_MOST_ROWS = 512
+# Share of the memory that is left which keys and values may take.
+_MEMORY = 0.5
+# Steps between two looks at what was decoded; so many may be wasted on a row that is done.
+_STEPS = 8
+# Prompt tokens of a pass, padding included.
+_PROMPT_SIZES = (1024, 2048, 4096, 8192)
+_PROMPT_TOKENS = _PROMPT_SIZES[-1]
+# Prompts wait until this share of the rows is free, as reading some takes longer than a step.
+_FREE = 0.125
+
+
+class _Rows:
+    """Rows that are decoded side by side, each with the same room for keys and values.
+
+    Attributes:
+        tokens: The token that each row goes on from, shape (rows,).
+        used: Tokens before it, shape (rows,).
+        going: 1 for rows that go on, 0 for the others, which do no harm.
+        made: Tokens of the last steps, the latest in the last column, shape (rows, steps).
+    """
+
+    def __init__(self, decoder: PackedDecoder, count: int, room: int, device: torch.device) -> None:
+        config, weight = decoder.base.config, decoder.base.lm_head.weight
+        self.count, self._room = count, room
+        self._decoder = decoder
+        self._heads = int(config.num_key_value_heads)
+        # One row more than there are, for what padding would keep.
+        shape = (len(decoder.blocks), (count + 1) * room, self._heads, decoder.blocks[0].head_dim)
+        self._keys, self._values = (torch.zeros(shape, dtype=weight.dtype, device=device) for _ in range(2))
+        self.tokens = torch.zeros(count, dtype=torch.long, device=device)
+        self.used = torch.zeros(count, dtype=torch.int32, device=device)
+        self.going = torch.zeros(count, dtype=torch.int32, device=device)
+        self.made = torch.zeros(count, _STEPS, dtype=torch.long, device=device)
+        self._firsts = torch.arange(count, device=device, dtype=torch.int32) * room
+        # Between the keys of two rows lies a gap, which is a row without queries.
+        group = int(config.num_attention_heads) // self._heads
+        self._query_bounds = (torch.arange(2 * count + 1, device=device, dtype=torch.int32) + 1) // 2 * group
+        self._key_bounds = torch.empty_like(self._query_bounds)
+        self._key_bounds[0::2] = torch.arange(count + 1, device=device, dtype=torch.int32) * room
+
+    def read(self, input_ids: Tensor, positions: Tensor, bounds: Tensor, places: Tensor) -> None:
+        """Keep keys and values of prompts that lie end to end."""
+        seen = within(bounds, len(input_ids))
+
+        def attend(module, q, k, v, *args, **kwargs):  # type: ignore[no-untyped-def]
+            self._keep(module.layer_idx, places, k, v)
+            return seen(module, q, k, v, *args, **kwargs)
+
+        self._decoder.through(self._decoder.embed(input_ids), positions, attend)
+
+    def place(self, row: int, positions: NDArray[np.integer]) -> NDArray[np.integer]:
+        """Where a row's keys and values lie; the row behind the last is for what nobody reads."""
+        return row * self._room + positions
+
+    def _keep(self, block: int, places: Tensor, k: Tensor, v: Tensor) -> None:
+        for kept, part in ((self._keys, k), (self._values, v)):
+            kept[block].index_copy_(0, places, part[0].transpose(0, 1))
+
+    def step(self) -> None:
+        """Decode another token of each row."""
+        places = (self._firsts + self.used).long()
+        self._key_bounds[1::2] = self._firsts + self.used + 1
+        head, room = self._decoder.base.lm_head, self._room
+
+        def attend(module, q, k, v, *_, scaling, **__):  # type: ignore[no-untyped-def]
+            self._keep(module.layer_idx, places, k, v)
+            # Heads that share keys stand below one another, as queries of the same row.
+            grouped = q[0].transpose(0, 1).unflatten(1, (self._heads, -1)).transpose(1, 2)
+            bounds = self._query_bounds, self._key_bounds
+            keys, values = self._keys[module.layer_idx], self._values[module.layer_idx]
+            flat = grouped.reshape(-1, *grouped.shape[2:])
+            found = attention(flat, keys, values, *bounds, max(2, grouped.shape[1]), room, scaling, causal=False)
+            return found.view(grouped.shape).transpose(1, 2).flatten(1, 2)[None], None
+
+        hidden = self._decoder.through(self._decoder.embed(self.tokens), self.used.long(), attend)
+        logits = torch.nn.functional.linear(self._decoder.norm(hidden), head.weight, head.bias)
+        self.tokens.copy_(logits.argmax(dim=-1))
+        self.made.copy_(torch.cat([self.made[:, 1:], self.tokens[:, None]], dim=1))
+        self.used += self.going
+
+
+@torch.inference_mode()
+def decode(
+    decoder: PackedDecoder,
+    device: torch.device,
+    prompts: Sequence[NDArray[np.int32]],
+    limits: Sequence[int],
+    ends: Sequence[int],
+) -> list[list[int]]:
+    """The tokens of the greedy continuation of each prompt, without the one that ends it.
+
+    Args:
+        decoder: The model.
+        device: Where it is.
+        prompts: Tokens of each prompt, at least one each.
+        limits: Most tokens to decode for each, at least one.
+        ends: Tokens that end an answer.
+    """
+    answers: list[list[int]] = [[] for _ in prompts]
+    needed = np.array([len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)])
+    # Rows of like length have the same room; a long one must not make that of all others as long.
+    rooms = 2 ** np.ceil(np.log2(np.maximum(needed, 64))).astype(np.int64)
+    for room in np.unique(rooms).tolist():
+        chosen = np.flatnonzero(rooms == room)
+        longest = -(-int(needed[chosen].max()) // 64) * 64 + _STEPS
+        rows = _Rows(decoder, min(len(chosen), _rows_that_fit(decoder, longest, device)), longest, device)
+        _decode(rows, chosen[np.argsort(-needed[chosen], kind="stable")].tolist(), prompts, limits, set(ends), answers)
+    return answers
+
+
+def _rows_that_fit(decoder: PackedDecoder, room: int, device: torch.device) -> int:
+    config, block = decoder.base.config, decoder.blocks[0]
+    token: int = (
+        2 * len(decoder.blocks) * int(config.num_key_value_heads) * block.head_dim * decoder.base.dtype.itemsize
+    )
+    if device.type != "cuda":
+        return _MOST_ROWS
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return max(1, min(_MOST_ROWS, int(_MEMORY * free) // (room * token) - 1))
+
+
+def _decode(
+    rows: _Rows,
+    waiting: list[int],
+    prompts: Sequence[NDArray[np.int32]],
+    limits: Sequence[int],
+    ends: set[int],
+    answers: list[list[int]],
+) -> None:
+    """Decode some prompts, in the order in which they wait, and add what is said to their answers."""
+    device = rows.tokens.device
+    step, read = Replayed(rows.step, device), Replayed(rows.read, device)
+    asked: list[int | None] = [None] * rows.count
+    waiting = waiting[::-1]
+    while True:
+        free = [row for row, prompt in enumerate(asked) if prompt is None]
+        if waiting and len(free) >= _FREE * rows.count:
+            for row in free[: len(waiting)]:
+                asked[row] = waiting.pop()
+            _begin(rows, read, {row: prompts[i] for row in free if (i := asked[row]) is not None})
+        if all(prompt is None for prompt in asked):
+            return
+        for _ in range(_STEPS):
+            step()
+        done = []
+        for row, said in enumerate(rows.made.tolist()):
+            i = asked[row]
+            if i is not None and _add(said, answers[i], limits[i], ends):
+                asked[row] = None
+                done.append(row)
+        if done:
+            rows.going[done] = 0
+            rows.used[done] = 0
+
+
+def _add(said: list[int], answer: list[int], limit: int, ends: set[int]) -> bool:
+    """Add tokens to an answer up to its end or its limit; whether it is complete."""
+    for token in said:
+        if token in ends:
+            return True
+        answer.append(token)
+        if len(answer) == limit:
+            return True
+    return False
+
+
+def _begin(rows: _Rows, read: Replayed[None], prompts: dict[int, NDArray[np.int32]]) -> None:
+    """Read prompts, by row, each but its last token, which its row goes on from."""
+    lengths = np.array([len(prompt) - 1 for prompt in prompts.values()])
+    at = list(prompts)
+    for chosen in end_to_end(np.flatnonzero(lengths), lengths, _PROMPT_TOKENS):
+        _read(rows, read, {at[i]: prompts[at[i]] for i in chosen.tolist()})
+    device = rows.tokens.device
+    rows.tokens[at] = torch.tensor([int(prompt[-1]) for prompt in prompts.values()], device=device)
+    rows.used[at] = torch.from_numpy(lengths).to(device, torch.int32)
+    rows.going[at] = 1
+
+
+def _read(rows: _Rows, read: Replayed[None], prompts: dict[int, NDArray[np.int32]]) -> None:
+    """Read prompts in one pass, of one of few sizes, so that they come up again."""
+    input_ids, positions, bounds = laid([prompt[:-1] for prompt in prompts.values()])
+    places = np.concatenate([rows.place(row, np.arange(len(prompt) - 1)) for row, prompt in prompts.items()])
+    size = next((size for size in _PROMPT_SIZES if size >= len(input_ids)), len(input_ids))
+    more, nowhere = size - len(input_ids), int(rows.place(rows.count, np.zeros(1, np.int64))[0])
+    padded = (
+        np.pad(input_ids, (0, more)),
+        np.pad(positions, (0, more)),
+        np.pad(bounds, (0, rows.count + 2 - len(bounds)), constant_values=size),
+        np.pad(places, (0, more), constant_values=nowhere),
+    )
+    read(*(torch.from_numpy(part) for part in padded))

@@ -1,0 +1,284 @@
+"""Rows laid end to end in one sequence, without padding: how a model of fast blocks goes through rows on a GPU.
+
+There a pass costs what starts its operations as much as what they do, so that all rows of an optimizer step had best be
+one pass, and padding them to the longest would double it. Only attention has to know where a row ends, and
+FlashAttention does (`torch.nn.attention.varlen`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
+
+from ..data.tokens import Tokens
+from .blocks import fast_block
+from .forward import CompletionScorer, token_logprobs
+from .states import KnownTokens
+
+varlen_attn: Any = None
+with contextlib.suppress(ImportError):  # before PyTorch 2.10
+    from torch.nn.attention.varlen import varlen_attn
+
+# Models that are embeddings, blocks, a norm and a head, and nothing else.
+_KINDS = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM)
+# Rotary embeddings that do not depend on how long a sequence happens to be.
+_ROTATIONS = ("default", "linear", "llama3", "yarn")
+Attend = Callable[..., tuple[Tensor, None]]
+
+
+class Packed(NamedTuple):
+    """Rows, end to end.
+
+    Attributes:
+        input_ids: Their tokens, shape (tokens,).
+        positions: The place of each in its row, shape (tokens,).
+        bounds: Where each row begins, and the last one ends, shape (rows + 1,), int32.
+        places: Tokens that a completion token follows, shape (completion tokens,).
+        targets: Those completion tokens, same shape.
+        states: What the frozen blocks make of the tokens, where it is known, shape (tokens, width).
+    """
+
+    input_ids: Tensor
+    positions: Tensor
+    bounds: Tensor
+    places: Tensor
+    targets: Tensor
+    states: Tensor | None
+
+    def to(self, device: torch.device) -> Packed:
+        """The same on a device."""
+        return Packed._make(None if part is None else part.to(device) for part in self)
+
+
+def pack(rows: Sequence[Tokens]) -> Packed:
+    """Rows end to end, in memory; with the states of their tokens, where those of all rows are known."""
+    known = [row.states.read(row.place) for row in rows if isinstance(row, KnownTokens)]
+    input_ids, positions, bounds = laid([row.input_ids for row in rows])
+    # No row begins with a completion token.
+    places = np.flatnonzero(np.concatenate([row.mask for row in rows])) - 1
+    targets = input_ids[places + 1]
+    numbers = [torch.from_numpy(part) for part in (input_ids, positions, bounds, places, targets)]
+    return Packed._make([*numbers, torch.cat(known) if len(known) == len(rows) else None])
+
+
+def laid(sequences: Sequence[NDArray[np.integer]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+    """Sequences end to end: their tokens, the place of each in its own sequence, and where each begins and ends."""
+    lengths = np.array([len(sequence) for sequence in sequences])
+    bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    tokens = np.concatenate(sequences).astype(np.int64)
+    return tokens, np.arange(len(tokens)) - np.repeat(bounds[:-1], lengths).astype(np.int64), bounds
+
+
+def padded(packed: Packed, sizes: tuple[int, int, int]) -> Packed:
+    """Rows with as many tokens, rows and completion tokens as there should be; those added belong to no row of theirs.
+
+    The tokens added are a row of their own, the rows added have no tokens, and the completion tokens added follow the
+    first token of all, whatever this is.
+    """
+    tokens, rows, completions = sizes
+    bounds = nn.functional.pad(packed.bounds, (0, rows + 1 - len(packed.bounds)), value=tokens)
+    states = packed.states
+    return Packed(
+        input_ids=_longer(packed.input_ids, tokens),
+        positions=_longer(packed.positions, tokens),
+        bounds=bounds,
+        places=_longer(packed.places, completions),
+        targets=_longer(packed.targets, completions),
+        states=None if states is None else nn.functional.pad(states, (0, 0, 0, tokens - len(states))),
+    )
+
+
+def _longer(numbers: Tensor, length: int) -> Tensor:
+    return nn.functional.pad(numbers, (0, length - len(numbers)))
+
+
+class PackedDecoder:
+    """A model's blocks, for tokens that lie end to end.
+
+    Args:
+        model: A model that `can_pack` takes.
+
+    Attributes:
+        base: The model without peft.
+        blocks: Its blocks, lowest first.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.base = _base(model)
+        self.blocks = [block for layer in self.base.model.layers if (block := fast_block(layer)) is not None]
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """The embeddings of tokens, shape (tokens, width)."""
+        made: Tensor = self.base.model.embed_tokens(input_ids)
+        return made
+
+    def through(self, hidden: Tensor, positions: Tensor, attend: Attend, blocks: slice = slice(None)) -> Tensor:
+        """What some blocks make of hidden states, both of shape (tokens, width).
+
+        Args:
+            hidden: The states.
+            positions: The place of each token in its row.
+            attend: The attention, called as transformers calls it, with one row of all tokens.
+            blocks: Which blocks, all unless said otherwise.
+        """
+        rotation = self.base.model.rotary_emb(hidden[None], positions[None])
+        hidden = hidden[None]
+        for block in self.blocks[blocks]:
+            hidden = block(hidden, position_embeddings=rotation, attend=attend)
+        return hidden[0]
+
+    def norm(self, hidden: Tensor) -> Tensor:
+        """What the head reads, from hidden states of shape (tokens, width)."""
+        made: Tensor = self.base.model.norm(hidden)
+        return made
+
+    def forget_joined(self) -> None:
+        """Let the adapters' matrices be joined anew."""
+        for block in self.blocks:
+            block.forget_joined()
+
+
+class PackedScorer(nn.Module):
+    """Scores completion tokens as `CompletionScorer` does, of rows that lie end to end.
+
+    Args:
+        scorer: The scorer of padded rows, with a model that `can_pack` takes.
+
+    Attributes:
+        padded: That scorer.
+        decoder: The model's blocks.
+    """
+
+    def __init__(self, scorer: CompletionScorer) -> None:
+        super().__init__()
+        self.padded = scorer
+        self.decoder = PackedDecoder(scorer.model)
+
+    @property
+    def model(self) -> Any:
+        """The model."""
+        return self.padded.model
+
+    @property
+    def skips(self) -> bool:
+        """Whether passes can leave out the blocks that are frozen, where it is known what these make."""
+        return self.padded.skips
+
+    def train(self, mode: bool = True) -> PackedScorer:
+        """Set training or evaluation mode."""
+        self.padded.train(mode)
+        self.training = mode
+        return self
+
+    def inputs(self, rows: Sequence[Tokens], pass_overhead: int) -> tuple[Packed]:  # noqa: ARG002
+        """What `forward` takes for some rows."""
+        return (pack(rows).to(self.padded.device),)
+
+    def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:
+        """Log-probability of each completion token, and whether none is likelier; see `CompletionScorer`."""
+        first = 0 if packed.states is None else self.padded.frozen
+        hidden = self.decoder.embed(packed.input_ids) if packed.states is None else packed.states
+        hidden = self.decoder.through(hidden, packed.positions, within(packed.bounds, len(hidden)), slice(first, None))
+        # The gradient of `index_select` adds up in any order, but no place is there twice with a weight.
+        hidden = self.decoder.norm(hidden.index_select(0, packed.places))
+        head = self.decoder.base.lm_head
+        return token_logprobs(hidden, head.weight, head.bias, packed.targets)
+
+    @torch.inference_mode()
+    def read(self, rows: Sequence[Tokens], pass_overhead: int) -> list[Tensor]:  # noqa: ARG002
+        """What the frozen blocks make of rows, each of shape (tokens, width), on the CPU."""
+        packed = pack(rows).to(self.padded.device)
+        attend, frozen = within(packed.bounds, len(packed.input_ids)), slice(self.padded.frozen)
+        made = self.decoder.through(self.decoder.embed(packed.input_ids), packed.positions, attend, frozen)
+        return list(torch.split(made.cpu(), [len(row.input_ids) for row in rows]))
+
+
+def can_pack(model: Any, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a model's rows can go through it end to end: it is of fast blocks, on a GPU with FlashAttention."""
+    base = _base(model)
+    there = varlen_attn is not None and device.type == "cuda" and dtype == torch.bfloat16
+    return there and torch.cuda.get_device_capability(device) >= (8, 0) and is_packable(base)
+
+
+def is_packable(base: Any) -> bool:
+    """Whether a model consists of fast blocks in which every token sees all before it."""
+    if type(base) not in _KINDS:
+        return False
+    fast = all(fast_block(layer) is not None for layer in base.model.layers)
+    rotation = base.config.rope_parameters.get("rope_type", "default")
+    return fast and getattr(base.config, "sliding_window", None) is None and rotation in _ROTATIONS
+
+
+def _base(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def within(bounds: Tensor, longest: int) -> Attend:
+    """Attention of each token to itself and to those before it in its row.
+
+    Args:
+        bounds: Where each row begins, and the last one ends.
+        longest: No row is longer.
+    """
+
+    def attend(_: Any, q: Tensor, k: Tensor, v: Tensor, *__: Any, scaling: float, **___: Any) -> tuple[Tensor, None]:
+        q, k, v = (part[0].transpose(0, 1) for part in (q, k, v))
+        return attention(q, k, v, bounds, bounds, longest, longest, scaling, causal=True)[None], None
+
+    return attend
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_bounds: Tensor,
+    k_bounds: Tensor,
+    q_longest: int,
+    k_longest: int,
+    scale: float,
+    *,
+    causal: bool,
+) -> Tensor:
+    """Attention row by row, of queries of shape (queries, heads, width) to keys and values of their row.
+
+    Several heads of queries next to one another may share one of keys.
+    """
+    if q.device.type == "cpu":
+        return _row_by_row(q, k, v, q_bounds, k_bounds, scale, causal)
+    window = (-1, 0) if causal else (-1, -1)
+    made: Tensor = varlen_attn(
+        q, k, v, q_bounds, k_bounds, q_longest, k_longest, scale=scale, window_size=window, **_SHARED_HEADS
+    )
+    return made
+
+
+# Before PyTorch 2.12 it went without saying.
+_SHARED_HEADS = (
+    {"enable_gqa": True} if varlen_attn and "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
+)
+
+
+def _row_by_row(
+    q: Tensor, k: Tensor, v: Tensor, q_bounds: Tensor, k_bounds: Tensor, scale: float, causal: bool
+) -> Tensor:
+    """The same on a processor, for which PyTorch has no such attention."""
+    made = []
+    for of_q, of_k in zip(*(itertools.pairwise(bounds.tolist()) for bounds in (q_bounds, k_bounds)), strict=True):
+        queries, keys, values = (
+            part[slice(*of)].transpose(0, 1)[None] for part, of in ((q, of_q), (k, of_k), (v, of_k))
+        )
+        if queries.shape[2]:
+            found = scaled_dot_product_attention(queries, keys, values, is_causal=causal, scale=scale, enable_gqa=True)
+            made.append(found[0].transpose(0, 1))
+    return torch.cat(made)

@@ -1,0 +1,76 @@
+"""What is done on a GPU alone: passes without padding, recorded and replayed. Run with `pytest -m gpu -n 0`."""
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import make_model, make_tokenizer
+from forgetfilter.models.backward import BackwardReplayed, backward_in_turn
+from forgetfilter.models.generation import greedy
+from forgetfilter.models.reading import keep_states, known_table
+from forgetfilter.models.scoring import Likelihood, score_in_memory
+from test_blocks import randomise
+from test_packed import gradient, make_session, table  # noqa: F401
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
+]
+
+
+def gpu_session(tmp_path, kind="llama", **adapter):
+    session = make_session(make_model(kind, tmp_path / "model"), "cuda", "bfloat16", **adapter)
+    randomise_on_gpu(session)
+    assert session.packs
+    return session
+
+
+def randomise_on_gpu(session) -> None:
+    session.model.cpu()
+    randomise(session)
+    session.model.cuda()
+
+
+def near(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Equal up to what bfloat16 leaves of it."""
+    difference = (found.float() - expected.float()).norm() / expected.float().norm()
+    assert difference < 0.03
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen"])
+def test_scores_are_those_of_padded_rows(kind, table, tmp_path):  # noqa: F811
+    session = gpu_session(tmp_path, kind)
+    rows = [table[i] for i in range(len(table))]
+    near(
+        session.scorer(*session.inputs(rows))[0], session.scorer.padded(*session.scorer.padded.inputs(rows, 1 << 30))[0]
+    )
+    results = score_in_memory(session, Likelihood(session, 1000), table, table.scorable)
+    joined = torch.from_numpy(np.concatenate([result["logprobs"] for result in results]))
+    near(joined, session.scorer(*session.inputs(rows))[0].detach().cpu())
+
+
+def test_replayed_gradients_follow_the_adapter(table, tmp_path):  # noqa: F811
+    session = gpu_session(tmp_path, top_blocks=0.5)
+    keep_states(session, tmp_path / "tokens.arrow", tmp_path, 1000)
+    known = known_table(session, [tmp_path / "tokens.arrow"], [tmp_path])
+    replayed = BackwardReplayed(session)
+    for rows in ([known[i] for i in range(4)], [table[i] for i in range(4)]):
+        # Passed through, recorded, and replayed after the adapter has changed.
+        for change in (0.0, 0.3, -0.5, 0.1):
+            with torch.no_grad():
+                for parameter in session.trained().values():
+                    parameter.add_(change)
+            near(gradient(session, replayed, rows), gradient(session, backward_in_turn, rows))
+    assert len(replayed._replayed._recordings) == 4
+
+
+def test_answers_are_what_the_model_finds_likeliest(table, tmp_path):  # noqa: F811
+    session, tokenizer = gpu_session(tmp_path), make_tokenizer()
+    rows = [table[i] for i in range(len(table))]
+    prompts, limits = [row.input_ids[: row.prompt_ends[0]] for row in rows], [60, 5, 33, 40]
+    said = greedy(session, tokenizer, prompts, limits)
+    assert any(said)
+    session.scorer, session.packs = session.scorer.padded, False
+    expected = greedy(session, tokenizer, prompts, limits)
+    # Ties within what bfloat16 can tell apart may go either way.
+    assert [text[:3] for text in said] == [text[:3] for text in expected]

@@ -1,0 +1,118 @@
+"""Rows end to end come to what they come to one below the other; on a GPU, and by the same code on a processor."""
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import make_model, make_tokenizer
+from forgetfilter.data.layouts import Message
+from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
+from forgetfilter.models import decoding
+from forgetfilter.models.backward import BackwardReplayed, backward_in_turn
+from forgetfilter.models.batching import end_to_end
+from forgetfilter.models.generation import greedy
+from forgetfilter.models.packed import PackedScorer, is_packable
+from forgetfilter.models.reading import keep_states, known_table
+from forgetfilter.models.scoring import Likelihood, score_in_memory
+from forgetfilter.models.session import Session
+from forgetfilter.models.sources import find_model
+from forgetfilter.settings import AdapterSettings, ModelSettings
+from test_blocks import randomise
+
+SAID = [
+    ("Who?", "Me."),
+    ("What is it that you want?", "Nothing at all, thank you."),
+    ("Why?", "Because I can."),
+    ("Go", "No"),
+]
+
+
+@pytest.fixture
+def table(tmp_path) -> TokenTable:
+    path = tmp_path / "tokens.arrow"
+    rows = [(str(i), i, [Message("user", p), Message("assistant", c, trained=True)]) for i, (p, c) in enumerate(SAID)]
+    for _ in write_tokens(rows, Encoder(make_tokenizer(), "auto", 64), path):
+        pass
+    return TokenTable(path)
+
+
+def make_session(folder, device="cpu", dtype="float32", **adapter) -> Session:
+    chosen = ModelSettings(device=device, dtype=dtype)
+    return Session(find_model(str(folder)), chosen, AdapterSettings(**adapter), seed=0)
+
+
+def end_to_end_session(folder, **adapter) -> Session:
+    """A session on the processor that takes rows end to end, as one on a GPU does."""
+    session = make_session(folder, **adapter)
+    randomise(session)
+    assert not session.packs
+    assert is_packable(session.model.get_base_model())
+    session.scorer, session.packs = PackedScorer(session.scorer), True
+    return session
+
+
+def gradient(session: Session, backward, rows) -> torch.Tensor:
+    total = sum(int(row.mask.sum()) for row in rows)
+    loss = backward(session, session.scorer, [rows[:3], rows[3:]], total)
+    gradients = torch.cat([parameter.grad.flatten() for parameter in session.trained().values()])
+    session.model.zero_grad(set_to_none=True)
+    return torch.cat([loss.flatten(), gradients])
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen"])
+def test_scores_and_slopes_are_those_of_padded_rows(kind, table, tmp_path):
+    session = end_to_end_session(make_model(kind, tmp_path / kind))
+    rows = [table[i] for i in range(len(table))]
+    expected = session.scorer.padded(*session.scorer.padded.inputs(rows, 1 << 30))
+    torch.testing.assert_close(session.scorer(*session.inputs(rows)), expected)
+    found = [gradient(session, backward, rows) for backward in (BackwardReplayed(session), backward_in_turn)]
+    session.scorer, session.packs = session.scorer.padded, False
+    for one in found:
+        torch.testing.assert_close(one, gradient(session, backward_in_turn, rows))
+
+
+def test_what_frozen_blocks_make_is_kept_and_taken(table, tmp_path):
+    session = end_to_end_session(make_model("llama", tmp_path / "model"), top_blocks=0.5)
+    assert session.scorer.skips
+    assert keep_states(session, tmp_path / "tokens.arrow", tmp_path, 1000)
+    known = known_table(session, [tmp_path / "tokens.arrow"], [tmp_path])
+    rows = [known[i] for i in range(len(known))]
+    assert session.inputs(rows)[0].states is not None
+    plain = [table[i] for i in range(len(table))]
+    torch.testing.assert_close(session.scorer(*session.inputs(rows)), session.scorer(*session.inputs(plain)))
+    backward = BackwardReplayed(session)
+    torch.testing.assert_close(gradient(session, backward, rows), gradient(session, backward, plain))
+
+
+def test_rows_are_scored_as_padded_ones(table, tmp_path):
+    session = end_to_end_session(make_model("llama", tmp_path / "model"))
+    packed = score_in_memory(session, Likelihood(session, 1000), table, table.scorable)
+    session.scorer, session.packs = session.scorer.padded, False
+    for one, other in zip(
+        packed, score_in_memory(session, Likelihood(session, 1000), table, table.scorable), strict=True
+    ):
+        np.testing.assert_allclose(one["logprobs"], other["logprobs"], rtol=1e-4, atol=1e-5)
+        assert one["greedy"].tolist() == other["greedy"].tolist()
+
+
+@pytest.mark.parametrize("most_rows", [1, 3, 100])
+def test_answers_are_those_of_padded_prompts(most_rows, table, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "_MOST_ROWS", most_rows)
+    session, tokenizer = end_to_end_session(make_model("llama", tmp_path / "model")), make_tokenizer()
+    prompts = [table[i].input_ids[: table[i].prompt_ends[0]] for i in range(len(table))] + [np.array([7], np.int32)]
+    limits = [5, 40, 1, 17, 90]
+    said = greedy(session, tokenizer, prompts, limits)
+    session.scorer, session.packs = session.scorer.padded, False
+    assert said == greedy(session, tokenizer, prompts, limits)
+
+
+def test_passes_are_as_full_as_they_may_be():
+    lengths = np.array([5, 3, 9, 3, 20])
+    passes = end_to_end(np.array([4, 2, 0, 3]), lengths, 10)
+    assert [rows.tolist() for rows in passes] == [[3, 0], [2], [4]]
+    assert end_to_end(np.empty(0, np.intp), lengths, 10) == []
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gemma"])
+def test_other_models_are_padded(kind, tmp_path):
+    assert not is_packable(make_session(make_model(kind, tmp_path)).model.get_base_model())
