@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from conftest import make_model, make_tokenizer
-from forgetfilter.models.backward import BackwardReplayed, backward_in_turn
 from forgetfilter.models.generation import greedy
 from forgetfilter.models.reading import keep_states, known_table
 from forgetfilter.models.scoring import Likelihood, score_in_memory
+from forgetfilter.models.training import finetune
+from forgetfilter.settings import TrainingSettings
 from test_blocks import randomise
 from test_packed import gradient, make_session, table  # noqa: F401
 
@@ -37,6 +38,10 @@ def near(found: torch.Tensor, expected: torch.Tensor) -> None:
     assert difference < 0.03
 
 
+def padded_scores(session, rows) -> torch.Tensor:
+    return session.scorer.padded(*session.scorer.padded.inputs(rows, 1 << 30))[0]
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen"])
 def test_scores_are_those_of_padded_rows(kind, table, tmp_path):  # noqa: F811
     session = gpu_session(tmp_path, kind)
@@ -53,15 +58,38 @@ def test_replayed_gradients_follow_the_adapter(table, tmp_path):  # noqa: F811
     session = gpu_session(tmp_path, top_blocks=0.5)
     keep_states(session, tmp_path / "tokens.arrow", tmp_path, 1000)
     known = known_table(session, [tmp_path / "tokens.arrow"], [tmp_path])
-    replayed = BackwardReplayed(session)
+    replays = session.replays
     for rows in ([known[i] for i in range(4)], [table[i] for i in range(4)]):
         # Passed through, recorded, and replayed after the adapter has changed.
         for change in (0.0, 0.3, -0.5, 0.1):
             with torch.no_grad():
                 for parameter in session.trained().values():
                     parameter.add_(change)
-            near(gradient(session, replayed, rows), gradient(session, backward_in_turn, rows))
-    assert len(replayed._replayed._recordings) == 4
+            replays.changed()
+            near(gradient(session, rows, replays), gradient(session, rows))
+    assert len(replays._replayed._recordings) == 4
+
+
+def test_sessions_that_are_replayed_learn_and_go_on(table, tmp_path):  # noqa: F811
+    session = gpu_session(tmp_path)
+    start, settings = session.trainable(), TrainingSettings(batch_size=2, learning_rate=0.01)
+
+    def learned(folder: str, steps: int = 12) -> torch.Tensor:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        finetune(session, table, table.scorable, steps, settings, tmp_path / folder, stop=lambda done: len(done) == 12)
+        return torch.cat([value.flatten() for value in session.trainable().values()])
+
+    replays, session.replays = session.replays, None
+    expected = learned("in turn")
+    session.replays = replays
+    session.set_trainable(start)
+    before = torch.cat([value.flatten() for value in start.values()])
+    near(learned("replayed") - before, expected - before)
+    # What was learned is what is scored.
+    rows = [table[i] for i in range(len(table))]
+    near(
+        session.scorer(*session.inputs(rows))[0], session.scorer.padded(*session.scorer.padded.inputs(rows, 1 << 30))[0]
+    )
 
 
 def test_answers_are_what_the_model_finds_likeliest(table, tmp_path):  # noqa: F811

@@ -8,15 +8,17 @@ from conftest import make_model, make_tokenizer
 from forgetfilter.data.layouts import Message
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.models import decoding
-from forgetfilter.models.backward import BackwardReplayed, backward_in_turn
+from forgetfilter.models.backward import backward_in_turn
 from forgetfilter.models.batching import end_to_end
 from forgetfilter.models.generation import greedy
 from forgetfilter.models.packed import PackedScorer, is_packable
 from forgetfilter.models.reading import keep_states, known_table
+from forgetfilter.models.replayed_passes import ReplayedPasses
 from forgetfilter.models.scoring import Likelihood, score_in_memory
 from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
-from forgetfilter.settings import AdapterSettings, ModelSettings
+from forgetfilter.models.training import finetune
+from forgetfilter.settings import AdapterSettings, ModelSettings, TrainingSettings
 from test_blocks import randomise
 
 SAID = [
@@ -51,12 +53,19 @@ def end_to_end_session(folder, **adapter) -> Session:
     return session
 
 
-def gradient(session: Session, backward, rows) -> torch.Tensor:
-    total = sum(int(row.mask.sum()) for row in rows)
-    loss = backward(session, session.scorer, [rows[:3], rows[3:]], total)
+def gradient(session: Session, rows, replays: ReplayedPasses | None = None) -> torch.Tensor:
+    total, passes = sum(int(row.mask.sum()) for row in rows), [rows[:3], rows[3:]]
+    if replays is None:
+        loss = backward_in_turn(session, session.scorer, passes, total)
+    else:
+        loss = replays.backward(passes, total)
     gradients = torch.cat([parameter.grad.flatten() for parameter in session.trained().values()])
     session.model.zero_grad(set_to_none=True)
     return torch.cat([loss.flatten(), gradients])
+
+
+def replayed(session: Session) -> ReplayedPasses:
+    return ReplayedPasses(session.scorer, list(session.trained().values()), session.size)
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen"])
@@ -65,10 +74,10 @@ def test_scores_and_slopes_are_those_of_padded_rows(kind, table, tmp_path):
     rows = [table[i] for i in range(len(table))]
     expected = session.scorer.padded(*session.scorer.padded.inputs(rows, 1 << 30))
     torch.testing.assert_close(session.scorer(*session.inputs(rows)), expected)
-    found = [gradient(session, backward, rows) for backward in (BackwardReplayed(session), backward_in_turn)]
+    found = [gradient(session, rows, replays) for replays in (replayed(session), None)]
     session.scorer, session.packs = session.scorer.padded, False
     for one in found:
-        torch.testing.assert_close(one, gradient(session, backward_in_turn, rows))
+        torch.testing.assert_close(one, gradient(session, rows))
 
 
 def test_what_frozen_blocks_make_is_kept_and_taken(table, tmp_path):
@@ -80,8 +89,8 @@ def test_what_frozen_blocks_make_is_kept_and_taken(table, tmp_path):
     assert session.inputs(rows)[0].states is not None
     plain = [table[i] for i in range(len(table))]
     torch.testing.assert_close(session.scorer(*session.inputs(rows)), session.scorer(*session.inputs(plain)))
-    backward = BackwardReplayed(session)
-    torch.testing.assert_close(gradient(session, backward, rows), gradient(session, backward, plain))
+    replays = replayed(session)
+    torch.testing.assert_close(gradient(session, rows, replays), gradient(session, plain, replays))
 
 
 def test_rows_are_scored_as_padded_ones(table, tmp_path):
@@ -116,3 +125,18 @@ def test_passes_are_as_full_as_they_may_be():
 @pytest.mark.parametrize("kind", ["gpt2", "gemma"])
 def test_other_models_are_padded(kind, tmp_path):
     assert not is_packable(make_session(make_model(kind, tmp_path)).model.get_base_model())
+
+
+def test_a_session_that_is_replayed_learns_the_same(table, tmp_path):
+    session = end_to_end_session(make_model("llama", tmp_path / "model"))
+    start, settings = session.trainable(), TrainingSettings(batch_size=2, learning_rate=0.01)
+
+    def learned(folder: str, replays: ReplayedPasses | None = None) -> torch.Tensor:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        session.replays = replays
+        finetune(session, table, table.scorable, 4, settings, tmp_path / folder)
+        return torch.cat([value.flatten() for value in session.trainable().values()])
+
+    expected = learned("in turn")
+    session.set_trainable(start)
+    torch.testing.assert_close(learned("replayed", replayed(session)), expected)

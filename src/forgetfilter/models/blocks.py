@@ -112,6 +112,37 @@ class _Stack:
         return [slice(end - size, end) for end, size in zip(itertools.accumulate(self.sizes), self.sizes, strict=True)]
 
 
+def _normed(x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Each token divided by its root mean square, times a weight; and the factor of each token."""
+    wide = x.float()
+    length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    factor = length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+    return (wide * factor).to(x.dtype).mul_(weight), factor
+
+
+def _norm_slope(gradient: Tensor, x: Tensor, normed: Tensor, factor: Tensor, weight: Tensor) -> Tensor:
+    # What would only make the token longer changes nothing.
+    along = (gradient * normed).sum(-1, keepdim=True, dtype=torch.float32).div_(-x.shape[-1]).mul_(factor)
+    of_x = (gradient * weight).float()
+    return of_x.addcmul_(x.float(), along).mul_(factor).to(x.dtype)
+
+
+def _gated(both: Tensor) -> tuple[Tensor, Tensor]:
+    """What the gates let through, and how far they are open."""
+    gate, up = both.chunk(2, dim=-1)
+    opened = silu(gate)
+    return opened * up, opened
+
+
+def _gate_slope(of_gated: Tensor, both: Tensor, opened: Tensor) -> Tensor:
+    gate, up = both.chunk(2, dim=-1)
+    of_both = torch.empty_like(both)
+    of_gate, of_up = of_both.chunk(2, dim=-1)
+    torch.mul(of_gated, opened, out=of_up)
+    torch.ops.aten.silu_backward.grad_input(of_gated.mul_(up), gate, grad_input=of_gate)
+    return of_both
+
+
 class _Norm:
     """Division of each token by its root mean square, times a frozen weight; inputs have the shape (tokens, width)."""
 
@@ -121,17 +152,14 @@ class _Norm:
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The normed input, and the factor of each token."""
-        wide = x.float()
-        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-        factor = length.square_().div_(x.shape[-1]).add_(self._epsilon).rsqrt_()
-        return (wide * factor).to(x.dtype).mul_(self._weight), factor
+        return ELEMENTWISE["normed"](x, self._weight, self._epsilon)
 
     def backward(self, gradient: Tensor, x: Tensor, normed: Tensor, factor: Tensor) -> Tensor:
         """The slope of the input."""
-        # What would only make the token longer changes nothing.
-        along = (gradient * normed).sum(-1, keepdim=True, dtype=torch.float32).div_(-x.shape[-1]).mul_(factor)
-        of_x = (gradient * self._weight).float()
-        return of_x.addcmul_(x.float(), along).mul_(factor).to(x.dtype)
+        return ELEMENTWISE["norm_slope"](gradient, x, normed, factor, self._weight)
+
+
+ELEMENTWISE = {"normed": _normed, "norm_slope": _norm_slope, "gated": _gated, "gate_slope": _gate_slope}
 
 
 class _Parts(NamedTuple):
@@ -199,8 +227,7 @@ class _FromAttention(torch.autograd.Function):
         middle += x.reshape(middle.shape)
         normed, factor = parts.second_norm.forward(middle)
         both, inner_gates = parts.gates.forward(normed)
-        gate, up = both.chunk(2, dim=-1)
-        y, inner_down = parts.down.forward(silu(gate).mul_(up))
+        y, inner_down = parts.down.forward(ELEMENTWISE["gated"](both)[0])
         y += middle
         ctx.parts = parts
         inner = inner_writing, inner_gates, inner_down
@@ -212,13 +239,9 @@ class _FromAttention(torch.autograd.Function):
         flat, middle, normed, factor, both, inner_writing, inner_gates, inner_down = ctx.saved_tensors
         parts: _Parts = ctx.parts
         gradient = gradients[0].reshape(middle.shape)
-        gate, up = both.chunk(2, dim=-1)
-        opened = silu(gate)
-        of_gated, slopes_down = parts.down.backward(gradient, opened * up, inner_down)
-        of_both = torch.empty_like(both)
-        of_gate, of_up = of_both.chunk(2, dim=-1)
-        torch.mul(of_gated, opened, out=of_up)
-        torch.ops.aten.silu_backward.grad_input(of_gated.mul_(up), gate, grad_input=of_gate)
+        gated, opened = ELEMENTWISE["gated"](both)
+        of_gated, slopes_down = parts.down.backward(gradient, gated, inner_down)
+        of_both = ELEMENTWISE["gate_slope"](of_gated, both, opened)
         of_normed, slopes_gates = parts.gates.backward(of_both, normed, inner_gates)
         of_middle = parts.second_norm.backward(of_normed, middle, normed, factor).add_(gradient)
         of_found, slopes_writing = parts.writing.backward(of_middle, flat, inner_writing)

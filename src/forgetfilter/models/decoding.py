@@ -30,6 +30,8 @@ class _Rows:
     """Rows that are decoded side by side, each with the same room for keys and values.
 
     Attributes:
+        count: How many.
+        room: Tokens that each has room for.
         tokens: The token that each row goes on from, shape (rows,).
         used: Tokens before it, shape (rows,).
         going: 1 for rows that go on, 0 for the others, which do no harm.
@@ -38,7 +40,7 @@ class _Rows:
 
     def __init__(self, decoder: PackedDecoder, count: int, room: int, device: torch.device) -> None:
         config, weight = decoder.base.config, decoder.base.lm_head.weight
-        self.count, self._room = count, room
+        self.count, self.room = count, room
         self._decoder = decoder
         self._heads = int(config.num_key_value_heads)
         # One row more than there are, for what padding would keep.
@@ -55,9 +57,9 @@ class _Rows:
         self._key_bounds = torch.empty_like(self._query_bounds)
         self._key_bounds[0::2] = torch.arange(count + 1, device=device, dtype=torch.int32) * room
 
-    def read(self, input_ids: Tensor, positions: Tensor, bounds: Tensor, places: Tensor) -> None:
+    def read(self, input_ids: Tensor, positions: Tensor, bounds: Tensor, longest: int, places: Tensor) -> None:
         """Keep keys and values of prompts that lie end to end."""
-        seen = within(bounds, len(input_ids))
+        seen = within(bounds, longest)
 
         def attend(module, q, k, v, *args, **kwargs):  # type: ignore[no-untyped-def]
             self._keep(module.layer_idx, places, k, v)
@@ -67,7 +69,7 @@ class _Rows:
 
     def place(self, row: int, positions: NDArray[np.integer]) -> NDArray[np.integer]:
         """Where a row's keys and values lie; the row behind the last is for what nobody reads."""
-        return row * self._room + positions
+        return row * self.room + positions
 
     def _keep(self, block: int, places: Tensor, k: Tensor, v: Tensor) -> None:
         for kept, part in ((self._keys, k), (self._values, v)):
@@ -77,7 +79,7 @@ class _Rows:
         """Decode another token of each row."""
         places = (self._firsts + self.used).long()
         self._key_bounds[1::2] = self._firsts + self.used + 1
-        head, room = self._decoder.base.lm_head, self._room
+        head, room = self._decoder.base.lm_head, self.room
 
         def attend(module, q, k, v, *_, scaling, **__):  # type: ignore[no-untyped-def]
             self._keep(module.layer_idx, places, k, v)
@@ -199,10 +201,8 @@ def _read(rows: _Rows, read: Replayed[None], prompts: dict[int, NDArray[np.int32
     places = np.concatenate([rows.place(row, np.arange(len(prompt) - 1)) for row, prompt in prompts.items()])
     size = next((size for size in _PROMPT_SIZES if size >= len(input_ids)), len(input_ids))
     more, nowhere = size - len(input_ids), int(rows.place(rows.count, np.zeros(1, np.int64))[0])
-    padded = (
-        np.pad(input_ids, (0, more)),
-        np.pad(positions, (0, more)),
-        np.pad(bounds, (0, rows.count + 2 - len(bounds)), constant_values=size),
-        np.pad(places, (0, more), constant_values=nowhere),
-    )
-    read(*(torch.from_numpy(part) for part in padded))
+    # Padding belongs to no prompt: nobody reads what comes of it.
+    bounds = np.pad(bounds, (0, rows.count + 1 - len(bounds)), mode="edge")
+    ids, at = (np.pad(part, (0, more)) for part in (input_ids, positions))
+    to = np.pad(places, (0, more), constant_values=nowhere)
+    read(torch.from_numpy(ids), torch.from_numpy(at), torch.from_numpy(bounds), rows.room, torch.from_numpy(to))

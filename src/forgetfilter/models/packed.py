@@ -43,6 +43,7 @@ class Packed(NamedTuple):
         input_ids: Their tokens, shape (tokens,).
         positions: The place of each in its row, shape (tokens,).
         bounds: Where each row begins, and the last one ends, shape (rows + 1,), int32.
+        longest: No row is longer. FlashAttention starts as much work for each row, most of which ends at once.
         places: Tokens that a completion token follows, shape (completion tokens,).
         targets: Those completion tokens, same shape.
         states: What the frozen blocks make of the tokens, where it is known, shape (tokens, width).
@@ -51,13 +52,14 @@ class Packed(NamedTuple):
     input_ids: Tensor
     positions: Tensor
     bounds: Tensor
+    longest: int
     places: Tensor
     targets: Tensor
     states: Tensor | None
 
     def to(self, device: torch.device) -> Packed:
         """The same on a device."""
-        return Packed._make(None if part is None else part.to(device) for part in self)
+        return Packed._make(part.to(device) if isinstance(part, Tensor) else part for part in self)
 
 
 def pack(rows: Sequence[Tokens]) -> Packed:
@@ -67,8 +69,15 @@ def pack(rows: Sequence[Tokens]) -> Packed:
     # No row begins with a completion token.
     places = np.flatnonzero(np.concatenate([row.mask for row in rows])) - 1
     targets = input_ids[places + 1]
-    numbers = [torch.from_numpy(part) for part in (input_ids, positions, bounds, places, targets)]
-    return Packed._make([*numbers, torch.cat(known) if len(known) == len(rows) else None])
+    return Packed(
+        input_ids=torch.from_numpy(input_ids),
+        positions=torch.from_numpy(positions),
+        bounds=torch.from_numpy(bounds),
+        longest=int(np.diff(bounds).max()),
+        places=torch.from_numpy(places),
+        targets=torch.from_numpy(targets),
+        states=torch.cat(known) if len(known) == len(rows) else None,
+    )
 
 
 def laid(sequences: Sequence[NDArray[np.integer]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
@@ -79,19 +88,22 @@ def laid(sequences: Sequence[NDArray[np.integer]]) -> tuple[NDArray[np.int64], N
     return tokens, np.arange(len(tokens)) - np.repeat(bounds[:-1], lengths).astype(np.int64), bounds
 
 
-def padded(packed: Packed, sizes: tuple[int, int, int]) -> Packed:
-    """Rows with as many tokens, rows and completion tokens as there should be; those added belong to no row of theirs.
+def padded(packed: Packed, tokens: int, rows: int, longest: int, completions: int) -> Packed:
+    """Rows padded to as many tokens, rows and completion tokens, and to as long a longest row.
 
-    The tokens added are a row of their own, the rows added have no tokens, and the completion tokens added follow the
-    first token of all, whatever this is.
+    The tokens that are added are rows of their own. The completion tokens that are added follow the first token of all,
+    whatever this is.
     """
-    tokens, rows, completions = sizes
-    bounds = nn.functional.pad(packed.bounds, (0, rows + 1 - len(packed.bounds)), value=tokens)
+    more = rows + 1 - len(packed.bounds)
+    ends = packed.bounds[-1] + longest * torch.arange(1, more + 1, dtype=packed.bounds.dtype)
+    if tokens > int(packed.bounds[-1]) + more * longest:
+        raise ValueError(f"{more} rows of {longest} tokens cannot hold what {tokens} tokens are more")
     states = packed.states
     return Packed(
         input_ids=_longer(packed.input_ids, tokens),
         positions=_longer(packed.positions, tokens),
-        bounds=bounds,
+        bounds=torch.cat([packed.bounds, ends.clamp(max=tokens)]),
+        longest=longest,
         places=_longer(packed.places, completions),
         targets=_longer(packed.targets, completions),
         states=None if states is None else nn.functional.pad(states, (0, 0, 0, tokens - len(states))),
@@ -188,7 +200,9 @@ class PackedScorer(nn.Module):
         """Log-probability of each completion token, and whether none is likelier; see `CompletionScorer`."""
         first = 0 if packed.states is None else self.padded.frozen
         hidden = self.decoder.embed(packed.input_ids) if packed.states is None else packed.states
-        hidden = self.decoder.through(hidden, packed.positions, within(packed.bounds, len(hidden)), slice(first, None))
+        hidden = self.decoder.through(
+            hidden, packed.positions, within(packed.bounds, packed.longest), slice(first, None)
+        )
         # The gradient of `index_select` adds up in any order, but no place is there twice with a weight.
         hidden = self.decoder.norm(hidden.index_select(0, packed.places))
         head = self.decoder.base.lm_head
@@ -198,7 +212,7 @@ class PackedScorer(nn.Module):
     def read(self, rows: Sequence[Tokens], pass_overhead: int) -> list[Tensor]:  # noqa: ARG002
         """What the frozen blocks make of rows, each of shape (tokens, width), on the CPU."""
         packed = pack(rows).to(self.padded.device)
-        attend, frozen = within(packed.bounds, len(packed.input_ids)), slice(self.padded.frozen)
+        attend, frozen = within(packed.bounds, packed.longest), slice(self.padded.frozen)
         made = self.decoder.through(self.decoder.embed(packed.input_ids), packed.positions, attend, frozen)
         return list(torch.split(made.cpu(), [len(row.input_ids) for row in rows]))
 
@@ -273,12 +287,12 @@ def _row_by_row(
     q: Tensor, k: Tensor, v: Tensor, q_bounds: Tensor, k_bounds: Tensor, scale: float, causal: bool
 ) -> Tensor:
     """The same on a processor, for which PyTorch has no such attention."""
-    made = []
+    made = torch.zeros_like(q)
     for of_q, of_k in zip(*(itertools.pairwise(bounds.tolist()) for bounds in (q_bounds, k_bounds)), strict=True):
         queries, keys, values = (
             part[slice(*of)].transpose(0, 1)[None] for part, of in ((q, of_q), (k, of_k), (v, of_k))
         )
         if queries.shape[2]:
             found = scaled_dot_product_attention(queries, keys, values, is_causal=causal, scale=scale, enable_gqa=True)
-            made.append(found[0].transpose(0, 1))
-    return torch.cat(made)
+            made[slice(*of_q)] = found[0].transpose(0, 1)
+    return made

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 _Result = TypeVar("_Result")
-_Sizes = tuple[torch.Size | None, ...]
+_Input = Tensor | int | None
 
 
 class Replayed(Generic[_Result]):
@@ -23,7 +23,8 @@ class Replayed(Generic[_Result]):
     this or another recording of the function is replayed.
 
     Args:
-        work: The function. It must do the same with all tensors of the same sizes, and wait for nothing.
+        work: The function. It must do the same with all tensors of the same sizes, and wait for nothing; inputs that
+            are no tensors count as sizes.
         device: Where it works; only GPUs record.
         between: Called before and after recording.
     """
@@ -32,21 +33,21 @@ class Replayed(Generic[_Result]):
         self, work: Callable[..., _Result], device: torch.device, between: Callable[[], None] = lambda: None
     ) -> None:
         self._work, self._device, self._between = work, device, between
-        self._seen: set[_Sizes] = set()
-        self._recordings: dict[_Sizes, _Recording[_Result]] = {}
+        self._seen: set[tuple[Any, ...]] = set()
+        self._recordings: dict[tuple[Any, ...], _Recording[_Result]] = {}
         self._pool: Any = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
-    def __call__(self, *inputs: Tensor | None) -> _Result:
+    def __call__(self, *inputs: _Input) -> _Result:
         """What the function makes of the inputs, which may be anywhere."""
-        sizes = tuple(None if given is None else given.shape for given in inputs)
+        sizes = tuple(given.shape if isinstance(given, Tensor) else given for given in inputs)
         if self._pool is None or sizes not in self._seen:
             self._seen.add(sizes)
-            return self._work(*(None if given is None else given.to(self._device) for given in inputs))
+            return self._work(*(given.to(self._device) if isinstance(given, Tensor) else given for given in inputs))
         if sizes not in self._recordings:
             self._recordings[sizes] = self._record(inputs)
         return self._recordings[sizes].replay(inputs)
 
-    def _record(self, inputs: tuple[Tensor | None, ...]) -> _Recording[_Result]:
+    def _record(self, inputs: tuple[_Input, ...]) -> _Recording[_Result]:
         self._between()
         try:
             return _Recording(self._work, inputs, self._device, self._pool)
@@ -58,16 +59,16 @@ class _Recording(Generic[_Result]):
     """The operations of one call, on inputs that lie where they lay then."""
 
     def __init__(
-        self, work: Callable[..., _Result], inputs: tuple[Tensor | None, ...], device: torch.device, pool: Any
+        self, work: Callable[..., _Result], inputs: tuple[_Input, ...], device: torch.device, pool: Any
     ) -> None:
-        self._inputs = [None if given is None else given.to(device, copy=True) for given in inputs]
+        self._inputs = [given.to(device, copy=True) if isinstance(given, Tensor) else given for given in inputs]
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, pool=pool):
             self._result = work(*self._inputs)
 
-    def replay(self, inputs: tuple[Tensor | None, ...]) -> _Result:
+    def replay(self, inputs: tuple[_Input, ...]) -> _Result:
         for own, given in zip(self._inputs, inputs, strict=True):
-            if own is not None and given is not None:
+            if isinstance(own, Tensor) and isinstance(given, Tensor):
                 own.copy_(given, non_blocking=True)
         self._graph.replay()
         return self._result

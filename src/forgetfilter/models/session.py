@@ -27,6 +27,7 @@ from .lanes import Lanes
 from .loading import Hardware, add_adapter, choose_hardware, load_model
 from .lora import fuse_lora
 from .packed import PackedScorer, can_pack
+from .replayed_passes import ReplayedPasses
 from .sharding import gathered, in_turn, left_to_us, mesh_of, own_part, put_away, spread, spread_as
 from .sources import ModelSource
 
@@ -48,6 +49,7 @@ class Session:
         scorer: The module that training and scoring call.
         packs: Whether it takes rows end to end, without padding.
         lanes: How scoring passes go side by side.
+        replays: Training passes that are recorded, on one GPU.
     """
 
     def __init__(self, source: ModelSource, model: ModelSettings, adapter: AdapterSettings, seed: int) -> None:
@@ -71,6 +73,7 @@ class Session:
         self.model = self.scorer.model
         self.packs = isinstance(self.scorer, PackedScorer)
         self.lanes = Lanes(self.hardware.device, self.accelerator.num_processes)
+        self.replays = self._replayed_passes()
         self._initial = {name: own_part(p.detach()).to("cpu", copy=True) for name, p in self.trained().items()}
 
     def _load(self, source: ModelSource, hardware: Hardware, adapter: AdapterSettings, seed: int) -> Scorer:
@@ -96,6 +99,11 @@ class Session:
             return scorer
 
         return in_turn(self.accelerator, load)
+
+    def _replayed_passes(self) -> ReplayedPasses | None:
+        if not isinstance(self.scorer, PackedScorer) or self.accelerator.num_processes > 1:
+            return None
+        return ReplayedPasses(self.scorer, list(self.trained().values()), self.size)
 
     def peak_learning_rate(self, given: float | None) -> float:
         """The learning rate that the user gave, or one that suits the model.

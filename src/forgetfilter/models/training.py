@@ -7,21 +7,26 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from ..data.tokens import TokenTable
 from ..errors import TrainingError
 from ..run import commit
 from ..settings import TrainingSettings
-from .backward import BackwardReplayed, backward_in_turn, backward_side_by_side
+from .backward import backward_in_turn, backward_side_by_side
 from .batching import optimizer_batches
+from .replay import Replayed
 from .session import Session
 from .sharding import gathered, spread_as, whole
 
@@ -94,10 +99,13 @@ def finetune(
     """
     peak = session.peak_learning_rate(settings.learning_rate)
     accelerator = session.accelerator
+    replays = session.replays
     optimizer = torch.optim.AdamW(
         list(session.trained().values()),
-        lr=peak,
+        # A recording takes the rate from where it lies.
+        lr=peak if replays is None else torch.tensor(peak, device=session.hardware.device),
         weight_decay=settings.weight_decay,
+        capturable=session.hardware.device.type == "cuda",
     )
     checkpoint = _Checkpoint(folder / CHECKPOINT, session, optimizer)
     history = checkpoint.load()
@@ -109,7 +117,10 @@ def finetune(
     lengths, counts = table.lengths[rows], table.counts[rows]
     batches = optimizer_batches(len(rows), settings.batch_size, steps, settings.seed, start=len(history))
     budget = session.token_budget(settings.tokens_per_batch)
-    replayed = BackwardReplayed(session) if session.packs and accelerator.num_processes == 1 else None
+    most = settings.max_grad_norm or math.inf
+    update: Callable[[], Tensor | None] = partial(_update, accelerator, model, prepared, most)
+    if replays is not None:
+        update = Replayed(partial(_update_on_gpu, optimizer, most), session.hardware.device)
     saved = time.monotonic()
     if history and stop is not None and stop(history):
         batches = iter(())
@@ -120,23 +131,25 @@ def finetune(
         # Seeded step by step, a session that goes on draws the same dropout as one that was never killed.
         torch.manual_seed(hash((settings.seed, number)))
         rate = learning_rate(number, steps, peak, settings.warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        _set_rate(optimizer, rate)
         total = int(counts[batch].sum())
         tokens = {int(j): table[int(rows[j])] for j in batch}
         passes = session.deal(batch, lengths, budget, "train")
         dealt = [[tokens[int(j)] for j in chosen] for chosen in passes.rows]
-        backward = replayed or (backward_side_by_side if passes.side_by_side else backward_in_turn)
-        loss = backward(session, model, dealt, total)
+        if replays is not None:
+            loss = replays.backward(dealt, total)
+        else:
+            backward = backward_side_by_side if passes.side_by_side else backward_in_turn
+            loss = backward(session, model, dealt, total)
         due = accelerator.is_main_process and time.monotonic() - saved >= _SECONDS_BETWEEN_CHECKPOINTS
+        norm = update()
+        if replays is not None:
+            replays.changed()
         # All processes hear from the first whether to save, as they may have to do it together.
-        mean_loss, save = accelerator.reduce(torch.stack([loss, torch.full_like(loss, due)]), "sum").tolist()
-        norm = accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm or math.inf)
-        norm = None if norm is None else whole(norm)
+        both = torch.stack([loss, torch.full_like(loss, due)])
+        mean_loss, save = accelerator.reduce(both, "sum").tolist()
         if not math.isfinite(mean_loss) or (norm is not None and not math.isfinite(float(norm))):
             raise _not_finite(number, mean_loss, [row.id for row in tokens.values()], rate)
-        prepared.step()
-        prepared.zero_grad()
         step = Step(number, mean_loss, rate, int(lengths[batch].sum()), time.monotonic() - began)
         history.append(step)
         on_step(step)
@@ -157,6 +170,31 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
     rising = math.ceil(warmup * steps)
     share = step / rising if step <= rising else (steps - step + 1) / (steps - rising + 1)
     return peak * share
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            # Where it lies for what was recorded.
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def _update(accelerator: Accelerator, model: Any, optimizer: Any, most: float) -> Tensor | None:
+    """Take a step along the gradient, none longer than `most`, and forget it; the gradient's length, if it is known."""
+    norm = accelerator.clip_grad_norm_(model.parameters(), most)
+    optimizer.step()
+    optimizer.zero_grad()
+    return None if norm is None else whole(norm)
+
+
+def _update_on_gpu(optimizer: torch.optim.Optimizer, most: float) -> Tensor:
+    """The same for one GPU, where it is replayed."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, most, foreach=True)
+    optimizer.step()
+    return norm
 
 
 def _not_finite(step: int, loss: float, ids: list[str], rate: float) -> TrainingError:
@@ -210,8 +248,14 @@ class _Checkpoint:
         for name, parameter in self._parameters.items():
             keys = [key.removesuffix(f"/{name}") for key in tensors if key.endswith(f"/{name}")]
             self._optimizer.state[parameter] = {
-                key: tensors[f"{key}/{name}"] if key == "step" else spread_as(parameter, tensors[f"{key}/{name}"])
+                key: self._count(tensors[f"{key}/{name}"], parameter)
+                if key == "step"
+                else spread_as(parameter, tensors[f"{key}/{name}"])
                 for key in keys
                 if key != "weight"
             }
         return [Step(**step) for step in history]
+
+    def _count(self, steps: Tensor, parameter: Tensor) -> Tensor:
+        """How many steps were taken, where the optimizer has it."""
+        return steps.to(parameter.device) if self._optimizer.defaults["capturable"] else steps
