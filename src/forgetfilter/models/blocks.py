@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import torch
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
+from torch.nn.functional import silu
 from transformers import AttentionInterface
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
 from .attention import OWN_ATTENTION
-from .elementwise import PLAIN, Elementwise
 from .lora import is_plain
 
 # Blocks that compute what is computed here and nothing else.
@@ -115,18 +115,23 @@ class _Stack:
 class _Norm:
     """Division of each token by its root mean square, times a frozen weight; inputs have the shape (tokens, width)."""
 
-    def __init__(self, module: Any, elementwise: Elementwise) -> None:
+    def __init__(self, module: Any) -> None:
         self._weight: Tensor = module.weight
         self._epsilon = float(module.variance_epsilon)
-        self._elementwise = elementwise
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The normed input, and the factor of each token."""
-        return self._elementwise.normed(x, self._weight, self._epsilon)
+        wide = x.float()
+        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        factor = length.square_().div_(x.shape[-1]).add_(self._epsilon).rsqrt_()
+        return (wide * factor).to(x.dtype).mul_(self._weight), factor
 
     def backward(self, gradient: Tensor, x: Tensor, normed: Tensor, factor: Tensor) -> Tensor:
         """The slope of the input."""
-        return self._elementwise.norm_slope(gradient, x, normed, factor, self._weight)
+        # What would only make the token longer changes nothing.
+        along = (gradient * normed).sum(-1, keepdim=True, dtype=torch.float32).div_(-x.shape[-1]).mul_(factor)
+        of_x = (gradient * self._weight).float()
+        return of_x.addcmul_(x.float(), along).mul_(factor).to(x.dtype)
 
 
 class _Parts(NamedTuple):
@@ -139,7 +144,6 @@ class _Parts(NamedTuple):
     gates: _Stack
     down: _Stack
     head_dim: int
-    elementwise: Elementwise
 
 
 class _ToAttention(torch.autograd.Function):
@@ -154,8 +158,7 @@ class _ToAttention(torch.autograd.Function):
         ctx.save_for_backward(flat, cos, sin, normed, factor, inner)
         q, k, v = _by_head(y.view(*x.shape[:2], -1), parts)
         # As a part of y the values would keep all of it in memory.
-        turned = (parts.elementwise.rotate(part, cos, sin, part.new_empty(part.shape)) for part in (q, k))
-        return tuple(part.transpose(1, 2) for part in (*turned, v.clone()))
+        return tuple(part.transpose(1, 2) for part in (_rotated(q, cos, sin), _rotated(k, cos, sin), v.clone()))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -164,8 +167,8 @@ class _ToAttention(torch.autograd.Function):
         of_q, of_k, of_v = (gradient.transpose(1, 2) for gradient in gradients)
         of_y = flat.new_empty(*of_q.shape[:2], sum(parts.reading.sizes))
         before_q, before_k, before_v = _by_head(of_y, parts)
-        parts.elementwise.rotate(of_q, cos, -sin, before_q)
-        parts.elementwise.rotate(of_k, cos, -sin, before_k)
+        _rotated(of_q, cos, -sin, before_q)
+        _rotated(of_k, cos, -sin, before_k)
         before_v.copy_(of_v)
         of_normed, slopes = parts.reading.backward(of_y.view(len(flat), -1), normed, inner)
         of_x = parts.norm.backward(of_normed, flat, normed, factor)
@@ -175,6 +178,15 @@ class _ToAttention(torch.autograd.Function):
 def _by_head(y: Tensor, parts: _Parts) -> list[Tensor]:
     """The parts of queries, keys and values, each of shape (rows, length, heads, width of a head)."""
     return [part.view(*part.shape[:2], -1, parts.head_dim) for part in torch.split(y, parts.reading.sizes, dim=-1)]
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor | None = None) -> Tensor:
+    """Heads turned by the position of their token (rotary embeddings)."""
+    half = x.shape[-1] // 2
+    out = torch.mul(x, cos, out=out)
+    out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+    out[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return out
 
 
 class _FromAttention(torch.autograd.Function):
@@ -187,7 +199,8 @@ class _FromAttention(torch.autograd.Function):
         middle += x.reshape(middle.shape)
         normed, factor = parts.second_norm.forward(middle)
         both, inner_gates = parts.gates.forward(normed)
-        y, inner_down = parts.down.forward(parts.elementwise.gated(both))
+        gate, up = both.chunk(2, dim=-1)
+        y, inner_down = parts.down.forward(silu(gate).mul_(up))
         y += middle
         ctx.parts = parts
         inner = inner_writing, inner_gates, inner_down
@@ -199,9 +212,13 @@ class _FromAttention(torch.autograd.Function):
         flat, middle, normed, factor, both, inner_writing, inner_gates, inner_down = ctx.saved_tensors
         parts: _Parts = ctx.parts
         gradient = gradients[0].reshape(middle.shape)
-        gated, opened = parts.elementwise.gated_and_open(both)
-        of_gated, slopes_down = parts.down.backward(gradient, gated, inner_down)
-        of_both = parts.elementwise.gate_slope(of_gated, both, opened)
+        gate, up = both.chunk(2, dim=-1)
+        opened = silu(gate)
+        of_gated, slopes_down = parts.down.backward(gradient, opened * up, inner_down)
+        of_both = torch.empty_like(both)
+        of_gate, of_up = of_both.chunk(2, dim=-1)
+        torch.mul(of_gated, opened, out=of_up)
+        torch.ops.aten.silu_backward.grad_input(of_gated.mul_(up), gate, grad_input=of_gate)
         of_normed, slopes_gates = parts.gates.backward(of_both, normed, inner_gates)
         of_middle = parts.second_norm.backward(of_normed, middle, normed, factor).add_(gradient)
         of_found, slopes_writing = parts.writing.backward(of_middle, flat, inner_writing)
@@ -212,18 +229,17 @@ class _FromAttention(torch.autograd.Function):
 class FastBlock:
     """A block's forward; not a closure, so that the model can be copied and pickled by those who do."""
 
-    def __init__(self, layer: Any, elementwise: Elementwise = PLAIN) -> None:
+    def __init__(self, layer: Any) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self._attention = attention
         self._parts = _Parts(
-            norm=_Norm(layer.input_layernorm, elementwise),
+            norm=_Norm(layer.input_layernorm),
             reading=_Stack(attention.q_proj, attention.k_proj, attention.v_proj),
             writing=_Stack(attention.o_proj),
-            second_norm=_Norm(layer.post_attention_layernorm, elementwise),
+            second_norm=_Norm(layer.post_attention_layernorm),
             gates=_Stack(mlp.gate_proj, mlp.up_proj),
             down=_Stack(mlp.down_proj),
             head_dim=attention.head_dim,
-            elementwise=elementwise,
         )
 
     @property
@@ -257,11 +273,11 @@ class FastBlock:
         return made
 
 
-def use_fast_blocks(model: nn.Module, elementwise: Elementwise = PLAIN) -> None:
+def use_fast_blocks(model: nn.Module) -> None:
     """Give every block that has what it takes the faster passes, which train adapters alone; others keep theirs."""
     for layer in model.modules():
         if type(layer) in _KINDS and _is_usual(layer):
-            layer.forward = FastBlock(layer, elementwise)
+            layer.forward = FastBlock(layer)
 
 
 def fast_block(layer: nn.Module) -> FastBlock | None:

@@ -33,6 +33,8 @@ with contextlib.suppress(ImportError):  # before PyTorch 2.10
 _KINDS = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM)
 # Rotary embeddings that do not depend on how long a sequence happens to be.
 _ROTATIONS = ("default", "linear", "llama3", "yarn")
+# What FlashAttention asks for: the generation of the GPU, and the width of a head.
+_OLDEST, _WIDEST = (8, 0), 256
 Attend = Callable[..., tuple[Tensor, None]]
 
 
@@ -219,18 +221,19 @@ class PackedScorer(nn.Module):
 
 def can_pack(model: Any, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a model's rows can go through it end to end: it is of fast blocks, on a GPU with FlashAttention."""
-    base = _base(model)
-    there = varlen_attn is not None and device.type == "cuda" and dtype == torch.bfloat16
-    return there and torch.cuda.get_device_capability(device) >= (8, 0) and is_packable(base)
+    if varlen_attn is None or device.type != "cuda" or dtype != torch.bfloat16:
+        return False
+    return torch.cuda.get_device_capability(device) >= _OLDEST and is_packable(_base(model))
 
 
 def is_packable(base: Any) -> bool:
     """Whether a model consists of fast blocks in which every token sees all before it."""
     if type(base) not in _KINDS:
         return False
-    fast = all(fast_block(layer) is not None for layer in base.model.layers)
+    blocks = [fast_block(layer) for layer in base.model.layers]
+    fits = all(block is not None and block.head_dim % 8 == 0 and block.head_dim <= _WIDEST for block in blocks)
     rotation = base.config.rope_parameters.get("rope_type", "default")
-    return fast and getattr(base.config, "sliding_window", None) is None and rotation in _ROTATIONS
+    return fits and getattr(base.config, "sliding_window", None) is None and rotation in _ROTATIONS
 
 
 def _base(model: Any) -> Any:

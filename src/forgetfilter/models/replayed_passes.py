@@ -14,9 +14,9 @@ from ..data.tokens import Tokens
 from .packed import Packed, PackedScorer, pack, padded
 from .replay import Replayed
 
-# Weights times tokens of the largest pass that is recorded. Larger ones keep a GPU busy by themselves, and what was
-# recorded keeps its memory.
-_WORTH_RECORDING = 1 << 40
+# Weights times tokens of the largest pass that is recorded, such as 5,000 tokens of a model of 3e9 weights. Larger ones
+# keep a GPU busy by themselves, and what was recorded keeps its memory.
+_WORTH_RECORDING = 1 << 44
 # Rows into which the tokens that fill a size are put.
 _MORE_ROWS = 8
 
