@@ -9,6 +9,7 @@ from forgetfilter.cli import main
 from forgetfilter.data.tokens import TokenTable
 from forgetfilter.filtering.signals import RIVAL, RIVALS, SIGNALS
 from forgetfilter.metrics.detection import auroc
+from forgetfilter.models.frozen import _Block
 from forgetfilter.rivals.dynamics import _events, _over_tokens, _soonness
 from forgetfilter.rivals.measuring import RIVALS as IMPLEMENTED
 from forgetfilter.rivals.texts import known_by_words
@@ -91,6 +92,27 @@ def test_labels_and_the_order_of_the_file_change_nothing(command, known, out, tm
     main(["filter", *given, *known, "--rivals", names])
     for name in names.split(","):
         assert np.allclose(suspicion(out, name), suspicion(other, name)[::-1], atol=1e-4, equal_nan=True), name
+
+
+def test_rivals_go_through_the_lower_blocks_once(command, out, monkeypatch):
+    computed, pass_on = [], _Block.__call__
+
+    def count(block, *args, **kwargs):
+        if block._passing.given is None:
+            computed.append(block)
+        return pass_on(block, *args, **kwargs)
+
+    monkeypatch.setattr(_Block, "__call__", count)
+    found = []
+    # With room for what these blocks make of rows, and without.
+    for room in (0.5, 0.0):
+        monkeypatch.setattr("forgetfilter.models.reading._MOST", room)
+        computed.clear()
+        assert main([*command, "--epochs", "4", "--overwrite", "--signal", "confidence"]) == 0
+        found.append((len(computed), suspicion(out, "confidence")))
+        assert not (out / "stages" / "data-states").exists()
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-4)
+    assert found[0][0] < found[1][0] / 2
 
 
 def test_loss_under_m1_is_what_the_filter_scored(command, out):

@@ -37,6 +37,11 @@ class Desk:
         """The tokens of the data and of the rows of known kind, one part after the other."""
         return self.material.tokens(*self.material.parts)
 
+    @cached_property
+    def known(self) -> TokenTable:
+        """The same for passes through the model, with what its frozen blocks make of them, where that can be kept."""
+        return self.bench.tokens(self.material.files(*self.material.parts))
+
     def ids(self, rows: NDArray[np.intp]) -> pa.ChunkedArray:
         """The ids of some rows of the table."""
         return self.table.ids.take(pa.array(rows))

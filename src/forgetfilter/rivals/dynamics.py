@@ -104,13 +104,13 @@ def _learn(desk: Desk, stage: str, start: str, rows: NDArray[np.intp], looked_at
 
     def work(folder: Path) -> None:
         bench.bring(start)
-        watch = Watch(bench.session, desk.table, looked_at, folder, after_a_pass, bench.budget)
+        watch = Watch(bench.session, desk.known, looked_at, folder, after_a_pass, bench.budget)
         levelled_off = LevelledOff(per_pass)
 
         def stop(history: list[Step]) -> bool:
             return watch(history) or (epochs is None and levelled_off(history))
 
-        bench.train(f"learning, for {stage}", desk.table, rows, steps, folder, stage, stop)
+        bench.train(f"learning, for {stage}", desk.known, rows, steps, folder, stage, stop)
 
     bench.stage(stage, work)
 

@@ -101,7 +101,7 @@ def _score(desk: Desk, folder: Path) -> None:
     from ..models.scoring import Likelihood
 
     scorer = Likelihood(desk.bench.session, desk.bench.budget)
-    desk.bench.score("scoring", scorer, desk.table, desk.table.scorable, folder)
+    desk.bench.score("scoring", scorer, desk.known, desk.known.scorable, folder)
 
 
 def _read(desk: Desk, folder: Path) -> FloatArray:
