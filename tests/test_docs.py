@@ -16,6 +16,7 @@ import transformers
 from conftest import NOISY, QUICK, SAFE, write_jsonl
 from forgetfilter.cli import main
 from forgetfilter.models import sources
+from forgetfilter.models.blocks import use_fast_blocks
 from forgetfilter.models.forward import CompletionScorer
 from forgetfilter.models.loading import add_adapter
 from forgetfilter.models.lora import fuse_lora
@@ -119,14 +120,16 @@ def test_the_index_names_every_page_and_links_lead_somewhere():
 
 
 @pytest.mark.parametrize(("width", "middle", "heads", "of_keys"), [(256, 688, 4, 4), (256, 896, 8, 1)])
-def test_a_pass_keeps_as_much_as_the_page_on_memory_says(width, middle, heads, of_keys):
-    kept = [_kept_by(layers, width, middle, heads, of_keys) for layers in (1, 2)]
-    said = 18 * width + 4 * (width * of_keys // heads) + 8 * middle
-    assert f"({18} h + {4} k + {8} i)" in (ROOT / "docs/many-gpus.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("fast", "times"), [(True, (12, 4, 4)), (False, (18, 4, 8))], ids=["fast", "spread"])
+def test_a_pass_keeps_as_much_as_the_page_on_memory_says(fast, times, width, middle, heads, of_keys):
+    kept = [_kept_by(layers, fast, width, middle, heads, of_keys) for layers in (1, 2)]
+    said = times[0] * width + times[1] * (width * of_keys // heads) + times[2] * middle
+    page = (ROOT / "docs/many-gpus.md").read_text(encoding="utf-8")
+    assert "({} h + {} k + {} i)".format(*times) in page
     assert kept[1] - kept[0] == pytest.approx(said, rel=0.05)
 
 
-def _kept_by(layers, width, middle, heads, of_keys, tokens=256):
+def _kept_by(layers, fast, width, middle, heads, of_keys, tokens=256):
     """Bytes that autograd keeps for each token of a pass in bfloat16, weights not counted."""
     config = transformers.LlamaConfig(
         vocab_size=64,
@@ -138,6 +141,8 @@ def _kept_by(layers, width, middle, heads, of_keys, tokens=256):
     )
     model = add_adapter(transformers.AutoModelForCausalLM.from_config(config).bfloat16(), AdapterSettings())
     fuse_lora(model)
+    if fast:
+        use_fast_blocks(model)
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept, alive = {}, []
 
