@@ -28,10 +28,11 @@ from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from forgetfilter.console import Console
 from forgetfilter.data.tokens import Tokens, TokenTable
@@ -40,6 +41,10 @@ from forgetfilter.options import from_mapping
 from forgetfilter.run import REPORT, Run
 from forgetfilter.settings import Settings
 from problems import load
+
+if TYPE_CHECKING:
+    from forgetfilter.models.batching import Indices, Passes
+    from forgetfilter.models.session import Work
 
 # What starting a pass through the model costs, in tokens.
 _OVERHEAD = 50
@@ -96,7 +101,7 @@ class RandomScores:
     """Random numbers in the place of a model's likelihoods."""
 
     schema: ClassVar[dict[str, Any]] = {"logprobs": pa.list_(pa.float32()), "greedy": pa.list_(pa.bool_())}
-    writes: ClassVar[bool] = False
+    work: ClassVar[Work] = "score"
     tokens_per_pass = 2048
 
     def __init__(self, middle: float) -> None:
@@ -118,11 +123,16 @@ def score(work: Path) -> None:
     from accelerate import Accelerator
 
     from forgetfilter.models import scoring
+    from forgetfilter.models.batching import deal
 
     run = open_run(work)
     table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
-    one = {"lanes": SimpleNamespace(count=1), "sharded": False}
-    session: Any = SimpleNamespace(accelerator=Accelerator(cpu=True), pass_overhead=_OVERHEAD, **one)
+
+    def in_turn(indices: Indices, lengths: NDArray[np.integer], token_budget: int, _: Work) -> Passes:
+        return deal(indices, lengths, token_budget, _OVERHEAD, lanes=1)
+
+    lanes = SimpleNamespace(count=1)
+    session: Any = SimpleNamespace(accelerator=Accelerator(cpu=True), lanes=lanes, sharded=False, deal=in_turn)
     for state, middle in (("learned", 1.0), ("reviewed", 1.5)):
         folder = run.partial(f"{state}-scores") / DATA
         folder.mkdir(exist_ok=True)

@@ -31,7 +31,7 @@ def randomise(session: Session) -> None:
     with torch.no_grad():
         for name, parameter in session.model.named_parameters():
             if "lora_B" in name or "norm" in name or "bias" in name:
-                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.3)
+                parameter.add_(torch.randn(parameter.shape, generator=generator).to(parameter), alpha=0.3)
 
 
 def blocks(session: Session) -> list:

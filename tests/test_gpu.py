@@ -8,10 +8,11 @@ from conftest import make_model, make_tokenizer
 from forgetfilter.models.generation import greedy
 from forgetfilter.models.reading import keep_states, known_table
 from forgetfilter.models.scoring import Likelihood, score_in_memory
+from forgetfilter.models.steps import StepsInTurn
 from forgetfilter.models.training import finetune
 from forgetfilter.settings import TrainingSettings
-from test_blocks import randomise
-from test_packed import gradient, make_session, table  # noqa: F401
+from test_blocks import randomise, stock
+from test_packed import gradient, make_session, replayed, table  # noqa: F401
 
 pytestmark = [
     pytest.mark.gpu,
@@ -21,15 +22,9 @@ pytestmark = [
 
 def gpu_session(tmp_path, kind="llama", **adapter):
     session = make_session(make_model(kind, tmp_path / "model"), "cuda", "bfloat16", **adapter)
-    randomise_on_gpu(session)
+    randomise(session)
     assert session.packs
     return session
-
-
-def randomise_on_gpu(session) -> None:
-    session.model.cpu()
-    randomise(session)
-    session.model.cuda()
 
 
 def near(found: torch.Tensor, expected: torch.Tensor) -> None:
@@ -38,17 +33,17 @@ def near(found: torch.Tensor, expected: torch.Tensor) -> None:
     assert difference < 0.03
 
 
-def padded_scores(session, rows) -> torch.Tensor:
-    return session.scorer.padded(*session.scorer.padded.inputs(rows, 1 << 30))[0]
+def library_scores(session, rows) -> torch.Tensor:
+    """What transformers' and peft's own passes make of the rows."""
+    scorer = stock(session).scorer.padded
+    return scorer(*scorer.inputs(rows, 1 << 30))[0]
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen"])
-def test_scores_are_those_of_padded_rows(kind, table, tmp_path):  # noqa: F811
+def test_scores_are_those_of_the_libraries(kind, table, tmp_path):  # noqa: F811
     session = gpu_session(tmp_path, kind)
     rows = [table[i] for i in range(len(table))]
-    near(
-        session.scorer(*session.inputs(rows))[0], session.scorer.padded(*session.scorer.padded.inputs(rows, 1 << 30))[0]
-    )
+    near(session.scorer(*session.inputs(rows))[0], library_scores(session, rows))
     results = score_in_memory(session, Likelihood(session, 1000), table, table.scorable)
     joined = torch.from_numpy(np.concatenate([result["logprobs"] for result in results]))
     near(joined, session.scorer(*session.inputs(rows))[0].detach().cpu())
@@ -58,38 +53,43 @@ def test_replayed_gradients_follow_the_adapter(table, tmp_path):  # noqa: F811
     session = gpu_session(tmp_path, top_blocks=0.5)
     keep_states(session, tmp_path / "tokens.arrow", tmp_path, 1000)
     known = known_table(session, [tmp_path / "tokens.arrow"], [tmp_path])
-    replays = session.replays
+    steps = replayed(session)
     for rows in ([known[i] for i in range(4)], [table[i] for i in range(4)]):
         # Passed through, recorded, and replayed after the adapter has changed.
         for change in (0.0, 0.3, -0.5, 0.1):
             with torch.no_grad():
                 for parameter in session.trained().values():
                     parameter.add_(change)
-            replays.changed()
-            near(gradient(session, rows, replays), gradient(session, rows))
-    assert len(replays._replayed._recordings) == 4
+            near(gradient(session, rows, steps), gradient(session, rows))
+    assert len(steps._replayed._recordings) == 4
 
 
-def test_sessions_that_are_replayed_learn_and_go_on(table, tmp_path):  # noqa: F811
+def test_sessions_that_are_replayed_learn_and_go_on(table, tmp_path, monkeypatch):  # noqa: F811
     session = gpu_session(tmp_path)
     start, settings = session.trainable(), TrainingSettings(batch_size=2, learning_rate=0.01)
-
-    def learned(folder: str, steps: int = 12) -> torch.Tensor:
-        (tmp_path / folder).mkdir(exist_ok=True)
-        finetune(session, table, table.scorable, steps, settings, tmp_path / folder, stop=lambda done: len(done) == 12)
-        return torch.cat([value.flatten() for value in session.trainable().values()])
-
-    replays, session.replays = session.replays, None
-    expected = learned("in turn")
-    session.replays = replays
-    session.set_trainable(start)
     before = torch.cat([value.flatten() for value in start.values()])
-    near(learned("replayed") - before, expected - before)
+
+    def learned(folder: str, on_step=lambda _: None) -> torch.Tensor:
+        session.set_trainable(start)
+        (tmp_path / folder).mkdir(exist_ok=True)
+        finetune(session, table, table.scorable, 12, settings, tmp_path / folder, on_step)
+        return torch.cat([value.flatten() for value in session.trainable().values()]) - before
+
+    def killed(step) -> None:
+        if step.step == 7:
+            raise KeyboardInterrupt
+
+    replayed_changes = learned("replayed")
     # What was learned is what is scored.
     rows = [table[i] for i in range(len(table))]
-    near(
-        session.scorer(*session.inputs(rows))[0], session.scorer.padded(*session.scorer.padded.inputs(rows, 1 << 30))[0]
-    )
+    near(session.scorer(*session.inputs(rows))[0], library_scores(session, rows))
+    with monkeypatch.context() as patch:
+        patch.setattr("forgetfilter.models.training._SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            learned("killed", killed)
+        near(learned("killed"), replayed_changes)
+    monkeypatch.setattr("forgetfilter.models.training._steps_of", lambda session, _: StepsInTurn(session, 0.0, 1.0))
+    near(learned("in turn"), replayed_changes)
 
 
 def test_answers_are_what_the_model_finds_likeliest(table, tmp_path):  # noqa: F811

@@ -11,7 +11,7 @@ from conftest import make_model
 from forgetfilter.data.layouts import Message
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.errors import TrainingError
-from forgetfilter.models import batching, training
+from forgetfilter.models import batching, steps
 from forgetfilter.models.batching import by_length, deal
 from forgetfilter.models.hidden_states import HiddenStates
 from forgetfilter.models.lanes import Lanes
@@ -96,8 +96,8 @@ def test_passes_go_in_turn_where_one_of_them_is_most_of_the_work(monkeypatch):
 
 def test_a_session_side_by_side_learns_the_same(model, table, tmp_path, monkeypatch):
     used = []
-    plain = training.backward_side_by_side
-    monkeypatch.setattr(training, "backward_side_by_side", lambda *args: used.append(1) or plain(*args))
+    plain = steps.backward_side_by_side
+    monkeypatch.setattr(steps, "backward_side_by_side", lambda *args: used.append(1) or plain(*args))
     first, weights = trained(session_of(model), table, tmp_path / "a")
     assert len(used) == 6
     again, same = trained(session_of(model), table, tmp_path / "b")

@@ -13,10 +13,11 @@ from forgetfilter.models.batching import end_to_end
 from forgetfilter.models.generation import greedy
 from forgetfilter.models.packed import PackedScorer, is_packable
 from forgetfilter.models.reading import keep_states, known_table
-from forgetfilter.models.replayed_passes import ReplayedPasses
+from forgetfilter.models.replayed_steps import ReplayedSteps
 from forgetfilter.models.scoring import Likelihood, score_in_memory
 from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
+from forgetfilter.models.steps import DealtRows
 from forgetfilter.models.training import finetune
 from forgetfilter.settings import AdapterSettings, ModelSettings, TrainingSettings
 from test_blocks import randomise
@@ -53,19 +54,25 @@ def end_to_end_session(folder, **adapter) -> Session:
     return session
 
 
-def gradient(session: Session, rows, replays: ReplayedPasses | None = None) -> torch.Tensor:
-    total, passes = sum(int(row.mask.sum()) for row in rows), [rows[:3], rows[3:]]
-    if replays is None:
-        loss = backward_in_turn(session, session.scorer, passes, total)
-    else:
-        loss = replays.backward(passes, total)
-    gradients = torch.cat([parameter.grad.flatten() for parameter in session.trained().values()])
+def gradient(session: Session, rows, steps: ReplayedSteps | None = None) -> torch.Tensor:
+    """The loss and its gradient; in passes that are replayed, if there are such steps."""
+    total, passes = sum(int(row.mask.sum()) for row in rows), DealtRows([rows[:3], rows[3:]], side_by_side=False)
+    parameters = list(session.trained().values())
+    if steps is not None:
+        loss, _ = steps.take(passes, total, rate=0.0)
+        return torch.cat([loss.flatten(), *(parameter.grad.flatten() for parameter in parameters)])
+    before = [parameter.grad for parameter in parameters]
     session.model.zero_grad(set_to_none=True)
-    return torch.cat([loss.flatten(), gradients])
+    loss = backward_in_turn(session, session.scorer, passes.rows, total)
+    found = torch.cat([loss.flatten(), *(parameter.grad.flatten() for parameter in parameters)])
+    for parameter, gradient in zip(parameters, before, strict=True):
+        parameter.grad = gradient
+    return found
 
 
-def replayed(session: Session) -> ReplayedPasses:
-    return ReplayedPasses(session.scorer, list(session.trained().values()), session.size)
+def replayed(session: Session) -> ReplayedSteps:
+    """Steps that leave the gradient as long as it is."""
+    return ReplayedSteps(session, session.scorer, weight_decay=0.0, most=0.0)
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen"])
@@ -74,7 +81,7 @@ def test_scores_and_slopes_are_those_of_padded_rows(kind, table, tmp_path):
     rows = [table[i] for i in range(len(table))]
     expected = session.scorer.padded(*session.scorer.padded.inputs(rows, 1 << 30))
     torch.testing.assert_close(session.scorer(*session.inputs(rows)), expected)
-    found = [gradient(session, rows, replays) for replays in (replayed(session), None)]
+    found = [gradient(session, rows, replayed(session)), gradient(session, rows)]
     session.scorer, session.packs = session.scorer.padded, False
     for one in found:
         torch.testing.assert_close(one, gradient(session, rows))
@@ -89,8 +96,8 @@ def test_what_frozen_blocks_make_is_kept_and_taken(table, tmp_path):
     assert session.inputs(rows)[0].states is not None
     plain = [table[i] for i in range(len(table))]
     torch.testing.assert_close(session.scorer(*session.inputs(rows)), session.scorer(*session.inputs(plain)))
-    replays = replayed(session)
-    torch.testing.assert_close(gradient(session, rows, replays), gradient(session, plain, replays))
+    steps = replayed(session)
+    torch.testing.assert_close(gradient(session, rows, steps), gradient(session, plain, steps))
 
 
 def test_rows_are_scored_as_padded_ones(table, tmp_path):
@@ -127,16 +134,35 @@ def test_other_models_are_padded(kind, tmp_path):
     assert not is_packable(make_session(make_model(kind, tmp_path)).model.get_base_model())
 
 
-def test_a_session_that_is_replayed_learns_the_same(table, tmp_path):
+def test_a_session_that_is_replayed_learns_the_same_and_goes_on(table, tmp_path, monkeypatch):
     session = end_to_end_session(make_model("llama", tmp_path / "model"))
-    start, settings = session.trainable(), TrainingSettings(batch_size=2, learning_rate=0.01)
+    start, settings = session.trainable(), TrainingSettings(batch_size=2, learning_rate=0.01, max_grad_norm=0.5)
 
-    def learned(folder: str, replays: ReplayedPasses | None = None) -> torch.Tensor:
-        (tmp_path / folder).mkdir(exist_ok=True)
-        session.replays = replays
-        finetune(session, table, table.scorable, 4, settings, tmp_path / folder)
+    def learned(name: str, on_step=lambda _: None) -> torch.Tensor:
+        (tmp_path / name).mkdir(exist_ok=True)
+        finetune(session, table, table.scorable, 4, settings, tmp_path / name, on_step)
+        assert all(parameter.grad is None for parameter in session.trained().values())
         return torch.cat([value.flatten() for value in session.trainable().values()])
 
-    expected = learned("in turn")
+    def killed(step) -> None:
+        if step.step == 3:
+            raise KeyboardInterrupt
+
+    replayed_values = learned("replayed")
     session.set_trainable(start)
-    torch.testing.assert_close(learned("replayed", replayed(session)), expected)
+    monkeypatch.setattr("forgetfilter.models.training._SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        learned("killed", killed)
+    session.set_trainable(start)
+    torch.testing.assert_close(learned("killed"), replayed_values)
+    session.set_trainable(start)
+    session.scorer, session.packs = session.scorer.padded, False
+    torch.testing.assert_close(learned("in turn"), replayed_values)
+
+
+def test_processes_have_as_many_passes_each():
+    lengths = np.array([5, 3, 9, 3, 20, 4])
+    passes = end_to_end(np.arange(6), lengths, 1000, at_least=2)
+    assert [rows.tolist() for rows in passes] == [[1, 5, 2], [3, 0, 4]]
+    assert len(end_to_end(np.arange(6), lengths, 31, at_least=2)) == 4
+    assert [rows.tolist() for rows in end_to_end(np.array([2]), lengths, 10, at_least=4)] == [[2]]

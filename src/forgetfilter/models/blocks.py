@@ -1,4 +1,4 @@
-"""A decoder block of the Llama kind in few and large operations, forward and backward, for processors.
+"""A decoder block of the Llama kind in few and large operations, forward and backward.
 
 With a small model half of a block's time goes into what lies between its large products: norms, rotation, the gate,
 LoRA's small products, and starting some hundred operations. Here the projections that read the same input are one

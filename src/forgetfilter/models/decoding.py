@@ -116,15 +116,36 @@ def decode(
         ends: Tokens that end an answer.
     """
     answers: list[list[int]] = [[] for _ in prompts]
+    if not answers:
+        return answers
     needed = np.array([len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)])
-    # Rows of like length have the same room; a long one must not make that of all others as long.
-    rooms = 2 ** np.ceil(np.log2(np.maximum(needed, 64))).astype(np.int64)
+    rooms = _rooms(decoder, needed, device)
     for room in np.unique(rooms).tolist():
         chosen = np.flatnonzero(rooms == room)
-        longest = -(-int(needed[chosen].max()) // 64) * 64 + _STEPS
-        rows = _Rows(decoder, min(len(chosen), _rows_that_fit(decoder, longest, device)), longest, device)
-        _decode(rows, chosen[np.argsort(-needed[chosen], kind="stable")].tolist(), prompts, limits, set(ends), answers)
+        longest = _room(int(needed[chosen].max()))
+        count = min(len(chosen), _rows_that_fit(decoder, longest, device))
+        # Not kept by a name, so that it is gone before there are others.
+        waiting = chosen[np.argsort(-needed[chosen], kind="stable")].tolist()
+        _decode(_Rows(decoder, count, longest, device), waiting, prompts, limits, set(ends), answers)
     return answers
+
+
+def _rooms(decoder: PackedDecoder, needed: NDArray[np.integer], device: torch.device) -> NDArray[np.integer]:
+    """What each row gets room for, the same for those that are decoded together.
+
+    A step takes hardly longer for more rows. But where the memory holds few, a long one must not make the room of all
+    as long.
+    """
+    longest = _room(int(needed.max()))
+    if _rows_that_fit(decoder, longest, device) >= min(len(needed), _MOST_ROWS):
+        return np.full(len(needed), longest)
+    doublings: NDArray[np.integer] = 2 ** np.ceil(np.log2(np.maximum(needed, 64))).astype(np.int64)
+    return doublings
+
+
+def _room(tokens: int) -> int:
+    """Room for so many tokens, and for the steps that may be wasted."""
+    return -(-tokens // 64) * 64 + _STEPS
 
 
 def _rows_that_fit(decoder: PackedDecoder, room: int, device: torch.device) -> int:
@@ -134,7 +155,8 @@ def _rows_that_fit(decoder: PackedDecoder, room: int, device: torch.device) -> i
     )
     if device.type != "cuda":
         return _MOST_ROWS
-    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    torch.cuda.empty_cache()
+    free = torch.cuda.mem_get_info(device)[0]
     return max(1, min(_MOST_ROWS, int(_MEMORY * free) // (room * token) - 1))
 
 

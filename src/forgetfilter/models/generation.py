@@ -78,7 +78,7 @@ def greedy(session: Session, tokenizer: Any, prompts: Sequence[NDArray[np.int32]
     """The model's greedy continuation of each prompt, as text without special tokens.
 
     Prompts are read in passes of like length. Rows leave the batch as soon as they are done, so a long answer does not
-    hold up the others, and none is decoded further than its own limit.
+    hold up the others, and none is decoded further than its own limit. Where rows lie end to end, `decoding` does this.
 
     Args:
         session: The model, in its present state.

@@ -10,7 +10,7 @@ import torch
 
 from ..data.tokens import Tokens, TokenTable
 from .forward import collate
-from .session import Session
+from .session import Session, Work
 
 
 class HiddenStates:
@@ -23,7 +23,7 @@ class HiddenStates:
     """
 
     schema: ClassVar[dict[str, pa.DataType]] = {"states": pa.list_(pa.float32())}
-    writes: ClassVar[bool] = False
+    work: ClassVar[Work] = "pad"
 
     def __init__(self, session: Session, tokens_per_pass: int, depths: Sequence[float]) -> None:
         self._session, self.tokens_per_pass, self._depths = session, tokens_per_pass, depths

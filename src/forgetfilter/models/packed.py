@@ -26,8 +26,10 @@ from .forward import CompletionScorer, token_logprobs
 from .states import KnownTokens
 
 varlen_attn: Any = None
-with contextlib.suppress(ImportError):  # before PyTorch 2.10
+with contextlib.suppress(ImportError):
     from torch.nn.attention.varlen import varlen_attn
+# PyTorch 2.10 cannot be told what it takes here.
+_ARGUMENTS = set(inspect.signature(varlen_attn).parameters) if varlen_attn else set()
 
 # Models that are embeddings, blocks, a norm and a head, and nothing else.
 _KINDS = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM)
@@ -221,7 +223,9 @@ class PackedScorer(nn.Module):
 
 def can_pack(model: Any, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a model's rows can go through it end to end: it is of fast blocks, on a GPU with FlashAttention."""
-    if varlen_attn is None or device.type != "cuda" or dtype != torch.bfloat16:
+    if device.type != "cuda" or dtype != torch.bfloat16 or not {"scale", "window_size"} <= _ARGUMENTS:
+        return False
+    if torch.version.cuda is None or not torch.backends.cuda.is_flash_attention_available():
         return False
     return torch.cuda.get_device_capability(device) >= _OLDEST and is_packable(_base(model))
 
@@ -281,9 +285,7 @@ def attention(
 
 
 # Before PyTorch 2.12 it went without saying.
-_SHARED_HEADS = (
-    {"enable_gqa": True} if varlen_attn and "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
-)
+_SHARED_HEADS = {"enable_gqa": True} if "enable_gqa" in _ARGUMENTS else {}
 
 
 def _row_by_row(

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..data.tokens import Tokens, TokenTable
 from ..run import commit
 from .scoring import score_in_memory
-from .session import Session
+from .session import Session, Work
 from .states import KnownTable, KnownTokens, States
 
 _STATES, _DONE = "states.bin", "done.txt"
@@ -26,7 +26,7 @@ class Reading:
     """A scorer of rows that have a place for their states: it fills the place, and has no results."""
 
     schema: ClassVar[dict[str, pa.DataType]] = {}
-    writes: ClassVar[bool] = False
+    work: ClassVar[Work] = "score"
 
     def __init__(self, session: Session, tokens_per_pass: int) -> None:
         self._session, self.tokens_per_pass = session, tokens_per_pass

@@ -19,8 +19,8 @@ _Input = Tensor | int | None
 class Replayed(Generic[_Result]):
     """A function of tensors on a device.
 
-    Sizes that come up a second time are recorded, and replayed from then on. What a recording made is overwritten when
-    this or another recording of the function is replayed.
+    Sizes that come up a second time are recorded, and replayed from then on, unless the memory does not hold it. What a
+    recording made is overwritten when this or another recording of the function is replayed.
 
     Args:
         work: The function. It must do the same with all tensors of the same sizes, and wait for nothing; inputs that
@@ -44,7 +44,13 @@ class Replayed(Generic[_Result]):
             self._seen.add(sizes)
             return self._work(*(given.to(self._device) if isinstance(given, Tensor) else given for given in inputs))
         if sizes not in self._recordings:
-            self._recordings[sizes] = self._record(inputs)
+            try:
+                self._recordings[sizes] = self._record(inputs)
+            except torch.OutOfMemoryError:
+                # What was recorded keeps its memory; without it there is as much as there was before.
+                self._recordings, self._pool = {}, None
+                torch.cuda.empty_cache()
+                return self(*inputs)
         return self._recordings[sizes].replay(inputs)
 
     def _record(self, inputs: tuple[_Input, ...]) -> _Recording[_Result]:

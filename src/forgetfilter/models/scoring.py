@@ -18,7 +18,7 @@ from ..errors import TrainingError
 from ..metrics.text import rouge1, words
 from ..run import commit
 from .generation import greedy
-from .session import Session
+from .session import Session, Work
 
 _ROWS_PER_SHARD = 4096
 
@@ -28,12 +28,12 @@ class Scorer(Protocol):
 
     Attributes:
         schema: Columns of a row's result, besides `id` and `row`.
-        writes: Whether the model is asked to write, and so makes as many passes as it happens to say tokens.
-        tokens_per_pass: Budget of one forward pass, padding included.
+        work: What its passes are. One that writes makes as many passes as the model happens to say tokens.
+        tokens_per_pass: Budget of one forward pass, padding included where there is any.
     """
 
     schema: ClassVar[dict[str, pa.DataType]]
-    writes: ClassVar[bool]
+    work: ClassVar[Work]
     tokens_per_pass: int
 
     def length(self, table: TokenTable, i: int) -> int:
@@ -50,7 +50,7 @@ class Likelihood:
     """
 
     schema: ClassVar[dict[str, pa.DataType]] = {"logprobs": pa.list_(pa.float32()), "greedy": pa.list_(pa.bool_())}
-    writes: ClassVar[bool] = False
+    work: ClassVar[Work] = "score"
 
     def __init__(self, session: Session, tokens_per_pass: int) -> None:
         self._session, self.tokens_per_pass = session, tokens_per_pass
@@ -77,7 +77,7 @@ class Rouge:
     """
 
     schema: ClassVar[dict[str, pa.DataType]] = {"rouge": pa.float64(), "answers": pa.list_(pa.string())}
-    writes: ClassVar[bool] = True
+    work: ClassVar[Work] = "write"
 
     def __init__(self, session: Session, tokenizer: Any, tokens_per_pass: int) -> None:
         self._session, self._tokenizer = session, tokenizer
@@ -111,7 +111,7 @@ class Answers:
     """
 
     schema: ClassVar[dict[str, pa.DataType]] = {"answer": pa.string()}
-    writes: ClassVar[bool] = True
+    work: ClassVar[Work] = "write"
 
     def __init__(self, session: Session, tokenizer: Any, tokens_per_pass: int, most_tokens: int = 128) -> None:
         self._session, self._tokenizer = session, tokenizer
@@ -177,10 +177,10 @@ def score_in_memory(
 ) -> list[dict[str, Any]]:
     """The results of some rows of the table, in order, on every process."""
     # Processes that hold one model together make the same passes: of answers, whose number is open, all of them.
-    alone = session.sharded and scorer.writes
+    alone = session.sharded and scorer.work == "write"
     world, index = (1, 0) if alone else (session.accelerator.num_processes, session.accelerator.process_index)
     lengths = np.array([scorer.length(table, int(i)) for i in rows])
-    passes = session.deal(np.arange(len(rows)), lengths, scorer.tokens_per_pass, "write" if scorer.writes else "score")
+    passes = session.deal(np.arange(len(rows)), lengths, scorer.tokens_per_pass, scorer.work)
     # A process that has no pass left repeats the last one, lest the others wait for its part of the model.
     own = [passes.rows[min(start + index, len(passes.rows) - 1)] for start in range(0, len(passes.rows), world)]
     inputs = ([table[int(rows[j])] for j in chosen] for chosen in own)

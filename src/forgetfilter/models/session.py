@@ -27,12 +27,12 @@ from .lanes import Lanes
 from .loading import Hardware, add_adapter, choose_hardware, load_model
 from .lora import fuse_lora
 from .packed import PackedScorer, can_pack
-from .replayed_passes import ReplayedPasses
 from .sharding import gathered, in_turn, left_to_us, mesh_of, own_part, put_away, spread, spread_as
 from .sources import ModelSource
 
 Scorer = CompletionScorer | PackedScorer
-Work = Literal["score", "write", "train"]
+# What passes are for: scores, scores of rows that have to lie below one another, answers, or gradients.
+Work = Literal["score", "pad", "write", "train"]
 
 
 class Session:
@@ -49,7 +49,6 @@ class Session:
         scorer: The module that training and scoring call.
         packs: Whether it takes rows end to end, without padding.
         lanes: How scoring passes go side by side.
-        replays: Training passes that are recorded, on one GPU.
     """
 
     def __init__(self, source: ModelSource, model: ModelSettings, adapter: AdapterSettings, seed: int) -> None:
@@ -62,6 +61,9 @@ class Session:
         keep_freed_memory()
         hardware = choose_hardware(model, trained_fully=adapter.full_finetuning)
         self._lora = not adapter.full_finetuning
+        if hardware.device.type == "cuda" and hardware.device.index is not None:
+            # What is recorded, and what Accelerate makes, is on the present GPU.
+            torch.cuda.set_device(hardware.device)
         with left_to_us():
             self.accelerator = Accelerator(cpu=hardware.device.type == "cpu")
         self.hardware = _on_own_device(self.accelerator, hardware)
@@ -73,7 +75,6 @@ class Session:
         self.model = self.scorer.model
         self.packs = isinstance(self.scorer, PackedScorer)
         self.lanes = Lanes(self.hardware.device, self.accelerator.num_processes)
-        self.replays = self._replayed_passes()
         self._initial = {name: own_part(p.detach()).to("cpu", copy=True) for name, p in self.trained().items()}
 
     def _load(self, source: ModelSource, hardware: Hardware, adapter: AdapterSettings, seed: int) -> Scorer:
@@ -83,7 +84,7 @@ class Session:
         torch.manual_seed(seed)
         model = add_adapter(base, adapter) if self._lora else base
         fuse_lora(model)
-        if not self.sharded:
+        if self.hardware.device.type in ("cpu", "cuda") and not self.sharded:
             use_fast_blocks(model)
         scorer = CompletionScorer(model, whole=self.sharded)
         packs = not self.sharded and scorer.by_parts and can_pack(model, hardware.device, hardware.dtype)
@@ -99,11 +100,6 @@ class Session:
             return scorer
 
         return in_turn(self.accelerator, load)
-
-    def _replayed_passes(self) -> ReplayedPasses | None:
-        if not isinstance(self.scorer, PackedScorer) or self.accelerator.num_processes > 1:
-            return None
-        return ReplayedPasses(self.scorer, list(self.trained().values()), self.size)
 
     def peak_learning_rate(self, given: float | None) -> float:
         """The learning rate that the user gave, or one that suits the model.
@@ -180,8 +176,9 @@ class Session:
             work: What the passes are for. A step of an answer is hardly slower for many rows than for one, so that few
                 and large batches are best there.
         """
-        if self.packs:
-            return Passes(end_to_end(indices, lengths, token_budget), side_by_side=False)
+        if self.packs and work != "pad":
+            at_least = self.accelerator.num_processes
+            return Passes(end_to_end(indices, lengths, token_budget, at_least), side_by_side=False)
         in_turn = work == "write" or (work == "train" and not self.trains_side_by_side)
         overhead = self.answer_overhead if work == "write" else self.pass_overhead
         return deal(indices, lengths, token_budget, overhead, 1 if in_turn else self.lanes.count)

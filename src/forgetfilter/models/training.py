@@ -7,14 +7,11 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -24,11 +21,12 @@ from ..data.tokens import TokenTable
 from ..errors import TrainingError
 from ..run import commit
 from ..settings import TrainingSettings
-from .backward import backward_in_turn, backward_side_by_side
 from .batching import optimizer_batches
-from .replay import Replayed
+from .packed import PackedScorer
+from .replayed_steps import ReplayedSteps
 from .session import Session
-from .sharding import gathered, spread_as, whole
+from .sharding import gathered, spread_as
+from .steps import DealtRows, StepsInTurn
 
 CHECKPOINT = "checkpoint.safetensors"
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -77,7 +75,8 @@ def finetune(
 ) -> list[Step]:
     """Train the session's model from its present state on some rows, for a number of optimizer steps.
 
-    A session that was killed goes on from the last checkpoint in `folder`, to the same weights.
+    A session that was killed goes on from the last checkpoint in `folder`, to the same weights; on a GPU up to
+    rounding.
 
     Args:
         session: The model; its trainable part is changed in place.
@@ -95,59 +94,34 @@ def finetune(
         All steps, from the first.
 
     Raises:
-        TrainingError: The loss is not finite; names the step and the rows.
+        TrainingError: The loss is not finite; names the step and the rows. What is trained is of no use then.
     """
     peak = session.peak_learning_rate(settings.learning_rate)
     accelerator = session.accelerator
-    replays = session.replays
-    optimizer = torch.optim.AdamW(
-        list(session.trained().values()),
-        # A recording takes the rate from where it lies.
-        lr=peak if replays is None else torch.tensor(peak, device=session.hardware.device),
-        weight_decay=settings.weight_decay,
-        capturable=session.hardware.device.type == "cuda",
-    )
-    checkpoint = _Checkpoint(folder / CHECKPOINT, session, optimizer)
+    taker = _steps_of(session, settings)
+    checkpoint = _Checkpoint(folder / CHECKPOINT, session, taker.optimizer)
     history = checkpoint.load()
     on_resume(len(history))
     # The order of the file must not matter, so rows are shuffled from the order of their ids.
     rows = table.by_id(rows)
-    # A model that is spread exchanges its gradients by itself.
-    model, prepared = (session.scorer, optimizer) if session.sharded else accelerator.prepare(session.scorer, optimizer)
     lengths, counts = table.lengths[rows], table.counts[rows]
     batches = optimizer_batches(len(rows), settings.batch_size, steps, settings.seed, start=len(history))
     budget = session.token_budget(settings.tokens_per_batch)
-    most = settings.max_grad_norm or math.inf
-    update: Callable[[], Tensor | None] = partial(_update, accelerator, model, prepared, most)
-    if replays is not None:
-        update = Replayed(partial(_update_on_gpu, optimizer, most), session.hardware.device)
     saved = time.monotonic()
     if history and stop is not None and stop(history):
         batches = iter(())
     for number, batch in enumerate(batches, len(history) + 1):
         began = time.monotonic()
-        # What looks at the model between two steps leaves it in evaluation mode.
-        model.train()
         # Seeded step by step, a session that goes on draws the same dropout as one that was never killed.
         torch.manual_seed(hash((settings.seed, number)))
         rate = learning_rate(number, steps, peak, settings.warmup)
-        _set_rate(optimizer, rate)
-        total = int(counts[batch].sum())
         tokens = {int(j): table[int(rows[j])] for j in batch}
         passes = session.deal(batch, lengths, budget, "train")
-        dealt = [[tokens[int(j)] for j in chosen] for chosen in passes.rows]
-        if replays is not None:
-            loss = replays.backward(dealt, total)
-        else:
-            backward = backward_side_by_side if passes.side_by_side else backward_in_turn
-            loss = backward(session, model, dealt, total)
+        dealt = DealtRows([[tokens[int(j)] for j in chosen] for chosen in passes.rows], passes.side_by_side)
+        loss, norm = taker.take(dealt, int(counts[batch].sum()), rate)
         due = accelerator.is_main_process and time.monotonic() - saved >= _SECONDS_BETWEEN_CHECKPOINTS
-        norm = update()
-        if replays is not None:
-            replays.changed()
         # All processes hear from the first whether to save, as they may have to do it together.
-        both = torch.stack([loss, torch.full_like(loss, due)])
-        mean_loss, save = accelerator.reduce(both, "sum").tolist()
+        mean_loss, save = accelerator.reduce(torch.stack([loss, torch.full_like(loss, due)]), "sum").tolist()
         if not math.isfinite(mean_loss) or (norm is not None and not math.isfinite(float(norm))):
             raise _not_finite(number, mean_loss, [row.id for row in tokens.values()], rate)
         step = Step(number, mean_loss, rate, int(lengths[batch].sum()), time.monotonic() - began)
@@ -159,7 +133,7 @@ def finetune(
             checkpoint.save(history)
             saved = time.monotonic()
     accelerator.wait_for_everyone()
-    accelerator.free_memory(model, prepared)
+    taker.close()
     if (folder / CHECKPOINT).exists():
         checkpoint.save(history)
     return history
@@ -172,29 +146,11 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
     return peak * share
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            # Where it lies for what was recorded.
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
-
-
-def _update(accelerator: Accelerator, model: Any, optimizer: Any, most: float) -> Tensor | None:
-    """Take a step along the gradient, none longer than `most`, and forget it; the gradient's length, if it is known."""
-    norm = accelerator.clip_grad_norm_(model.parameters(), most)
-    optimizer.step()
-    optimizer.zero_grad()
-    return None if norm is None else whole(norm)
-
-
-def _update_on_gpu(optimizer: torch.optim.Optimizer, most: float) -> Tensor:
-    """The same for one GPU, where it is replayed."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, most, foreach=True)
-    optimizer.step()
-    return norm
+def _steps_of(session: Session, settings: TrainingSettings) -> StepsInTurn | ReplayedSteps:
+    """Takes the session's steps; on one GPU they are replayed where the model allows."""
+    if isinstance(session.scorer, PackedScorer) and session.accelerator.num_processes == 1:
+        return ReplayedSteps(session, session.scorer, settings.weight_decay, settings.max_grad_norm)
+    return StepsInTurn(session, settings.weight_decay, settings.max_grad_norm)
 
 
 def _not_finite(step: int, loss: float, ids: list[str], rate: float) -> TrainingError:

@@ -121,7 +121,7 @@ def _slope(session: Session, table: TokenTable, rows: NDArray[np.intp], budget: 
     from ..models.sharding import gathered
 
     total = int(table.counts[rows].sum())
-    session.model.eval()
+    session.model.eval().zero_grad(set_to_none=True)
     for chosen in session.deal(np.arange(len(rows)), table.lengths[rows], budget).rows:
         inputs = session.inputs([table[int(rows[j])] for j in chosen])
         (session.scorer(*inputs)[0].sum() / total).backward()
