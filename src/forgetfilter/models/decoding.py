@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .batching import end_to_end
-from .packed import PackedDecoder, attention, laid, within
+from .packed import PackedDecoder, laid
 from .replay import Replayed
+from .row_attention import attention, within
 
 # Rows that are decoded side by side: beyond, a step of a small model takes longer in proportion.
 _MOST_ROWS = 512

@@ -1,43 +1,32 @@
 """Rows laid end to end in one sequence, without padding: how a model of fast blocks goes through rows on a GPU.
 
 There a pass costs what starts its operations as much as what they do, so that all rows of an optimizer step had best be
-one pass, and padding them to the longest would double it. Only attention has to know where a row ends, and
-FlashAttention does (`torch.nn.attention.varlen`).
+one pass, and padding them to the longest would double it. Only attention has to know where a row ends.
 """
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
 from ..data.tokens import Tokens
 from .blocks import fast_block
 from .forward import CompletionScorer, token_logprobs
+from .row_attention import Attend, attends_to_rows, within
 from .states import KnownTokens
-
-varlen_attn: Any = None
-with contextlib.suppress(ImportError):
-    from torch.nn.attention.varlen import varlen_attn
-# PyTorch 2.10 cannot be told what it takes here.
-_ARGUMENTS = set(inspect.signature(varlen_attn).parameters) if varlen_attn else set()
 
 # Models that are embeddings, blocks, a norm and a head, and nothing else.
 _KINDS = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM)
 # Rotary embeddings that do not depend on how long a sequence happens to be.
 _ROTATIONS = ("default", "linear", "llama3", "yarn")
-# What FlashAttention asks for: the generation of the GPU, and the width of a head.
-_OLDEST, _WIDEST = (8, 0), 256
-Attend = Callable[..., tuple[Tensor, None]]
+# The widest head that FlashAttention takes.
+_WIDEST = 256
 
 
 class Packed(NamedTuple):
@@ -223,11 +212,7 @@ class PackedScorer(nn.Module):
 
 def can_pack(model: Any, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a model's rows can go through it end to end: it is of fast blocks, on a GPU with FlashAttention."""
-    if device.type != "cuda" or dtype != torch.bfloat16 or not {"scale", "window_size"} <= _ARGUMENTS:
-        return False
-    if torch.version.cuda is None or not torch.backends.cuda.is_flash_attention_available():
-        return False
-    return torch.cuda.get_device_capability(device) >= _OLDEST and is_packable(_base(model))
+    return attends_to_rows(device, dtype) and is_packable(_base(model))
 
 
 def is_packable(base: Any) -> bool:
@@ -242,62 +227,3 @@ def is_packable(base: Any) -> bool:
 
 def _base(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def within(bounds: Tensor, longest: int) -> Attend:
-    """Attention of each token to itself and to those before it in its row.
-
-    Args:
-        bounds: Where each row begins, and the last one ends.
-        longest: No row is longer.
-    """
-
-    def attend(_: Any, q: Tensor, k: Tensor, v: Tensor, *__: Any, scaling: float, **___: Any) -> tuple[Tensor, None]:
-        q, k, v = (part[0].transpose(0, 1) for part in (q, k, v))
-        return attention(q, k, v, bounds, bounds, longest, longest, scaling, causal=True)[None], None
-
-    return attend
-
-
-def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    q_bounds: Tensor,
-    k_bounds: Tensor,
-    q_longest: int,
-    k_longest: int,
-    scale: float,
-    *,
-    causal: bool,
-) -> Tensor:
-    """Attention row by row, of queries of shape (queries, heads, width) to keys and values of their row.
-
-    Several heads of queries next to one another may share one of keys.
-    """
-    if q.device.type == "cpu":
-        return _row_by_row(q, k, v, q_bounds, k_bounds, scale, causal)
-    window = (-1, 0) if causal else (-1, -1)
-    made: Tensor = varlen_attn(
-        q, k, v, q_bounds, k_bounds, q_longest, k_longest, scale=scale, window_size=window, **_SHARED_HEADS
-    )
-    return made
-
-
-# Before PyTorch 2.12 it went without saying.
-_SHARED_HEADS = {"enable_gqa": True} if "enable_gqa" in _ARGUMENTS else {}
-
-
-def _row_by_row(
-    q: Tensor, k: Tensor, v: Tensor, q_bounds: Tensor, k_bounds: Tensor, scale: float, causal: bool
-) -> Tensor:
-    """The same on a processor, for which PyTorch has no such attention."""
-    made = torch.zeros_like(q)
-    for of_q, of_k in zip(*(itertools.pairwise(bounds.tolist()) for bounds in (q_bounds, k_bounds)), strict=True):
-        queries, keys, values = (
-            part[slice(*of)].transpose(0, 1)[None] for part, of in ((q, of_q), (k, of_k), (v, of_k))
-        )
-        if queries.shape[2]:
-            found = scaled_dot_product_attention(queries, keys, values, is_causal=causal, scale=scale, enable_gqa=True)
-            made[slice(*of_q)] = found[0].transpose(0, 1)
-    return made
