@@ -52,6 +52,17 @@ def test_a_size_is_recorded_when_it_comes_up_again(events):
     assert events[5:] == []
 
 
+def test_what_cannot_be_recorded_is_done_all_the_same(monkeypatch):
+    def fails(*_):
+        raise torch.OutOfMemoryError
+
+    work = Replayed(lambda x: x * 2, torch.device("cpu"))
+    work._pool = "a pool"
+    monkeypatch.setattr(replay, "_Recording", fails)
+    assert [work(torch.ones(1)).item() for _ in range(3)] == [2, 2, 2]
+    assert work._pool is None
+
+
 def test_nothing_is_recorded_but_on_a_gpu(events):
     work = Replayed(lambda x, y: x if y is None else x + y, torch.device("cpu"))
     for _ in range(3):

@@ -19,8 +19,8 @@ _Input = Tensor | int | None
 class Replayed(Generic[_Result]):
     """A function of tensors on a device.
 
-    Sizes that come up a second time are recorded, and replayed from then on, unless the memory does not hold it. What a
-    recording made is overwritten when this or another recording of the function is replayed.
+    Sizes that come up a second time are recorded, and replayed from then on; where that fails, nothing is any more. What
+    a recording made is overwritten when this or another recording of the function is replayed.
 
     Args:
         work: The function. It must do the same with all tensors of the same sizes, and wait for nothing; inputs that
@@ -46,8 +46,9 @@ class Replayed(Generic[_Result]):
         if sizes not in self._recordings:
             try:
                 self._recordings[sizes] = self._record(inputs)
-            except torch.OutOfMemoryError:
-                # What was recorded keeps its memory; without it there is as much as there was before.
+            except RuntimeError:
+                # Most likely the memory, of which every recording keeps some. Whatever it was, the work can be done as
+                # it was the first time.
                 self._recordings, self._pool = {}, None
                 torch.cuda.empty_cache()
                 return self(*inputs)
