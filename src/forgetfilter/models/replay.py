@@ -19,8 +19,8 @@ _Input = Tensor | int | None
 class Replayed(Generic[_Result]):
     """A function of tensors on a device.
 
-    Sizes that come up a second time are recorded, and replayed from then on; where that fails, nothing is any more. What
-    a recording made is overwritten when this or another recording of the function is replayed.
+    Sizes that come up a second time are recorded, and replayed from then on; where that fails, nothing is any more.
+    What a recording made is overwritten when this or another recording of the function is replayed.
 
     Args:
         work: The function. It must do the same with all tensors of the same sizes, and wait for nothing; inputs that
