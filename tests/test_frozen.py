@@ -11,6 +11,7 @@ import transformers
 
 from conftest import make_model
 from forgetfilter.cli import main
+from forgetfilter.console import Console
 from forgetfilter.data.layouts import Message
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.errors import SettingsError
@@ -21,7 +22,9 @@ from forgetfilter.models.scoring import Likelihood, score_in_memory
 from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
 from forgetfilter.models.states import KnownTable
-from forgetfilter.settings import AdapterSettings, ModelSettings
+from forgetfilter.processes import Processes
+from forgetfilter.run import Stages
+from forgetfilter.settings import AdapterSettings, ModelSettings, Settings
 from forgetfilter.workbench import Workbench
 from test_filter import run, scores
 
@@ -255,3 +258,15 @@ def test_the_final_model_learns_with_all_blocks(command, tmp_path):
 
     assert adapted("stages/learned") == {"model.layers.1."}
     assert adapted("model") == {"model.layers.0.", "model.layers.1."}
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_several_machines_keep_no_states(several, model, tokens, session, tmp_path, tokenizer):
+    settings = Settings(model=str(model), device="cpu", dtype="float32", top_blocks=0.33)
+    processes = Processes("cpu")
+    processes.several_machines = several
+    encoder, console = Encoder(tokenizer, "auto", 512), Console(quiet=True)
+    bench = Workbench(Stages(tmp_path), find_model(str(model)), settings, encoder, console, processes)
+    bench.session = session
+    assert type(bench.tokens({"data": tokens})) is (TokenTable if several else KnownTable)
+    assert (tmp_path / "stages" / "data-states").exists() is not several
