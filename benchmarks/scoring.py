@@ -6,7 +6,8 @@
 Likelihood: ours against a plain forward pass with all logits, in batches of rows of like length, and one row at a
 time; with --top-blocks, ours after the rows have gone through the other blocks, which is not timed. Answers: our
 decoding against transformers' `generate`, one row at a time with up to 500 new tokens (as the paper's authors do) and
-in batches. The contestants take turns; the results are compared.
+in batches. On a GPU (--device cuda) the batches are larger, and nothing is answered one row at a time. The contestants
+take turns; the results are compared.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ COMPLETION[:, 4:] = True
 PREFIX = torch.tensor([[3, 4, 5, 6, 7]])
 
 
-def make_session(folder, dtype="float32", **adapter) -> Session:
+def make_session(folder, dtype="float32", device="cpu", **adapter) -> Session:
     return Session(
-        find_model(str(folder)), ModelSettings(device="cpu", dtype=dtype), AdapterSettings(**adapter), seed=0
+        find_model(str(folder)), ModelSettings(device=device, dtype=dtype), AdapterSettings(**adapter), seed=0
     )
 
 

@@ -24,15 +24,10 @@ from forgetfilter.models.sources import find_model
 from forgetfilter.models.states import KnownTable
 from forgetfilter.processes import Processes
 from forgetfilter.run import Stages
-from forgetfilter.settings import AdapterSettings, ModelSettings, Settings
+from forgetfilter.settings import Settings
 from forgetfilter.workbench import Workbench
+from test_blocks import make_session
 from test_filter import run, scores
-
-
-def make_session(folder, dtype="float32", **adapter) -> Session:
-    return Session(
-        find_model(str(folder)), ModelSettings(device="cpu", dtype=dtype), AdapterSettings(**adapter), seed=0
-    )
 
 
 @pytest.fixture(scope="module")

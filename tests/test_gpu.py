@@ -11,8 +11,8 @@ from forgetfilter.models.scoring import Likelihood, score_in_memory
 from forgetfilter.models.steps import StepsInTurn
 from forgetfilter.models.training import finetune
 from forgetfilter.settings import TrainingSettings
-from test_blocks import randomise, stock
-from test_packed import gradient, make_session, replayed, table  # noqa: F401
+from test_blocks import make_session, randomise, stock
+from test_packed import gradient, replayed, table  # noqa: F401
 
 pytestmark = [
     pytest.mark.gpu,
@@ -21,7 +21,7 @@ pytestmark = [
 
 
 def gpu_session(tmp_path, kind="llama", **adapter):
-    session = make_session(make_model(kind, tmp_path / "model"), "cuda", "bfloat16", **adapter)
+    session = make_session(make_model(kind, tmp_path / "model"), "bfloat16", "cuda", **adapter)
     randomise(session)
     assert session.packs
     return session
@@ -98,7 +98,7 @@ def test_answers_are_what_the_model_finds_likeliest(table, tmp_path):  # noqa: F
     prompts, limits = [row.input_ids[: row.prompt_ends[0]] for row in rows], [60, 5, 33, 40]
     said = greedy(session, tokenizer, prompts, limits)
     assert any(said)
-    session.scorer, session.packs = session.scorer.padded, False
+    session.scorer = session.scorer.padded
     expected = greedy(session, tokenizer, prompts, limits)
     # Ties within what bfloat16 can tell apart may go either way.
     assert [text[:3] for text in said] == [text[:3] for text in expected]

@@ -16,11 +16,10 @@ from forgetfilter.models.reading import keep_states, known_table
 from forgetfilter.models.replayed_steps import ReplayedSteps
 from forgetfilter.models.scoring import Likelihood, score_in_memory
 from forgetfilter.models.session import Session
-from forgetfilter.models.sources import find_model
 from forgetfilter.models.steps import DealtRows
 from forgetfilter.models.training import finetune
-from forgetfilter.settings import AdapterSettings, ModelSettings, TrainingSettings
-from test_blocks import randomise
+from forgetfilter.settings import TrainingSettings
+from test_blocks import make_session, randomise
 
 SAID = [
     ("Who?", "Me."),
@@ -39,18 +38,13 @@ def table(tmp_path) -> TokenTable:
     return TokenTable(path)
 
 
-def make_session(folder, device="cpu", dtype="float32", **adapter) -> Session:
-    chosen = ModelSettings(device=device, dtype=dtype)
-    return Session(find_model(str(folder)), chosen, AdapterSettings(**adapter), seed=0)
-
-
 def end_to_end_session(folder, **adapter) -> Session:
     """A session on the processor that takes rows end to end, as one on a GPU does."""
     session = make_session(folder, **adapter)
     randomise(session)
     assert not session.packs
     assert is_packable(session.model.get_base_model())
-    session.scorer, session.packs = PackedScorer(session.scorer), True
+    session.scorer = PackedScorer(session.scorer)
     return session
 
 
@@ -82,7 +76,7 @@ def test_scores_and_slopes_are_those_of_padded_rows(kind, table, tmp_path):
     expected = session.scorer.padded(*session.scorer.padded.inputs(rows, 1 << 30))
     torch.testing.assert_close(session.scorer(*session.inputs(rows)), expected)
     found = [gradient(session, rows, replayed(session)), gradient(session, rows)]
-    session.scorer, session.packs = session.scorer.padded, False
+    session.scorer = session.scorer.padded
     for one in found:
         torch.testing.assert_close(one, gradient(session, rows))
 
@@ -103,7 +97,7 @@ def test_what_frozen_blocks_make_is_kept_and_taken(table, tmp_path):
 def test_rows_are_scored_as_padded_ones(table, tmp_path):
     session = end_to_end_session(make_model("llama", tmp_path / "model"))
     packed = score_in_memory(session, Likelihood(session, 1000), table, table.scorable)
-    session.scorer, session.packs = session.scorer.padded, False
+    session.scorer = session.scorer.padded
     for one, other in zip(
         packed, score_in_memory(session, Likelihood(session, 1000), table, table.scorable), strict=True
     ):
@@ -118,7 +112,7 @@ def test_answers_are_those_of_padded_prompts(most_rows, table, tmp_path, monkeyp
     prompts = [table[i].input_ids[: table[i].prompt_ends[0]] for i in range(len(table))] + [np.array([7], np.int32)]
     limits = [5, 40, 1, 17, 90]
     said = greedy(session, tokenizer, prompts, limits)
-    session.scorer, session.packs = session.scorer.padded, False
+    session.scorer = session.scorer.padded
     assert said == greedy(session, tokenizer, prompts, limits)
 
 
@@ -156,13 +150,13 @@ def test_a_session_that_is_replayed_learns_the_same_and_goes_on(table, tmp_path,
     session.set_trainable(start)
     torch.testing.assert_close(learned("killed"), replayed_values)
     session.set_trainable(start)
-    session.scorer, session.packs = session.scorer.padded, False
+    session.scorer = session.scorer.padded
     torch.testing.assert_close(learned("in turn"), replayed_values)
 
 
 def test_processes_have_as_many_passes_each():
     lengths = np.array([5, 3, 9, 3, 20, 4])
-    passes = end_to_end(np.arange(6), lengths, 1000, at_least=2)
+    passes = end_to_end(np.arange(6), lengths, 1000, processes=2)
     assert [rows.tolist() for rows in passes] == [[1, 5, 2], [3, 0, 4]]
-    assert len(end_to_end(np.arange(6), lengths, 31, at_least=2)) == 4
-    assert [rows.tolist() for rows in end_to_end(np.array([2]), lengths, 10, at_least=4)] == [[2]]
+    assert len(end_to_end(np.arange(6), lengths, 31, processes=2)) == 4
+    assert [rows.tolist() for rows in end_to_end(np.array([2]), lengths, 10, processes=4)] == [[2]]

@@ -79,19 +79,19 @@ def by_length(indices: Indices, lengths: NDArray[np.integer], token_budget: int,
     return passes[::-1]
 
 
-def end_to_end(indices: Indices, lengths: NDArray[np.integer], token_budget: int, at_least: int = 1) -> list[Indices]:
+def end_to_end(indices: Indices, lengths: NDArray[np.integer], token_budget: int, processes: int = 1) -> list[Indices]:
     """Deal rows into passes in which they lie end to end.
 
     Args:
         indices, lengths, token_budget: As `by_length` has them, but that nothing is padded.
-        at_least: How many processes share the passes. One fills pass after pass, the shortest rows first; several have
+        processes: How many processes share the passes. One fills pass after pass, the shortest rows first; several have
             as many passes each, all alike.
     """
     ordered = indices[np.lexsort((indices, lengths[indices]))]
-    if at_least > 1 and len(ordered):
+    if processes > 1 and len(ordered):
         # A pass may have a row more than its share.
         room = max(1, token_budget - int(lengths[ordered[-1]]))
-        count = at_least * -(-int(lengths[ordered].sum()) // (at_least * room))
+        count = processes * -(-int(lengths[ordered].sum()) // (processes * room))
         return [ordered[i::count] for i in range(min(count, len(ordered)))]
     passes: list[list[int]] = []
     room = 0

@@ -68,9 +68,9 @@ class _Rows:
 
         self._decoder.through(self._decoder.embed(input_ids), positions, attend)
 
-    def place(self, row: int, positions: NDArray[np.integer]) -> NDArray[np.integer]:
-        """Where a row's keys and values lie; the row behind the last is for what nobody reads."""
-        return row * self.room + positions
+    def first(self, row: int) -> int:
+        """Where a row's keys and values begin; the row behind the last is for what nobody reads."""
+        return row * self.room
 
     def _keep(self, block: int, places: Tensor, k: Tensor, v: Tensor) -> None:
         for kept, part in ((self._keys, k), (self._values, v)):
@@ -125,8 +125,8 @@ def decode(
         chosen = np.flatnonzero(rooms == room)
         longest = _room(int(needed[chosen].max()))
         count = min(len(chosen), _rows_that_fit(decoder, longest, device))
-        # Not kept by a name, so that it is gone before there are others.
         waiting = chosen[np.argsort(-needed[chosen], kind="stable")].tolist()
+        # The rows have no name here, so that they are gone before there are others.
         _decode(_Rows(decoder, count, longest, device), waiting, prompts, limits, set(ends), answers)
     return answers
 
@@ -150,12 +150,12 @@ def _room(tokens: int) -> int:
 
 
 def _rows_that_fit(decoder: PackedDecoder, room: int, device: torch.device) -> int:
+    if device.type != "cuda":
+        return _MOST_ROWS
     config, block = decoder.base.config, decoder.blocks[0]
     token: int = (
         2 * len(decoder.blocks) * int(config.num_key_value_heads) * block.head_dim * decoder.base.dtype.itemsize
     )
-    if device.type != "cuda":
-        return _MOST_ROWS
     torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info(device)[0]
     return max(1, min(_MOST_ROWS, int(_MEMORY * free) // (room * token) - 1))
@@ -221,11 +221,11 @@ def _begin(rows: _Rows, read: Replayed[None], prompts: dict[int, NDArray[np.int3
 def _read(rows: _Rows, read: Replayed[None], prompts: dict[int, NDArray[np.int32]]) -> None:
     """Read prompts in one pass, of one of few sizes, so that they come up again."""
     input_ids, positions, bounds = laid([prompt[:-1] for prompt in prompts.values()])
-    places = np.concatenate([rows.place(row, np.arange(len(prompt) - 1)) for row, prompt in prompts.items()])
+    places = np.concatenate([rows.first(row) + np.arange(len(prompt) - 1) for row, prompt in prompts.items()])
     size = next((size for size in _PROMPT_SIZES if size >= len(input_ids)), len(input_ids))
-    more, nowhere = size - len(input_ids), int(rows.place(rows.count, np.zeros(1, np.int64))[0])
+    more = size - len(input_ids)
     # Padding belongs to no prompt: nobody reads what comes of it.
     bounds = np.pad(bounds, (0, rows.count + 1 - len(bounds)), mode="edge")
     ids, at = (np.pad(part, (0, more)) for part in (input_ids, positions))
-    to = np.pad(places, (0, more), constant_values=nowhere)
+    to = np.pad(places, (0, more), constant_values=rows.first(rows.count))
     read(torch.from_numpy(ids), torch.from_numpy(at), torch.from_numpy(bounds), rows.room, torch.from_numpy(to))

@@ -30,7 +30,7 @@ from .packed import PackedScorer, can_pack
 from .sharding import gathered, in_turn, left_to_us, mesh_of, own_part, put_away, spread, spread_as
 from .sources import ModelSource
 
-Scorer = CompletionScorer | PackedScorer
+_RowScorer = CompletionScorer | PackedScorer
 # What passes are for: scores, scores of rows that have to lie below one another, answers, or gradients.
 Work = Literal["score", "pad", "write", "train"]
 
@@ -47,7 +47,6 @@ class Session:
         sharded: Whether each process holds a part of the model. Then whatever gathers it, such as `trainable` and
             `save`, and every forward pass have to be called by all.
         scorer: The module that training and scoring call.
-        packs: Whether it takes rows end to end, without padding.
         lanes: How scoring passes go side by side.
     """
 
@@ -73,11 +72,10 @@ class Session:
         else:
             self.scorer = self._load(source, self.hardware, adapter, seed)
         self.model = self.scorer.model
-        self.packs = isinstance(self.scorer, PackedScorer)
         self.lanes = Lanes(self.hardware.device, self.accelerator.num_processes)
         self._initial = {name: own_part(p.detach()).to("cpu", copy=True) for name, p in self.trained().items()}
 
-    def _load(self, source: ModelSource, hardware: Hardware, adapter: AdapterSettings, seed: int) -> Scorer:
+    def _load(self, source: ModelSource, hardware: Hardware, adapter: AdapterSettings, seed: int) -> _RowScorer:
         base = load_model(source, hardware, trained_fully=adapter.full_finetuning and not self.sharded)
         if self.hardware == Hardware(torch.device("cpu"), torch.bfloat16):
             use_own_attention(base)
@@ -90,11 +88,11 @@ class Session:
         packs = not self.sharded and scorer.by_parts and can_pack(model, hardware.device, hardware.dtype)
         return PackedScorer(scorer) if packs else scorer
 
-    def _load_in_parts(self, source: ModelSource, adapter: AdapterSettings, seed: int) -> Scorer:
+    def _load_in_parts(self, source: ModelSource, adapter: AdapterSettings, seed: int) -> _RowScorer:
         # Whole in the machine's memory first, as no one device may hold all of it.
         beside, mesh = Hardware(torch.device("cpu"), self.hardware.dtype), mesh_of(self.accelerator)
 
-        def load() -> Scorer:
+        def load() -> _RowScorer:
             scorer = self._load(source, beside, adapter, seed)
             spread(scorer.model, mesh)
             return scorer
@@ -110,6 +108,11 @@ class Session:
         if given is not None:
             return given
         return 0.576 / self.width * (1.0 if self._lora else 0.1)
+
+    @property
+    def packs(self) -> bool:
+        """Whether the scorer takes rows end to end, without padding."""
+        return isinstance(self.scorer, PackedScorer)
 
     @property
     def trains_side_by_side(self) -> bool:
@@ -177,8 +180,8 @@ class Session:
                 and large batches are best there.
         """
         if self.packs and work != "pad":
-            at_least = self.accelerator.num_processes
-            return Passes(end_to_end(indices, lengths, token_budget, at_least), side_by_side=False)
+            processes = self.accelerator.num_processes
+            return Passes(end_to_end(indices, lengths, token_budget, processes), side_by_side=False)
         in_turn = work == "write" or (work == "train" and not self.trains_side_by_side)
         overhead = self.answer_overhead if work == "write" else self.pass_overhead
         return deal(indices, lengths, token_budget, overhead, 1 if in_turn else self.lanes.count)
