@@ -8,7 +8,9 @@ import transformers
 from peft.tuners.lora import Linear
 
 from conftest import make_model, make_tokenizer
-from forgetfilter.models.blocks import FastBlock
+from forgetfilter.models import blocks as blocks_module
+from forgetfilter.models.blocks import fast_block
+from forgetfilter.models.forward import CompletionScorer
 from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
 from forgetfilter.settings import AdapterSettings, ModelSettings
@@ -35,15 +37,16 @@ def randomise(session: Session) -> None:
 
 
 def blocks(session: Session) -> list:
-    return [module for module in session.model.modules() if isinstance(module.__dict__.get("forward"), FastBlock)]
+    return [module for module in session.model.modules() if fast_block(module) is not None]
 
 
 def stock(session: Session) -> Session:
     """The same model with the forward passes of its libraries."""
     plain = copy.deepcopy(session)
     for module in plain.model.modules():
-        if "forward" in module.__dict__ and (isinstance(module, Linear) or isinstance(module.forward, FastBlock)):
+        if "forward" in module.__dict__ and (isinstance(module, Linear) or fast_block(module) is not None):
             del module.forward
+    plain.scorer = CompletionScorer(plain.model)
     return plain
 
 
@@ -107,9 +110,24 @@ def test_what_is_not_the_usual_case_stays_as_it_is(kind, adapter, tmp_path):
     assert not blocks(make_session(make_model(kind, tmp_path), **adapter))
 
 
-def test_with_adapters_on_the_last_block_that_alone_is_replaced(model):
+def test_frozen_blocks_are_replaced_as_well(model):
     session = make_session(model, lora_targets="last-block")
-    assert blocks(session) == [session.model.base_model.model.model.layers[-1]]
+    assert session.scorer.frozen == 1
+    assert blocks(session) == list(session.model.base_model.model.model.layers)
+
+
+def test_the_last_block_does_what_is_asked_for_alone(model, monkeypatch):
+    session = make_session(model)
+    asked = []
+    plain = blocks_module._FromAttention.apply
+    monkeypatch.setattr(
+        blocks_module._FromAttention,
+        "apply",
+        lambda parts, found, x, *more: asked.append(found.shape[:2].numel()) or plain(parts, found, x, *more),
+    )
+    session.scorer(PREFIX, IDS, COMPLETION)
+    every = PREFIX.numel(), IDS.numel()
+    assert asked == [every[0], 0, every[1], int(COMPLETION.sum())]
 
 
 def test_slopes_go_through_a_block_without_adapters(model):

@@ -18,7 +18,7 @@ import torch
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
 from torch.nn.functional import silu
-from transformers import AttentionInterface
+from transformers import AttentionInterface, LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
@@ -28,6 +28,8 @@ from .lora import is_plain
 
 # Blocks that compute what is computed here and nothing else.
 _KINDS = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer)
+# Models that are embeddings, blocks, a norm and a head, and nothing else.
+_MODELS = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM)
 
 
 class _Stack:
@@ -259,8 +261,20 @@ class FastBlock:
         past_key_values: Any = None,
         position_embeddings: Any = None,
         attend: Any = None,
+        places: Tensor | None = None,
         **others: Any,
     ) -> Tensor:
+        """What transformers calls.
+
+        Args:
+            hidden_states, attention_mask, past_key_values, position_embeddings: As transformers has them.
+            attend: Another attention than that of the model.
+            places: Of which tokens the output is asked for, counted through all rows; of all unless given.
+            others: What the attention takes besides.
+
+        Returns:
+            The output, shape (rows, length, width); or (1, places, width).
+        """
         parts, attention = self._parts, self._attention
         cos, sin = (each[:, :, None] for each in position_embeddings)
         q, k, v = _ToAttention.apply(parts, hidden_states, cos, sin, *parts.reading.adapters)  # type: ignore[no-untyped-call]
@@ -268,8 +282,11 @@ class FastBlock:
             k, v = past_key_values.update(k, v, attention.layer_idx)
         attend = attend or AttentionInterface()[attention.config._attn_implementation]
         found, _ = attend(attention, q, k, v, attention_mask, dropout=0.0, scaling=attention.scaling, **others)
+        found = found.flatten(2)
+        if places is not None:
+            found, hidden_states = (part.flatten(0, 1).index_select(0, places)[None] for part in (found, hidden_states))
         adapters = [*parts.writing.adapters, *parts.gates.adapters, *parts.down.adapters]
-        made: Tensor = _FromAttention.apply(parts, found.flatten(2), hidden_states, *adapters)  # type: ignore[no-untyped-call]
+        made: Tensor = _FromAttention.apply(parts, found, hidden_states, *adapters)  # type: ignore[no-untyped-call]
         return made
 
 
@@ -286,6 +303,19 @@ def fast_block(layer: nn.Module) -> FastBlock | None:
     # Frozen blocks have a forward of their own around it.
     inner = getattr(forward, "inner", forward)
     return inner if isinstance(inner, FastBlock) else None
+
+
+def base_of(model: Any) -> Any:
+    """A model without peft."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def only_fast_blocks(model: Any) -> list[FastBlock]:
+    """The faster passes of all blocks, lowest first; none if there is more than embeddings, blocks, norm and head."""
+    base = base_of(model)
+    blocks = [fast_block(layer) for layer in base.model.layers] if type(base) in _MODELS else []
+    fast = [block for block in blocks if block is not None]
+    return fast if len(fast) == len(blocks) else []
 
 
 def _is_usual(layer: Any) -> bool:

@@ -66,7 +66,8 @@ class _Rows:
             self._keep(module.layer_idx, places, k, v)
             return seen(module, q, k, v, *args, **kwargs)
 
-        self._decoder.through(self._decoder.embed(input_ids), positions, attend)
+        # What the last block makes of them nobody asks for.
+        self._decoder.through(self._decoder.embed(input_ids), positions, attend, places=positions[:0])
 
     def first(self, row: int) -> int:
         """Where a row's keys and values begin; the row behind the last is for what nobody reads."""

@@ -1,13 +1,15 @@
 """The one forward pass of training and scoring alike: the log-probability of completion tokens, and only of these.
 
 The head, a sixth of the work with a small model and a large vocabulary, runs on completion positions only, some at a
-time, so that there are never logits of all of them; what rows begin with alike goes through the model once; and blocks
-that are never trained are passed over where it is known what they make.
+time, so that there are never logits of all of them, and so does what the last block does after its attention; what rows
+begin with alike goes through the model once; and blocks that are never trained are passed over where it is known what
+they make.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import cross_entropy, linear, pad
 from transformers import DynamicCache, PreTrainedModel
 
 from ..data.tokens import Tokens
+from .blocks import FastBlock, base_of, only_fast_blocks
 from .frozen import FrozenBlocks, PassState
 from .states import KnownTokens
 
@@ -91,8 +94,19 @@ def _slices(count: int, size: int) -> Iterator[slice]:
 
 
 class _Passing(PassState):
-    selected: Tensor | None = None
+    # Tokens whose output is asked for, counted through all rows; of all where nothing is set.
+    places: Tensor | None = None
     hidden: Tensor | None = None
+
+
+class _LastBlock:
+    """The last block's forward; not a closure, so that the model can be copied and pickled by those who do."""
+
+    def __init__(self, inner: FastBlock, passing: _Passing) -> None:
+        self.inner, self._passing = inner, passing
+
+    def __call__(self, hidden_states: Tensor, **others: Any) -> Tensor:
+        return self.inner(hidden_states, places=self._passing.places, **others)
 
 
 class CompletionScorer(nn.Module):
@@ -117,7 +131,11 @@ class CompletionScorer(nn.Module):
         self._head = model.get_output_embeddings()
         self.by_parts = _is_plain(self._head) and _leaves_logits_alone(model)
         self._passing = _Passing()
-        # Taking the positions out just before the head leaves a model's own scaling or capping of logits intact.
+        blocks = only_fast_blocks(model)
+        if blocks:
+            base_of(model).model.layers[-1].forward = _LastBlock(blocks[-1], self._passing)
+        self._takes_out = not blocks
+        # Taking the places out just before the head leaves a model's own scaling or capping of logits intact.
         self._head.register_forward_pre_hook(self._select)
         self.skips = not whole and self.frozen > 0 and self._can_skip()
 
@@ -160,9 +178,11 @@ class CompletionScorer(nn.Module):
         return self
 
     def _select(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if self._passing.selected is None:
+        if self._passing.places is None:
             return None
-        selected = inputs[0][:, :-1][self._passing.selected]
+        selected = inputs[0].flatten(0, 1)
+        if self._takes_out:
+            selected = selected[self._passing.places]
         if not self.by_parts:
             return (selected,)
         self._passing.hidden = selected
@@ -192,14 +212,12 @@ class CompletionScorer(nn.Module):
             Log-probabilities in nats, and whether no other token is likelier; both of shape
             (completion tokens,), row after row.
         """
-        try:
-            before = self._read_prefix(prefix, len(input_ids), prefix_states) if prefix.shape[1] else None
-            self._passing.selected = completion[:, 1:]
-            with self._blocks.given(states):
-                logits = self.model(input_ids=input_ids, past_key_values=before, use_cache=before is not None).logits
-        finally:
-            self._passing.selected = None
-        targets = input_ids[:, 1:][completion[:, 1:]]
+        before = self._read_prefix(prefix, len(input_ids), prefix_states) if prefix.shape[1] else None
+        # Tokens that a completion token of their row follows.
+        places = pad(completion[:, 1:], (0, 1)).flatten().nonzero()[:, 0]
+        with self._asked_for(places), self._blocks.given(states):
+            logits = self.model(input_ids=input_ids, past_key_values=before, use_cache=before is not None).logits
+        targets = input_ids.flatten()[places + 1]
         if self.by_parts:
             hidden, self._passing.hidden = self._passing.hidden, None
             assert hidden is not None
@@ -217,12 +235,17 @@ class CompletionScorer(nn.Module):
 
     def _fill(self, cache: DynamicCache, input_ids: Tensor, states: Tensor | None) -> None:
         """Add keys and values of some tokens to the cache; of the head nothing is asked."""
-        self._passing.selected = torch.zeros_like(input_ids[:, 1:], dtype=torch.bool)
+        with self._asked_for(input_ids.new_empty(0)), self._blocks.given(states):
+            self.model(input_ids=input_ids, past_key_values=cache, use_cache=True)
+
+    @contextmanager
+    def _asked_for(self, places: Tensor) -> Iterator[None]:
+        """Passes of this thread make the output of these tokens alone, counted through all rows."""
+        self._passing.places = places
         try:
-            with self._blocks.given(states):
-                self.model(input_ids=input_ids, past_key_values=cache, use_cache=True)
+            yield
         finally:
-            self._passing.selected = None
+            self._passing.places = None
 
     @torch.inference_mode()
     def keys_and_values(self, prefix: Tensor, input_ids: Tensor) -> DynamicCache:

@@ -13,16 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
 from ..data.tokens import Tokens
-from .blocks import fast_block
+from .blocks import base_of, only_fast_blocks
 from .forward import CompletionScorer, token_logprobs
 from .row_attention import Attend, attends_to_rows, within
 from .states import KnownTokens
 
-# Models that are embeddings, blocks, a norm and a head, and nothing else.
-_KINDS = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM)
 # Rotary embeddings that do not depend on how long a sequence happens to be.
 _ROTATIONS = ("default", "linear", "llama3", "yarn")
 # The widest head that FlashAttention takes.
@@ -119,15 +116,22 @@ class PackedDecoder:
     """
 
     def __init__(self, model: Any) -> None:
-        self.base = _base(model)
-        self.blocks = [block for layer in self.base.model.layers if (block := fast_block(layer)) is not None]
+        self.base = base_of(model)
+        self.blocks = only_fast_blocks(model)
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """The embeddings of tokens, shape (tokens, width)."""
         made: Tensor = self.base.model.embed_tokens(input_ids)
         return made
 
-    def through(self, hidden: Tensor, positions: Tensor, attend: Attend, blocks: slice = slice(None)) -> Tensor:
+    def through(
+        self,
+        hidden: Tensor,
+        positions: Tensor,
+        attend: Attend,
+        blocks: slice = slice(None),
+        places: Tensor | None = None,
+    ) -> Tensor:
         """What some blocks make of hidden states, both of shape (tokens, width).
 
         Args:
@@ -135,12 +139,14 @@ class PackedDecoder:
             positions: The place of each token in its row.
             attend: The attention, called as transformers calls it, with one row of all tokens.
             blocks: Which blocks, all unless said otherwise.
+            places: Of which tokens the last block's output is asked for; of all unless given.
         """
         rotation = self.base.model.rotary_emb(hidden[None], positions[None])
-        hidden = hidden[None]
-        for block in self.blocks[blocks]:
+        hidden, chosen = hidden[None], self.blocks[blocks]
+        for block in chosen[:-1]:
             hidden = block(hidden, position_embeddings=rotation, attend=attend)
-        return hidden[0]
+        made: Tensor = chosen[-1](hidden, position_embeddings=rotation, attend=attend, places=places)[0]
+        return made
 
     def norm(self, hidden: Tensor) -> Tensor:
         """What the head reads, from hidden states of shape (tokens, width)."""
@@ -193,13 +199,11 @@ class PackedScorer(nn.Module):
         """Log-probability of each completion token, and whether none is likelier; see `CompletionScorer`."""
         first = 0 if packed.states is None else self.padded.frozen
         hidden = self.decoder.embed(packed.input_ids) if packed.states is None else packed.states
-        hidden = self.decoder.through(
-            hidden, packed.positions, within(packed.bounds, packed.longest), slice(first, None)
-        )
-        # The gradient of `index_select` adds up in any order, but no place is there twice with a weight.
-        hidden = self.decoder.norm(hidden.index_select(0, packed.places))
+        attend, above = within(packed.bounds, packed.longest), slice(first, None)
+        # Its gradient adds up what is asked for in any order, but no place is there twice with a weight.
+        hidden = self.decoder.through(hidden, packed.positions, attend, above, packed.places)
         head = self.decoder.base.lm_head
-        return token_logprobs(hidden, head.weight, head.bias, packed.targets)
+        return token_logprobs(self.decoder.norm(hidden), head.weight, head.bias, packed.targets)
 
     @torch.inference_mode()
     def read(self, rows: Sequence[Tokens], pass_overhead: int) -> list[Tensor]:  # noqa: ARG002
@@ -212,18 +216,13 @@ class PackedScorer(nn.Module):
 
 def can_pack(model: Any, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a model's rows can go through it end to end: it is of fast blocks, on a GPU with FlashAttention."""
-    return attends_to_rows(device, dtype) and is_packable(_base(model))
+    return attends_to_rows(device, dtype) and is_packable(model)
 
 
-def is_packable(base: Any) -> bool:
+def is_packable(model: Any) -> bool:
     """Whether a model consists of fast blocks in which every token sees all before it."""
-    if type(base) not in _KINDS:
+    blocks, config = only_fast_blocks(model), base_of(model).config
+    if not blocks or getattr(config, "sliding_window", None) is not None:
         return False
-    blocks = [fast_block(layer) for layer in base.model.layers]
-    fits = all(block is not None and block.head_dim % 8 == 0 and block.head_dim <= _WIDEST for block in blocks)
-    rotation = base.config.rope_parameters.get("rope_type", "default")
-    return fits and getattr(base.config, "sliding_window", None) is None and rotation in _ROTATIONS
-
-
-def _base(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    fits = all(block.head_dim % 8 == 0 and block.head_dim <= _WIDEST for block in blocks)
+    return fits and config.rope_parameters.get("rope_type", "default") in _ROTATIONS
