@@ -165,14 +165,20 @@ def operations(given: Given) -> float:
 
     A product of n tokens with an (a, b) matrix is 2nab operations. Forward each frozen matrix makes one product,
     backward one (the slope of its input; it has none of its own); the LoRA matrices make one and two. The head
-    makes one each way, for completion tokens. Attention is two products of the lengths each way, half of which
+    makes one each way, for completion tokens, and for these alone the last block does what follows its attention.
+    Attention is two products of the lengths each way, half of which
     causality spares, and five instead of four backward. What the rows of a pass begin with alike counts once.
     """
     config = given.session.model.config
-    weights = {"frozen": 0, "lora": 0}
+    of_token, of_completion = 0, 0
+    last = f".layers.{config.num_hidden_layers - 1}."
     for name, parameter in given.session.model.named_parameters():
         if parameter.dim() == 2 and "embed" not in name and "lm_head" not in name:
-            weights["lora" if parameter.requires_grad else "frozen"] += parameter.numel()
+            needed = (6 if parameter.requires_grad else 4) * parameter.numel()
+            if last in name and ("o_proj" in name or "mlp" in name):
+                of_completion += needed
+            else:
+                of_token += needed
     width = config.num_attention_heads * (config.hidden_size // config.num_attention_heads)
     lengths, tokens, squares = given.table.lengths, 0, 0.0
     for batch in optimizer_batches(len(lengths), BATCH, len(lengths) // BATCH, given.settings.seed):
@@ -182,9 +188,9 @@ def operations(given: Given) -> float:
             own = lengths[chosen] - shared
             tokens += int(own.sum()) + shared
             squares += float((own * (own + 2 * shared)).sum()) + shared**2
-    head = 4 * config.vocab_size * config.hidden_size * int(given.table.counts.sum())
+    of_completion += 4 * config.vocab_size * config.hidden_size
     attention = squares / 2 * width * config.num_hidden_layers * (4 + 10)
-    return float(tokens * (4 * weights["frozen"] + 6 * weights["lora"]) + head + attention)
+    return float(tokens * of_token + int(given.table.counts.sum()) * of_completion + attention)
 
 
 def show_ceiling(given: Given, needed: float, seconds: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 
 import torch
 
@@ -14,13 +13,11 @@ _NEVER = (1 << 31) - 1
 
 
 def keep_freed_memory() -> None:
-    """Keep what tensors free for the tensors that come next, in large pages where the system has them.
+    """Keep what tensors free for the tensors that come next.
 
     By default glibc gives every large block back to the system, and the next pass waits for zeroed pages
     again: a tenth of the time of training a small model. Nothing happens with other C libraries.
     """
-    # PyTorch reads this when it first allocates something large.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     with contextlib.suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
         # Older versions refuse more than 32 MB; where even that is refused, the defaults are better than half of this.

@@ -1,0 +1,100 @@
+"""How fast prompts are answered, beside vLLM.
+
+    python benchmarks/decoding.py --data ../shared/data/normalised --work /tmp/decoding --rows 480 --device cuda
+
+The same prompts (of BBQ, Alpaca and SQuAD), weights, number format and most new tokens, greedy, all prompts handed over
+at once, answers as text. Ours has a fresh adapter on the model, which changes nothing but costs what an adapter costs.
+Each answers once to warm up. vLLM follows in a process of its own, as both want the GPU's memory for themselves; the
+interpreter that has it is named with --vllm, and where it has none ours is timed alone. In bfloat16 answers part where
+two tokens are about as likely.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from contest import Given, prepared, timed
+from forgetfilter.models.generation import greedy
+from scoring import prompts
+
+# Characters by which two answers are said to begin alike.
+BEGINNING = 40
+
+
+def ours(given: Given, most: int, rounds: int) -> dict[str, Any]:
+    """Seconds of each round, and the answers."""
+    asked = prompts(given)
+    given.session.model.eval()
+    answer = timed(partial(greedy, given.session, given.tokenizer, asked, [most] * len(asked)))
+    answer()
+    turns = [answer() for _ in range(rounds)]
+    return {"seconds": [seconds for seconds, _ in turns], "answers": turns[0][1]}
+
+
+def hand_over(given: Given, most: int, work: Path) -> None:
+    """The model and the prompts, as `vllm_answers.py` takes them."""
+    given.stock_model(lora=False).save_pretrained(work / "model")
+    given.tokenizer.save_pretrained(work / "model")
+    asked = [prompt.tolist() for prompt in prompts(given)]
+    (work / "prompts.json").write_text(json.dumps({"prompts": asked, "most": most}), encoding="utf-8")
+
+
+def vllm(interpreter: str, work: Path, rounds: int) -> dict[str, Any] | None:
+    """The same of vLLM; none where the interpreter does not have it."""
+    if subprocess.run([interpreter, "-c", "import vllm"], capture_output=True, check=False).returncode:
+        return None
+    file = work / "vllm.json"
+    command = [interpreter, str(Path(__file__).with_name("vllm_answers.py")), str(work), str(rounds), str(file)]
+    subprocess.run(command, check=True)
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def show(contestants: dict[str, dict[str, Any]], given: Given) -> None:
+    first = contestants["ours"]
+    heads = ["contestant", "s (median)", "shortest–longest", "tokens/s", "against ours", "same answers", "begin alike"]
+    print("\n| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
+    for name, found in contestants.items():
+        seconds, said = sorted(found["seconds"]), found["answers"]
+        tokens = sum(len(ids) for ids in given.tokenizer(said, add_special_tokens=False)["input_ids"])
+        same, begun = (
+            sum(one[:most] == other[:most] for one, other in zip(said, first["answers"], strict=True))
+            for most in (None, BEGINNING)
+        )
+        span, rate = f"{seconds[0]:.2f}–{seconds[-1]:.2f}", f"{tokens / median(seconds):,.0f}"
+        ratio = f"{median(seconds) / median(first['seconds']):.2f}"
+        cells = [name, f"{median(seconds):.2f}", span, rate, ratio, f"{same}/{len(said)}", f"{begun}/{len(said)}"]
+        print("| " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the normalised data sets")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the model and the prompts")
+    parser.add_argument("--rows", type=int, default=48, help="a multiple of 3")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--new-tokens", type=int, default=100)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--vllm", default=sys.executable, metavar="PYTHON", help="the interpreter that has vLLM")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    with prepared(options.data, options.rows, options.dtype, device=options.device, model=options.model) as given:
+        contestants = {"ours": ours(given, options.new_tokens, options.rounds)}
+        hand_over(given, options.new_tokens, options.work)
+        theirs = vllm(options.vllm, options.work, options.rounds)
+        if theirs is not None:
+            contestants[theirs["name"]] = theirs
+        show(contestants, given)
+
+
+if __name__ == "__main__":
+    main()

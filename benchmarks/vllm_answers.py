@@ -1,0 +1,50 @@
+"""vLLM's part of `decoding.py`, in a process of its own: it needs nothing but vLLM.
+
+python benchmarks/vllm_answers.py WORK ROUNDS OUT.json
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# One process, whose time is told; no sampler that is compiled first; nothing is sent anywhere.
+os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_USE_FLASHINFER_SAMPLER": "0", "VLLM_NO_USAGE_STATS": "1"}
+
+
+def main() -> None:
+    work, rounds, out = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    vllm: Any = importlib.import_module("vllm")
+    given = json.loads((work / "prompts.json").read_text(encoding="utf-8"))
+    config = json.loads((work / "model" / "config.json").read_text(encoding="utf-8"))
+    # CUDA graphs for decoding, as ours has, without what would be compiled for a minute first; not all of the memory,
+    # as the process that waits for this one has some.
+    llm = vllm.LLM(
+        model=str(work / "model"),
+        dtype=config["dtype"],
+        max_model_len=min(2048, config["max_position_embeddings"]),
+        gpu_memory_utilization=0.4,
+        compilation_config={"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"},
+    )
+    asked = [{"prompt_token_ids": prompt} for prompt in given["prompts"]]
+    settings = vllm.SamplingParams(temperature=0.0, max_tokens=given["most"])
+
+    def answer() -> tuple[float, list[str]]:
+        llm.reset_prefix_cache()
+        began = time.perf_counter()
+        said = llm.generate(asked, settings, use_tqdm=False)
+        return time.perf_counter() - began, [one.outputs[0].text for one in said]
+
+    answer()
+    turns = [answer() for _ in range(rounds)]
+    found = {"name": f"vLLM {vllm.__version__}", "seconds": [seconds for seconds, _ in turns], "answers": turns[0][1]}
+    out.write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
