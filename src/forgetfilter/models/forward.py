@@ -134,6 +134,7 @@ class CompletionScorer(nn.Module):
         blocks = only_fast_blocks(model)
         if blocks:
             base_of(model).model.layers[-1].forward = _LastBlock(blocks[-1], self._passing)
+        # Such a block's output is that of the wanted places already.
         self._takes_out = not blocks
         # Taking the places out just before the head leaves a model's own scaling or capping of logits intact.
         self._head.register_forward_pre_hook(self._select)
