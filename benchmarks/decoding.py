@@ -20,6 +20,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from contest import Given, prepared, timed
 from forgetfilter.models.generation import greedy
 from scoring import prompts
@@ -28,9 +31,11 @@ from scoring import prompts
 BEGINNING = 40
 
 
-def ours(given: Given, most: int, rounds: int) -> dict[str, Any]:
+Prompts = list[NDArray[np.int32]]
+
+
+def ours(given: Given, asked: Prompts, most: int, rounds: int) -> dict[str, Any]:
     """Seconds of each round, and the answers."""
-    asked = prompts(given)
     given.session.model.eval()
     answer = timed(partial(greedy, given.session, given.tokenizer, asked, [most] * len(asked)))
     answer()
@@ -38,22 +43,29 @@ def ours(given: Given, most: int, rounds: int) -> dict[str, Any]:
     return {"seconds": [seconds for seconds, _ in turns], "answers": turns[0][1]}
 
 
-def hand_over(given: Given, most: int, work: Path) -> None:
+def hand_over(given: Given, asked: Prompts, most: int, work: Path) -> None:
     """The model and the prompts, as `vllm_answers.py` takes them."""
     given.stock_model(lora=False).save_pretrained(work / "model")
     given.tokenizer.save_pretrained(work / "model")
-    asked = [prompt.tolist() for prompt in prompts(given)]
-    (work / "prompts.json").write_text(json.dumps({"prompts": asked, "most": most}), encoding="utf-8")
+    said = {"prompts": [prompt.tolist() for prompt in asked], "most": most}
+    (work / "prompts.json").write_text(json.dumps(said), encoding="utf-8")
 
 
-def vllm(interpreter: str, work: Path, rounds: int) -> dict[str, Any] | None:
-    """The same of vLLM; none where the interpreter does not have it."""
-    if subprocess.run([interpreter, "-c", "import vllm"], capture_output=True, check=False).returncode:
-        return None
-    file = work / "vllm.json"
-    command = [interpreter, str(Path(__file__).with_name("vllm_answers.py")), str(work), str(rounds), str(file)]
-    subprocess.run(command, check=True)
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+def has_vllm(interpreter: str) -> bool:
+    """Whether a Python interpreter has vLLM."""
+    look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
+    try:
+        return subprocess.run([interpreter, "-c", look], capture_output=True, check=False).returncode == 0
+    except OSError as error:
+        raise SystemExit(f"--vllm {interpreter}: no interpreter that can be run: {error.strerror}") from error
+
+
+def vllm(interpreter: str, work: Path, rounds: int) -> dict[str, Any]:
+    """The same of vLLM."""
+    command = [interpreter, str(Path(__file__).with_name("vllm_answers.py")), str(work), str(rounds)]
+    if subprocess.run(command, check=False).returncode:
+        raise SystemExit("vLLM did not answer; what it said stands above")
+    found: dict[str, Any] = json.loads((work / "vllm.json").read_text(encoding="utf-8"))
     return found
 
 
@@ -87,11 +99,15 @@ def main() -> None:
     parser.add_argument("--vllm", default=sys.executable, metavar="PYTHON", help="the interpreter that has vLLM")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
+    beside = has_vllm(options.vllm)
+    if not beside:
+        print(f"{options.vllm} has no vLLM: ours is timed alone")
     with prepared(options.data, options.rows, options.dtype, device=options.device, model=options.model) as given:
-        contestants = {"ours": ours(given, options.new_tokens, options.rounds)}
-        hand_over(given, options.new_tokens, options.work)
-        theirs = vllm(options.vllm, options.work, options.rounds)
-        if theirs is not None:
+        asked = prompts(given)
+        contestants = {"ours": ours(given, asked, options.new_tokens, options.rounds)}
+        if beside:
+            hand_over(given, asked, options.new_tokens, options.work)
+            theirs = vllm(options.vllm, options.work, options.rounds)
             contestants[theirs["name"]] = theirs
         show(contestants, given)
 

@@ -166,8 +166,8 @@ def operations(given: Given) -> float:
     A product of n tokens with an (a, b) matrix is 2nab operations. Forward each frozen matrix makes one product,
     backward one (the slope of its input; it has none of its own); the LoRA matrices make one and two. The head
     makes one each way, for completion tokens, and for these alone the last block does what follows its attention.
-    Attention is two products of the lengths each way, half of which
-    causality spares, and five instead of four backward. What the rows of a pass begin with alike counts once.
+    Attention is two products of the lengths each way, half of which causality spares, and five instead of four
+    backward. What the rows of a pass begin with alike counts once.
     """
     config = given.session.model.config
     of_token, of_completion = 0, 0

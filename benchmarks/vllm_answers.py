@@ -1,6 +1,6 @@
 """vLLM's part of `decoding.py`, in a process of its own: it needs nothing but vLLM.
 
-python benchmarks/vllm_answers.py WORK ROUNDS OUT.json
+Called with the folder that `decoding.py` filled, in which `vllm.json` will be, and the number of rounds.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-# One process, whose time is told; no sampler that is compiled first; nothing is sent anywhere.
-os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_USE_FLASHINFER_SAMPLER": "0", "VLLM_NO_USAGE_STATS": "1"}
-
 
 def main() -> None:
-    work, rounds, out = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    work, rounds = Path(sys.argv[1]), int(sys.argv[2])
+    # One process, whose time is told; no sampler that is compiled first; nothing is sent anywhere.
+    os.environ |= {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
     vllm: Any = importlib.import_module("vllm")
     given = json.loads((work / "prompts.json").read_text(encoding="utf-8"))
     config = json.loads((work / "model" / "config.json").read_text(encoding="utf-8"))
@@ -27,7 +30,7 @@ def main() -> None:
     llm = vllm.LLM(
         model=str(work / "model"),
         dtype=config["dtype"],
-        max_model_len=min(2048, config["max_position_embeddings"]),
+        max_model_len=max(map(len, given["prompts"])) + given["most"],
         gpu_memory_utilization=0.4,
         compilation_config={"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"},
     )
@@ -43,7 +46,7 @@ def main() -> None:
     answer()
     turns = [answer() for _ in range(rounds)]
     found = {"name": f"vLLM {vllm.__version__}", "seconds": [seconds for seconds, _ in turns], "answers": turns[0][1]}
-    out.write_text(json.dumps(found), encoding="utf-8")
+    (work / "vllm.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -126,8 +126,8 @@ def test_the_last_block_does_what_is_asked_for_alone(model, monkeypatch):
         lambda parts, found, x, *more: asked.append(found.shape[:2].numel()) or plain(parts, found, x, *more),
     )
     session.scorer(PREFIX, IDS, COMPLETION)
-    every = PREFIX.numel(), IDS.numel()
-    assert asked == [every[0], 0, every[1], int(COMPLETION.sum())]
+    # Block after block: the prefix, of which the last block's output is not needed, and then the rows.
+    assert asked == [PREFIX.numel(), 0, IDS.numel(), int(COMPLETION.sum())]
 
 
 def test_slopes_go_through_a_block_without_adapters(model):

@@ -200,7 +200,7 @@ class PackedScorer(nn.Module):
         first = 0 if packed.states is None else self.padded.frozen
         hidden = self.decoder.embed(packed.input_ids) if packed.states is None else packed.states
         attend, above = within(packed.bounds, packed.longest), slice(first, None)
-        # Its gradient adds up what is asked for in any order, but no place is there twice with a weight.
+        # The gradient of what is asked for adds up in any order, but no place is there twice with a weight.
         hidden = self.decoder.through(hidden, packed.positions, attend, above, packed.places)
         head = self.decoder.base.lm_head
         return token_logprobs(self.decoder.norm(hidden), head.weight, head.bias, packed.targets)
