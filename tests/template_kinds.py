@@ -24,6 +24,7 @@ class Kind:
         bos: The tokenizer's beginning-of-text token.
         unfollowable: Why a row may be refused though the template shows it; empty where it may not.
         names_calls: Whether a tool call is shown with the name of its function.
+        escapes: Whether characters are written otherwise; a row with such may be refused.
     """
 
     ends: tuple[str, ...] = ()
@@ -31,6 +32,7 @@ class Kind:
     bos: str = "<s>"
     unfollowable: str = ""
     names_calls: bool = True
+    escapes: bool = False
 
 
 def _ends(*ends: str, **other: Any) -> Kind:
@@ -125,11 +127,11 @@ KINDS = {
     "upper_case": _OWN,
     "repeats_question": _OWN,
     "answers_as_user": _OWN,
-    "json_content": Kind(),
-    "json_dump": Kind(),
+    "json_content": Kind(escapes=True),
+    "json_dump": Kind(escapes=True),
     "truncates": _OWN,
     "collapses_blanks": _OWN,
-    "html_escape": Kind(),
+    "html_escape": Kind(escapes=True),
     "indents": Kind(),
     "backwards": _OWN,
     "by_length": _ends("<|end|>", unfollowable="what it shows of other texts says nothing about these"),

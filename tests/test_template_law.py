@@ -1,13 +1,14 @@
 """The law of the mask, over all templates and chats: it is the answer's own words, and never another message's.
 
-What is right is found without the code under test: by `apply_chat_template` itself and by words that stand in one
-message only, and for the peculiar cases by hand.
+What is right is found without the code under test: by `apply_chat_template` itself, by words that stand in one
+message only, by the same chat with other answers, and for the peculiar cases by hand.
 """
 
 from __future__ import annotations
 
 import re
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jinja2
@@ -16,10 +17,25 @@ import pytest
 from forgetfilter.data.layouts import FieldError, find_layout
 from forgetfilter.data.tokens import Encoder
 from forgetfilter.errors import InputError
-from template_chats import AWKWARD, CHATS, MARK, Chat, awkward, call, chat, message, result, tool, words
+from template_chats import AWKWARD, CHATS, MARK, Chat, awkward
 from template_kinds import FOLDER, KINDS, bytes_of, ended, pieces, source, trained
 
 LONGEST = 1 << 20
+
+
+@cache
+def _encoder(tokenizer: Any, template: str) -> Encoder:
+    return Encoder(tokenizer, template, LONGEST)
+
+
+def encoded(row: Any, tokenizer: Any, template: str = "chat") -> Any:
+    """One row as tokens, or None where it is refused. All calls of the code under test are here."""
+    try:
+        said = find_layout(row, "auto", {}, "data").messages(row)
+        (tokens,) = _encoder(tokenizer, template).encode([("x", 0, said)])
+    except (FieldError, InputError):
+        return None
+    return tokens
 
 
 class Span(NamedTuple):
@@ -29,21 +45,13 @@ class Span(NamedTuple):
     before: str
 
 
-@cache
-def _encoder(tokenizer: Any, template: str) -> Encoder:
-    return Encoder(tokenizer, template, LONGEST)
-
-
 def spans(row: Any, tokenizer: Any, template: str = "chat") -> list[Span] | None:
-    """The decoded spans of one row, or None where the row is refused. All calls of the code under test are here."""
-    try:
-        said = find_layout(row, "auto", {}, "data").messages(row)
-        (tokens,) = _encoder(tokenizer, template).encode([("x", 0, said)])
-    except (FieldError, InputError):
+    """The decoded spans of one row, or None where the row is refused."""
+    tokens = encoded(row, tokenizer, template)
+    if tokens is None:
         return None
     ids = tokens.input_ids.tolist()
-    decoded = [(tokenizer.decode(ids[a:b]), tokenizer.decode(ids[:a])) for a, b in tokens.spans]
-    return [Span(*texts) for texts in decoded]
+    return [Span(tokenizer.decode(ids[a:b]), tokenizer.decode(ids[:a])) for a, b in tokens.spans]
 
 
 def masked(row: Any, tokenizer: Any, template: str = "chat") -> list[str] | None:
@@ -60,25 +68,26 @@ def shown(tokenizer: Any, messages: list[dict[str, Any]], tools: Any = None, **m
         return None
 
 
-# What a template may write between its header and an answer, or inside of one, and a mask may hold or leave out.
+# What a template may write around reasoning. Whether a mask holds it before the answer's first word is left open.
 _THINK = r"</?think>|</?seed:think>|\[/?THINK\]|<\|(?:START|END)_THINKING\|>|</?answer>"
-_OPENS = re.compile(rf"(?:\s|{_THINK})*")
+_OPENS = rf"(?i:\s|{_THINK})*"
+# A large token may reach a little over the edge of an answer, but not as far as anybody's words.
+_EDGE = r"\W{0,4}"
 
 
-def _end(name: str, *, loose: bool = False) -> re.Pattern[str]:
-    """What may follow an answer in its span: an end of turn, once, and blanks; with large tokens their rest, too."""
-    ends = "|".join(re.escape(end) for end in sorted(KINDS[name].ends, key=len, reverse=True))
-    text = rf"\s*(?:{ends})?\s*" if ends else r"\s*"
-    return re.compile(rf"\W{{0,4}}{text}" if loose else text)
+def _closes(name: str) -> str:
+    """What may follow an answer in its span: blanks, and an end of turn, once."""
+    ends = sorted(map(re.escape, KINDS[name].ends), key=len, reverse=True)
+    return rf"\s*(?:{'|'.join(ends)})?\s*" if ends else r"\s*"
 
 
-def alike(name: str, texts: list[str]) -> bool:
+def alike(ends: tuple[str, ...], texts: list[str]) -> bool:
     """Whether all answers end with an end of turn, or none does."""
-    ends = KINDS[name].ends
-    return len({any(text.rstrip().endswith(end) for end in ends) for text in texts}) <= 1
+    return len({text.rstrip().endswith(ends) for text in texts}) <= 1 if ends else True
 
 
 def strings(value: Any) -> list[str]:
+    """All texts within a value."""
     if isinstance(value, str):
         return [value]
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
@@ -86,152 +95,249 @@ def strings(value: Any) -> list[str]:
 
 
 def marks(value: Any) -> list[str]:
+    """The marked words within a value, each once."""
     return list(dict.fromkeys(MARK.findall(" ".join(strings(value)))))
 
 
-def own_words(content: str) -> str:
+def conclusion(content: str) -> str:
     """An answer's text without the reasoning at its beginning."""
     return content.split("</think>")[-1].strip() if content.startswith("<think>") else content.strip()
 
 
-def header(tokenizer: Any, messages: list[dict[str, Any]]) -> str:
-    """What the template writes to have the assistant speak, up to any tag of reasoning; empty where it does not."""
-    plain, asked = shown(tokenizer, messages), shown(tokenizer, messages, add_generation_prompt=True)
-    if plain is None or asked is None or not asked.startswith(plain):
-        return ""
-    return re.split(_THINK, asked[len(plain) :])[0].strip()
+class Truth:
+    """What a template shows of a chat, as far as that can be told without the code under test."""
 
+    def __init__(self, name: str, tokenizer: Any, chat: Chat) -> None:
+        self.kind, self.name, self.tokenizer, self.chat = KINDS[name], name, tokenizer, chat
+        self.rendered = shown(tokenizer, chat.messages, chat.tools)
+        self.text = self.rendered or ""
+        self.answers = [chat.messages[i] for i in chat.trained]
 
-def may_be_refused(name: str, chat: Chat, text: str | None) -> bool:
-    """Whether a bad row is right: the template refuses it, cannot be followed, or does not show an answer's words."""
-    if text is None or KINDS[name].unfollowable:
-        return True
-    answers = [chat.messages[i] for i in chat.trained]
-    rewritten = any(own_words(m["content"] or "") not in text for m in answers)
-    return rewritten or any(mark not in text for m in answers for mark in marks(m.get("tool_calls")))
+    @property
+    def in_view(self) -> list[dict[str, Any]]:
+        """The answers of which the template shows any word."""
+        words = set(marks(self.text))
+        return [answer for answer in self.answers if words.intersection(marks(answer))]
+
+    def rewrites(self, answer: dict[str, Any]) -> bool:
+        """Whether an answer is shown otherwise than in its own words."""
+        content = answer["content"] or ""
+        return conclusion(content) not in self.text or (self.kind.escapes and content.strip() not in self.text)
+
+    def may_be_refused(self) -> bool:
+        """A bad row is right where the template refuses it, cannot be followed or does not show an answer's words."""
+        if self.rendered is None or self.kind.unfollowable or any(map(self.rewrites, self.answers)):
+            return True
+        return any(mark not in self.text for m in self.answers for mark in marks(m.get("tool_calls")))
+
+    def header(self, answer: dict[str, Any]) -> str:
+        """What the template writes to have the assistant speak, up to any tag of reasoning; empty where nothing."""
+        context = self.chat.messages[: next(i for i, m in enumerate(self.chat.messages) if m is answer)]
+        plain = shown(self.tokenizer, context)
+        asked = shown(self.tokenizer, context, add_generation_prompt=True)
+        if plain is None or asked is None or not asked.startswith(plain):
+            return ""
+        return re.split(_THINK, asked[len(plain) :])[0].strip()
 
 
 def faults(name: str, tokenizer: Any, chat: Chat, *, loose: bool = False) -> list[str]:
-    """What is wrong with the mask of a chat; empty where the law holds."""
-    text = shown(tokenizer, chat.messages, chat.tools)
-    found = masked(chat.row, tokenizer)
+    """What is wrong with the mask of a chat; empty where the law holds. `loose` is for tokens of many characters."""
+    truth, found = Truth(name, tokenizer, chat), masked(chat.row, tokenizer)
     if found is None:
-        return [] if may_be_refused(name, chat, text) else ["refused, though the template shows it"]
-    found = [span for span in found if span]
-    answers = [chat.messages[i] for i in chat.trained]
-    in_view = set(marks(text or ""))
-    wanted = [m for m in answers if in_view.intersection(marks(m))]
-    wrong = [] if alike(name, found) else [f"ends differ: {[span[-20:] for span in found]}"]
-    whose = []
-    for span in found:
-        inside = marks(span)
-        owner = next((m for m in answers if inside and inside[0] in marks(m)), None)
-        if owner is None:
-            wrong.append(f"no answer's words: {span!r}")
-            continue
-        whose.append(owner)
-        if foreign := [mark for mark in inside if mark not in marks(owner)]:
-            wrong.append(f"another message's words {foreign}: {span!r}")
-        missing = [mark for mark in marks(text or "") if mark in marks(owner) and mark not in inside]
-        if missing:
-            wrong.append(f"words left out {missing}: {span!r}")
-        wrong += _edges(name, tokenizer, chat, owner, span, text or "", loose=loose)
-    if any(a is b for i, a in enumerate(whose) for b in whose[:i]):
-        wrong.append(f"one answer's words in several spans: {found}")
-    missed = [m for m in wanted if not any(m is owner for owner in whose)]
-    if missed and not KINDS[name].unfollowable:
+        return [] if truth.may_be_refused() else ["refused, though the template shows it"]
+    wrong = [] if alike(truth.kind.ends, found) else [f"ends differ: {[text[-20:] for text in found]}"]
+    owners = []
+    for text in found:
+        owner = next((m for m in truth.answers if set(marks(text)[:1]) & set(marks(m))), None)
+        if owner is not None:
+            owners.append(owner)
+            wrong += _of_its_owner(truth, owner, text) + _edges(truth, owner, text, _EDGE if loose else "")
+        elif marks(text) or not any(map(truth.rewrites, truth.answers)):
+            wrong.append(f"nothing of an answer: {text!r}")
+    if any(owner is other for i, owner in enumerate(owners) for other in owners[:i]):
+        wrong.append(f"one answer in several spans: {found}")
+    missed = [m for m in truth.in_view if not any(m is owner for owner in owners)]
+    if missed and not truth.kind.unfollowable:
         wrong.append(f"shown, but in no span: {[m['content'] for m in missed]}")
     return wrong
 
 
-def _edges(
-    name: str, tokenizer: Any, chat: Chat, owner: dict[str, Any], span: str, text: str, *, loose: bool
-) -> list[str]:
-    """What is wrong with how a span begins and ends, and with the text in between."""
-    wrong = []
-    content, inside = owner["content"] or "", marks(span)
-    first, last = span.index(inside[0]), span.rindex(inside[-1]) + len(inside[-1])
-    if loose:
-        span_is = span.strip()
-    else:
-        span_is = span
-        if len(inside) > 1 and content.strip() in text and content.strip() not in span:
-            wrong.append(f"not word for word: {span!r}")
-    before, after = span_is[: span_is.index(inside[0])], span[last:]
-    called = marks(owner.get("tool_calls"))
-    names = [part["function"]["name"] for part in owner.get("tool_calls") or []]
+def _of_its_owner(truth: Truth, owner: dict[str, Any], text: str) -> list[str]:
+    """What is wrong with the words of a span: those of others, those left out."""
+    own, inside, wrong = marks(owner), marks(text), []
+    if foreign := [mark for mark in inside if mark not in own]:
+        wrong.append(f"another message's words {foreign}: {text!r}")
+    shown_words = [mark for mark in marks(truth.text) if mark in own]
+    if missing := [mark for mark in shown_words if mark not in inside]:
+        # Nothing stands before a row's first token, so that it cannot be predicted.
+        if not (len(missing) == 1 and truth.text.lstrip().startswith(missing[0])):
+            wrong.append(f"words left out {missing}: {text!r}")
+    elif [mark for mark in inside if mark in shown_words] != shown_words and not truth.kind.unfollowable:
+        wrong.append(f"not in the order in which they are shown {shown_words}: {text!r}")
+    calls = owner.get("tool_calls") or []
+    if truth.kind.names_calls:
+        names = [c["function"]["name"] for c in calls if set(marks(c)) & set(inside)]
+        wrong += [f"a call without its name {name}: {text!r}" for name in names if name not in text]
+    return wrong
+
+
+def _edges(truth: Truth, owner: dict[str, Any], text: str, edge: str) -> list[str]:
+    """What is wrong with how a span begins and ends."""
+    content, inside, called, wrong = owner["content"] or "", marks(text), marks(owner.get("tool_calls")), []
+    first_in_row = truth.text.lstrip().startswith(content.strip()) and content.strip() != ""
+    if content.strip() in truth.text and content.strip() not in text and not edge and not first_in_row:
+        wrong.append(f"not word for word: {text!r}")
+    before = text[: text.index(inside[0])]
     if inside[0] in called:
-        opening = header(tokenizer, chat.messages[: chat.messages.index(owner)])
-        if len(before) > 120 or (opening and opening in before):
-            wrong.append(f"a header before a call: {span!r}")
-    elif not (re.fullmatch(rf"\W{{0,4}}(?:{_OPENS.pattern})", before) if loose else _OPENS.fullmatch(before)):
-        wrong.append(f"a header before the answer: {before!r} in {span!r}")
-    if KINDS[name].names_calls and any(mark in called for mark in inside):
-        wrong += [f"a call without its name {n}: {span!r}" for n, m in zip(names, called, strict=True) if m in inside and n not in span]
+        header = truth.header(owner)
+        if len(before) > 120 or (header and header in before):
+            wrong.append(f"a header before a call: {text!r}")
+    elif not re.fullmatch(edge + _OPENS, before) and not first_in_row:
+        wrong.append(f"a header before the answer: {text!r}")
+    after = text[text.rindex(inside[-1]) + len(inside[-1]) :]
     if inside[-1] in called:
-        ends = [end for end in KINDS[name].ends if after.rstrip().endswith(end)]
-        body = after.rstrip().removesuffix(max(ends, key=len)) if ends else after
-        if any(end in body for end in KINDS[name].ends) or len(body) > 120:
-            wrong.append(f"more than the call: {span!r}")
-    else:
-        tail = "." if "C." in content else ""
-        stripped = after.removeprefix(tail).removeprefix("\n```")
-        stripped = stripped.removeprefix("')") if "```" in content else stripped
-        stripped = stripped.removeprefix("\n```")
-        if not _end(name, loose=loose).fullmatch(stripped):
-            wrong.append(f"more than the answer and its end: {after!r} in {span!r}")
-    return wrong if first >= 0 else []
+        rest = re.sub(rf"(?:{_closes(truth.name)})$", "", after, count=1)
+        if len(rest) > 120 or any(end in rest for end in truth.kind.ends):
+            wrong.append(f"more than the call: {text!r}")
+    elif inside[-1] in content and not truth.rewrites(owner):
+        tail = content[content.rindex(inside[-1]) + len(inside[-1]) :]
+        if not re.fullmatch(r"\s*".join(map(re.escape, tail.split())) + edge + _closes(truth.name), after):
+            wrong.append(f"more than the answer and its end: {text!r}")
+    return wrong
 
 
-ALL = [(name, kind) for name in KINDS for kind in CHATS]
+CASES = [(name, kind) for name in KINDS for kind in CHATS]
 
 
-def texts_to_learn() -> list[str]:
+@pytest.fixture(scope="module")
+def learned_from():
+    """What the tokenizers are trained on: the chats, so that their tokens are long, and some templates."""
     chats = [chat for chat in CHATS.values() if len(chat.messages) < 12]
     return [text for chat in chats for text in strings(chat.messages)] + [source(name) for name in list(KINDS)[:8]]
 
 
 @pytest.fixture(scope="module")
-def of_pieces():
-    return pieces(texts_to_learn())
+def long_tokens(learned_from):
+    return trained(learned_from)
 
 
 @pytest.fixture(scope="module")
-def of_bpe():
-    return trained(texts_to_learn())
+def sentence_pieces(learned_from):
+    return pieces(learned_from)
 
 
-def test_every_template_has_its_kind():
+def test_every_template_is_listed():
     assert {path.stem for path in FOLDER.glob("*.jinja")} == set(KINDS)
-    assert len(KINDS) >= 35
     assert sum(bool(kind.unfollowable) for kind in KINDS.values()) <= 8
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_corpus_is_sound(name):
-    """Each template shows at least one turn, and the tokenizer gives back what it shows."""
-    tokenizer = bytes_of(name)
-    text = shown(tokenizer, CHATS["one_turn"].messages)
+def test_the_templates_are_sound(name):
+    """Each shows at least one turn with its end, and its tokenizers give back what it shows."""
+    text = shown(bytes_of(name), CHATS["one_turn"].messages)
     assert text is not None
-    assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
-    assert not KINDS[name].ends or any(end in text for end in KINDS[name].ends) or name == "end_not_last"
+    assert bytes_of(name).decode(bytes_of(name)(text, add_special_tokens=False)["input_ids"]) == text
+    ends = KINDS[name].ends
+    assert not ends or any(end in text for end in ends) or name == "end_not_last"
 
 
-@pytest.mark.parametrize(("name", "kind"), ALL)
+def test_long_tokens_reach_over_words(long_tokens, sentence_pieces):
+    text = CHATS["lines"].messages[1]["content"]
+    for tokenizer in (long_tokens("qwen15"), sentence_pieces("qwen15")):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids) == text
+        assert len(ids) < len(text) / 2
+    ids = long_tokens("qwen15")("A tells, as B does, of C.", add_special_tokens=False)["input_ids"]
+    assert any(" " in long_tokens("qwen15").decode([id]).strip() for id in ids)
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
 def test_the_mask_is_the_answers_own_words(name, kind):
     assert not faults(name, bytes_of(name), CHATS[kind])
 
 
-@pytest.mark.parametrize(("name", "kind"), ALL[::3])
-def test_so_it_is_where_tokens_reach_over_words(name, kind, of_bpe):
-    assert not faults(name, of_bpe(name), CHATS[kind], loose=True)
+@pytest.mark.parametrize(("name", "kind"), CASES[::3])
+def test_so_it_is_where_tokens_reach_over_words(name, kind, long_tokens):
+    assert not faults(name, long_tokens(name), CHATS[kind], loose=True)
 
 
-@pytest.mark.parametrize(("name", "kind"), ALL[1::3])
-def test_so_it_is_where_a_tokenizer_puts_a_space_first(name, kind, of_pieces):
-    assert not faults(name, of_pieces(name), CHATS[kind], loose=True)
+@pytest.mark.parametrize(("name", "kind"), CASES[1::3])
+def test_so_it_is_where_a_tokenizer_puts_a_space_first(name, kind, sentence_pieces):
+    assert not faults(name, sentence_pieces(name), CHATS[kind], loose=True)
 
 
-@pytest.mark.parametrize(("name", "kind"), ALL[2::3])
+@pytest.mark.parametrize(("name", "kind"), CASES[2::3])
 def test_so_it_is_where_a_tokenizer_adds_the_ends(name, kind):
     assert not faults(name, ended(name), CHATS[kind])
+
+
+# The same chat with other answers tells where the answers stand, as long as nothing else changes with them.
+
+
+def _others(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    names = iter(f"Qz{i}vx" for i in range(len(messages)))
+    changed = [m | {"content": next(names)} if m["role"] == "assistant" else m for m in messages]
+    return changed, [m["content"] for m in changed if m["role"] == "assistant"]
+
+
+def places(tokenizer: Any, messages: list[dict[str, Any]]) -> list[tuple[int, int]] | None:
+    """Where each answer stands in the text that the template shows, or None where that changes with the answer."""
+    text, (changed, names) = shown(tokenizer, messages), _others(messages)
+    frame = shown(tokenizer, changed)
+    if text is None or frame is None or any(frame.count(name) != 1 for name in names):
+        return None
+    head, *rest = re.split("|".join(names), frame)
+    found, cursor = [], len(head)
+    if not text.startswith(head) or names != re.findall("|".join(names), frame):
+        return None
+    answers = [m["content"] for m in messages if m["role"] == "assistant"]
+    for i, (answer, behind) in enumerate(zip(answers, rest, strict=True)):
+        forms = (answer, answer.strip(), answer.strip("\n"), answer.lstrip("\n"))
+        end = len(text) if i == len(rest) - 1 else None
+        fits = (f for f in forms if text.startswith(f + behind, cursor) and end in (None, cursor + len(f + behind)))
+        form = next(fits, None)
+        if form is None:
+            return None
+        found.append((cursor, cursor + len(form)))
+        cursor += len(form) + len(behind)
+    return found
+
+
+def misplaced(name: str, messages: list[dict[str, Any]]) -> list[str]:
+    """What is wrong with where the spans of an awkward chat stand."""
+    tokenizer = bytes_of(name)
+    text, where = shown(tokenizer, messages), places(tokenizer, messages)
+    found = spans({"messages": messages}, tokenizer)
+    if found is None:
+        return [] if where is None or KINDS[name].unfollowable else ["refused, though the template shows it"]
+    wrong = [] if alike(KINDS[name].ends, [span.text for span in found]) or where is None else [f"ends differ: {found}"]
+    if where is None:
+        own = marks([m["content"] for m in messages if m["role"] == "assistant"])
+        return wrong + [f"another's words: {span.text!r}" for span in found if set(marks(span.text)) - set(own)]
+    if len(found) != len(where):
+        return [f"{len(found)} spans for {len(where)} answers"]
+    for (start, end), span in zip(where, found, strict=True):
+        begins, ends = len(span.before), len(span.before) + len(span.text)
+        assert text is not None
+        assert text[begins:ends] == span.text
+        opened = re.fullmatch(_OPENS, text[begins:start]) if begins <= start else not text[start:begins].strip()
+        closed = re.fullmatch(_closes(name), text[end:ends]) if end <= ends else not text[ends:end].strip()
+        if not opened or not closed:
+            wrong.append(f"should be {text[start:end]!r}, is {span.text!r} behind {span.before[-40:]!r}")
+    return wrong
+
+
+@pytest.mark.parametrize("kind", AWKWARD)
+@pytest.mark.parametrize("name", KINDS)
+def test_an_answer_is_found_where_it_stands_whatever_it_says(name, kind):
+    messages = awkward(kind, with_system=True)
+    if shown(bytes_of(name), messages) is None:
+        messages = awkward(kind, with_system=False)
+    assert not misplaced(name, messages)
+
+
+def test_the_awkward_answers_are_followed_nearly_everywhere():
+    """The check above can tell: for most templates and answers the other chat shows where they stand."""
+    chats = [(name, awkward(kind, with_system=False)) for name in KINDS for kind in AWKWARD]
+    known = [places(bytes_of(name), messages) is not None for name, messages in chats]
+    assert sum(known) > 0.75 * len(known)
