@@ -247,6 +247,6 @@ def ended(name: str) -> Any:
     fast = bytes_of(name)
     inner = _copy(fast.backend_tokenizer)
     eos, bos = specials(name)[:2]
-    ids = [(token, inner.token_to_id(token)) for token in dict.fromkeys([bos, eos])]
-    inner.post_processor = TemplateProcessing(single=f"{bos} $A {eos}", special_tokens=ids)
+    ends = [{"id": end, "ids": [inner.token_to_id(token)], "tokens": [token]} for end, token in (("B", bos), ("E", eos))]
+    inner.post_processor = TemplateProcessing(single="B $A E", special_tokens=ends)
     return _with_template(inner, name)

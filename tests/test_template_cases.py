@@ -1,0 +1,413 @@
+"""Masks worked by hand: what each peculiar template leaves of an answer, and what is learned of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jinja2
+import pytest
+
+from template_chats import AWKWARD, CHATS, awkward, call, message, result, tool
+from template_kinds import KINDS, bytes_of, ended, pieces, trained
+from template_masks import encoded, masked, shown, spans
+
+
+def said(*turns: str, system: str = "") -> dict[str, Any]:
+    """A row whose turns are the user's and the assistant's, one after the other."""
+    roles = [message(("user", "assistant")[i % 2], text) for i, text in enumerate(turns)]
+    return {"messages": [message("system", system), *roles] if system else roles}
+
+
+THOUGHT = "<think>\nplan long enough to reach over\n</think>\n\nOk."
+MORE = "<think>\nmore\n</think>\n\nDone."
+TWO_TURNS = said("One?", "Ok.", "Two?", "Done.")
+TWO_THOUGHTS = said("One?", THOUGHT, "Two?", MORE)
+EARLIER_THOUGHT = said("One?", THOUGHT, "USERTWO asks a longer follow up question?")
+
+# Templates in whose mask nothing stands but the answers and their ends: two turns, "Ok." and "Done.".
+PLAIN_TURNS = {
+    "llama2": ["Ok. </s>", "Done. </s>"],
+    "llama3": ["Ok.<|eot_id|>", "Done.<|eot_id|>"],
+    "llama31": ["Ok.<|eot_id|>", "Done.<|eot_id|>"],
+    "llama4": ["Ok.<|eot|>", "Done.<|eot|>"],
+    "mistral_v1": ["Ok.</s>", "Done.</s>"],
+    "mistral_v3": ["Ok.</s>", "Done.</s>"],
+    "mistral_tekken": ["Ok.</s>", "Done.</s>"],
+    "zephyr": ["Ok.</s>", "Done.</s>"],
+    "vicuna": ["Ok.</s>", "Done.</s>"],
+    "alpaca": ["Ok.</s>", "Done.</s>"],
+    "gemma": ["Ok.<end_of_turn>", "Done.<end_of_turn>"],
+    "gemma3": ["Ok.<end_of_turn>", "Done.<end_of_turn>"],
+    "qwen25": ["Ok.<|im_end|>", "Done.<|im_end|>"],
+    "deepseek_v3": ["Ok.<｜end▁of▁sentence｜>", "Done.<｜end▁of▁sentence｜>"],
+    # The last answer ends the text, an earlier one its turn.
+    "gpt_oss": ["Ok.<|end|>", "Done.<|return|>"],
+    # The end of text behind the last answer's end of turn belongs to none.
+    "phi3": ["Ok.<|end|>", "Done.<|end|>"],
+    "phi4": ["Ok.<|im_end|>", "Done.<|im_end|>"],
+    "phi4_mini": ["Ok.<|end|>", "Done.<|end|>"],
+    "command_r": ["Ok.<|END_OF_TURN_TOKEN|>", "Done.<|END_OF_TURN_TOKEN|>"],
+    # The next message's header is what ends an answer.
+    "glm4": ["Ok.", "Done."],
+    "nemotron": ["Ok.", "Done."],
+    "baichuan": ["Ok.", "Done."],
+    "chatglm2": ["Ok.", "Done."],
+    "granite3": ["Ok.<|end_of_text|>", "Done.<|end_of_text|>"],
+    "chatml_generation": ["Ok.<|im_end|>", "Done.<|im_end|>"],
+    # Marks around too much, or around the wrong messages, make no mask.
+    "chatml_generation_header": ["Ok.<|im_end|>", "Done.<|im_end|>"],
+    "chatml_generation_wrong": ["Ok.<|im_end|>", "Done.<|im_end|>"],
+    "olmo2": ["Ok.<|endoftext|>", "Done.<|endoftext|>"],
+    "falcon3": ["Ok.<|endoftext|>", "Done.<|endoftext|>"],
+    "minimax": ["Ok.[e~[", "Done.[e~["],
+    "kimi_k2": ["Ok.<|im_end|>", "Done.<|im_end|>"],
+    "exaone": ["Ok.[|endofturn|]", "Done.[|endofturn|]"],
+    # Only one of the answers has an end: then none is learned.
+    "end_only_last": ["Ok.", "Done."],
+    "end_not_last": ["Ok.", "Done."],
+    "counts_messages": ["Ok.<|end|>", "Done.<|end|>"],
+    "reminder": ["Ok.<|end|>", "Done.<|end|>"],
+    "repeats_question": ["Ok.<|end|>", "Done.<|end|>"],
+    "answers_as_user": ["Ok.<|end|>", "Done.<|end|>"],
+    # The template's own words before and after an answer are not the answer's.
+    "opens_with_words": ["Ok.<|end|>", "Done.<|end|>"],
+    "closes_with_words": ["Ok.", "Done."],
+    "json_content": ["Ok.", "Done."],
+    "json_dump": ["Ok.", "Done."],
+    "html_escape": ["Ok.", "Done."],
+    "indents": ["Ok.", "Done."],
+    "no_separator": ["Ok.", "Done."],
+}
+
+
+@pytest.mark.parametrize("name", PLAIN_TURNS)
+def test_two_turns(name):
+    found = masked(TWO_TURNS, bytes_of(name))
+    assert found is not None
+    assert [text.rstrip() for text in found] == PLAIN_TURNS[name]
+
+
+@pytest.mark.parametrize("name", PLAIN_TURNS)
+def test_a_question_at_the_end_is_nobodys_answer(name):
+    found = masked(said("One?", "Ok.", "Two?", "Done.", "So?"), bytes_of(name))
+    if name == "gpt_oss":
+        assert found == ["Ok.<|end|>", "Done.<|end|>"]
+        return
+    assert found is not None
+    ends = KINDS[name].ends if name not in ("end_only_last", "closes_with_words") else ()
+    assert [text.rstrip().removesuffix((*ends, "")[0]).rstrip() for text in found] == ["Ok.", "Done."]
+    if name not in ("end_only_last", "end_not_last", "closes_with_words"):
+        assert all(text.rstrip().endswith((*ends, ".")[0]) for text in found)
+
+
+def _without_opening(text: str) -> str:
+    """A span without the tags that a template opens it with, which may be learned or not."""
+    return re.sub(r"^\s*(?:<think>\s*</think>|<think>)?\s*", "", text)
+
+
+# What is left of an earlier answer's reasoning, and of the last one's.
+THOUGHTS = {
+    "llama3": [f"{THOUGHT}<|eot_id|>", f"{MORE}<|eot_id|>"],
+    "qwen3": ["Ok.<|im_end|>", f"{MORE}<|im_end|>"],
+    "qwen35": ["Ok.<|im_end|>", f"{MORE}<|im_end|>"],
+    "qwq": ["Ok.<|im_end|>", f"{MORE}<|im_end|>"],
+    "lfm2": ["Ok.<|im_end|>", f"{MORE}<|im_end|>"],
+    "minimax": ["Ok.[e~[", f"{MORE}[e~["],
+    "deepseek_r1": ["\n\nOk.<｜end▁of▁sentence｜>", "\n\nDone.<｜end▁of▁sentence｜>"],
+    "deepseek_v31": ["\n\nOk.<｜end▁of▁sentence｜>", "\n\nDone.<｜end▁of▁sentence｜>"],
+    "glm45": ["Ok.", "<think>more</think>\nDone."],
+    "strips_at_thinking_tag": ["Ok.\n<SPECIAL_11>", "Done.\n<SPECIAL_11>"],
+    "smollm3": [f"{THOUGHT}<|im_end|>", f"{MORE}<|im_end|>"],
+}
+
+
+def _bare(texts: list[str] | None) -> list[str]:
+    assert texts is not None
+    return [re.sub(r"^(?:\s|</?think>)*", "", text).rstrip() for text in texts]
+
+
+@pytest.mark.parametrize("name", THOUGHTS)
+def test_an_earlier_answer_is_what_the_template_leaves_of_it(name):
+    assert _bare(masked(TWO_THOUGHTS, bytes_of(name))) == _bare(THOUGHTS[name])
+
+
+@pytest.mark.parametrize("name", [name for name in THOUGHTS if name != "qwq"])
+def test_it_does_not_reach_into_a_question_at_the_end(name):
+    assert _bare(masked(EARLIER_THOUGHT, bytes_of(name))) == _bare(THOUGHTS[name][:1])
+
+
+def test_reasoning_of_its_own_field_is_learned_where_it_is_shown():
+    for key in ("reasoning_content", "thinking", "reasoning"):
+        row = {"messages": [message("user", "q"), message("assistant", "a", **{key: "HIDDEN"})]}
+        assert _bare(masked(row, bytes_of("qwen3"))) == ["HIDDEN\n</think>\n\na<|im_end|>"]
+        assert _bare(masked(row, bytes_of("glm45"))) == ["HIDDEN</think>\na"]
+        assert masked(row, bytes_of("gpt_oss")) == ["HIDDEN<|end|><|start|>assistant<|channel|>final<|message|>a<|return|>"]
+        magistral = masked(row, bytes_of("magistral"))
+        assert magistral is not None
+        assert [text.removeprefix("[THINK]") for text in magistral] == ["HIDDEN[/THINK]a</s>"]
+
+
+def test_earlier_analysis_is_dropped_and_the_answer_behind_it_stands():
+    thinking = [message("assistant", text, thinking=f"about {text}") for text in ("Ok.", "Done.")]
+    row = {"messages": [message("user", "One?"), thinking[0], message("user", "Two?"), thinking[1]]}
+    assert masked(row, bytes_of("gpt_oss")) == [
+        "Ok.<|end|>",
+        "about Done.<|end|><|start|>assistant<|channel|>final<|message|>Done.<|return|>",
+    ]
+
+
+@pytest.mark.parametrize("name", ["mistral_v3", "mistral_tekken"])
+def test_a_system_message_that_moves_into_the_last_question(name):
+    tokenizer = bytes_of(name)
+    for question, reply in (("Is it a or b?", "a"), ("Pick one, yes or no: may we paint the shed this week?", "no")):
+        assert masked(said(question, reply, system="Be kind."), tokenizer) == [f"{reply}</s>"]
+    # Where a question comes last, the system message is shown behind all answers.
+    row = said("Is it a or b?", "a", "Be kind. a?", "b", "a?", system="Be kind. a b")
+    found = spans(row, tokenizer)
+    assert found is not None
+    assert [span.text for span in found] == ["a</s>", "b</s>"]
+    assert [span.before.rstrip().endswith("[/INST]") for span in found] == [True, True]
+    assert not any("kind. a b" in span.before for span in found)
+
+
+def test_a_system_message_that_is_part_of_the_first_question():
+    (span,) = spans(said("Is it a?", "a", system="Say a."), bytes_of("gemma3")) or [None]
+    assert span == ("a<end_of_turn>", "<bos><start_of_turn>user\nSay a.\n\nIs it a?<end_of_turn>\n<start_of_turn>model\n")
+
+
+def test_a_system_message_that_is_refused_makes_a_bad_row():
+    assert masked(said("q", "a", system="Be kind."), bytes_of("gemma")) is None
+    assert masked(said("q", "a"), bytes_of("gemma")) == ["a<end_of_turn>"]
+
+
+def test_a_system_message_that_is_shown_last():
+    assert masked(said("q", "a", system="a"), bytes_of("system_last")) == ["a<|end|>"]
+
+
+def test_an_answer_that_is_not_shown_as_it_is_makes_a_bad_row_or_is_followed():
+    assert masked(said("q", "Say it."), bytes_of("upper_case")) in (None, ["SAY IT.<|end|>"])
+    assert masked(said("q", "123!"), bytes_of("upper_case")) == ["123!<|end|>"]
+    assert masked(said("q", "one  two"), bytes_of("collapses_blanks")) in (None, ["one two<|end|>"])
+    assert masked(said("q", "one two"), bytes_of("collapses_blanks")) == ["one two<|end|>"]
+    assert masked(said("q", "abc"), bytes_of("backwards")) in (None, ["cba<|end|>"])
+    assert masked(said("q", "a\nb"), bytes_of("json_content")) in (None, ["a\\nb"])
+    assert masked(said("q", "it's"), bytes_of("html_escape")) in (None, ["it&#39;s"])
+    assert masked(said("q", "word " * 9), bytes_of("truncates")) in (None, ["word word word word word"[:24] + "…<|end|>"])
+
+
+def test_an_answer_that_is_not_shown_makes_a_bad_row_or_no_span():
+    assert masked(said("One?", "Ok.", "Two?", "Done."), bytes_of("last_two")) in (None, ["Done.<|end|>"])
+    assert masked(said("One?", "Ok.", "Two?"), bytes_of("last_two")) in (None, ["Ok.<|end|>"])
+
+
+@pytest.mark.parametrize("name", ["twice", "tells_answer_first", "quotes_answer", "other_order", "answers_first"])
+@pytest.mark.parametrize("turns", [("Yes?", "Yes"), ("q", "a", "b?", "b"), ("q", "a", "a")])
+def test_where_it_cannot_be_told_the_row_is_bad_or_the_words_are_the_answers(name, turns):
+    found = masked(said(*turns), bytes_of(name))
+    assert found is None or [text.strip().removesuffix("<|end|>") for text in found] == list(turns[1::2])
+
+
+def test_answers_within_answers_tags_of_the_template():
+    """Hunyuan shows an earlier answer without the tags that it was given with."""
+    first, last = "<think>x</think><answer>Ok.</answer>", "<think>y</think><answer>Done.</answer>"
+    end = "<｜hy_place▁holder▁no▁2｜>"
+    assert masked(said("One?", first, "Two?", last), bytes_of("hunyuan")) == [f"Ok.{end}", f"{last}{end}"]
+
+
+def test_two_answers_that_become_one_turn():
+    row = {"messages": [message("user", "q"), message("assistant", "One."), message("assistant", "Two.")]}
+    found = masked(row, bytes_of("merges_turns"))
+    assert found is not None
+    assert [text.strip() for text in found] == ["One.", "Two."]
+
+
+def test_a_turn_without_weight_is_context():
+    turns = [message("user", "a"), message("assistant", "a", weight=0), message("user", "a"), message("assistant", "a")]
+    (span,) = spans({"messages": turns}, bytes_of("qwen25")) or [None]
+    assert span is not None
+    assert span.text == "a<|im_end|>"
+    assert span.before.count("<|im_start|>") == 5
+
+
+ASKED = message("user", "weather?")
+CALL = {"id": "callid001", "type": "function", "function": {"name": "delete_everything", "arguments": {"all": "yes"}}}
+CALLED = {
+    "llama31": r'\{"name": "delete_everything", "parameters": \{"all": "yes"\}\}<\|eot_id\|>',
+    "mistral_v3": r'\[TOOL_CALLS\] \[\{"name": "delete_everything", "arguments": \{"all": "yes"\}, "id": "callid001"\}\]</s>',
+    "magistral": r'\[TOOL_CALLS\]delete_everything\[ARGS\]\{"all": "yes"\}</s>',
+    "qwen25": r'\n?<tool_call>\n\{"name": "delete_everything", "arguments": \{"all": "yes"\}\}\n</tool_call><\|im_end\|>',
+    "qwen3": r'<tool_call>\n\{"name": "delete_everything", "arguments": \{"all": "yes"\}\}\n</tool_call><\|im_end\|>',
+    "qwen35": r"<tool_call>\n<function=delete_everything>\n<parameter=all>\nyes\n</parameter>\n</function>\n</tool_call><\|im_end\|>",
+    "hermes": r'\n?<tool_call>\n\{"arguments": \{"all": "yes"\}, "name": "delete_everything"\}\n</tool_call><\|im_end\|>',
+    "granite3": r'<\|tool_call\|>\[\{"name": "delete_everything", "arguments": \{"all": "yes"\}\}\]<\|end_of_text\|>',
+    "gpt_oss": r'delete_everything<\|channel\|>commentary json<\|message\|>\{"all": "yes"\}<\|call\|>',
+    "glm4": r'delete_everything\n\{"all": "yes"\}',
+    "glm45": r"<tool_call>delete_everything\n<arg_key>all</arg_key>\n<arg_value>yes</arg_value>\n</tool_call>",
+    "deepseek_v31": r'delete_everything<｜tool▁sep｜>\{"all": "yes"\}<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜end▁of▁sentence｜>',
+    "phi4_mini": r'<\|tool_call\|>\[\{"name": "delete_everything", "arguments": \{"all": "yes"\}\}\]<\|/tool_call\|><\|end\|>',
+}
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_a_call_is_learned_as_the_template_shows_it(name):
+    turns = [ASKED, message("assistant", None, tool_calls=[CALL])]
+    for row in ({"messages": turns}, {"messages": turns, "tools": [tool("one")]}):
+        found = masked(row, bytes_of(name))
+        assert found is not None
+        assert len(found) == 1
+        # What the template opens a call with may be learned or not, the header of the turn may not.
+        learned = re.search(CALLED[name].removeprefix(r"\n?") + r"\s*$", found[0])
+        whole = CALLED[name].partition("delete_everything")[2]
+        assert learned or re.search(r"delete_everything" + whole + r"\s*$", found[0]), found
+        assert "assistant" not in found[0]
+
+
+def test_a_text_and_a_call_are_one_answer():
+    text_call = CALL | {"function": {"name": "delete_everything", "arguments": "{}"}}
+    turns = [
+        ASKED,
+        message("assistant", "I look.", tool_calls=[text_call]),
+        message("tool", "sunny", tool_call_id="callid001"),
+        message("assistant", "It is sunny.", reasoning_content="HIDDEN"),
+    ]
+    first, last = masked({"messages": turns}, bytes_of("qwen3")) or ["", ""]
+    # The call alone may be preceded by empty tags, and an empty object of arguments may be written as text.
+    assert re.fullmatch(
+        r'I look\.\n<tool_call>\n\{"name": "delete_everything", "arguments": (?:\{\}|"\{\}")\}\n</tool_call><\|im_end\|>\s*',
+        first,
+    )
+    assert _bare([last]) == ["HIDDEN\n</think>\n\nIt is sunny.<|im_end|>"]
+
+
+@pytest.mark.parametrize("name", ["qwen25", "qwen3", "mistral_v3", "gpt_oss", "granite3", "glm45", "llama31"])
+def test_a_tools_result_is_no_answer_though_it_says_the_same(name):
+    turns = [
+        message("user", "yes"),
+        message("assistant", None, tool_calls=[call("one")]),
+        result("one") | {"content": "yes"},
+        message("assistant", "yes"),
+    ]
+    found = spans({"messages": turns, "tools": [tool("one")]}, bytes_of(name))
+    assert found is not None
+    assert len(found) == 2
+    assert _bare([found[1].text])[0].removesuffix((*KINDS[name].ends, "")[-1]).rstrip() == "yes"
+    assert found[1].before.count("yes") == (shown(bytes_of(name), turns, [tool("one")]) or "").count("yes") - 1
+
+
+def test_what_stands_beside_the_turns_is_shown_to_the_model():
+    turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    (span,) = spans({"conversations": turns, "system": "SYSTEM COLUMN TEXT"}, bytes_of("qwen25")) or [None]
+    assert span is not None
+    assert span.text == "a<|im_end|>"
+    assert "SYSTEM COLUMN TEXT" in span.before
+    row = {"instruction": "now?", "input": "", "output": "a", "system": "SYSTEMTEXT", "history": [["HISTQ", "HISTA"]]}
+    found = spans(row, bytes_of("qwen25"))
+    assert found is not None
+    assert found[-1].text == "a<|im_end|>"
+    order = [found[-1].before.find(text) for text in ("SYSTEMTEXT", "HISTQ", "HISTA", "now?")]
+    assert -1 not in order
+    assert order == sorted(order)
+    tools = {"messages": [message("user", "q"), message("assistant", "a")], "tools": [tool("one")]}
+    (span,) = spans(tools, bytes_of("qwen25")) or [None]
+    assert span is not None
+    assert "lookup_one" in span.before
+    assert span.text == "a<|im_end|>"
+
+
+# Plain rows: prompt, new line, completion, end of text.
+
+
+@pytest.mark.parametrize("kind", CHATS)
+@pytest.mark.parametrize("maker", [bytes_of, ended])
+def test_plain_rows_hold_the_same_law(kind, maker):
+    tokenizer, chat = maker("qwen15"), CHATS[kind]
+    found = masked(chat.row, tokenizer, "plain")
+    answers = [chat.messages[i] for i in chat.trained]
+    if any("tool_calls" in answer for answer in answers):
+        # There is no form for a call in plain text.
+        return
+    assert found is not None
+    assert len(found) == len(answers)
+    ends = [text.endswith("<|im_end|>") for text in found]
+    assert len(set(ends)) == 1
+    if chat.messages[0]["role"] == "assistant":
+        found, answers = found[1:], answers[1:]
+    for text, answer in zip(found, answers, strict=True):
+        assert text.removesuffix("<|im_end|>").strip().endswith(answer["content"].strip())
+    assert len(answers) > 1 or ends == [True] or chat.messages[-1]["role"] != "assistant"
+
+
+@pytest.mark.parametrize("kind", AWKWARD)
+def test_awkward_answers_in_plain_rows(kind):
+    tokenizer = ended("qwen15")
+    found = masked({"messages": awkward(kind, with_system=True)}, tokenizer, "plain")
+    assert found is not None
+    for answer, text in zip(AWKWARD[kind], found, strict=True):
+        assert text in (answer, f"{answer}<|im_end|>")
+
+
+@pytest.mark.parametrize("row", [{"prompt": "q", "completion": "a"}, {"text": "one two three four five"}])
+@pytest.mark.parametrize("maker", [bytes_of, ended])
+def test_the_end_of_text_comes_once_and_has_no_text(row, maker):
+    tokenizer = maker("qwen15")
+    tokens = encoded(row, tokenizer, "plain")
+    assert tokens is not None
+    ids = tokens.input_ids.tolist()
+    assert ids.count(tokenizer.eos_token_id) == 1
+    assert ids[-1] == tokenizer.eos_token_id
+    assert tokens.spans[-1][1] == len(ids)
+    text = row.get("completion") or row["text"]
+    assert tokens.pieces[-1] == ""
+    # Nothing stands before a text's first token, unless the tokenizer puts its beginning there.
+    assert text.endswith("".join(tokens.pieces))
+    assert len("".join(tokens.pieces)) >= len(text) - 1
+
+
+def test_text_that_looks_like_an_end_is_text():
+    """An end of text that a row's own words hold is one more; the row's end comes all the same."""
+    tokenizer = ended("qwen15")
+    tokens = encoded({"prompt": "q", "completion": "a<|im_end|>"}, tokenizer, "plain")
+    if tokens is not None:
+        assert tokenizer.decode(tokens.input_ids[slice(*tokens.spans[0])]).startswith("a<|im_end|>")
+
+
+def test_the_pieces_of_a_chat_are_the_mask():
+    """Each token's own text, one after the other, is what is learned, whatever the tokenizer's tokens are."""
+    texts = [text for kind in CHATS.values() for text in (m["content"] or "" for m in kind.messages)]
+    for maker in (bytes_of, ended, trained(texts), pieces(texts)):
+        for kind in ("three_turns", "lines", "padded", "system_within"):
+            tokenizer, chat = maker("qwen25"), CHATS[kind]
+            tokens = encoded(chat.row, tokenizer)
+            assert tokens is not None
+            learned, cursor = [], 0
+            for start, end in tokens.spans:
+                learned.append("".join(tokens.pieces[cursor : cursor + end - start]))
+                cursor += end - start
+            assert cursor == len(tokens.pieces)
+            for text, i in zip(learned, chat.trained, strict=True):
+                assert text.strip() == chat.messages[i]["content"].strip() + "<|im_end|>"
+
+
+@pytest.mark.parametrize("name", ["qwen25", "qwen3", "gpt_oss", "mistral_v3", "llama31", "glm45", "deepseek_v31"])
+def test_a_long_chat_is_rendered_no_oftener_than_a_short_one(name, monkeypatch):
+    rendered: list[int] = []
+    for method in ("render", "generate"):
+        whole = getattr(jinja2.Template, method)
+
+        def counted(self, *args, whole=whole, **kwargs):
+            rendered.append(len(kwargs.get("messages", ())))
+            return whole(self, *args, **kwargs)
+
+        monkeypatch.setattr(jinja2.Template, method, counted)
+    counts, sizes = [], []
+    for turns in (300, 1200):
+        row = said(*(("q", "a", "b")[i % 3] for i in range(turns)))
+        found = masked(row, bytes_of(name))
+        assert found is not None
+        assert len(found) == turns // 2
+        counts.append(len(rendered))
+        sizes.append(sum(rendered))
+        rendered.clear()
+    assert counts[1] <= counts[0]
+    assert sizes[1] <= 4.5 * sizes[0]
