@@ -112,10 +112,19 @@ CHATS: dict[str, Chat] = {
     "system_within": chat(user("one"), answer("one"), system(), user("two"), answer("two")),
     "system_at_the_end": chat(user("one"), answer("one"), system()),
     "developer": chat(message("developer", words("system", "one")), user("one"), answer("one")),
-    "weight": chat(user("one"), answer("one", weight=0), user("two"), answer("two", weight=1), user("three"), answer("three", weight=0)),
+    "weight": chat(
+        user("one"),
+        answer("one", weight=0),
+        user("two"),
+        answer("two", weight=1),
+        user("three"),
+        answer("three", weight=0),
+    ),
     "weight_last": chat(*_three(weight=0)[:-1], answer("three", weight=1)),
     "lines": chat(user("one"), message("assistant", _LINES), user("two"), answer("two")),
-    "padded": chat(user("one"), message("assistant", _PADDED), message("user", f"\n{words('user', 'two')} \n"), answer("two")),
+    "padded": chat(
+        user("one"), message("assistant", _PADDED), message("user", f"\n{words('user', 'two')} \n"), answer("two")
+    ),
     "ten_turns": chat(system(), *_long(10)),
     "think": chat(user("one"), _in_content("one")),
     "think_twice": chat(*_thinking(_in_content, "one", "two")),
@@ -130,7 +139,11 @@ CHATS: dict[str, Chat] = {
     "thinking": chat(*_thinking(lambda n: answer(n, thinking=words("reason", n)), "one", "two")),
     "tools_not_used": chat(system(), user("one"), answer("one"), user("two"), answer("two"), tools=[tool("one")]),
     "call": chat(
-        user("one"), message("assistant", None, tool_calls=[call("one")]), result("one"), answer("two"), tools=[tool("one")]
+        user("one"),
+        message("assistant", None, tool_calls=[call("one")]),
+        result("one"),
+        answer("two"),
+        tools=[tool("one")],
     ),
     "call_empty_text": chat(
         system(), user("one"), message("assistant", "", tool_calls=[call("one")]), result("one"), answer("two")

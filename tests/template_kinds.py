@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -143,7 +144,9 @@ KINDS = {
     "answers_first": _ends("<|end|>", unfollowable="an answer does not stand behind the message that it answers"),
 }
 
-_TAG = re.compile(r"<[|｜][\w▁ /]+[|｜]>|\[/?(?:INST|[A-Z]+_[A-Z]+|THINK|ARGS)\]|\[\|\w+\|\]|</?\w+(?:[_:]\w+)+>|</?s>|\[e~\[")
+_TAG = re.compile(
+    r"<[|｜][\w▁ /]+[|｜]>|\[/?(?:INST|[A-Z]+_[A-Z]+|THINK|ARGS)\]|\[\|\w+\|\]|</?\w+(?:[_:]\w+)+>|</?s>|\[e~\["
+)
 _ROLES = tuple(f"<|{role}|>" for role in ("user", "assistant", "system", "tool"))
 
 
@@ -215,8 +218,6 @@ def _pieces(texts: tuple[str, ...]) -> Any:
         vocab_size=900, special_tokens=["<unk>", *several], initial_alphabet=alphabet, show_progress=False
     )
     learner.train_from_iterator(texts, trainer)
-    import json
-
     learned = json.loads(learner.to_str())["model"]
     merges = [tuple(pair) for pair in learned["merges"]]
     tokenizer = Tokenizer(models.BPE(learned["vocab"], merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
@@ -247,6 +248,8 @@ def ended(name: str) -> Any:
     fast = bytes_of(name)
     inner = _copy(fast.backend_tokenizer)
     eos, bos = specials(name)[:2]
-    ends = [{"id": end, "ids": [inner.token_to_id(token)], "tokens": [token]} for end, token in (("B", bos), ("E", eos))]
+    ends = [
+        {"id": end, "ids": [inner.token_to_id(token)], "tokens": [token]} for end, token in (("B", bos), ("E", eos))
+    ]
     inner.post_processor = TemplateProcessing(single="B $A E", special_tokens=ends)
     return _with_template(inner, name)

@@ -81,29 +81,25 @@ PLAIN_TURNS = {
 }
 
 
+# The same where a question follows: nothing but what is listed changes.
+ASKED_ON = {"gpt_oss": ["Ok.<|end|>", "Done.<|end|>"], "end_not_last": ["Ok.<|im_end|>", "Done.<|im_end|>"]}
+
+
+def stripped(texts: list[str] | None) -> list[str]:
+    """Spans without the blanks around them, which may be learned or not."""
+    assert texts is not None
+    return [text.strip() for text in texts]
+
+
 @pytest.mark.parametrize("name", PLAIN_TURNS)
 def test_two_turns(name):
-    found = masked(TWO_TURNS, bytes_of(name))
-    assert found is not None
-    assert [text.rstrip() for text in found] == PLAIN_TURNS[name]
+    assert stripped(masked(TWO_TURNS, bytes_of(name))) == PLAIN_TURNS[name]
 
 
 @pytest.mark.parametrize("name", PLAIN_TURNS)
 def test_a_question_at_the_end_is_nobodys_answer(name):
-    found = masked(said("One?", "Ok.", "Two?", "Done.", "So?"), bytes_of(name))
-    if name == "gpt_oss":
-        assert found == ["Ok.<|end|>", "Done.<|end|>"]
-        return
-    assert found is not None
-    ends = KINDS[name].ends if name not in ("end_only_last", "closes_with_words") else ()
-    assert [text.rstrip().removesuffix((*ends, "")[0]).rstrip() for text in found] == ["Ok.", "Done."]
-    if name not in ("end_only_last", "end_not_last", "closes_with_words"):
-        assert all(text.rstrip().endswith((*ends, ".")[0]) for text in found)
-
-
-def _without_opening(text: str) -> str:
-    """A span without the tags that a template opens it with, which may be learned or not."""
-    return re.sub(r"^\s*(?:<think>\s*</think>|<think>)?\s*", "", text)
+    row = {"messages": [*TWO_TURNS["messages"], message("user", "So?")]}
+    assert stripped(masked(row, bytes_of(name))) == ASKED_ON.get(name, PLAIN_TURNS[name])
 
 
 # What is left of an earlier answer's reasoning, and of the last one's.
@@ -142,7 +138,9 @@ def test_reasoning_of_its_own_field_is_learned_where_it_is_shown():
         row = {"messages": [message("user", "q"), message("assistant", "a", **{key: "HIDDEN"})]}
         assert _bare(masked(row, bytes_of("qwen3"))) == ["HIDDEN\n</think>\n\na<|im_end|>"]
         assert _bare(masked(row, bytes_of("glm45"))) == ["HIDDEN</think>\na"]
-        assert masked(row, bytes_of("gpt_oss")) == ["HIDDEN<|end|><|start|>assistant<|channel|>final<|message|>a<|return|>"]
+        assert masked(row, bytes_of("gpt_oss")) == [
+            "HIDDEN<|end|><|start|>assistant<|channel|>final<|message|>a<|return|>"
+        ]
         magistral = masked(row, bytes_of("magistral"))
         assert magistral is not None
         assert [text.removeprefix("[THINK]") for text in magistral] == ["HIDDEN[/THINK]a</s>"]
@@ -161,19 +159,22 @@ def test_earlier_analysis_is_dropped_and_the_answer_behind_it_stands():
 def test_a_system_message_that_moves_into_the_last_question(name):
     tokenizer = bytes_of(name)
     for question, reply in (("Is it a or b?", "a"), ("Pick one, yes or no: may we paint the shed this week?", "no")):
-        assert masked(said(question, reply, system="Be kind."), tokenizer) == [f"{reply}</s>"]
+        assert stripped(masked(said(question, reply, system="Be kind."), tokenizer)) == [f"{reply}</s>"]
     # Where a question comes last, the system message is shown behind all answers.
     row = said("Is it a or b?", "a", "Be kind. a?", "b", "a?", system="Be kind. a b")
     found = spans(row, tokenizer)
     assert found is not None
-    assert [span.text for span in found] == ["a</s>", "b</s>"]
+    assert stripped([span.text for span in found]) == ["a</s>", "b</s>"]
     assert [span.before.rstrip().endswith("[/INST]") for span in found] == [True, True]
     assert not any("kind. a b" in span.before for span in found)
 
 
 def test_a_system_message_that_is_part_of_the_first_question():
     (span,) = spans(said("Is it a?", "a", system="Say a."), bytes_of("gemma3")) or [None]
-    assert span == ("a<end_of_turn>", "<bos><start_of_turn>user\nSay a.\n\nIs it a?<end_of_turn>\n<start_of_turn>model\n")
+    assert span == (
+        "a<end_of_turn>",
+        "<bos><start_of_turn>user\nSay a.\n\nIs it a?<end_of_turn>\n<start_of_turn>model\n",
+    )
 
 
 def test_a_system_message_that_is_refused_makes_a_bad_row():
@@ -185,27 +186,37 @@ def test_a_system_message_that_is_shown_last():
     assert masked(said("q", "a", system="a"), bytes_of("system_last")) == ["a<|end|>"]
 
 
+def words_of(name: str, *turns: str) -> list[str] | None:
+    """The spans of a chat without their ends, or None where it is refused."""
+    found = masked(said(*turns), bytes_of(name))
+    return None if found is None else [text.strip().removesuffix("<|end|>") for text in found]
+
+
 def test_an_answer_that_is_not_shown_as_it_is_makes_a_bad_row_or_is_followed():
-    assert masked(said("q", "Say it."), bytes_of("upper_case")) in (None, ["SAY IT.<|end|>"])
-    assert masked(said("q", "123!"), bytes_of("upper_case")) == ["123!<|end|>"]
-    assert masked(said("q", "one  two"), bytes_of("collapses_blanks")) in (None, ["one two<|end|>"])
-    assert masked(said("q", "one two"), bytes_of("collapses_blanks")) == ["one two<|end|>"]
-    assert masked(said("q", "abc"), bytes_of("backwards")) in (None, ["cba<|end|>"])
-    assert masked(said("q", "a\nb"), bytes_of("json_content")) in (None, ["a\\nb"])
-    assert masked(said("q", "it's"), bytes_of("html_escape")) in (None, ["it&#39;s"])
-    assert masked(said("q", "word " * 9), bytes_of("truncates")) in (None, ["word word word word word"[:24] + "…<|end|>"])
+    assert words_of("upper_case", "q", "Say it.") in (None, ["SAY IT."])
+    assert words_of("upper_case", "q", "123!") == ["123!"]
+    assert words_of("collapses_blanks", "q", "one  two") in (None, ["one two"])
+    assert words_of("collapses_blanks", "q", "one two") == ["one two"]
+    assert words_of("backwards", "q", "abc") in (None, ["cba"])
+    assert words_of("json_content", "q", "a\nb") in (None, ["a\\nb"])
+    assert words_of("html_escape", "q", "it's") in (None, ["it&#39;s"])
+    assert words_of("truncates", "q", "word " * 9) in (
+        None,
+        ["word word word word word…"],
+        ["word word word word word"],
+    )
 
 
 def test_an_answer_that_is_not_shown_makes_a_bad_row_or_no_span():
-    assert masked(said("One?", "Ok.", "Two?", "Done."), bytes_of("last_two")) in (None, ["Done.<|end|>"])
-    assert masked(said("One?", "Ok.", "Two?"), bytes_of("last_two")) in (None, ["Ok.<|end|>"])
+    assert words_of("last_two", "One?", "Ok.", "Two?", "Done.") in (None, ["Done."])
+    assert words_of("last_two", "One?", "Ok.", "Two?") in (None, ["Ok."])
 
 
 @pytest.mark.parametrize("name", ["twice", "tells_answer_first", "quotes_answer", "other_order", "answers_first"])
 @pytest.mark.parametrize("turns", [("Yes?", "Yes"), ("q", "a", "b?", "b"), ("q", "a", "a")])
 def test_where_it_cannot_be_told_the_row_is_bad_or_the_words_are_the_answers(name, turns):
-    found = masked(said(*turns), bytes_of(name))
-    assert found is None or [text.strip().removesuffix("<|end|>") for text in found] == list(turns[1::2])
+    found = words_of(name, *turns)
+    assert found is None or sorted(found) == sorted(turns[1::2])
 
 
 def test_answers_within_answers_tags_of_the_template():
@@ -217,9 +228,7 @@ def test_answers_within_answers_tags_of_the_template():
 
 def test_two_answers_that_become_one_turn():
     row = {"messages": [message("user", "q"), message("assistant", "One."), message("assistant", "Two.")]}
-    found = masked(row, bytes_of("merges_turns"))
-    assert found is not None
-    assert [text.strip() for text in found] == ["One.", "Two."]
+    assert stripped(masked(row, bytes_of("merges_turns"))) == ["One.", "Two."]
 
 
 def test_a_turn_without_weight_is_context():
@@ -232,35 +241,48 @@ def test_a_turn_without_weight_is_context():
 
 ASKED = message("user", "weather?")
 CALL = {"id": "callid001", "type": "function", "function": {"name": "delete_everything", "arguments": {"all": "yes"}}}
+# How a call is shown, up to the function's name and behind it.
 CALLED = {
-    "llama31": r'\{"name": "delete_everything", "parameters": \{"all": "yes"\}\}<\|eot_id\|>',
-    "mistral_v3": r'\[TOOL_CALLS\] \[\{"name": "delete_everything", "arguments": \{"all": "yes"\}, "id": "callid001"\}\]</s>',
-    "magistral": r'\[TOOL_CALLS\]delete_everything\[ARGS\]\{"all": "yes"\}</s>',
-    "qwen25": r'\n?<tool_call>\n\{"name": "delete_everything", "arguments": \{"all": "yes"\}\}\n</tool_call><\|im_end\|>',
-    "qwen3": r'<tool_call>\n\{"name": "delete_everything", "arguments": \{"all": "yes"\}\}\n</tool_call><\|im_end\|>',
-    "qwen35": r"<tool_call>\n<function=delete_everything>\n<parameter=all>\nyes\n</parameter>\n</function>\n</tool_call><\|im_end\|>",
-    "hermes": r'\n?<tool_call>\n\{"arguments": \{"all": "yes"\}, "name": "delete_everything"\}\n</tool_call><\|im_end\|>',
-    "granite3": r'<\|tool_call\|>\[\{"name": "delete_everything", "arguments": \{"all": "yes"\}\}\]<\|end_of_text\|>',
-    "gpt_oss": r'delete_everything<\|channel\|>commentary json<\|message\|>\{"all": "yes"\}<\|call\|>',
-    "glm4": r'delete_everything\n\{"all": "yes"\}',
-    "glm45": r"<tool_call>delete_everything\n<arg_key>all</arg_key>\n<arg_value>yes</arg_value>\n</tool_call>",
-    "deepseek_v31": r'delete_everything<｜tool▁sep｜>\{"all": "yes"\}<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜end▁of▁sentence｜>',
-    "phi4_mini": r'<\|tool_call\|>\[\{"name": "delete_everything", "arguments": \{"all": "yes"\}\}\]<\|/tool_call\|><\|end\|>',
+    "llama31": ('{"name": "', '", "parameters": {"all": "yes"}}<|eot_id|>'),
+    "mistral_v3": ('[TOOL_CALLS] [{"name": "', '", "arguments": {"all": "yes"}, "id": "callid001"}]</s>'),
+    "magistral": ("[TOOL_CALLS]", '[ARGS]{"all": "yes"}</s>'),
+    "qwen25": ('<tool_call>\n{"name": "', '", "arguments": {"all": "yes"}}\n</tool_call><|im_end|>'),
+    "qwen3": ('<tool_call>\n{"name": "', '", "arguments": {"all": "yes"}}\n</tool_call><|im_end|>'),
+    "qwen35": (
+        "<tool_call>\n<function=",
+        ">\n<parameter=all>\nyes\n</parameter>\n</function>\n</tool_call><|im_end|>",
+    ),
+    "hermes": ('<tool_call>\n{"arguments": {"all": "yes"}, "name": "', '"}\n</tool_call><|im_end|>'),
+    "granite3": ('<|tool_call|>[{"name": "', '", "arguments": {"all": "yes"}}]<|end_of_text|>'),
+    "gpt_oss": ("to=functions.", '<|channel|>commentary json<|message|>{"all": "yes"}<|call|>'),
+    "glm4": ("", '\n{"all": "yes"}'),
+    "glm45": ("<tool_call>", "\n<arg_key>all</arg_key>\n<arg_value>yes</arg_value>\n</tool_call>"),
+    "deepseek_v31": (
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>",
+        '<｜tool▁sep｜>{"all": "yes"}<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜end▁of▁sentence｜>',
+    ),
+    "phi4_mini": ('<|tool_call|>[{"name": "', '", "arguments": {"all": "yes"}}]<|/tool_call|><|end|>'),
+    "minimax": (
+        '<minimax:tool_call>\n<invoke name="',
+        '"><parameter name="all">yes</parameter></invoke>\n</minimax:tool_call>[e~[',
+    ),
+    "seed_oss": (
+        "<seed:tool_call>\n<function=",
+        ">\n<parameter=all>yes</parameter>\n</function>\n</seed:tool_call><seed:eos>",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", CALLED)
-def test_a_call_is_learned_as_the_template_shows_it(name):
-    turns = [ASKED, message("assistant", None, tool_calls=[CALL])]
-    for row in ({"messages": turns}, {"messages": turns, "tools": [tool("one")]}):
-        found = masked(row, bytes_of(name))
-        assert found is not None
-        assert len(found) == 1
-        # What the template opens a call with may be learned or not, the header of the turn may not.
-        learned = re.search(CALLED[name].removeprefix(r"\n?") + r"\s*$", found[0])
-        whole = CALLED[name].partition("delete_everything")[2]
-        assert learned or re.search(r"delete_everything" + whole + r"\s*$", found[0]), found
-        assert "assistant" not in found[0]
+@pytest.mark.parametrize("tools", [{}, {"tools": [tool("one")]}])
+def test_a_call_is_learned_as_the_template_shows_it(name, tools):
+    """Its name and arguments and its end are learned; what opens it may be; the header of the turn is not."""
+    row = {"messages": [ASKED, message("assistant", None, tool_calls=[CALL])], **tools}
+    (found,) = _bare(masked(row, bytes_of(name)))
+    opening, closing = CALLED[name]
+    own = "arguments" if "arguments" in opening else "delete_everything"
+    assert f"{opening}delete_everything{closing}".endswith(found)
+    assert own in found
 
 
 def test_a_text_and_a_call_are_one_answer():
@@ -272,11 +294,8 @@ def test_a_text_and_a_call_are_one_answer():
         message("assistant", "It is sunny.", reasoning_content="HIDDEN"),
     ]
     first, last = masked({"messages": turns}, bytes_of("qwen3")) or ["", ""]
-    # The call alone may be preceded by empty tags, and an empty object of arguments may be written as text.
-    assert re.fullmatch(
-        r'I look\.\n<tool_call>\n\{"name": "delete_everything", "arguments": (?:\{\}|"\{\}")\}\n</tool_call><\|im_end\|>\s*',
-        first,
-    )
+    shape = 'I look.\n<tool_call>\n{"name": "delete_everything", "arguments": %s}\n</tool_call><|im_end|>'
+    assert _bare([first])[0] in (shape % "{}", shape % '"{}"')
     assert _bare([last]) == ["HIDDEN\n</think>\n\nIt is sunny.<|im_end|>"]
 
 
@@ -335,7 +354,8 @@ def test_plain_rows_hold_the_same_law(kind, maker):
         found, answers = found[1:], answers[1:]
     for text, answer in zip(found, answers, strict=True):
         assert text.removesuffix("<|im_end|>").strip().endswith(answer["content"].strip())
-    assert len(answers) > 1 or ends == [True] or chat.messages[-1]["role"] != "assistant"
+    if chat.trained == (len(chat.messages) - 1,):
+        assert ends == [True]
 
 
 @pytest.mark.parametrize("kind", AWKWARD)
@@ -401,7 +421,7 @@ def test_a_long_chat_is_rendered_no_oftener_than_a_short_one(name, monkeypatch):
 
         monkeypatch.setattr(jinja2.Template, method, counted)
     counts, sizes = [], []
-    for turns in (300, 1200):
+    for turns in (300, 1200) if name == "qwen25" else (60, 240):
         row = said(*(("q", "a", "b")[i % 3] for i in range(turns)))
         found = masked(row, bytes_of(name))
         assert found is not None
