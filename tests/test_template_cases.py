@@ -77,12 +77,23 @@ PLAIN_TURNS = {
     "json_dump": ["Ok.", "Done."],
     "html_escape": ["Ok.", "Done."],
     "indents": ["Ok.", "Done."],
+    "titled": ["Ok.<|end|>", "Done.<|end|>"],
+    "always_asks": ["Ok.<|end|>", "Done.<|end|>"],
+    "refuses_beginnings": ["Ok.<|end|>", "Done.<|end|>"],
+    "pairs": ["Ok.</s>", "Done.</s>"],
+    "reply_to": ["Ok.<|end|>", "Done.<|end|>"],
+    "ends_by_next": ["Ok.<|next_user|>", "Done.<|next_nobody|>"],
+    "first_turn_bare": ["Ok.", "Done."],
     "no_separator": ["Ok.", "Done."],
 }
 
 
 # The same where a question follows: nothing but what is listed changes.
-ASKED_ON = {"gpt_oss": ["Ok.<|end|>", "Done.<|end|>"], "end_not_last": ["Ok.<|im_end|>", "Done.<|im_end|>"]}
+ASKED_ON = {
+    "gpt_oss": ["Ok.<|end|>", "Done.<|end|>"],
+    "end_not_last": ["Ok.<|im_end|>", "Done.<|im_end|>"],
+    "ends_by_next": ["Ok.<|next_user|>", "Done.<|next_user|>"],
+}
 
 
 def stripped(texts: list[str] | None) -> list[str]:
@@ -310,7 +321,7 @@ def test_a_tools_result_is_no_answer_though_it_says_the_same(name):
     found = spans({"messages": turns, "tools": [tool("one")]}, bytes_of(name))
     assert found is not None
     assert len(found) == 2
-    assert _bare([found[1].text])[0].removesuffix((*KINDS[name].ends, "")[-1]).rstrip() == "yes"
+    assert _bare([found[1].text])[0].removesuffix((KINDS[name].ends or ("",))[-1]).rstrip() == "yes"
     assert found[1].before.count("yes") == (shown(bytes_of(name), turns, [tool("one")]) or "").count("yes") - 1
 
 
