@@ -178,10 +178,13 @@ def specials(name: str) -> list[str]:
     return list(dict.fromkeys([kind.eos, kind.bos, *parts, *_TAG.findall(source(name)), *_ROLES]))
 
 
-def _with_template(tokenizer: Any, name: str) -> Any:
+def _with_template(tokenizer: Any, name: str, *, greedy: bool = False) -> Any:
+    from tokenizers import AddedToken
     from transformers import PreTrainedTokenizerFast
 
     eos, bos, *others = specials(name)
+    if greedy:
+        eos, bos, *others = (AddedToken(token, rstrip=True, special=True) for token in (eos, bos, *others))
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=eos,
@@ -267,4 +270,19 @@ def ended(name: str) -> Any:
         {"id": end, "ids": [inner.token_to_id(token)], "tokens": [token]} for end, token in (("B", bos), ("E", eos))
     ]
     inner.post_processor = TemplateProcessing(single="B $A E", special_tokens=ends)
+    return _with_template(inner, name)
+
+
+@cache
+def greedy(name: str) -> Any:
+    """Each byte is a token, and special tokens take the blanks behind them, as those of Phi do."""
+    return _with_template(_copy(make_tokenizer(chat=False).backend_tokenizer), name, greedy=True)
+
+
+def composed(name: str) -> Any:
+    """Each byte is a token, after characters are composed (NFC). A tokenizer of one's own, to be changed."""
+    from tokenizers.normalizers import NFC
+
+    inner = _copy(make_tokenizer(chat=False).backend_tokenizer)
+    inner.normalizer = NFC()
     return _with_template(inner, name)

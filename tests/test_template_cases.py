@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 import jinja2
 import pytest
 
+from forgetfilter.errors import ModelError
 from template_chats import AWKWARD, CHATS, awkward, call, message, result, tool
-from template_kinds import KINDS, bytes_of, ended, pieces, trained
+from template_kinds import KINDS, bytes_of, composed, ended, greedy, pieces, source, trained
+from template_law import faults
 from template_masks import encoded, masked, shown, spans
 
 
@@ -218,6 +221,27 @@ def test_an_answer_that_is_not_shown_as_it_is_makes_a_bad_row_or_is_followed():
     )
 
 
+def test_what_a_template_adds_or_takes_for_what_an_answer_says_is_not_learned():
+    assert words_of("notes_agreement", "q", "yes") in (None, ["yes"])
+    assert words_of("notes_agreement", "q", "no") == ["no"]
+    assert words_of("removes_its_tags", "q", "yes<|end|>") in (None, ["yes"])
+    assert words_of("removes_its_tags", "q", "yes") == ["yes"]
+    assert words_of("titled", "a b c", "a", "b", "a b c") == ["a", "a b c"]
+    assert words_of("reply_to", "a", "a", "b a", "b a") == ["a", "b a"]
+
+
+def test_an_answer_that_is_not_shown_is_not_found_in_other_words():
+    assert words_of("drops_repeats", "yes", "yes") in (None, [])
+    assert words_of("drops_repeats", "q", "yes", "yes", "no") in (None, ["yes", "no"])
+    assert words_of("drops_repeats", "q", "a", "b", "b") in (None, ["a"])
+    assert words_of("only_final_answer", "q", "left", "q", "out") in (None, ["out"])
+    assert words_of("only_final_answer", "q", "(left out)", "q", "b") in (None, ["b"])
+    assert words_of("only_final_answer", "q", "b") == ["b"]
+    assert words_of("last_two", "a", "a", "a", "b") in (None, ["b"])
+    assert words_of("parts_only", "Assistant", "Assistant") in (None, ["Assistant"])
+    assert words_of("truncates", "q", "word " * 4 + "over the edge", "edge", "edge") in (None, ["edge"])
+
+
 def test_an_answer_that_is_not_shown_makes_a_bad_row_or_no_span():
     assert words_of("last_two", "One?", "Ok.", "Two?", "Done.") in (None, ["Done."])
     assert words_of("last_two", "One?", "Ok.", "Two?") in (None, ["Ok."])
@@ -418,6 +442,67 @@ def test_the_pieces_of_a_chat_are_the_mask():
             assert cursor == len(tokens.pieces)
             for text, i in zip(learned, chat.trained, strict=True):
                 assert text.strip() == chat.messages[i]["content"].strip() + "<|im_end|>"
+
+
+@pytest.mark.parametrize("name", ["phi3", "qwen25", "qwen3", "zephyr", "glm45", "gemma"])
+@pytest.mark.parametrize("kind", ["one_turn", "three_turns", "padded", "lines"])
+def test_a_header_that_swallows_the_blanks_behind_it_is_no_answer(name, kind):
+    """Some tokens (as Phi's) take the blanks that follow them, even those that an answer begins with."""
+    assert not faults(name, greedy(name), CHATS[kind], loose=True)
+
+
+def test_a_header_that_swallows_an_answers_own_blanks_is_not_learned():
+    for reply in ("  yes", "\n\nyes", "yes  "):
+        assert stripped(masked(said("q", reply), greedy("phi3"))) in (["yes<|end|>"], ["yes  <|end|>"])
+
+
+def test_a_tokenizer_that_changes_characters_keeps_their_places():
+    tokenizer = composed("qwen25")
+    for question, reply in (
+        ("e\u0301?", "cafe\u0301 n\u0303o"),
+        ("cafe\u0301" * 9, "e\u0301"),
+        ("a", "\u1112\u1161\u11ab"),
+    ):
+        composed_reply = unicodedata.normalize("NFC", reply)
+        assert masked(said(question, reply), tokenizer) == [f"{composed_reply}<|im_end|>"]
+
+
+def test_a_template_of_several_is_the_one_that_transformers_takes():
+    tokenizer = composed("hermes")
+    tokenizer.chat_template = {"default": source("chatml_default"), "tool_use": source("hermes")}
+    assert masked(said("q", "a"), tokenizer) == ["a<|im_end|>"]
+    turns = [ASKED, message("assistant", None, tool_calls=[CALL]), result("one"), message("assistant", "Done.")]
+    found = masked({"messages": turns, "tools": [tool("one")]}, tokenizer)
+    assert found is not None
+    assert "delete_everything" in found[0]
+    assert found[1] == "Done.<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for %}",
+        "{{ messages[7]['content'] }}",
+        "{{ messages.__class__.__mro__ }}",
+        "{% for i in range(10 ** 9) %}{{ i }}{% endfor %}",
+        "{{ 1 / 0 }}",
+        "{{ nothing.at.all }}",
+        "{% include 'other' %}",
+        "{{ raise_exception() }}",
+        "",
+        "   ",
+        "{{ bos_token }}",
+        "{{ messages | length }}",
+    ],
+)
+def test_a_template_that_fails_or_shows_nothing_makes_no_mask(template):
+    tokenizer = composed("qwen25")
+    tokenizer.chat_template = template
+    try:
+        found = masked(said("q", "a", "b", "c"), tokenizer)
+    except ModelError:
+        return
+    assert not found
 
 
 @pytest.mark.parametrize("name", ["qwen25", "qwen3", "gpt_oss", "mistral_v3", "llama31", "glm45", "deepseek_v31"])
