@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from template_chats import AWKWARD, CHATS, awkward
@@ -9,7 +11,12 @@ from template_kinds import FOLDER, KINDS, bytes_of, ended, pieces, source, train
 from template_law import faults, misplaced, places, strings
 from template_masks import shown
 
-CASES = [(name, kind) for name in KINDS for kind in CHATS]
+
+def broken(name: str, tokenizer: Any, *, part: int = 0, of: int = 1, loose: bool = False) -> str:
+    """Where the law does not hold for a template: a line for each chat and fault. Every `of`th chat is asked."""
+    first = (part - list(KINDS).index(name)) % of
+    kinds = list(CHATS)[first::of]
+    return "\n".join(f"{kind}: {what}" for kind in kinds for what in faults(name, tokenizer, CHATS[kind], loose=loose))
 
 
 @pytest.fixture(scope="module")
@@ -54,34 +61,39 @@ def test_long_tokens_reach_over_words(long_tokens, sentence_pieces):
     assert any(" " in long_tokens("qwen15").decode([id]).strip() for id in ids)
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES)
-def test_the_mask_is_the_answers_own_words(name, kind):
-    assert not faults(name, bytes_of(name), CHATS[kind])
+@pytest.mark.parametrize("name", KINDS)
+def test_the_mask_is_the_answers_own_words(name):
+    wrong = broken(name, bytes_of(name))
+    assert not wrong, wrong
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES[::3])
-def test_so_it_is_where_tokens_reach_over_words(name, kind, long_tokens):
-    assert not faults(name, long_tokens(name), CHATS[kind], loose=True)
+@pytest.mark.parametrize("name", KINDS)
+def test_so_it_is_where_tokens_reach_over_words(name, long_tokens):
+    wrong = broken(name, long_tokens(name), part=0, of=3, loose=True)
+    assert not wrong, wrong
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES[1::3])
-def test_so_it_is_where_a_tokenizer_puts_a_space_first(name, kind, sentence_pieces):
-    assert not faults(name, sentence_pieces(name), CHATS[kind], loose=True)
+@pytest.mark.parametrize("name", KINDS)
+def test_so_it_is_where_a_tokenizer_puts_a_space_first(name, sentence_pieces):
+    wrong = broken(name, sentence_pieces(name), part=1, of=3, loose=True)
+    assert not wrong, wrong
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES[2::3])
-def test_so_it_is_where_a_tokenizer_adds_the_ends(name, kind):
-    assert not faults(name, ended(name), CHATS[kind])
+@pytest.mark.parametrize("name", KINDS)
+def test_so_it_is_where_a_tokenizer_adds_the_ends(name):
+    wrong = broken(name, ended(name), part=2, of=3)
+    assert not wrong, wrong
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [(n, k) for i, n in enumerate(KINDS) for j, k in enumerate(AWKWARD) if (i + j) % 2 == 0]
-)
-def test_an_answer_is_found_where_it_stands_whatever_it_says(name, kind):
-    messages = awkward(kind, with_system=True)
-    if shown(bytes_of(name), messages) is None:
-        messages = awkward(kind, with_system=False)
-    assert not misplaced(name, messages)
+@pytest.mark.parametrize("name", KINDS)
+def test_an_answer_is_found_where_it_stands_whatever_it_says(name):
+    wrong = []
+    for kind in list(AWKWARD)[list(KINDS).index(name) % 2 :: 2]:
+        messages = awkward(kind, with_system=True)
+        if shown(bytes_of(name), messages) is None:
+            messages = awkward(kind, with_system=False)
+        wrong += [f"{kind}: {what}" for what in misplaced(name, messages)]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_awkward_answers_are_followed_nearly_everywhere():
