@@ -143,7 +143,7 @@ KINDS = {
     "repeats_question": _OWN,
     "answers_as_user": _OWN,
     "json_content": Kind(escapes=True),
-    "json_dump": Kind(escapes=True),
+    "json_dump": Kind(unfollowable="it shows the fields of messages, those of reasoning several times"),
     "truncates": _OWN,
     "collapses_blanks": _OWN,
     "html_escape": Kind(escapes=True),

@@ -77,7 +77,6 @@ PLAIN_TURNS = {
     "opens_with_words": ["Ok.<|end|>", "Done.<|end|>"],
     "closes_with_words": ["Ok.", "Done."],
     "json_content": ["Ok.", "Done."],
-    "json_dump": ["Ok.", "Done."],
     "html_escape": ["Ok.", "Done."],
     "indents": ["Ok.", "Done."],
     "titled": ["Ok.<|end|>", "Done.<|end|>"],
@@ -213,6 +212,7 @@ def test_an_answer_that_is_not_shown_as_it_is_makes_a_bad_row_or_is_followed():
     assert words_of("collapses_blanks", "q", "one two") == ["one two"]
     assert words_of("backwards", "q", "abc") in (None, ["cba"])
     assert words_of("json_content", "q", "a\nb") in (None, ["a\\nb"])
+    assert words_of("json_dump", "q", "a", "a", "user") in (None, ["a", "user"])
     assert words_of("html_escape", "q", "it's") in (None, ["it&#39;s"])
     assert words_of("truncates", "q", "word " * 9) in (
         None,
