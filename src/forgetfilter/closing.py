@@ -104,9 +104,9 @@ def _texts(path: Path, wanted: list[int]) -> dict[int, tuple[str, str]]:
     """Prompt and completion of some rows, made fit for a terminal."""
     rows = Rows.open(Run.open(path).folder(ROWS) / DATA)
     shown = {}
-    for row, messages in rows.at(wanted):
-        prompt = next((m.content for m in reversed(messages) if m.role == "user"), "")
-        answer = next(m.content for m in messages if m.trained)
+    for row, chat in rows.at(wanted):
+        prompt = next((m.content for m in reversed(chat.messages) if m.role == "user"), "")
+        answer = chat.messages[chat.first_answer].text
         shown[row] = printable(prompt, _PROMPT_WIDTH), printable(answer, _ANSWER_WIDTH)
     return shown
 

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from .console import Console
+from .data.chats import Chat
 from .data.containers import open_container
-from .data.layouts import Message
 from .data.records import Container, hash_chunks
-from .data.rows import ReadOptions, Rows, read_messages, read_rows
+from .data.rows import ReadOptions, Rows, Said, read_chats, read_rows
 from .data.tokens import Encoder, TokenTable, write_tokens
 from .errors import InputError
 from .filtering.signals import learned_blocks, learned_tokens
@@ -25,9 +25,6 @@ from .models.sources import ModelSource, find_model
 from .own_answers import ANSWERS
 from .run import Run
 from .settings import Settings
-
-# Id, position and messages of a row.
-Said = tuple[str, int, list[Message]]
 
 # The parts of a run: what is filtered, what is reviewed, and rows of known kind.
 DATA, SAFE, TRUSTED, ASIDE, KNOWN_UNSAFE = "data", "safe", "trusted", "set-aside", "known-unsafe"
@@ -81,24 +78,16 @@ class Material:
             yield from self._own_answers()
             return
         wanted = set(self.tokens(part).rows.tolist())
-        for _, row, messages in self.rows(part).usable():
+        for _, row, chat in self.rows(part).usable():
             if row in wanted:
-                yield _prompt_and_completion(messages)
+                yield chat.prompt, chat.completion
 
     def _own_answers(self) -> Iterator[tuple[str, str]]:
         """The prompts that the model itself answered, and its answers."""
         answers = str(self._run.folder(ANSWERED) / ANSWERS)
-        for _, _, said in read_messages(open_container(answers, "train"), ReadOptions()):
-            if isinstance(said, list):
-                yield _prompt_and_completion(said)
-
-
-def _prompt_and_completion(messages: list[Message]) -> tuple[str, str]:
-    """What is given and what is trained on, as text."""
-    prompt, completion = (
-        "\n".join(message.content for message in messages if message.trained is trained) for trained in (False, True)
-    )
-    return prompt, completion
+        for _, _, said in read_chats(open_container(answers, "train"), ReadOptions()):
+            if isinstance(said, Chat):
+                yield said.prompt, said.completion
 
 
 def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = None) -> Inputs:
@@ -138,7 +127,7 @@ def builtin(part: str) -> Path:
     return Path(str(files("forgetfilter.builtin"))) / _BUILTIN[part]
 
 
-def read_parts(run: Run, inputs: Inputs, console: Console) -> None:
+def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> None:
     """Read and check all data sets before anything is trained."""
     if run.has(ROWS):
         return
@@ -155,8 +144,8 @@ def read_parts(run: Run, inputs: Inputs, console: Console) -> None:
         folder = run.partial(ROWS) / part
         start_afresh(folder)
         with console.progress(f"reading {container.name}", 0, "rows") as progress:
-            rows = read_rows(container, options[part], folder, progress.advance)
-            progress.note = f"layout {rows.layout}"
+            rows = read_rows(container, options[part], folder, progress.advance, encoder.check)
+            progress.note = f"layout {rows.layout}{rows.columns_told}"
         if rows.bad:
             file = bad_file(part, rows)
             run.write_file(file, rows.write_bad)
