@@ -14,7 +14,7 @@ from .decision import Summary
 from .explaining import BAD
 from .filtering.estimates import Estimate
 from .filtering.signals import DEFAULT_SIGNAL, RIVALS
-from .inputs import DATA, ROWS
+from .inputs import DATA, ROWS, unshown_told
 from .run import REPORT, SCORES, Run
 
 _SHOWN = 5
@@ -78,6 +78,8 @@ def _notes(summary: Summary) -> list[str]:
         )
     if summary.truncated:
         notes.append(f"{summary.truncated:,} rows were cut to the length limit")
+    if summary.unshown:
+        notes.append(unshown_told(summary.unshown))
     return notes + [f"WARNING: {warning}" for warning in summary.warnings]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +24,7 @@ from .filtering.signals import learned_blocks, learned_tokens
 from .filtering.thresholds import FalseDiscoveryRate, parse_threshold
 from .models.sources import ModelSource, find_model
 from .own_answers import ANSWERS
-from .run import Run
+from .run import Run, write_json
 from .settings import Settings
 
 # The parts of a run: what is filtered, what is reviewed, and rows of known kind.
@@ -33,6 +34,7 @@ BUILTIN, SELF, NONE = "builtin", "self", "none"
 _BUILTIN = {SAFE: "safe.jsonl", TRUSTED: "ordinary.jsonl"}
 # The stages in which they are read, turned into tokens, and answered by the model itself.
 ROWS, TOKENS, ANSWERED = "rows", "tokens", "answers"
+UNSHOWN = "unshown.json"
 
 
 @dataclass(frozen=True)
@@ -182,9 +184,26 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
             count, chosen = count - apart, ~aside
         if count:
             write_part(rows.name, _only(rows, chosen), count, encoder, folder / f"{part}.arrow", console)
+        if part == DATA:
+            write_json(dict(sorted(encoder.unshown.items())), folder / UNSHOWN)
+            if encoder.unshown:
+                console.say(f"{rows.name}: {unshown_told(encoder.unshown)}")
         if part == DATA and settings.own_words and not encoder.own_words.found:
             raise InputError(f"{rows.name}: own_words: no answer matches '{settings.own_words}'; 'preview' shows rows")
     run.finish(TOKENS)
+
+
+def unshown_told(unshown: Mapping[str, int]) -> str:
+    """What the chat template leaves out of the rows, in words."""
+    names = ", ".join(f"{name} ({count:,})" for name, count in sorted(unshown.items()))
+    return f"the model's chat template does not show {names}; what is not shown is neither learned nor scored"
+
+
+def read_unshown(run: Run) -> dict[str, int]:
+    """What the chat template leaves out of the data, by name, and how often."""
+    path = run.folder(TOKENS) / UNSHOWN
+    unshown: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return unshown
 
 
 def _sets_aside(settings: Settings) -> bool:

@@ -45,6 +45,9 @@ def preview(settings: PreviewSettings, count: int) -> None:
             continue
         (tokens,) = encoder.encode([(str(row), row, chat)])
         console.print(Text(_header(tokens, layout.name if layout else ""), style="bold"))
+        if encoder.unshown:
+            console.print(Text(f"not shown by the chat template: {', '.join(encoder.unshown)}", style="yellow"))
+            encoder.unshown.clear()
         console.print(_shown(tokens, tokenizer))
 
 

@@ -22,10 +22,12 @@ _FIRST_MARK, _PLANE, _MARKS = 0xF0000, 0xFFFE, 2 * 0xFFFE
 # Templates look at the tags that thinking models write, at quotes, brackets and blanks. Letters they leave alone.
 _TAG = regex.compile(r"(<[^<>\s\U000F0000-\U0010FFFF]{1,80}>|\[/?[A-Z_]{2,40}\]|◁/?[a-z]{1,20}▷)")
 _LETTER = regex.compile(r"[^\s!-/:-@\[-`{-~\x00-\x1f\x7f]")
+# Signs before the first letter of a text, and behind its last, that are looked for.
+_LONGEST_END = 200
 _FILLED = regex.compile(r"\S")
 # What ends the reasoning that stands at the beginning of a content.
 _THOUGHT = regex.compile(r"</think>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|</seed:think>")
-CONTENT, THOUGHT = "content", "reasoning"
+CONTENT, THOUGHT, CALL_NAME = "content", "reasoning", "tool_calls' names"
 
 
 @dataclass
@@ -34,13 +36,15 @@ class Piece:
 
     Attributes:
         message: Which message.
-        name: What it is: `content`, `reasoning` within it, `tool_calls`, or the name of another field.
+        name: What it is: `content`, `reasoning` within it, `tool_calls`, their names, or another field's name.
+        group: Pieces of one group belong together: name and arguments of a tool call.
         letters: How many letters of it are marked.
         lead, trail: What stands before its first letter and behind its last, without blanks at the ends.
     """
 
     message: int
     name: str
+    group: int
     letters: int = 0
     lead: str = field(default="", repr=False)
     trail: str = field(default="", repr=False)
@@ -107,13 +111,15 @@ class Marker:
         piece = self._piece(message, name)
         marked = self._text(value, piece)
         mark = _mark(len(self.pieces) - 1)
-        piece.lead, piece.trail = value[: marked.find(mark)].lstrip(), value[marked.rfind(mark) + 1 :].rstrip()
+        first, last = marked.find(mark), marked.rfind(mark)
+        piece.lead = value[max(0, first - _LONGEST_END) : first].lstrip()
+        piece.trail = value[last + 1 : last + 1 + _LONGEST_END].rstrip()
         return marked
 
     def _call(self, message: int, call: Mapping[str, Any]) -> dict[str, Any]:
-        piece, bare = self._piece(message, TOOL_CALLS), called(call)
-        bare["name"] = self._text(bare["name"], piece)
-        bare["arguments"] = self._values(bare["arguments"], piece)
+        bare, group = called(call), len(self.pieces)
+        bare["name"] = self._text(bare["name"], self._piece(message, CALL_NAME, group))
+        bare["arguments"] = self._values(bare["arguments"], self._piece(message, TOOL_CALLS, group))
         return {**call, "function": bare} if "function" in call else {**call, **bare}
 
     def _values(self, value: Any, piece: Piece) -> Any:
@@ -124,10 +130,10 @@ class Marker:
             return {name: self._values(item, piece) for name, item in value.items()}
         return [self._values(item, piece) for item in value] if isinstance(value, list) else value
 
-    def _piece(self, message: int, name: str) -> Piece:
+    def _piece(self, message: int, name: str, group: int | None = None) -> Piece:
         if len(self.pieces) == _MARKS:
             raise FieldError("", f"more than {_MARKS:,} messages", "fewer")
-        self.pieces.append(Piece(message, name))
+        self.pieces.append(Piece(message, name, len(self.pieces) if group is None else group))
         return self.pieces[-1]
 
     def _text(self, text: str, piece: Piece) -> str:
@@ -146,13 +152,13 @@ def _mark(i: int) -> str:
     return chr(_FIRST_MARK + i + 2 * (i >= _PLANE))
 
 
-def where(text: str, marked: str, count: int) -> list[Place | None] | None:
+def where(text: str, marked: str, pieces: Sequence[Piece]) -> list[Place | None] | None:
     """Where each piece of a chat came out; None for those that did not.
 
     Args:
         text: The chat as the template shows it.
         marked: The chat with marks, as the template shows it.
-        count: How many pieces were marked.
+        pieces: What was marked.
 
     Returns:
         A place for each piece; None where the two texts differ in more than the marks.
@@ -163,13 +169,18 @@ def where(text: str, marked: str, count: int) -> list[Place | None] | None:
     different = np.flatnonzero(plain != shown)
     codes = shown[different].astype(np.int64) - _FIRST_MARK
     codes -= 2 * (codes >= _PLANE)
-    if len(codes) and (codes.min() < 0 or codes.max() >= count):
+    if len(codes) and (codes.min() < 0 or codes.max() >= len(pieces)):
         return None
     found, first, letters = np.unique(codes, return_index=True, return_counts=True)
     last = len(codes) - 1 - np.unique(codes[::-1], return_index=True)[1]
-    places: list[Place | None] = [None] * count
+    places: list[Place | None] = [None] * len(pieces)
     for i, code in enumerate(found.tolist()):
         places[code] = Place(int(different[first[i]]), int(different[last[i]]) + 1, int(letters[i]))
+        if pieces[code].name in (CALL_NAME, *REASONING) and letters[i] > pieces[code].letters:
+            # What a function gives back may be told with its name once more; and transformers gives templates what was
+            # thought under two names.
+            end = int(different[codes == code][pieces[code].letters - 1]) + 1
+            places[code] = Place(int(different[first[i]]), end, pieces[code].letters)
     return places
 
 

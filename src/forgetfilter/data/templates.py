@@ -16,7 +16,7 @@ import jinja2.meta
 import regex
 
 from .chats import ASSISTANT, REASONING, TOOL_CALLS, Chat, FieldError, Message, called
-from .marking import CONTENT, Marker, Piece, Place, where
+from .marking import CALL_NAME, CONTENT, Marker, Piece, Place, where
 
 Span = tuple[int, int]
 
@@ -30,9 +30,8 @@ _MARKED = (
     ((CONTENT, *REASONING, TOOL_CALLS), False),
     ((CONTENT,), False),
 )
-_WORD = regex.compile(r"\S{1,40}")
-# Signs before the first letter of a text, and behind its last, that are looked for.
-_LONGEST_END = 200
+_TOKEN = regex.compile(r"<[|｜]\S{1,40}[|｜]>")
+_BLANK = regex.compile(r"\s+")
 
 
 @dataclass(frozen=True)
@@ -191,14 +190,14 @@ class ChatTemplate:
             marker = Marker(fields, context=context)
             marked = marker.mark(turns)
             try:
-                places = where(text, self._apply(marked, arguments)[0], len(marker.pieces))
+                places = where(text, self._apply(marked, arguments)[0], marker.pieces)
             except FieldError:
                 continue
             if places is not None:
                 return _Shown(text, blocks, marker.pieces, places)
         answers = [i for i, turn in enumerate(turns) if turn["role"] == ASSISTANT]
         if len(answers) == len(blocks) > 0:
-            return _Shown(text, blocks, [Piece(i, CONTENT) for i in answers], [Place(*block, 0) for block in blocks])
+            return _Shown(text, blocks, [Piece(i, CONTENT, i) for i in answers], [Place(*block, 0) for block in blocks])
         found = "a message that the model's chat template changes in a way that cannot be followed"
         raise FieldError("", found, "messages shown as they are, or --template plain")
 
@@ -220,16 +219,23 @@ class ChatTemplate:
         pieces = shown.of(message)
         if any(place.letters > piece.letters for piece, place in pieces):
             raise FieldError("", "an answer that the model's chat template shows more than once", "it once")
-        parts = [_with_ends(piece, place, shown.text) for piece, place in pieces]
+        parts = [_with_ends(group, shown.text) for group in _groups(pieces)]
         if not parts:
             return None
         if shown.blocks:
-            blocks = [block for block in shown.blocks if any(_meet(block, part) for part in parts)]
+            blocks = [self._unopened(block, shown.text) for block in shown.blocks]
+            blocks = [block for block in blocks if any(_meet(block, part) for part in parts)]
             return _Found(message, _clipped(parts, blocks), None, tuple(blocks)) if blocks else None
-        if pieces[0][0].name == TOOL_CALLS:
+        if pieces[0][0].name == CALL_NAME:
             parts[0] = (self._opening(parts[0], shown), parts[0][1])
-        closed = self._end_of_turn(parts[-1], shown, is_call=pieces[-1][0].name == TOOL_CALLS)
+        closed = self._end_of_turn(parts[-1], shown, is_call=pieces[-1][0].name in (CALL_NAME, TOOL_CALLS))
         return _Found(message, parts, closed)
+
+    def _unopened(self, block: Span, text: str) -> Span:
+        """What a template marks as generated, without what begins every answer: some mark that, too."""
+        start = block[0] + len(text[block[0] : block[1]]) - len(text[block[0] : block[1]].lstrip())
+        given = self._probe.opening
+        return (start + len(given), block[1]) if given and text.startswith(given, start) else block
 
     def _opening(self, part: Span, shown: _Shown) -> int:
         """Where a turn begins that is nothing but a call: behind what the model is given to begin an answer."""
@@ -283,7 +289,7 @@ class ChatTemplate:
         place = shown.of(1)[-1][1]
         tail = shown.text[place.end :].strip()
         special = self._special.match(tail)
-        end = special[0] if special else tail if _WORD.fullmatch(tail) else ""
+        end = special[0] if special else tail if _TOKEN.fullmatch(tail) else ""
         opening = given.removeprefix(before).strip() if given.startswith(before) else ""
         return _Probe(end, opening or shown.text[shown.around(place.start, place.end)[0] : place.start].strip())
 
@@ -343,13 +349,25 @@ def _clipped(parts: Sequence[Span], blocks: Sequence[Span]) -> list[Span]:
     return [(max(a, c), min(b, d)) for a, b in parts for c, d in blocks if _meet((a, b), (c, d))]
 
 
-def _with_ends(piece: Piece, place: Place, text: str) -> Span:
-    """A piece with what stands before its first letter and behind its last, as far as the template shows it."""
-    start, end = place.start, place.end
-    longest = range(_LONGEST_END, 0, -1)
-    lead = next((n for n in longest if n <= len(piece.lead) and text.endswith(piece.lead[-n:], 0, start)), 0)
-    trail = next((n for n in longest if n <= len(piece.trail) and text.startswith(piece.trail[:n], end)), 0)
-    return start - lead, end + trail
+def _groups(pieces: Sequence[tuple[Piece, Place]]) -> list[list[tuple[Piece, Place]]]:
+    """Pieces that belong together, in the order of the text."""
+    groups: dict[int, list[tuple[Piece, Place]]] = defaultdict(list)
+    for piece, place in pieces:
+        groups[piece.group].append((piece, place))
+    return list(groups.values())
+
+
+def _with_ends(group: Sequence[tuple[Piece, Place]], text: str) -> Span:
+    """Pieces with what stands before their first letter and behind their last, as far as the template shows it."""
+    start, end = group[0][1].start, max(place.end for _, place in group)
+    lead, trail = group[0][0].lead, group[-1][0].trail
+    # Of several words, such as a tag and a quotation mark, the template may show but the nearest.
+    leads = (lead[at:] for at in (0, *(blank.end() for blank in _BLANK.finditer(lead))))
+    trails = (trail[:at] for at in (len(trail), *(blank.start() for blank in _BLANK.finditer(trail))))
+    return (
+        start - max((len(part) for part in leads if text.endswith(part, 0, start)), default=0),
+        end + max((len(part) for part in trails if text.startswith(part, end)), default=0),
+    )
 
 
 def _forms(messages: Sequence[Message]) -> Iterator[list[dict[str, Any]]]:
