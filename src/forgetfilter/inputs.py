@@ -151,7 +151,8 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
         if rows.bad:
             file = bad_file(part, rows)
             run.write_file(file, rows.write_bad)
-            console.say(f"{len(rows.bad):,} rows cannot be used and are set aside in {file}; the first: {rows.bad[0]}")
+            some = f"{len(rows.bad):,} rows" if len(rows.bad) > 1 else "1 row"
+            console.say(f"{some} that cannot be used: set aside in {file}; the first: {rows.bad[0]}")
     run.finish(ROWS)
 
 

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import jinja2
@@ -15,6 +15,7 @@ import jinja2.ext
 import jinja2.meta
 import regex
 
+from ..errors import ModelError
 from .chats import ASSISTANT, REASONING, TOOL_CALLS, Chat, FieldError, Message, called
 from .marking import CALL_NAME, CONTENT, Marker, Piece, Place, where
 
@@ -31,6 +32,7 @@ _MARKED = (
     ((CONTENT,), False),
 )
 _TOKEN = regex.compile(r"<[|｜]\S{1,40}[|｜]>")
+_ASKED, _ANSWERED = {"role": "user", CONTENT: "A"}, {"role": ASSISTANT, CONTENT: "B"}
 _BLANK = regex.compile(r"\s+")
 
 
@@ -111,10 +113,21 @@ class ChatTemplate:
 
     Args:
         tokenizer: A tokenizer that has one.
+
+    Raises:
+        ModelError: It is no template.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        try:
+            tokenizer.apply_chat_template([_ASKED, _ANSWERED], tokenize=False)
+        except (jinja2.TemplateSyntaxError, ValueError) as error:
+            problem = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ModelError(f"this model's chat template is broken: {problem}; use --template plain") from error
+        except Exception:
+            # It may refuse so short a chat, and yet take the data's own.
+            pass
 
     def render(self, chat: Chat) -> Rendered:
         """Render a chat and find its answers.
@@ -138,20 +151,23 @@ class ChatTemplate:
 
     def _arguments(self, chat: Chat) -> dict[str, Any]:
         """What the template is given beside the messages. A row may set the template's own variables, and no other."""
-        kwargs = {k: v for k, v in chat.template_kwargs.items() if k in self._variables and k not in _OURS}
+        names = self._variables(bool(chat.tools)) - _OURS - set(self._tokenizer.special_tokens_map)
+        kwargs = {name: value for name, value in chat.template_kwargs.items() if name in names}
         return kwargs | ({"tools": list(chat.tools)} if chat.tools else {})
 
-    @cached_property
-    def _variables(self) -> frozenset[str]:
-        """What the template reads, by name, but for the special tokens, which are the model's."""
-        source = _GENERATION.sub("", str(self._tokenizer.get_chat_template()))
+    def _source(self, tools: Any = None) -> str:
+        """The template's text; models may have one of its own for tools."""
+        return str(self._tokenizer.get_chat_template(tools=tools or None))
+
+    @cache  # noqa: B019
+    def _variables(self, tools: bool) -> frozenset[str]:
+        """What the template reads, by name, with tools or without."""
+        environment = jinja2.Environment(extensions=[jinja2.ext.loopcontrols], autoescape=True)
         try:
-            names = jinja2.meta.find_undeclared_variables(
-                jinja2.Environment(extensions=[jinja2.ext.loopcontrols], autoescape=True).parse(source)
-            )
+            source = _GENERATION.sub("", self._source([{}] if tools else None))
+            return frozenset(jinja2.meta.find_undeclared_variables(environment.parse(source)))
         except jinja2.TemplateError:
             return frozenset()
-        return frozenset(names) - set(self._tokenizer.special_tokens_map)
 
     def _apply(self, turns: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]) -> tuple[str, list[Span]]:
         """The text that the template makes of turns, and what it marks as generated.
@@ -161,14 +177,14 @@ class ChatTemplate:
         """
         tokenizer = self._tokenizer
         try:
-            if not self._marks_answers:
+            if not _GENERATION.search(self._source(arguments.get("tools"))):
                 return str(tokenizer.apply_chat_template(list(turns), tokenize=False, **arguments)), []
             # `apply_chat_template` itself says which tokens are marked, where characters are wanted.
             from transformers.utils.chat_template_utils import render_jinja_template
 
             (text,), (blocks,) = render_jinja_template(
                 [[{name: value for name, value in turn.items() if value is not None} for turn in turns]],
-                chat_template=tokenizer.get_chat_template(tools=arguments.get("tools")),
+                chat_template=self._source(arguments.get("tools")),
                 return_assistant_tokens_mask=True,
                 **{**tokenizer.special_tokens_map, **arguments},
             )
@@ -178,10 +194,6 @@ class ChatTemplate:
             found = f"a chat that the model's chat template refuses ({problem})"
             raise FieldError("", found, "one that it takes, or --template plain") from error
         return text, blocks
-
-    @cached_property
-    def _marks_answers(self) -> bool:
-        return bool(_GENERATION.search(str(self._tokenizer.get_chat_template())))
 
     def _shown(self, turns: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]) -> _Shown:
         """What the template makes of turns, and where each piece of them came out."""
@@ -277,11 +289,10 @@ class ChatTemplate:
     @cached_property
     def _probe(self) -> _Probe:
         """What the template puts around an answer, as it shows the shortest chat."""
-        asked, answered = {"role": "user", "content": "A"}, {"role": ASSISTANT, "content": "B"}
         try:
-            shown = self._shown([asked, answered], {})
-            before = self._apply([asked], {})[0]
-            given = self._apply([asked], {"add_generation_prompt": True})[0]
+            shown = self._shown([_ASKED, _ANSWERED], {})
+            before = self._apply([_ASKED], {})[0]
+            given = self._apply([_ASKED], {"add_generation_prompt": True})[0]
         except FieldError:
             return _Probe("", "")
         if not shown.of(1):
@@ -294,11 +305,13 @@ class ChatTemplate:
         return _Probe(end, opening or shown.text[shown.around(place.start, place.end)[0] : place.start].strip())
 
     def _unshown(self, chat: Chat, shown: _Shown) -> Iterator[str]:
-        if chat.tools and "tools" not in self._variables:
+        if chat.tools and "tools" not in self._variables(tools=True):
             yield "tools"
+        names = {CONTENT: "{} messages", CALL_NAME: TOOL_CALLS}
+        without = {piece.group for piece in shown.hidden if piece.name == CALL_NAME}
         for piece in shown.hidden:
-            role = chat.messages[piece.message].role
-            yield f"{role} messages" if piece.name == CONTENT else piece.name
+            if piece.letters and not (piece.name == TOOL_CALLS and piece.group in without):
+                yield names.get(piece.name, piece.name).format(chat.messages[piece.message].role)
 
 
 @dataclass(frozen=True)
