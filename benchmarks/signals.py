@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from candidates import CANDIDATES, Cell, ranks
-from forgetfilter.data.layouts import Message
+from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.filtering.smoothing import folds
 from forgetfilter.filtering.word_table import word_table
@@ -159,10 +159,7 @@ class Bench:
         return [row for row in found if row["completion"].strip()]
 
     def _tokens(self, rows: list[Row], path: Path) -> TokenTable:
-        said = [
-            (str(i), i, [Message("user", r["prompt"]), Message("assistant", r["completion"], trained=True)])
-            for i, r in enumerate(rows)
-        ]
+        said = [(str(i), i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
         limits = self.settings.max_length, self.settings.max_completion, self.settings.own_words
         encoder = Encoder(self.tokenizer, "auto", *limits)
         for _ in write_tokens(said, encoder, path):

@@ -17,7 +17,7 @@ from .explaining import BAD, Decided, write_reasons, write_scores
 from .filtering.estimates import Planted, covered, estimate_errors, safe_set_is_of_another_kind, trusted_are_different
 from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion
 from .filtering.thresholds import parse_threshold
-from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, ROWS, TRUSTED
+from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, ROWS, TRUSTED, read_unshown
 from .measuring import columns_of, rival_stage, suspicion_column
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
 from .run import SCORES, SUMMARY, Run, write_json
@@ -39,6 +39,8 @@ class Summary:
         never_learned: Rows that the learned model does not know, so that their forgetting says little.
         truncated: Rows of which tokens were cut off.
         bad: Rows that could not be used and were set aside.
+        unshown: What the model's chat template does not show of the rows, by name, and how often; neither learned nor
+            scored.
         signal, unit: What forgetting is measured by, and what one unit is.
         threshold: As it was asked for.
         drop_unscorable: Whether rows without a score went with the removed.
@@ -61,6 +63,7 @@ class Summary:
     never_learned: int
     truncated: int
     bad: int
+    unshown: dict[str, int]
     signal: str
     unit: str
     threshold: str
@@ -104,13 +107,18 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     verdicts = judge(forgetting, cut, spared, by_hand, drop_unscorable=settings.drop_unscorable)
     decided = Decided(signal, cut, measured, verdicts, overrides.reviewer)
     rows = Rows.open(run.folder(ROWS) / DATA)
-    summary = _summarise(decided, rows, planted, settings, overrides)
+    summary = _summarise(decided, rows, planted, settings, overrides, read_unshown(run))
     _write(run, decided, rows, summary, overrides)
     return summary
 
 
 def _summarise(
-    decided: Decided, rows: Rows, planted: Planted, settings: DecisionSettings, overrides: Overrides
+    decided: Decided,
+    rows: Rows,
+    planted: Planted,
+    settings: DecisionSettings,
+    overrides: Overrides,
+    unshown: dict[str, int],
 ) -> Summary:
     """Count what was decided, and estimate how far it can be trusted."""
     verdicts, cut, signal = decided.verdicts, decided.cut, decided.signal
@@ -131,6 +139,7 @@ def _summarise(
         never_learned=int(decided.measured.never_learned.sum()),
         truncated=int(decided.measured.truncated.sum()),
         bad=len(rows.bad),
+        unshown=unshown,
         signal=signal.name,
         unit=signal.unit,
         threshold=settings.threshold,

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..data.layouts import text_columns
+from ..data.columns import text_columns
 from ..data.rows import Rows
 from ..data.tokens import TokenTable
 from ..decision import Summary, read_planted
@@ -177,17 +177,18 @@ def _rows(run: Run, rows: Rows, picked: list[dict[str, Any]]) -> Iterator[dict[s
     """Some rows of the table of scores, long texts cut to what room there is for each."""
     positions = [row["row"] for row in picked]
     said = dict(rows.at(positions))
-    besides = text_columns(rows.layout, run.settings.columns)
+    besides = text_columns(rows.layout, rows.columns)
     tags = {i: _tags(columns, besides) for i, columns in zip(sorted(positions), rows.fields(positions), strict=True)}
     shades = _shades(run, [row["id"] for row in picked])
     table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
     room = _ROOM // max(1, len(picked))
     for row in picked:
-        prompt = "\n".join(m.content for m in said[row["row"]] if not m.trained)
+        chat = said[row["row"]]
+        prompt = chat.prompt
         asked = _first_bytes(prompt[:_PROMPT_SHOWN], room // 3)
         pieces = table.pieces(int(np.searchsorted(table.rows, row["row"])))[:_TOKENS_SHOWN]
         pieces = _fitting([piece[:_TOKEN_SHOWN] for piece in pieces], room // 3)
-        answers = [message.content for message in said[row["row"]] if message.trained]
+        answers = [message.text for message in chat.messages if message.trained]
         # What was not learned of an answer is shown without shades, so that a person can judge all of it.
         rest = _beyond(answers[0], "".join(pieces)) if len(answers) == 1 or not pieces else ""
         unlearned = _first_bytes(rest[:_PROMPT_SHOWN], room // 4)
@@ -264,7 +265,7 @@ def _groups(run: Run, rows: Rows, scores: pa.Table) -> list[dict[str, Any]]:
     scored = scored[np.argsort(positions[scored], kind="stable")]
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     many: set[str] = set()
-    besides = text_columns(rows.layout, run.settings.columns)
+    besides = text_columns(rows.layout, rows.columns)
     for i, columns in zip(scored, rows.fields(positions[scored].tolist()), strict=True):
         for name, value in _tags(columns, besides).items():
             if name not in many and (name in found or len(found) < _COLUMNS):
@@ -310,7 +311,7 @@ def _curve(run: Run, rows: Rows, scores: pa.Table) -> dict[str, Any] | None:
     there = pc.is_in(scores.column("row"), value_set=pa.array(positions, pa.int64()))
     looked_at = scores.select(["row", "decision"]).filter(there).to_pydict()
     decided = dict(zip(looked_at["row"], looked_at["decision"], strict=True))
-    besides = text_columns(rows.layout, run.settings.columns)
+    besides = text_columns(rows.layout, rows.columns)
     tags = [_tags(columns, besides) for columns in rows.fields(positions)]
     ways: dict[str | None, list[str]] = {_DECISION: [decided[row] for row in positions]}
     ways |= {name: [of.get(name, _NO_VALUE) for of in tags] for name in dict.fromkeys(n for of in tags for n in of)}
