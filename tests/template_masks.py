@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from forgetfilter.data.layouts import FieldError, find_layout
+from forgetfilter.data.chats import FieldError
+from forgetfilter.data.columns import find_layout
 from forgetfilter.data.tokens import Encoder
 from forgetfilter.errors import InputError
 
@@ -22,8 +23,8 @@ def _encoder(tokenizer: Any, template: str) -> Encoder:
 def encoded(row: Any, tokenizer: Any, template: str = "chat") -> Any:
     """One row as tokens, or None where it is refused."""
     try:
-        said = find_layout(row, "auto", {}, "data").messages(row)
-        (tokens,) = _encoder(tokenizer, template).encode([("x", 0, said)])
+        chat = find_layout(row, "auto", {}, "data").chat(row)
+        (tokens,) = _encoder(tokenizer, template).encode([("x", 0, chat)])
     except (FieldError, InputError):
         return None
     return tokens
