@@ -97,6 +97,21 @@ def _long(turns: int) -> list[dict[str, Any]]:
 _LINES = "ANSWERONEA first:\n\n- ANSWERONEB\n\n\n```python\nif x:\n    print('ANSWERONEC')\n```"
 _PADDED = f" \n {words('answer', 'one')} \n\n"
 
+
+def _signs(what: str, which: str) -> str:
+    """Marked words with signs around them, which are the answer's, too."""
+    name = f"{what.upper()}{which.upper()}"
+    return f'**"({name}A, {name}B: {name}C)"** — 🙂!'
+
+
+def _signs_in_content(n: str) -> dict[str, Any]:
+    return message("assistant", f"<think>\n{_signs('reason', n)}\n</think>\n\n{_signs('answer', n)}")
+
+
+def _signs_beside(n: str) -> dict[str, Any]:
+    return message("assistant", _signs("answer", n), reasoning_content=_signs("reason", n))
+
+
 CHATS: dict[str, Chat] = {
     "one_turn": chat(user("one"), answer("one")),
     "system": chat(system(), user("one"), answer("one")),
@@ -126,6 +141,10 @@ CHATS: dict[str, Chat] = {
         user("one"), message("assistant", _PADDED), message("user", f"\n{words('user', 'two')} \n"), answer("two")
     ),
     "ten_turns": chat(system(), *_long(10)),
+    "signs": chat(*_thinking(lambda n: message("assistant", _signs("answer", n)), "one", "two")),
+    "think_signs": chat(system(), *_thinking(_signs_in_content, "one", "two")),
+    "think_signs_last_user": chat(*_thinking(_signs_in_content, "one", "two"), user("three")),
+    "reasoning_signs": chat(*_thinking(_signs_beside, "one", "two")),
     "think": chat(user("one"), _in_content("one")),
     "think_twice": chat(*_thinking(_in_content, "one", "two")),
     "think_system": chat(system(), *_thinking(_in_content, "one", "two", "three")),

@@ -133,23 +133,30 @@ def _of_its_owner(truth: Truth, owner: dict[str, Any], text: str) -> list[str]:
     return wrong
 
 
+def _lead(owner: dict[str, Any], mark: str) -> str:
+    """An answer's own signs before its first word that is shown."""
+    text = next((text for text in strings(owner) if mark in text), "")
+    return re.split(_THINK, text[: text.index(mark)])[-1].lstrip() if text else ""
+
+
 def _edges(truth: Truth, owner: dict[str, Any], text: str, edge: str) -> list[str]:
     """What is wrong with how a span begins and ends."""
     content, inside, called, wrong = owner["content"] or "", marks(text), marks(owner.get("tool_calls")), []
     headless = truth.headless(owner)
-    if content.strip() in truth.text and content.strip() not in text and not edge and not headless:
+    parts = (content.strip(), conclusion(content), (owner.get("reasoning_content") or "").strip())
+    if not edge and not headless and any(part in truth.text and part not in text for part in parts):
         wrong.append(f"not word for word: {text!r}")
     before = text[: text.index(inside[0])]
     if inside[0] in called:
         header = truth.header(owner)
         if len(before) > 120 or (header and header in before):
             wrong.append(f"a header before a call: {text!r}")
-    elif not re.fullmatch(edge + _OPENS, before) and not headless:
+    elif not re.fullmatch(rf"{edge}{_OPENS}(?:{re.escape(_lead(owner, inside[0]))})?", before) and not headless:
         wrong.append(f"a header before the answer: {text!r}")
     after = text[text.rindex(inside[-1]) + len(inside[-1]) :]
     if inside[-1] in called:
         # The number of days is the last that a call says.
-        if "2" not in after:
+        if "2" not in after and not truth.kind.unfollowable:
             wrong.append(f"a call that is cut off: {text!r}")
         rest = re.sub(rf"(?:{_closes(truth.name)})$", "", after, count=1)
         if len(rest) > 120 or any(end in rest for end in truth.kind.ends):

@@ -96,7 +96,7 @@ ASKED_ON = {
     "end_not_last": ["Ok.<|im_end|>", "Done.<|im_end|>"],
     "ends_by_next": ["Ok.<|next_user|>", "Done.<|next_user|>"],
 }
-# Marks that leave the end out, and an end that certain answers of a data set lack, may be followed: then none is learned.
+# Marks that leave the end out may be followed, and an end that not every answer has may be left out everywhere.
 OPEN = ("chatml_generation_wrong", "end_not_last")
 
 
@@ -236,6 +236,20 @@ def test_what_a_template_adds_or_takes_for_what_an_answer_says_is_not_learned():
     assert words_of("reply_to", "a", "a", "b a", "b a") == ["a", "b a"]
 
 
+def test_an_answer_of_which_a_part_is_changed():
+    assert words_of("capital_letter", "q", "Ok.", "q", "Done.") == ["Ok.", "Done."]
+    assert words_of("capital_letter", "q", "ok.") in (None, ["Ok."])
+    assert words_of("capital_letter", "a", "a") in (None, ["A"])
+    assert words_of("removes_stars", "q", "Ok. *Done.*") == ["Ok. *Done.*"]
+    assert words_of("removes_stars", "q", "**Ok.** Done.") in (None, ["Ok. Done."])
+    assert words_of("renames_role", "q", "a model") == ["a model"]
+    assert words_of("renames_role", "q", "assistant", "assistant", "the assistant.") in (None, ["model", "the model."])
+    assert words_of("wraps_words", "q", "one two") == ["one two"]
+    assert words_of("wraps_words", "q", "twelve chars " * 9) in (None, [("twelve chars " * 4 + "twelve\nchars ") * 2])
+    assert words_of("numbers_lines", "q", "Ok.", "q", "1") == ["Ok.", "1"]
+    assert words_of("labelled", "q", "Ok. Ok.", "q", "a") in (None, ["Ok. Ok.", "a"])
+
+
 def test_an_answer_that_is_not_shown_is_not_found_in_other_words():
     assert words_of("drops_repeats", "yes", "yes") in (None, [])
     assert words_of("drops_repeats", "q", "yes", "yes", "no") in (None, ["yes", "no"])
@@ -326,6 +340,27 @@ def test_a_call_is_learned_as_the_template_shows_it(name, tools):
     own = "arguments" if "arguments" in opening else "delete_everything"
     assert f"{opening}delete_everything{closing}".endswith(found)
     assert own in found
+
+
+ARGUMENTS = [
+    {},
+    {"n": 3},
+    {"all": True, "none": None, "x": -1.5e9},
+    {"a": [1, {"b": "c", "d": []}]},
+    {"q": 'say "hi"\n{}'},
+]
+
+
+@pytest.mark.parametrize("name", [name for name in CALLED if name not in ("hermes", "phi4_mini")])
+@pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
+def test_a_call_is_learned_to_its_end_whatever_its_arguments(name, arguments):
+    """All that the template shows behind the function's name, up to the end of the chat, is the answer's."""
+    function = {"name": "delete_everything", "arguments": arguments}
+    turns = [ASKED, message("assistant", None, tool_calls=[CALL | {"function": function}])]
+    text = shown(bytes_of(name), turns)
+    assert text is not None
+    (found,) = _bare(masked({"messages": turns}, bytes_of(name)))
+    assert found[found.index("delete_everything") :] == text[text.index("delete_everything") :].rstrip()
 
 
 def test_a_text_and_a_call_are_one_answer():
@@ -449,7 +484,8 @@ def test_the_pieces_of_a_chat_are_the_mask():
                 cursor += end - start
             assert cursor == len(tokens.pieces)
             for text, i in zip(learned, chat.trained, strict=True):
-                assert text.strip() == chat.messages[i]["content"].strip() + "<|im_end|>"
+                assert text.endswith("<|im_end|>")
+                assert text.removesuffix("<|im_end|>").strip() == chat.messages[i]["content"].strip()
 
 
 @pytest.mark.parametrize("name", ["phi3", "qwen25", "qwen3", "zephyr", "glm45", "gemma"])
