@@ -245,7 +245,8 @@ def test_an_answer_of_which_a_part_is_changed():
     assert words_of("renames_role", "q", "a model") == ["a model"]
     assert words_of("renames_role", "q", "assistant", "assistant", "the assistant.") in (None, ["model", "the model."])
     assert words_of("wraps_words", "q", "one two") == ["one two"]
-    assert words_of("wraps_words", "q", "twelve chars " * 9) in (None, [("twelve chars " * 4 + "twelve\nchars ") * 2])
+    wrapped = ("twelve chars " * 4 + "twelve\nchars ") * 2
+    assert words_of("wraps_words", "q", "twelve chars " * 10) in (None, [wrapped.strip()])
     assert words_of("numbers_lines", "q", "Ok.", "q", "1") == ["Ok.", "1"]
     assert words_of("labelled", "q", "Ok. Ok.", "q", "a") in (None, ["Ok. Ok.", "a"])
 
@@ -345,13 +346,13 @@ def test_a_call_is_learned_as_the_template_shows_it(name, tools):
 ARGUMENTS = [
     {},
     {"n": 3},
-    {"all": True, "none": None, "x": -1.5e9},
+    {"all": True, "x": -1.5e9},
     {"a": [1, {"b": "c", "d": []}]},
     {"q": 'say "hi"\n{}'},
 ]
 
 
-@pytest.mark.parametrize("name", [name for name in CALLED if name not in ("hermes", "phi4_mini")])
+@pytest.mark.parametrize("name", [name for name in CALLED if name not in ("hermes", "phi4_mini", "seed_oss")])
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
 def test_a_call_is_learned_to_its_end_whatever_its_arguments(name, arguments):
     """All that the template shows behind the function's name, up to the end of the chat, is the answer's."""
