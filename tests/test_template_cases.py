@@ -428,13 +428,12 @@ def test_plain_rows_hold_the_same_law(kind, maker):
     assert found is not None
     assert len(found) == len(answers)
     ends = [text.endswith("<|im_end|>") for text in found]
-    assert len(set(ends)) == 1
+    # A text has one end, wherever its answers are.
+    assert ends == [False] * (len(answers) - 1) + [chat.trained[-1] == len(chat.messages) - 1]
     if chat.messages[0]["role"] == "assistant":
         found, answers = found[1:], answers[1:]
     for text, answer in zip(found, answers, strict=True):
         assert text.removesuffix("<|im_end|>").strip().endswith(answer["content"].strip())
-    if chat.trained == (len(chat.messages) - 1,):
-        assert ends == [True]
 
 
 @pytest.mark.parametrize("kind", AWKWARD)

@@ -25,7 +25,8 @@ from .chats import Chat, FieldError
 from .own_words import OwnWords
 from .records import in_batches
 from .rows import Said, read_batches
-from .templates import Answer, ChatTemplate, Rendered
+from .spans import Answer
+from .templates import ChatTemplate, Rendered
 
 # No known vocabulary has a longer token; text further on cannot reach into the first tokens.
 _LONGEST_TOKEN = 512

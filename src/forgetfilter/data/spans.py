@@ -1,0 +1,254 @@
+"""Where the answers of a chat stand in what the template made of it: pure functions of texts and places."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import regex
+
+from .chats import TOOL_CALLS, FieldError, Message
+from .marking import CALL_NAME, Piece, Place
+
+# Start and end in a text, the end excluded.
+Span = tuple[int, int]
+
+# Where the texts around letters fall apart: at blanks, behind a tag and before one.
+_SEAM = regex.compile(r"\s+|(?<=>)|(?=<)")
+_TAG = regex.compile(r"</?\w+>")
+# How a call goes on behind its last letter, where nothing else tells.
+_CLOSING = regex.compile(r"[\"'\]}\)\s]*(?:</\w+>)?")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Where a turn that is trained on stands in a text, as (start, end) with the end excluded.
+
+    Attributes:
+        spans: All of it, with its end-of-turn token; one span, unless another message stands within it.
+        parts: Its reasoning, its content and its tool calls, each by itself; the last has the end-of-turn token.
+    """
+
+    spans: tuple[Span, ...]
+    parts: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a template puts around answers.
+
+    Attributes:
+        end_of_turn: What ends the last answer of a chat; empty for nothing.
+        opening: What the model is given to begin an answer with.
+        special: Finds the tokenizer's special tokens.
+    """
+
+    end_of_turn: str
+    opening: str
+    special: regex.Pattern[str]
+
+
+class Shown:
+    """What a template made of a chat.
+
+    Args:
+        text: The text.
+        blocks: What the template itself marks as generated; empty where it marks nothing.
+        pieces: The texts of the chat, in order.
+        places: Where each of them stands; None where it is not shown.
+
+    Attributes:
+        text: As given.
+        blocks: As given, in the order of the text.
+        hidden: The pieces that are not shown.
+    """
+
+    def __init__(
+        self, text: str, blocks: Sequence[Span], pieces: Sequence[Piece], places: Sequence[Place | None]
+    ) -> None:
+        self.text, self.blocks = text, sorted(blocks)
+        self.hidden = [piece for piece, place in zip(pieces, places, strict=True) if place is None]
+        there = [(place, piece) for piece, place in zip(pieces, places, strict=True) if place is not None]
+        self._there = sorted(there, key=lambda pair: pair[0].start)
+        self._starts = [place.start for place, _ in self._there]
+        self._of: dict[int, list[tuple[Piece, Place]]] = defaultdict(list)
+        for place, piece in self._there:
+            self._of[piece.message].append((piece, place))
+
+    def of(self, message: int) -> list[tuple[Piece, Place]]:
+        """The pieces of a message that are shown, in the order of the text."""
+        return self._of.get(message, [])
+
+    def marked(self, *parts: Span) -> list[Span]:
+        """What the template marks as generated of these parts, with what it marks around them."""
+        first = bisect_right(self.blocks, parts[0][0], key=lambda block: block[1])
+        found = []
+        for block in self.blocks[first:]:
+            if block[0] >= parts[-1][1]:
+                break
+            if any(_meet(block, part) for part in parts):
+                found.append(block)
+        return found
+
+    def around(self, start: int, end: int) -> Span:
+        """How far a piece of a message could reach: to its neighbours, or the ends of the text."""
+        before, after = bisect_left(self._starts, start), bisect_left(self._starts, end)
+        return (
+            min(start, self._there[before - 1][0].end) if before else 0,
+            self._starts[after] if after < len(self._starts) else len(self.text),
+        )
+
+    def is_parted(self, message: int, start: int, end: int) -> bool:
+        """Whether another message stands within a part of the text."""
+        within = range(bisect_left(self._starts, start), bisect_left(self._starts, end))
+        return any(self._there[i][1].message != message for i in within)
+
+
+def find_answers(messages: Sequence[Message], shown: Shown, frame: Frame) -> tuple[Answer, ...]:
+    """The turns that are trained on, in order, as far as they are shown.
+
+    Raises:
+        FieldError: None is shown, or one is shown more than once.
+    """
+    found = [
+        answer
+        for i, message in enumerate(messages)
+        if message.trained and (answer := _answer(i, shown, frame)) is not None
+    ]
+    if not found:
+        raise FieldError("", "no answer in what the model's chat template shows", "an answer, to train on")
+    # Where a template ends some answers with a token and others with none, all are taken without it.
+    alike = all(answer.closed is not None for answer in found)
+    return tuple(sorted((answer.whole(shown, closed=alike) for answer in found), key=lambda answer: answer.parts))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A turn that was found.
+
+    Attributes:
+        message: Which message it is.
+        parts: Its parts, without an end-of-turn token.
+        closed: Where that token ends; None where there is none.
+        blocks: What of the turn the template marks as generated; empty where it marks nothing.
+    """
+
+    message: int
+    parts: list[Span]
+    closed: int | None
+    blocks: tuple[Span, ...] = ()
+
+    def whole(self, shown: Shown, *, closed: bool) -> Answer:
+        """The answer with its end-of-turn token, or without."""
+        if self.blocks:
+            return Answer(self.blocks, (*self.parts[:-1], (self.parts[-1][0], self.blocks[-1][1])))
+        start, end = self.parts[-1]
+        parts = (*self.parts[:-1], (start, self.closed if closed and self.closed is not None else end))
+        whole = parts[0][0], parts[-1][1]
+        return Answer(parts if shown.is_parted(self.message, *whole) else (whole,), parts)
+
+
+def _answer(message: int, shown: Shown, frame: Frame) -> _Found | None:
+    """Where a turn stands; None where it is not shown, or where the template marks nothing of it as generated."""
+    pieces = shown.of(message)
+    if any(place.letters > piece.letters for piece, place in pieces):
+        raise FieldError("", "an answer that the model's chat template shows more than once", "it once")
+    parts = [_with_ends(group, shown.text) for group in _groups(pieces)]
+    if not parts:
+        return None
+    if shown.blocks:
+        blocks = [_unopened(block, shown.text, frame.opening) for block in shown.marked(*parts)]
+        return _Found(message, _clipped(parts, blocks), None, tuple(blocks)) if blocks else None
+    first, last = (pieces[i][0].name in (CALL_NAME, TOOL_CALLS) for i in (0, -1))
+    if first:
+        parts[0] = (_opening(parts[0], shown, frame), parts[0][1])
+    closed = _end_of_turn(parts[-1], shown, frame, is_call=last)
+    if last and closed is None:
+        parts[-1] = (parts[-1][0], _end_of_call(parts[-1], shown, frame))
+    return _Found(message, parts, closed)
+
+
+def _unopened(block: Span, text: str, opening: str) -> Span:
+    """What a template marks as generated, without what begins every answer: some mark that, too."""
+    marked = text[slice(*block)]
+    start = block[0] + len(marked) - len(marked.lstrip())
+    return (start + len(opening), block[1]) if opening and text.startswith(opening, start) else block
+
+
+def _opening(part: Span, shown: Shown, frame: Frame) -> int:
+    """Where a turn begins that is nothing but a call: behind what the model is given to begin an answer."""
+    before, _ = shown.around(*part)
+    at = shown.text.rfind(frame.opening, before, part[0]) if frame.opening else -1
+    return at + len(frame.opening) if at >= 0 else part[0]
+
+
+def _end_of_turn(part: Span, shown: Shown, frame: Frame, *, is_call: bool) -> int | None:
+    """Where the token ends that ends a turn; None where the template has none, or not here.
+
+    Args:
+        part: The last part of a turn.
+        shown: What the template made.
+        frame: What it puts around answers.
+        is_call: Whether the part is a call. Then the template closes first what it opened.
+    """
+    _, after = shown.around(*part)
+    rest = shown.text[part[1] : after]
+    if not frame.end_of_turn:
+        return None
+    at = rest.find(frame.end_of_turn)
+    if at >= 0 and (is_call or not rest[:at].strip()):
+        return part[1] + at + len(frame.end_of_turn)
+    # An earlier turn may end with another token. The one that begins the next turn follows it.
+    specials = list(frame.special.finditer(rest)) if is_call else list(frame.special.finditer(rest))[:2]
+    follows = [*(special.start() for special in specials), len(rest)][1:]
+    for special, next_one in zip(specials, follows, strict=False):
+        ends = next_one < len(rest) or after == len(shown.text)
+        if not is_call:
+            return part[1] + special.end() if ends and not rest[: special.start()].strip() else None
+        if ends and not rest[special.end() : next_one].strip():
+            return part[1] + special.end()
+    return None
+
+
+def _end_of_call(part: Span, shown: Shown, frame: Frame) -> int:
+    """Where a call ends behind which no token ends the turn: where the next turn begins, or the text ends."""
+    _, after = shown.around(*part)
+    rest = shown.text[part[1] : after]
+    # Tokens such as </tool_call> are the call's own.
+    special = next((found for found in frame.special.finditer(rest) if not _TAG.fullmatch(found[0])), None)
+    if special is None and after < len(shown.text):
+        closing = _CLOSING.match(rest)
+        return part[1] + (len(closing[0].rstrip()) if closing else 0)
+    return part[1] + len(rest[: special.start() if special else len(rest)].rstrip())
+
+
+def _meet(one: Span, other: Span) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
+def _clipped(parts: Sequence[Span], blocks: Sequence[Span]) -> list[Span]:
+    """Of some parts what lies in blocks."""
+    return [(max(a, c), min(b, d)) for a, b in parts for c, d in blocks if _meet((a, b), (c, d))]
+
+
+def _groups(pieces: Sequence[tuple[Piece, Place]]) -> list[list[tuple[Piece, Place]]]:
+    """Pieces that belong together, in the order of the text."""
+    groups: dict[int, list[tuple[Piece, Place]]] = defaultdict(list)
+    for piece, place in pieces:
+        groups[piece.group].append((piece, place))
+    return list(groups.values())
+
+
+def _with_ends(group: Sequence[tuple[Piece, Place]], text: str) -> Span:
+    """Pieces with what stands before their first letter and behind their last, as far as the template shows it."""
+    start, end = group[0][1].start, max(place.end for _, place in group)
+    lead, trail = group[0][0].lead, group[-1][0].trail
+    # Of several words, such as a tag and a quotation mark, the template may show but the nearest.
+    leads = (lead[at:] for at in (0, *(seam.end() for seam in _SEAM.finditer(lead))))
+    trails = (trail[:at] for at in (len(trail), *(seam.start() for seam in _SEAM.finditer(trail))))
+    return (
+        start - max((len(part) for part in leads if text.endswith(part, 0, start)), default=0),
+        end + max((len(part) for part in trails if text.startswith(part, end)), default=0),
+    )
