@@ -28,7 +28,9 @@ def test_mistakes_get_one_line(refused, noisy, safe, model, tmp_path):
     out = ["--output", tmp_path / "x"]
     refused(["filter"], "needs DATA, --safe, --output")
     refused(["filter", noisy, "--safe", safe, *out], "no model was named")
-    refused(["filter", noisy, "--safe", safe, "--model", model, *out, "--epochs", "many"], "epochs must be a number")
+    refused(
+        ["filter", noisy, "--safe", safe, "--model", model, *out, "--epochs", "many"], "epochs must be a number or none"
+    )
     refused(["filter", noisy, "--safe", safe, "--model", tmp_path / "nope", *out], "no such model")
     refused(["filter", tmp_path / "nope.jsonl", "--safe", safe, "--model", model, *out], "no such file")
     refused(["filter", noisy, "--safe", safe, "--model", model, "--output", noisy], "not a run")

@@ -26,7 +26,7 @@ from .data.tokens import Encoder, TokenTable
 from .decision import FORGETTING, OVERRIDES, Summary, decide, read_summary
 from .errors import InputError
 from .examples import ANSWER_TOKENS, EXAMPLES, EXAMPLES_FILE, choose_examples, write_examples
-from .filtering.signals import RIVAL, SIGNALS
+from .filtering.signals import ALL, RIVAL, SIGNALS
 from .final_model import WHOLE_TOKENS, kept_rows, made_from, prepare
 from .inputs import (
     ANSWERED,
@@ -243,7 +243,7 @@ class _Pipeline:
                 part: ScoredRows(self.material.rows(part), self.material.tokens(part), learned / part, reviewed / part)
                 for part in self.material.parts
             }
-            measure_forgetting(parts, self._scoring, folder)
+            measure_forgetting(parts, self._scoring, folder, whole=self.settings.max_completion == ALL)
 
     def ask_rivals(self, rivals: Sequence[str]) -> None:
         """Suspicion of every row by other filters, to compare with."""

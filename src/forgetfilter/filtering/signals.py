@@ -9,11 +9,15 @@ Each signal below is a choice of s, or a rival of forgetting.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
+# How many tokens of each answer are looked at, as the user says it; None leaves it to the signal.
+MostTokens: TypeAlias = int | Literal["all"] | None
+ALL: Literal["all"] = "all"
 
 
 @dataclass(frozen=True)
@@ -78,16 +82,34 @@ _RIVALS = (
     Signal("random", RIVAL, "0 to 1", "chance"),
 )
 RIVALS = tuple(rival.name for rival in _RIVALS)
+# These read the rows themselves, whatever part of their answers was learned.
+_READ_TEXTS = {"judge", "toxicity", "words", "bag-of-words", "random"}
 SIGNALS = {signal.name: signal for signal in (*_FORGETTING, *_RIVALS)}
 
 
-def learned_tokens(signal: str) -> int | None:
-    """How many tokens of each answer are learned and scored where the user does not say; None for all.
+def learned_tokens(asked: MostTokens, signal: str) -> int | None:
+    """How many tokens of each answer are learned and scored; None for all.
 
-    A little more than the default looks at: what follows takes time and adds nothing (docs/evidence.md). What the model
-    answers by itself is compared with the whole answer, as in the paper.
+    Where the user does not say, a little more than the default looks at: what follows takes time and adds nothing
+    (docs/evidence.md). What the model answers by itself is compared with the whole answer, as in the paper.
     """
-    return None if SIGNALS[signal].scoring == "rouge" else 32
+    if asked is None:
+        return None if SIGNALS[signal].scoring == "rouge" else 32
+    return None if asked == ALL else asked
+
+
+def judged_tokens(learned: int | None, signal: str) -> int | None:
+    """How many tokens of each answer have a say in what a signal decides; None for all.
+
+    Args:
+        learned: How many are learned and scored, as `learned_tokens` has it. Where that is all of them, the signals
+            that look at an answer's beginning look at all of it, too.
+        signal: What is decided by.
+    """
+    beginning = SIGNALS[signal].beginning
+    if learned is None or signal in _READ_TEXTS:
+        return None
+    return learned if beginning is None else min(learned, beginning)
 
 
 def learned_blocks(signal: str) -> float:
