@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from contextlib import contextmanager
 
@@ -172,15 +173,53 @@ def test_filtering_again_says_where_a_persons_decisions_are(command, tmp_path, c
     assert json.loads((run / "summary.json").read_text())["removed"] == 3
     capsys.readouterr()
     assert main([*command, "--threshold", "1000"]) == 0
+    said = capsys.readouterr().err
+    assert f"--overrides {run}/overrides.json" in said
+    assert main(shlex.split(said.partition("come back with: forgetfilter ")[2].splitlines()[0])) == 0
+    assert json.loads((run / "summary.json").read_text())["removed"] == 3
+    capsys.readouterr()
+    assert main(["decide", str(run)]) == 0
     assert f"--overrides {run}/overrides.json" in capsys.readouterr().err
     assert json.loads((run / "summary.json").read_text())["removed"] == 0
     assert main(["decide", str(run), "--overrides", str(run / "overrides.json")]) == 0
     assert json.loads((run / "summary.json").read_text())["removed"] == 3
 
 
+def test_overrides_keep_the_decision_that_the_person_saw(command, tmp_path, capsys):
+    run, file = tmp_path / "run", tmp_path / "mine.json"
+    assert main([*command, "--threshold", "1000"]) == 0
+    saw = {"threshold": "top:50%", "signal": "likelihood-mean", "drop_unscorable": True}
+    file.write_text(json.dumps({"reviewer": "Ada", "decisions": {"n0": "removed"}, **saw}))
+    capsys.readouterr()
+    again = ["decide", str(run), "--overrides", str(file)]
+    assert main(again) == 0
+    said = capsys.readouterr()
+    assert "threshold top:50%, signal likelihood-mean and rows" in said.err
+    assert said.err.strip().endswith("as the overrides were saved with")
+    assert "--signal likelihood-mean --overrides" in said.out
+    summary = json.loads((run / "summary.json").read_text())
+    assert {name: summary[name] for name in saw} == saw
+    assert {name: json.loads((run / "overrides.json").read_text())[name] for name in saw} == saw
+    # What the command line says counts more; a file that lacks them leaves them as last decided.
+    assert main([*again, "--threshold", "top:25%", "--no-drop-unscorable"]) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert [summary[name] for name in saw] == ["top:25%", "likelihood-mean", False]
+    file.write_text(json.dumps({"decisions": {"n0": "removed"}}))
+    assert main(again) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert [summary[name] for name in saw] == ["top:25%", "likelihood-mean", False]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        ('{"decisions": {}, "threshold": "half\\nway"}', "o.json: threshold must be a number"),
+        ('{"decisions": {}, "threshold": NaN}', "o.json: threshold must be a number"),
+        ('{"decisions": {}, "threshold": 1e999}', "o.json: threshold must be a number"),
+        ('{"decisions": {}, "threshold": ["top:10%"]}', "o.json: threshold must be text"),
+        ('{"decisions": {}, "threshold": "%s"}' % ("9" * 9999), "o.json: threshold must be a number"),
+        ('{"decisions": {}, "signal": "\\u001b[2J"}', "o.json: signal must be one of"),
+        ('{"decisions": {}, "drop_unscorable": "perhaps"}', "o.json: drop_unscorable must be true or false"),
         ("not json", "not JSON"),
         ("[]", "no decisions"),
         ('{"decisions": {"n1": "perhaps"}}', "row n1: found 'perhaps'"),
@@ -192,7 +231,10 @@ def test_wrong_overrides_change_nothing(folder, tmp_path, capsys, content, said)
     before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file() and file.suffix != ".txt"}
     (tmp_path / "o.json").write_text(content)
     assert main(["decide", str(folder), "--overrides", str(tmp_path / "o.json")]) == 2
-    assert said in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "\x1b" not in shown
+    assert shown.count("\n") == 1
     assert before == {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file() and f.suffix != ".txt"}
 
 
@@ -288,6 +330,16 @@ def test_a_review_by_keyboard_is_saved_and_applied(page, folder, tmp_path):
     download.value.save_as(tmp_path / "overrides.json")
     page.reload()
     assert page.text_content("#mine") == "2 rows decided by you."
+    saved = json.loads((tmp_path / "overrides.json").read_text())
+    assert (saved["threshold"], saved["signal"], saved["drop_unscorable"]) == ("top:25%", "likelihood", False)
+    page.fill("#number", "0.5")
+    page.press("#number", "Enter")
+    with page.expect_download() as download:
+        page.click("#save")
+    assert json.loads(download.value.path().read_text())["threshold"] == "0.5"
+    page.click("#back")
+    page.set_input_files("#load", download.value.path())
+    page.wait_for_function("document.getElementById('number').value === '0.5'")
     run = shutil.copytree(folder, tmp_path / "run")
     assert main(["decide", str(run), "--overrides", str(tmp_path / "overrides.json")]) == 0
     first = held((folder / "report.html").read_text())["rows"][0]["id"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .filtering.thresholds import parse_threshold
 from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, ROWS, TRUSTED
 from .measuring import columns_of, rival_stage, suspicion_column
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
-from .run import SCORES, SUMMARY, Run, write_json
+from .run import SCORES, SUMMARY, Run, decide_command, write_json
 from .settings import DecisionSettings
 from .verdicts import NOBODY, UNSCORABLE, Measured, judge
 
@@ -158,7 +158,8 @@ def _write(run: Run, decided: Decided, rows: Rows, summary: Summary, overrides: 
         run.write_file(summary.files[role], partial(rows.write, chosen))
     run.write_file(SCORES, partial(write_scores, decided, _table_path(run, decided.signal, DATA)))
     if overrides.decisions:
-        run.write_file(OVERRIDES, partial(write_overrides, overrides))
+        shown = {name: getattr(summary, name) for name in DecisionSettings.__dataclass_fields__}
+        run.write_file(OVERRIDES, partial(write_overrides, replace(overrides, settings=shown)))
     run.write_file(REASONS, partial(write_reasons, decided, run.path / SCORES, rows))
     run.write_file(SUMMARY, lambda path: write_json(asdict(summary), path))
 
@@ -171,9 +172,13 @@ def read_summary(run: Run) -> Summary:
     """
     path = run.path / SUMMARY
     if not path.is_file():
-        raise RunError(f"{run.path}: nothing is decided here yet; run: forgetfilter decide {run.path}")
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return Summary(**{name: values[name] for name in Summary.__dataclass_fields__})
+        raise RunError(f"{run.path}: nothing is decided here yet; run: {decide_command(run.path, {})}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Summary(**{name: values[name] for name in Summary.__dataclass_fields__ if name in values})
+    except (OSError, ValueError, TypeError) as error:
+        again = decide_command(run.path, {})
+        raise RunError(f"{path}: changed since it was written; decide again, which writes it anew: {again}") from error
 
 
 def read_planted(run: Run, signal: Signal) -> Planted:

@@ -153,9 +153,10 @@ function setThreshold(value) {
   showList();
 }
 
+const wanted = () => (threshold === decided ? summary.threshold : String(threshold));
+
 function showCommand() {
-  const wanted = threshold === decided ? summary.threshold : String(threshold);
-  const parts = ['forgetfilter decide', quoted(data.folder), `--threshold=${quoted(wanted)}`, `--signal ${summary.signal}`];
+  const parts = ['forgetfilter decide', quoted(data.folder), `--threshold=${quoted(wanted())}`, `--signal ${summary.signal}`];
   if (summary.drop_unscorable) parts.push('--drop-unscorable');
   if (overrides.size) parts.push('--overrides overrides.json');
   // Broken between its words only, as far as they fit.
@@ -206,8 +207,9 @@ function showMine() {
 }
 
 function save() {
-  const content = JSON.stringify({ reviewer: byId('reviewer').value.trim() || 'person',
-    decisions: Object.fromEntries(overrides) }, null, 2);
+  // With what the filter decided where this person did not, as the page shows it now.
+  const content = JSON.stringify({ reviewer: byId('reviewer').value.trim() || 'person', threshold: wanted(),
+    signal: summary.signal, drop_unscorable: summary.drop_unscorable, decisions: Object.fromEntries(overrides) }, null, 2);
   const link = element('a', { href: URL.createObjectURL(new Blob([content], { type: 'application/json' })),
     download: 'overrides.json' });
   link.click();
@@ -225,7 +227,8 @@ async function load(file) {
     }
     byId('reviewer').value = [...String(given.reviewer || '')].slice(0, 60).join('');
     remember();
-    setThreshold(threshold);
+    const saved = Number(given.threshold ?? NaN), here = (given.signal ?? summary.signal) === summary.signal;
+    setThreshold(here && given.threshold !== '' && Number.isFinite(saved) ? saved : threshold);
     showMine();
   } catch {
     byId('mine').textContent = 'This is not a file of saved decisions.';
