@@ -22,7 +22,7 @@ from forgetfilter.inputs import DATA, ROWS, TOKENS, find_inputs, read_parts
 from forgetfilter.measuring import columns_of
 from forgetfilter.options import from_mapping
 from forgetfilter.report import write_report
-from forgetfilter.report.contents import _choose, _first_bytes, _fit_to_list, _fitting
+from forgetfilter.report.contents import UNJUDGED, _choose, _first_bytes, _fit_to_list, _fitting
 from forgetfilter.run import Run
 from forgetfilter.settings import Settings
 
@@ -90,9 +90,48 @@ def test_what_was_not_learned_of_a_long_answer_follows_without_shades(folder):
     rows = {row["id"]: row for row in held((folder / "report.html").read_text())["rows"]}
     said, endless = rows["<b>h0"], rows["<b>h5"]
     assert "".join(said["pieces"]) == HOSTILE[0]
-    assert len(said["shades"]) == len(said["pieces"]) - 1 == 32
+    # 32 tokens are learned, of which the default looks at 24.
+    assert [shade == UNJUDGED for shade in said["shades"]] == [False] * 24 + [True] * 9
     assert not said["cut"]
     assert endless["cut"]
+
+
+@pytest.mark.parametrize(
+    ("more", "judged", "in_part", "unjudged"),
+    [
+        ([], 24, 2, {"longer": "b", "both": "b" + "c" * 16}),
+        (["--signal", "likelihood-mean"], 32, 1, {"both": "c" * 8}),
+        (["--max-completion", "all"], None, 0, {}),
+        (["--max-completion", "20"], 20, 3, {"short": "a" * 4, "longer": "b" * 5, "both": "b" * 5 + "c" * 20}),
+        (["--signal", "words"], None, 0, {}),
+        (["--max-completion", "all", "--max-length", "70"], None, 1, {"both": "c" * 7}),
+    ],
+)
+def test_the_rest_of_an_answer_that_has_no_say_is_marked_and_counted(
+    noisy, safe, model, tmp_path, capsys, more, judged, in_part, unjudged
+):
+    turns = {"short": ["a" * 24], "longer": ["b" * 25], "both": ["b" * 25, "c" * 40]}
+    rows = [
+        {
+            "id": name,
+            "messages": [{"role": r, "content": c} for text in of for r, c in (("user", "Q"), ("assistant", text))],
+        }
+        for name, of in turns.items()
+    ]
+    write_jsonl(noisy, rows)
+    command = ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(tmp_path / "run")]
+    assert main([*command, *QUICK, *more]) == 0
+    data = held((tmp_path / "run" / "report.html").read_text())
+    assert (data["summary"]["judged"], data["summary"]["judged_in_part"]) == (judged, in_part)
+    found = {
+        row["id"]: "".join(p for p, shade in zip(row["pieces"], row["shades"], strict=True) if shade == UNJUDGED)
+        for row in data["rows"]
+    }
+    assert {name: text.replace("<|end|>", "") for name, text in found.items() if text} == unjudged
+    shown = {row["id"]: "".join(row["pieces"]).replace("<|end|>", "").split() for row in data["rows"]}
+    assert shown == turns
+    said = f"{in_part} rows are judged in part, by the first {judged} tokens" in capsys.readouterr().out
+    assert said == (judged is not None)
 
 
 def test_nothing_of_the_data_is_markup(folder):
@@ -310,6 +349,24 @@ def test_texts_are_veiled_until_asked_for(page):
     assert veiled.evaluate(blur) == "none"
 
 
+def test_what_is_not_judged_is_marked(page, folder):
+    data = held((folder / "report.html").read_text())
+    in_part = data["summary"]["judged_in_part"]
+    assert in_part == sum(len(text) > 24 for text in HOSTILE)
+    assert f"judged in part{in_part}" in page.text_content("#counts")
+    assert f"beyond the first 24 tokens of the answer, which alone is judged. {in_part} rows" in page.text_content(
+        "#unjudged"
+    )
+    page.fill("#search", "<b>h1")
+    marked = page.locator("#list .unjudged")
+    assert set(marked.evaluate_all("all => all.map(one => one.title)")) == {
+        "not judged: beyond the first 24 tokens of the answer"
+    }
+    assert "".join(marked.all_text_contents()) == HOSTILE[1][24:]
+    page.fill("#search", "Forty-two.")
+    assert marked.count() == 0
+
+
 def test_a_review_by_keyboard_is_saved_and_applied(page, folder, tmp_path):
     page.keyboard.press("j")
     assert "removed" in page.locator("#list li").first.get_attribute("class")
@@ -492,7 +549,15 @@ def write_million(run, count):
             here = positions[start : start + 1000]
             same = {name: one.take(np.zeros(len(here), dtype=int)) for name, one in lists.items()}
             plain = {"id": ids[start : start + len(here)].combine_chunks(), "row": here}
-            columns = plain | same | {"truncated": np.zeros(len(here), dtype=bool)}
+            columns = (
+                plain
+                | same
+                | {
+                    "truncated": np.zeros(len(here), dtype=bool),
+                    "longest_answer": np.full(len(here), 2, np.int32),
+                    "answers_cut": np.zeros(len(here), dtype=bool),
+                }
+            )
             writer.write_batch(pa.record_batch([pa.array(columns[n]) for n in _SCHEMA.names], schema=_SCHEMA))
     run.finish(TOKENS)
     learned, reviewed, said = columns_of(LIKELIHOOD)

@@ -77,6 +77,11 @@ def _notes(summary: Summary) -> list[str]:
         )
     if summary.truncated:
         notes.append(f"{summary.truncated:,} rows were cut to the length limit")
+    if summary.judged_in_part and summary.judged is not None:
+        notes.append(
+            f"{summary.judged_in_part:,} rows are judged in part, by the first {summary.judged} tokens of each answer; "
+            "filter with --max-completion all to judge whole answers"
+        )
     return notes + [f"WARNING: {warning}" for warning in summary.warnings]
 
 

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .data.rows import Rows
+from .data.tokens import TokenTable
 from .errors import RunError
 from .explaining import BAD, Decided, write_reasons, write_scores
 from .filtering.estimates import Planted, covered, estimate_errors, safe_set_is_of_another_kind, trusted_are_different
-from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion
+from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
 from .filtering.thresholds import parse_threshold
-from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, ROWS, TRUSTED
+from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, ROWS, TOKENS, TRUSTED
 from .measuring import columns_of, rival_stage, suspicion_column
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
 from .run import SCORES, SUMMARY, Run, decide_command, write_json
@@ -52,6 +53,8 @@ class Summary:
             removed), each with `value`, `low` and `high` (95%); None where unknown.
         warnings: What a person should know before trusting the decision.
         files: What was written, by role: kept, removed, bad, scores, reasons.
+        judged: How many tokens of each answer have a say in the decision, from the first on; None for all.
+        judged_in_part: Rows of which an answer goes on beyond what has a say.
     """
 
     rows: int
@@ -75,6 +78,8 @@ class Summary:
     errors: dict[str, dict[str, float] | None]
     warnings: list[str]
     files: dict[str, str]
+    judged: int | None = None
+    judged_in_part: int = 0
 
     @property
     def key(self) -> str:
@@ -104,9 +109,15 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     verdicts = judge(forgetting, cut, spared, by_hand, drop_unscorable=settings.drop_unscorable)
     decided = Decided(signal, cut, measured, verdicts, overrides.reviewer)
     rows = Rows.open(run.folder(ROWS) / DATA)
-    summary = _summarise(decided, rows, planted, settings, overrides)
+    judged = judged_tokens(learned_tokens(run.settings.max_completion, run.settings.signal), signal.name)
+    in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
+    summary = replace(_summarise(decided, rows, planted, settings, overrides), judged=judged, judged_in_part=in_part)
     _write(run, decided, rows, summary, overrides)
     return summary
+
+
+def _tokens(run: Run) -> TokenTable:
+    return TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
 
 
 def _summarise(

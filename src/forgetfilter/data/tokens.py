@@ -7,7 +7,7 @@ that text. So a token is the same whether it is trained on, scored or shown.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from os.path import commonprefix
 from pathlib import Path
@@ -20,6 +20,7 @@ import regex
 from numpy.typing import NDArray
 
 from ..errors import InputError, ModelError
+from .answer_lengths import answer_lengths
 from .layouts import TEXT_ROLE, Message
 from .own_words import OwnWords
 from .records import in_batches
@@ -38,8 +39,12 @@ _SCHEMA = pa.schema(
         ("prompt_ends", pa.list_(pa.int32())),
         ("pieces", pa.list_(pa.string())),
         ("truncated", pa.bool_()),
+        ("longest_answer", pa.int32()),
+        ("answers_cut", pa.bool_()),
     ]
 )
+# Runs that were made before these were kept lack them.
+_LENGTHS = ("longest_answer", "answers_cut")
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class Tokens:
             the span's start, but for plain text, where the first three words are the prompt (paper, toxicity).
         pieces: The text of each completion token, spans one after the other.
         truncated: Whether the row is longer than its greatest length, so that its end was cut off.
+        longest_answer: Tokens of its longest answer, those that were cut off included, the end of the turn not.
+        answers_cut: Whether an answer goes on beyond its tokens that are here.
     """
 
     id: str
@@ -64,6 +71,8 @@ class Tokens:
     prompt_ends: tuple[int, ...]
     pieces: tuple[str, ...]
     truncated: bool
+    longest_answer: int = field(default=0, kw_only=True)
+    answers_cut: bool = field(default=False, kw_only=True)
 
     @property
     def scorable(self) -> bool:
@@ -207,6 +216,8 @@ class Encoder:
             spans = [(start, end + (end == len(text))) for start, end in spans]
             ids, offsets = [*ids, end_of_text], [*offsets, (len(text), len(text) + 1)]
         truncated = len(ids) > self.max_length
+        kept = self.max_length, self.max_completion
+        longest, cut = answer_lengths(ids, offsets, spans, self.tokenizer.all_special_ids, *kept)
         ids, offsets = ids[: self.max_length], offsets[: self.max_length]
         starts = np.fromiter((start for start, _ in offsets), np.int64, len(offsets))
         ends = np.fromiter((end for _, end in offsets), np.int64, len(offsets))
@@ -225,7 +236,17 @@ class Encoder:
             pieces += [text[a:b] for a, b in pairwise(cuts)]
         # What follows the last token that is trained on has no say in anything.
         ids = ids[: found[-1][1]] if found else ids
-        return Tokens(id, row, np.array(ids, np.int32), tuple(found), tuple(prompt_ends), tuple(pieces), truncated)
+        return Tokens(
+            id,
+            row,
+            np.array(ids, np.int32),
+            tuple(found),
+            tuple(prompt_ends),
+            tuple(pieces),
+            truncated,
+            longest_answer=longest,
+            answers_cut=cut,
+        )
 
 
 def _render_plain(messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
@@ -289,7 +310,16 @@ class TokenTable:
             tuple(row.column("prompt_ends")[0].as_py()),
             tuple(row.column("pieces")[0].as_py()),
             row.column("truncated")[0].as_py(),
+            **{name: row.column(name)[0].as_py() for name in _LENGTHS if name in row.schema.names},
         )
+
+    def judged_in_part(self, judged: int | None) -> NDArray[np.bool_]:
+        """Which rows have an answer beyond its first `judged` tokens, or beyond those that are here, shape (n,)."""
+        if not set(_LENGTHS) <= set(self._batches[0].schema.names):
+            return np.zeros(len(self), dtype=bool)
+        longest, cut = (self._column(lambda b, n=name: b.column(n).to_numpy(zero_copy_only=False)) for name in _LENGTHS)
+        beyond: NDArray[np.bool_] = cut | (longest > judged if judged is not None else False)
+        return beyond
 
     @property
     def ids(self) -> pa.ChunkedArray:
@@ -361,6 +391,8 @@ def _to_arrow(tokens: list[Tokens]) -> pa.RecordBatch:
         [t.prompt_ends for t in tokens],
         [t.pieces for t in tokens],
         [t.truncated for t in tokens],
+        [t.longest_answer for t in tokens],
+        [t.answers_cut for t in tokens],
     ]
     arrays = [pa.array(c, field.type) for c, field in zip(columns, _SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)

@@ -36,6 +36,7 @@ class Signal:
         besides: How many tokens that were not forgotten it counts beside a row's own, so that a drop of a
             short completion, which may well be chance, counts less. Likelihood only.
         shared: Whether a row's scores are averaged with those of rows that say alike (`smoothing`).
+        reads_texts: Whether it reads the rows themselves, whatever part of their answers was learned.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Signal:
     tokens: int | None = None
     besides: int = 0
     shared: bool = False
+    reads_texts: bool = False
 
 
 _NATS = "nats per token"
@@ -67,9 +69,9 @@ DEFAULT_SIGNAL = LIKELIHOOD.name
 # Other ways to suspect a row, to compare with: one number a row, for which nothing need be forgotten.
 RIVAL = "rival"
 _RIVALS = (
-    Signal("judge", RIVAL, "P(unsafe)", "what a language model says of it"),
-    Signal("toxicity", RIVAL, "toxicity", "what a classifier of toxic text says of it"),
-    Signal("words", RIVAL, "toxicity", "listed words"),
+    Signal("judge", RIVAL, "P(unsafe)", "what a language model says of it", reads_texts=True),
+    Signal("toxicity", RIVAL, "toxicity", "what a classifier of toxic text says of it", reads_texts=True),
+    Signal("words", RIVAL, "toxicity", "listed words", reads_texts=True),
     Signal("base-loss", RIVAL, "nats per token", "loss under the aligned model"),
     Signal("learned-loss", RIVAL, "nats per token", "loss under the learned model"),
     Signal("gradient", RIVAL, "safe gain", "forgetting to first order, by gradients"),
@@ -78,12 +80,10 @@ _RIVALS = (
     Signal("variability", RIVAL, "probability", "spread of the probability along learning (data map)"),
     Signal("forgetting-events", RIVAL, "events per token", "how often learning lost it again"),
     Signal("second-split", RIVAL, "0 to 1", "how soon it is forgotten while other data is learned"),
-    Signal("bag-of-words", RIVAL, "likeness", "words of rows known to be unsafe and to be safe"),
-    Signal("random", RIVAL, "0 to 1", "chance"),
+    Signal("bag-of-words", RIVAL, "likeness", "words of rows known to be unsafe and to be safe", reads_texts=True),
+    Signal("random", RIVAL, "0 to 1", "chance", reads_texts=True),
 )
 RIVALS = tuple(rival.name for rival in _RIVALS)
-# These read the rows themselves, whatever part of their answers was learned.
-_READ_TEXTS = {"judge", "toxicity", "words", "bag-of-words", "random"}
 SIGNALS = {signal.name: signal for signal in (*_FORGETTING, *_RIVALS)}
 
 
@@ -107,7 +107,7 @@ def judged_tokens(learned: int | None, signal: str) -> int | None:
         signal: What is decided by.
     """
     beginning = SIGNALS[signal].beginning
-    if learned is None or signal in _READ_TEXTS:
+    if learned is None or SIGNALS[signal].reads_texts:
         return None
     return learned if beginning is None else min(learned, beginning)
 

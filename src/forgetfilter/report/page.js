@@ -76,13 +76,26 @@ function estimates(limit) {
   return said.join(', ');
 }
 
+// --- What has no say in the decision ---
+
+const UNJUDGED = -1;
+const beyond = summary.judged === null ? 'beyond the length limit'
+  : `beyond the first ${summary.judged} tokens of the answer`;
+
+function showUnjudged() {
+  const there = data.rows.some((row) => row.shades.includes(UNJUDGED));
+  byId('unjudged').hidden = !there;
+  byId('unjudged-says').textContent = summary.judged === null ? beyond
+    : `${beyond}, which alone is judged. ${number(summary.judged_in_part)} rows have answers that go on like this`;
+}
+
 // --- Header ---
 
 function showHeader() {
   byId('model').textContent = visible(data.model);
   const counts = [['rows', summary.rows], ['kept', summary.kept], ['removed', summary.removed]];
   for (const [name, label] of [['unscorable', 'without a score'], ['never_learned', 'never learned'],
-    ['truncated', 'cut to length'], ['bad', 'unusable'], ['overridden', 'decided otherwise by a person']]) {
+    ['truncated', 'cut to length'], ['judged_in_part', 'judged in part'], ['bad', 'unusable'], ['overridden', 'decided otherwise by a person']]) {
     if (summary[name]) counts.push([label, summary[name]]);
   }
   for (const [label, count] of counts) {
@@ -264,7 +277,8 @@ function facts(row) {
 }
 
 function completion(row) {
-  const tokens = row.pieces.map((piece, i) => element('span', { class: `t${row.shades[i] || 0}` }, visible(piece)));
+  const tokens = row.pieces.map((piece, i) => element('span', row.shades[i] === UNJUDGED
+    ? { class: 'unjudged', title: `not judged: ${beyond}` } : { class: `t${row.shades[i]}` }, visible(piece)));
   return element('div', { class: 'text veiled', dir: 'auto' }, ...tokens, row.cut ? ' […]' : '');
 }
 
@@ -479,6 +493,7 @@ const slider = byId('slider');
 [slider.min, slider.max] = [least, most].map(String);
 byId('unit').textContent = `in ${summary.unit}`;
 showHeader();
+showUnjudged();
 recall();
 showMine();
 setThreshold(decided);
