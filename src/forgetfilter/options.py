@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import types
 import typing
@@ -184,3 +185,27 @@ def _did_you_mean(name: str, known: list[str]) -> str:
 
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
+
+
+def keyword_parameters(cls: type, **default: Any) -> list[inspect.Parameter]:
+    """The settings of a class as keyword-only parameters of a signature; with another `default` for all if given."""
+    kinds, only = typing.get_type_hints(cls), inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(
+            spec.name, only, default=default.get("default", default_of(spec)), annotation=kinds[spec.name]
+        )
+        for spec in dataclasses.fields(cls)
+    ]
+
+
+def default_of(spec: dataclasses.Field[Any]) -> Any:
+    """What a setting is where nobody says otherwise."""
+    made = spec.default_factory
+    return spec.default if made is dataclasses.MISSING else made()
+
+
+def settings_help(cls: type) -> str:
+    """What each setting of a class is for, with its default, a line each."""
+    return "\n".join(
+        f"    {spec.name}: {spec.metadata['help']} (default: {default_of(spec)!r})" for spec in dataclasses.fields(cls)
+    )
