@@ -255,7 +255,7 @@ class ForgetFilter:
 
     def _take_in(self, source: Any, name: str, split: str) -> Container:
         # What has no length may take long, or never end.
-        streamed = not hasattr(source, "__len__")
+        streamed = not hasattr(source, "__len__") and not hasattr(source, "__arrow_c_stream__")
         with self._console.progress(f"taking in {name}", 0, "rows") if streamed else nullcontext() as progress:
             return from_memory(source, name, split, progress.advance if progress else lambda: None)
 
