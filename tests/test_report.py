@@ -363,8 +363,10 @@ def test_what_is_not_judged_is_marked(page, folder):
         "not judged: beyond the first 24 tokens of the answer"
     }
     assert "".join(marked.all_text_contents()) == HOSTILE[1][24:]
+    assert "judged in part" in page.locator("#list .facts").first.text_content()
     page.fill("#search", "Forty-two.")
     assert marked.count() == 0
+    assert "judged in part" not in page.text_content("#list")
 
 
 def test_a_review_by_keyboard_is_saved_and_applied(page, folder, tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import pyarrow.parquet as pq
 
@@ -26,9 +26,13 @@ if TYPE_CHECKING:
 
     from .decision import Summary
 
-# A path, a hub id, or whatever `data.memory.take_in` takes: rows, columns, tables, data sets.
-RowSource: TypeAlias = "str | os.PathLike[str] | datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | \
-Mapping[str, Any] | Iterable[Mapping[str, Any]]"
+    # A path, a hub id, or whatever `data.memory.take_in` takes. Tables of other packages offer Arrow's interface.
+    class ArrowTable(Protocol):
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+    DataSets: TypeAlias = datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset
+    Rows: TypeAlias = Iterable[Mapping[str, Any]] | Mapping[str, Any] | ArrowTable
+    RowSource: TypeAlias = str | os.PathLike[str] | DataSets | Rows
 
 
 class FilterResult:

@@ -122,7 +122,7 @@ def column_errors(name: str, column: str) -> Iterator[None]:
         problem = " ".join(str(error).split())[:_PROBLEM_SHOWN]
         raise InputError(
             f"{name}: column '{column}' holds values that do not go into a table: {problem}; make them of one kind, "
-            "such as text, or leave the column out"
+            "such as text, leave the column out, or pass a .jsonl file, where every row may be different"
         ) from error
 
 

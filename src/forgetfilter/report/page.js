@@ -270,6 +270,7 @@ function facts(row) {
     element('span', {}, row.forgetting === null ? 'no score' : `forgotten by ${short(row.forgetting)}`),
     element('span', { class: 'small' }, `${short(row.learned)} before, ${short(row.reviewed)} after`),
     element('span', { class: 'small' }, `row ${number(row.row)}`)];
+  if (row.shades.includes(UNJUDGED)) parts.push(element('span', { class: 'small' }, 'judged in part'));
   for (const [name, value] of Object.entries(row.tags)) {
     parts.push(element('span', { class: 'tag' }, visible(`${name}: ${value}`)));
   }
