@@ -4,6 +4,7 @@ import dataclasses
 import typing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from forgetfilter.errors import SettingsError
@@ -26,6 +27,11 @@ def test_text_and_values_are_read_alike():
         Settings, {"learning_rate": 0.001, "epochs": 2, "columns": {"prompt": "q", "completion": "a"}}
     )
     assert text == values
+
+
+def test_numbers_of_numpy_are_numbers():
+    settings = from_mapping(Settings, {"threshold": np.float32(0.5), "epochs": np.float64(2), "seed": np.int64(7)})
+    assert (settings.threshold, settings.epochs, settings.seed) == ("0.5", 2.0, 7)
 
 
 def test_yaml_that_looks_like_text_is_still_a_number(tmp_path):

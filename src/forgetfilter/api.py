@@ -55,7 +55,7 @@ class FilterResult:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         self._run = Run.open(self.path)
         self._seen: tuple[int, ...] = ()
         self._summary: Summary | None = None
@@ -251,7 +251,9 @@ class ForgetFilter:
         if self._loaded is not None:
             from .models.handed_over import keep_handed_over
 
-            settings = replace(settings, model=str(keep_handed_over(*self._loaded)))
+            copied = keep_handed_over(*self._loaded)
+            self._console.say(f"the loaded model is read from its copy in {copied}")
+            settings = replace(settings, model=str(copied))
         inputs = find_inputs(settings, memory)
         folder = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="forgetfilter-"))
         run, _ = run_filter(settings, inputs, folder, self._console, overwrite=overwrite)

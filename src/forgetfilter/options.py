@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import numbers
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -153,7 +154,7 @@ def _convert(kind: Any, value: Any) -> Any:
             raise ValueError
         return str(value).lower() == "true"
     if kind is str:
-        if isinstance(value, bool) or not isinstance(value, (str, int, float, PurePath)):
+        if isinstance(value, bool) or not isinstance(value, (str, numbers.Real, PurePath)):
             raise TypeError
         return str(value)
     if kind in (int, float):

@@ -48,7 +48,8 @@ def check_handed_over(model: Any, tokenizer: Any) -> None:
         raise ModelError(f"tokenizer: found {_named(tokenizer)}; pass what AutoTokenizer.from_pretrained returned")
     if not tokenizer.is_fast:
         raise ModelError("this model has no fast tokenizer (tokenizer.json), which tells where each token stands")
-    if getattr(inner, "is_quantized", False) or getattr(inner, "hf_quantizer", None) is not None:
+    quantised = [getattr(inner, "is_quantized", None), getattr(inner, "hf_quantizer", None)]
+    if any([*quantised, getattr(inner.config, "quantization_config", None)]):
         raise ModelError(
             f"model: this {kind} is quantised; load it without quantisation, or pass the name it came from"
         )
