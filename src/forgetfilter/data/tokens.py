@@ -116,7 +116,7 @@ class Encoder:
         if template == "chat" and not has_chat:
             raise ModelError("this model's tokenizer has no chat template; use --template plain")
         self.tokenizer, self.max_length, self.max_completion = tokenizer, max_length, max_completion
-        self.own_words = OwnWords(own_words)
+        self.own_words, self._special = OwnWords(own_words), list(tokenizer.all_special_ids)
         self.template = ("chat" if has_chat else "plain") if template == "auto" else template
 
     def encode(self, rows: Sequence[tuple[str, int, list[Message]]]) -> list[Tokens]:
@@ -217,7 +217,7 @@ class Encoder:
             ids, offsets = [*ids, end_of_text], [*offsets, (len(text), len(text) + 1)]
         truncated = len(ids) > self.max_length
         kept = self.max_length, self.max_completion
-        longest, cut = answer_lengths(ids, offsets, spans, self.tokenizer.all_special_ids, *kept)
+        longest, cut = answer_lengths(ids, offsets, spans, self._special, *kept)
         ids, offsets = ids[: self.max_length], offsets[: self.max_length]
         starts = np.fromiter((start for start, _ in offsets), np.int64, len(offsets))
         ends = np.fromiter((end for _, end in offsets), np.int64, len(offsets))
