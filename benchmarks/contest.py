@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from forgetfilter.data.layouts import Message
+from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.models.loading import Hardware, load_tokenizer, quiet_libraries
 from forgetfilter.models.reading import keep_states, known_table
@@ -132,10 +132,7 @@ def prepared(
     rows = choose_rows(data, count)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "tokens.arrow"
-        said = [
-            (str(i), i, [Message("user", r["prompt"]), Message("assistant", r["completion"], trained=True)])
-            for i, r in enumerate(rows)
-        ]
+        said = [(str(i), i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
         for _ in write_tokens(said, Encoder(tokenizer, "auto", MAX_LENGTH), path):
             pass
         table = TokenTable(path)

@@ -38,7 +38,7 @@ def align(model: str, rows: list[Row], folder: Path, settings: dict[str, Any]) -
     """Fine-tune the model on safe rows first, as the paper makes its own aligned model M0; returns its folder."""
     if (folder / "config.json").exists():
         return str(folder)
-    from forgetfilter.data.layouts import Message
+    from forgetfilter.data.chats import Chat
     from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
     from forgetfilter.models.loading import load_tokenizer, quiet_libraries
     from forgetfilter.models.session import Session
@@ -53,10 +53,7 @@ def align(model: str, rows: list[Row], folder: Path, settings: dict[str, Any]) -
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    said = [
-        (r["id"], i, [Message("user", r["prompt"]), Message("assistant", r["completion"], trained=True)])
-        for i, r in enumerate(rows)
-    ]
+    said = [(r["id"], i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
     encoder = Encoder(tokenizer, "auto", chosen.max_length, own_words=chosen.own_words)
     for _ in write_tokens(said, encoder, partial / "tokens.arrow"):
         pass

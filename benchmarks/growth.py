@@ -70,7 +70,8 @@ def read(work: Path) -> None:
     )
     inputs = find_inputs(settings)
     prints = {part: container.fingerprint() for part, container in inputs.parts.items()}
-    read_parts(Run.start(work / "run", settings, prints), inputs, Console(quiet=True))
+    encoder = make_encoder(inputs.model, settings)
+    read_parts(Run.start(work / "run", settings, prints), inputs, encoder, Console(quiet=True))
 
 
 def tokenise(work: Path) -> None:

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from candidates import CANDIDATES, Cell, ranks
-from forgetfilter.data.layouts import Message
+from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.filtering.signals import learned_tokens
 from forgetfilter.filtering.smoothing import folds
@@ -160,10 +160,7 @@ class Bench:
         return [row for row in found if row["completion"].strip()]
 
     def _tokens(self, rows: list[Row], path: Path) -> TokenTable:
-        said = [
-            (str(i), i, [Message("user", r["prompt"]), Message("assistant", r["completion"], trained=True)])
-            for i, r in enumerate(rows)
-        ]
+        said = [(str(i), i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
         settings = self.settings
         most = learned_tokens(settings.max_completion, settings.signal)
         encoder = Encoder(self.tokenizer, "auto", settings.max_length, most, settings.own_words)

@@ -82,7 +82,7 @@ def test_csv_records_come_back_byte_for_byte(tmp_path):
     path.write_bytes(("id,prompt,completion,n\r\n" + "".join(records)).encode())
     rows = snapshot(path, tmp_path / "s")
     kept, removed = split_and_write(rows, tmp_path)
-    assert [m[1].content for _, _, m in rows.usable()] == ["one\ntwo", "=1+1", 'say "so"', "last"]
+    assert [chat.messages[1].content for _, _, chat in rows.usable()] == ["one\ntwo", "=1+1", 'say "so"', "last"]
     assert kept.read_bytes().decode() == "id,prompt,completion,n\r\n" + records[0] + records[2]
     assert removed.read_bytes().decode() == "id,prompt,completion,n\r\n" + records[1] + records[3]
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from conftest import make_tokenizer
-from forgetfilter.data.layouts import Message
+from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.examples import choose_examples
 
@@ -16,10 +16,7 @@ def choose(tmp_path):
     encoder = Encoder(make_tokenizer(), "auto", 64)
 
     def chosen(rows, cut):
-        said = [
-            (id, i, [Message("user", prompt), Message("assistant", "Yes.", trained=True)])
-            for i, (id, prompt, _) in enumerate(rows)
-        ]
+        said = [(id, i, Chat.of(prompt, "Yes.")) for i, (id, prompt, _) in enumerate(rows)]
         for _ in write_tokens(said, encoder, tmp_path / "t.arrow"):
             pass
         forgetting = np.array([forgetting for _, _, forgetting in rows], dtype=float)

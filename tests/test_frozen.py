@@ -12,7 +12,7 @@ import transformers
 from conftest import make_model
 from forgetfilter.cli import main
 from forgetfilter.console import Console
-from forgetfilter.data.layouts import Message
+from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.errors import SettingsError
 from forgetfilter.models import reading
@@ -38,7 +38,7 @@ def tokens(tmp_path_factory, tokenizer):
         (
             f"r{i}",
             i,
-            [Message("user", f"Is it {i}?" * (1 + i % 3)), Message("assistant", "Yes. " * (1 + i), trained=True)],
+            Chat.of(f"Is it {i}?" * (1 + i % 3), "Yes. " * (1 + i)),
         )
         for i in range(9)
     ]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from conftest import make_model
-from forgetfilter.data.layouts import Message
+from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.errors import TrainingError
 from forgetfilter.models import batching, steps
@@ -35,10 +35,7 @@ def two_cores(monkeypatch):
 @pytest.fixture(scope="module")
 def table(tmp_path_factory, tokenizer):
     path = tmp_path_factory.mktemp("tokens") / "t.arrow"
-    rows = [
-        (f"r{i}", i, [Message("user", "Why? " * (i % 4)), Message("assistant", "So. " * (1 + i % 5), trained=True)])
-        for i in range(24)
-    ]
+    rows = [(f"r{i}", i, Chat.of("Why? " * (i % 4), "So. " * (1 + i % 5))) for i in range(24)]
     list(write_tokens(rows, Encoder(tokenizer, "auto", 64), path))
     return TokenTable(path)
 

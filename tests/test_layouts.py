@@ -4,14 +4,15 @@ import math
 
 import pytest
 
-from forgetfilter.data.layouts import FieldError, Message, find_layout
+from forgetfilter.data.chats import FieldError, Message
+from forgetfilter.data.columns import find_layout
 from forgetfilter.errors import InputError
 
 ASKED, ANSWERED = Message("user", "Q"), Message("assistant", "A", trained=True)
 
 
 def read(row, name="auto", columns=None):
-    return find_layout(row, name, columns or {}, "data").messages(row)
+    return find_layout(row, name, columns or {}, "data").chat(row).messages
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,12 @@ def test_a_named_layout_wins_over_the_first_that_fits():
 @pytest.mark.parametrize(
     ("row", "columns", "said"),
     [
-        ({"question": "Q", "answer": "A"}, {}, "question, answer"),
+        (
+            {"ask": "Q", "said": "A"},
+            {},
+            "do not fit any known layout. The closest is prompt-completion: if these are its "
+            "columns, pass --columns prompt=ask,completion=said",
+        ),
         ({"prompt": "Q", "completion": "A"}, {"prompt": "q"}, "no column 'q'"),
         ({"prompt": "Q", "completion": "A"}, {"reply": "completion"}, "'reply' is no field"),
         ({}, {}, "(none)"),
@@ -117,4 +123,4 @@ def test_an_unusable_completion_is_described(completion, found):
 def test_a_missing_field_is_named():
     layout = find_layout({"prompt": "Q", "completion": "A"}, "auto", {}, "data")
     with pytest.raises(FieldError, match="completion: found no such field"):
-        layout.messages({"prompt": "Q"})
+        layout.chat({"prompt": "Q"})

@@ -14,7 +14,7 @@ from forgetfilter.console import Console
 from forgetfilter.data.containers import open_container
 from forgetfilter.data.drawing import chosen_notions, draw, pools_of
 from forgetfilter.data.published.examples import Example
-from forgetfilter.data.rows import ReadOptions, read_messages
+from forgetfilter.data.rows import ReadOptions, read_chats
 from forgetfilter.errors import InputError, RunError, SettingsError
 from forgetfilter.mixing import build_mix, read_mix
 from forgetfilter.models import sources as model_sources
@@ -299,7 +299,7 @@ def test_the_filter_reads_the_same_without_the_labels(place):
     bare = [{name: row[name] for name in ("id", "prompt", "completion")} for row in noisy]
     write_jsonl(place / "bare.jsonl", bare)
     said = [
-        [messages for _, _, messages in read_messages(open_container(name, "train"), ReadOptions())]
+        [chat.messages for _, _, chat in read_chats(open_container(name, "train"), ReadOptions())]
         for name in ("mix/noisy.jsonl", "bare.jsonl")
     ]
     assert said[0] == said[1]

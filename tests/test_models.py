@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig
 
 from conftest import make_model, make_tokenizer
-from forgetfilter.data.layouts import Message
+from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, Tokens, TokenTable, write_tokens
 from forgetfilter.errors import ModelError, SettingsError, TrainingError
 from forgetfilter.models import forward, generation, lora, training
@@ -33,10 +33,7 @@ TEXTS = ["Yes.", "No, I would rather not do that.", "Perhaps", "It depends on wh
 @pytest.fixture(scope="module")
 def table(tmp_path_factory, tokenizer):
     path = tmp_path_factory.mktemp("tokens") / "t.arrow"
-    rows = [
-        (f"r{i}", i, [Message("user", f"{'Why? ' * (i % 4)}{i}"), Message("assistant", text, trained=True)])
-        for i, text in enumerate(TEXTS)
-    ]
+    rows = [(f"r{i}", i, Chat.of(f"{'Why? ' * (i % 4)}{i}", text)) for i, text in enumerate(TEXTS)]
     list(write_tokens(rows, Encoder(tokenizer, "auto", 64), path))
     return TokenTable(path)
 
@@ -266,7 +263,7 @@ def test_a_row_is_not_decoded_beyond_what_the_model_can_take(tokenizer, tmp_path
 
 def test_a_perfect_answer_has_rouge_one(session, table, tokenizer, monkeypatch, tmp_path):
     monkeypatch.setattr("forgetfilter.models.scoring.greedy", lambda *_: [TEXTS[0], "no, i would", "..."])
-    say = [Message("user", "Q"), Message("assistant", "?!", trained=True)]
+    say = Chat.of("Q", "?!")
     list(write_tokens([("x", 0, say)], Encoder(tokenizer, "auto", 64), tmp_path / "t.arrow"))
     rows = [table[0], table[1], TokenTable(tmp_path / "t.arrow")[0]]
     results = Rouge(session, tokenizer, 1000).score(rows)
@@ -275,7 +272,7 @@ def test_a_perfect_answer_has_rouge_one(session, table, tokenizer, monkeypatch, 
 
 
 def test_rouge_asks_for_every_turn(session, tokenizer, tmp_path):
-    turns = [Message("user", "Q"), Message("assistant", "A", trained=True)] * 2
+    turns = Chat([*Chat.of("Q", "A").messages] * 2)
     list(write_tokens([("x", 0, turns)], Encoder(tokenizer, "auto", 64), tmp_path / "t.arrow"))
     (result,) = Rouge(session, tokenizer, 1000).score([TokenTable(tmp_path / "t.arrow")[0]])
     assert len(result["answers"]) == 2

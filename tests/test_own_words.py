@@ -8,23 +8,25 @@ import pytest
 from conftest import QUICK, SAFE, write_jsonl
 from forgetfilter.cli import main
 from forgetfilter.data import own_words
-from forgetfilter.data.layouts import Message
+from forgetfilter.data.chats import Chat, Message
 from forgetfilter.data.own_words import OwnWords
 from forgetfilter.data.tokens import Encoder, TokenTable
 from forgetfilter.errors import InputError
 
-CHAT = [
-    Message("system", "ans1: not an answer"),
-    Message("user", "Which, ans1: this or ans2: that?"),
-    Message("assistant", "The answer is ans1: this", trained=True),
-    Message("user", "Sure?"),
-    Message("assistant", "Yes.", trained=True),
-]
+CHAT = Chat(
+    [
+        Message("system", "ans1: not an answer"),
+        Message("user", "Which, ans1: this or ans2: that?"),
+        Message("assistant", "The answer is ans1: this", trained=True),
+        Message("user", "Sure?"),
+        Message("assistant", "Yes.", trained=True),
+    ]
+)
 
 
 def test_answers_are_taken_out_of_their_frame_and_all_else_stays():
     words = OwnWords(r"ans\d: (.*)")
-    assert [message.content for message in words.of(CHAT)] == [
+    assert [message.content for message in words.of(CHAT).messages] == [
         "ans1: not an answer",
         "Which, ans1: this or ans2: that?",
         "this",
@@ -45,24 +47,24 @@ def test_answers_are_taken_out_of_their_frame_and_all_else_stays():
     ],
 )
 def test_own_words_of_one_answer(pattern, answer, own):
-    (message,) = OwnWords(pattern).of([Message("assistant", answer, trained=True)])
+    _, message = OwnWords(pattern).of(Chat.of("Q", answer)).messages
     assert message.content == own
 
 
 def test_plain_text_has_no_frame():
-    text = [Message("text", "The answer is ans1: this", trained=True)]
+    text = Chat([Message("text", "The answer is ans1: this", trained=True)])
     assert OwnWords("ans1: (.*)").of(text) == text
 
 
 def test_an_expression_that_takes_for_ever_is_stopped(monkeypatch):
     monkeypatch.setattr(own_words, "_SECONDS", 0.1)
     with pytest.raises(InputError, match=r"takes more than 0\.1 s for one answer of 41 characters"):
-        OwnWords("(a|a)*$").of([Message("assistant", "a" * 40 + "b", trained=True)])
+        OwnWords("(a|a)*$").of(Chat.of("Q", "a" * 40 + "b"))
 
 
 def test_the_row_that_takes_for_ever_is_named(monkeypatch, tokenizer):
     monkeypatch.setattr(own_words, "_SECONDS", 0.1)
-    hostile = [Message("user", "Why?"), Message("assistant", "a" * 40 + "b", trained=True)]
+    hostile = Chat.of("Why?", "a" * 40 + "b")
     with pytest.raises(InputError, match=r"^row 7 \(id x\): own_words"):
         Encoder(tokenizer, "chat", 512, None, "(a|a)*$").encode([("x", 7, hostile)])
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from conftest import make_model, make_tokenizer
-from forgetfilter.data.layouts import Message
+from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.models import decoding
 from forgetfilter.models.backward import backward_in_turn
@@ -32,7 +32,7 @@ SAID = [
 @pytest.fixture
 def table(tmp_path) -> TokenTable:
     path = tmp_path / "tokens.arrow"
-    rows = [(str(i), i, [Message("user", p), Message("assistant", c, trained=True)]) for i, (p, c) in enumerate(SAID)]
+    rows = [(str(i), i, Chat.of(p, c)) for i, (p, c) in enumerate(SAID)]
     for _ in write_tokens(rows, Encoder(make_tokenizer(), "auto", 64), path):
         pass
     return TokenTable(path)

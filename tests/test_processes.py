@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from conftest import write_jsonl
 from forgetfilter.cli import main
-from forgetfilter.data.layouts import Message
+from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.examples import read_examples
 from forgetfilter.models.session import Session
@@ -110,10 +110,7 @@ def test_two_processes_with_half_the_model_each_decide_as_one(command, tmp_path,
 
 def test_a_spread_session_goes_on_from_its_checkpoint(model, tokenizer, tmp_path):
     texts = ["Yes.", "No, I would rather not do that.", "Perhaps", "It depends.", "42"] * 3
-    rows = [
-        (f"r{i}", i, [Message("user", f"{i}?"), Message("assistant", text, trained=True)])
-        for i, text in enumerate(texts)
-    ]
+    rows = [(f"r{i}", i, Chat.of(f"{i}?", text)) for i, text in enumerate(texts)]
     list(write_tokens(rows, Encoder(tokenizer, "auto", 64), tmp_path / "t.arrow"))
     script = [str(Path(__file__).parent / "spread_session.py")]
     done = launched([str(model), str(tmp_path / "t.arrow"), str(tmp_path)], "--use_fsdp", script)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import make_tokenizer
-from forgetfilter.data.layouts import Message
+from forgetfilter.data.chats import Chat, Message
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.errors import InputError, ModelError
 
@@ -12,7 +12,7 @@ ASKED = [Message("user", "Hi?"), Message("assistant", "Yes.", trained=True)]
 
 
 def encode(messages, tokenizer, template="auto", max_length=512, max_completion=None):
-    (tokens,) = Encoder(tokenizer, template, max_length, max_completion).encode([("x", 0, messages)])
+    (tokens,) = Encoder(tokenizer, template, max_length, max_completion).encode([("x", 0, Chat(messages))])
     return tokens
 
 
@@ -90,7 +90,7 @@ def test_templates_that_write_earlier_turns_differently():
         "{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
     )
     tokens = encode([*ASKED, *ASKED], changed)
-    assert "".join(tokens.pieces) == "Yes.(think) Yes."
+    assert "".join(tokens.pieces) == "Yes.Yes."
 
 
 def test_a_chat_that_begins_with_an_answer_trains_on_its_words_alone(tokenizer):
@@ -123,7 +123,7 @@ def test_a_chat_template_can_be_demanded():
 
 def test_the_table_gives_back_what_was_written(tokenizer, tmp_path):
     encoder = Encoder(tokenizer, "auto", 24)
-    rows = [(f"id{i}", 2 * i, [Message("user", "Q" * (i % 9)), *ASKED[1:]]) for i in range(2500)]
+    rows = [(f"id{i}", 2 * i, Chat([Message("user", "Q" * (i % 9)), *ASKED[1:]])) for i in range(2500)]
     assert list(write_tokens(rows, encoder, tmp_path / "t.arrow")) == [1000, 2000, 2500]
     table = TokenTable(tmp_path / "t.arrow")
     assert len(table) == 2500
@@ -140,14 +140,14 @@ def test_the_table_gives_back_what_was_written(tokenizer, tmp_path):
 def test_rows_are_found_in_the_order_of_their_ids_over_all_files(tokenizer, tmp_path):
     encoder = Encoder(tokenizer, "auto", 64)
     for name, ids in (("one", ["é", "b", "x"]), ("two", ["a", "b"])):
-        list(write_tokens([(id, i, ASKED) for i, id in enumerate(ids)], encoder, tmp_path / name))
+        list(write_tokens([(id, i, Chat(ASKED)) for i, id in enumerate(ids)], encoder, tmp_path / name))
     table = TokenTable(tmp_path / "one", tmp_path / "two")
     assert table.by_id(table.scorable).tolist() == [3, 1, 4, 2, 0]
     assert table.by_id(np.array([0, 2, 3])).tolist() == [3, 2, 0]
 
 
 def test_words_are_looked_up_by_their_place_in_the_completion(tokenizer, tmp_path):
-    rows = [(f"id{i}", i, [ASKED[0], Message("assistant", f"{i:04}", trained=True)]) for i in range(1500)]
+    rows = [(f"id{i}", i, Chat([ASKED[0], Message("assistant", f"{i:04}", trained=True)])) for i in range(1500)]
     list(write_tokens(rows, Encoder(tokenizer, "auto", 64), tmp_path / "t.arrow"))
     places = np.tile([3, 0], (1500, 1))
     places[7], places[1234, 1] = -1, -1
@@ -158,7 +158,7 @@ def test_words_are_looked_up_by_their_place_in_the_completion(tokenizer, tmp_pat
 
 def test_the_lengths_of_answers_of_chats_and_rows_in_any_order(tokenizer, tmp_path):
     chat = [*ASKED, Message("user", "And?"), Message("assistant", "So.", trained=True)]
-    rows = [("one", 0, ASKED), ("two", 1, chat), ("three", 2, ASKED)]
+    rows = [("one", 0, Chat(ASKED)), ("two", 1, Chat(chat)), ("three", 2, Chat(ASKED))]
     for _ in write_tokens(rows, Encoder(tokenizer, "auto", 512), tmp_path / "t.arrow"):
         pass
     table = TokenTable(tmp_path / "t.arrow")

@@ -13,7 +13,7 @@ from .decision import OVERRIDES, Summary
 from .explaining import BAD
 from .filtering.estimates import Estimate
 from .filtering.signals import DEFAULT_SIGNAL, RIVALS
-from .inputs import DATA, ROWS
+from .inputs import DATA, ROWS, unshown_told
 from .run import REPORT, SCORES, Run, decide_command
 
 _SHOWN = 5
@@ -82,6 +82,8 @@ def _notes(summary: Summary) -> list[str]:
             f"{summary.judged_in_part:,} rows are judged in part, by the first {summary.judged} tokens of each answer; "
             "filter with --max-completion all to judge whole answers"
         )
+    if summary.unshown:
+        notes.append(unshown_told(summary.unshown))
     return notes + [f"WARNING: {warning}" for warning in summary.warnings]
 
 
@@ -108,9 +110,9 @@ def _texts(path: Path, wanted: list[int]) -> dict[int, tuple[str, str]]:
     """Prompt and completion of some rows, made fit for a terminal."""
     rows = Rows.open(Run.open(path).folder(ROWS) / DATA)
     shown = {}
-    for row, messages in rows.at(wanted):
-        prompt = next((m.content for m in reversed(messages) if m.role == "user"), "")
-        answer = next(m.content for m in messages if m.trained)
+    for row, chat in rows.at(wanted):
+        prompt = next((m.content for m in reversed(chat.messages) if m.role == "user"), "")
+        answer = chat.messages[chat.first_answer].text
         shown[row] = printable(prompt, _PROMPT_WIDTH), printable(answer, _ANSWER_WIDTH)
     return shown
 

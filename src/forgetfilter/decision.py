@@ -18,7 +18,7 @@ from .explaining import BAD, Decided, write_reasons, write_scores
 from .filtering.estimates import Planted, covered, estimate_errors, safe_set_is_of_another_kind, trusted_are_different
 from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
 from .filtering.thresholds import parse_threshold
-from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, ROWS, TOKENS, TRUSTED
+from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, ROWS, TOKENS, TRUSTED, read_unshown
 from .measuring import columns_of, rival_stage, suspicion_column
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
 from .run import SCORES, SUMMARY, Run, decide_command, write_json
@@ -40,6 +40,8 @@ class Summary:
         never_learned: Rows that the learned model does not know, so that their forgetting says little.
         truncated: Rows of which tokens were cut off.
         bad: Rows that could not be used and were set aside.
+        unshown: What the model's chat template does not show of the rows, by name, and how often; neither learned nor
+            scored.
         signal, unit: What forgetting is measured by, and what one unit is.
         threshold: As it was asked for.
         drop_unscorable: Whether rows without a score went with the removed.
@@ -64,6 +66,7 @@ class Summary:
     never_learned: int
     truncated: int
     bad: int
+    unshown: dict[str, int]
     signal: str
     unit: str
     threshold: str
@@ -111,7 +114,11 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     rows = Rows.open(run.folder(ROWS) / DATA)
     judged = judged_tokens(learned_tokens(run.settings.max_completion, run.settings.signal), signal.name)
     in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
-    summary = replace(_summarise(decided, rows, planted, settings, overrides), judged=judged, judged_in_part=in_part)
+    summary = replace(
+        _summarise(decided, rows, planted, settings, overrides, read_unshown(run)),
+        judged=judged,
+        judged_in_part=in_part,
+    )
     _write(run, decided, rows, summary, overrides)
     return summary
 
@@ -121,7 +128,12 @@ def _tokens(run: Run) -> TokenTable:
 
 
 def _summarise(
-    decided: Decided, rows: Rows, planted: Planted, settings: DecisionSettings, overrides: Overrides
+    decided: Decided,
+    rows: Rows,
+    planted: Planted,
+    settings: DecisionSettings,
+    overrides: Overrides,
+    unshown: dict[str, int],
 ) -> Summary:
     """Count what was decided, and estimate how far it can be trusted."""
     verdicts, cut, signal = decided.verdicts, decided.cut, decided.signal
@@ -142,6 +154,7 @@ def _summarise(
         never_learned=int(decided.measured.never_learned.sum()),
         truncated=int(decided.measured.truncated.sum()),
         bad=len(rows.bad),
+        unshown=unshown,
         signal=signal.name,
         unit=signal.unit,
         threshold=settings.threshold,

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from .data.layouts import TEXT_ROLE, Message
+from .data.chats import Chat
 from .data.rows import Rows
 from .data.tokens import Tokens, TokenTable
 from .errors import RunError
@@ -76,11 +76,11 @@ def write_examples(
         path: The file.
     """
     said = {state: _answers(answers[state]) for state in ("learned", "reviewed")}
-    messages = dict(rows.at(table.rows[chosen].tolist()))
+    chats = dict(rows.at(table.rows[chosen].tolist()))
     with path.open("w", encoding="utf-8") as file:
         for i in chosen.tolist():
             row = table[i]
-            prompt, completion = _texts(messages[row.row], row, tokenizer)
+            prompt, completion = _texts(chats[row.row], row, tokenizer)
             texts = {"prompt": prompt, "completion": completion}
             texts |= {state: of[row.row] for state, of in said.items()}
             shown = {name: text[:_TEXT_SHOWN] for name, text in texts.items()}
@@ -113,11 +113,11 @@ def _answers(folder: Path) -> dict[int, str]:
     return dict(zip(said["row"], said["answer"], strict=True))
 
 
-def _texts(messages: list[Message], row: Tokens, tokenizer: Any) -> tuple[str, str]:
+def _texts(chat: Chat, row: Tokens, tokenizer: Any) -> tuple[str, str]:
     """What was asked, and what the row says there."""
-    first = next(i for i, message in enumerate(messages) if message.trained)
-    completion = messages[first].content
-    if messages[first].role == TEXT_ROLE:
+    first = chat.first_answer
+    completion = chat.messages[first].text
+    if chat.is_text:
         prompt = str(tokenizer.decode(row.input_ids[: row.prompt_ends[0]], skip_special_tokens=True))
         return prompt, completion.removeprefix(prompt)
-    return "\n".join(message.content for message in messages[:first]), completion
+    return "\n".join(message.text for message in chat.messages[:first]), completion

@@ -153,7 +153,8 @@ def _reasons(decided: Decided, rows: slice, words: pa.ListArray) -> NDArray[np.o
         if rival:
             reasons[i] = f"suspicious to {signal.name}, by {signal.summary}: {amount} ({limit})"
             continue
-        shown = [f"“{printable(word, _WORD_WIDTH)}”" for word in said[:_WORDS_SHOWN]]
+        different = list(dict.fromkeys(word for word in said if word.strip()))
+        shown = [f"“{printable(word, _WORD_WIDTH)}”" for word in different[:_WORDS_SHOWN]]
         at = f", most of all {', '.join(shown)}" if shown else ""
         reasons[i] = (
             f"reviewing safe examples made the model forget it by {amount} "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -13,21 +14,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from .console import Console
+from .data.chats import Chat
 from .data.containers import open_container
-from .data.layouts import Message
 from .data.records import Container, hash_chunks
-from .data.rows import ReadOptions, Rows, read_messages, read_rows
+from .data.rows import ReadOptions, Rows, Said, read_chats, read_rows
 from .data.tokens import Encoder, TokenTable, write_tokens
 from .errors import InputError
 from .filtering.signals import ALL, learned_blocks, learned_tokens
 from .filtering.thresholds import FalseDiscoveryRate, parse_threshold
 from .models.sources import ModelSource, find_model
 from .own_answers import ANSWERS
-from .run import Run
+from .run import Run, write_json
 from .settings import Settings
-
-# Id, position and messages of a row.
-Said = tuple[str, int, list[Message]]
 
 # The parts of a run: what is filtered, what is reviewed, and rows of known kind.
 DATA, SAFE, TRUSTED, ASIDE, KNOWN_UNSAFE = "data", "safe", "trusted", "set-aside", "known-unsafe"
@@ -36,6 +34,7 @@ BUILTIN, SELF, NONE = "builtin", "self", "none"
 _BUILTIN = {SAFE: "safe.jsonl", TRUSTED: "ordinary.jsonl"}
 # The stages in which they are read, turned into tokens, and answered by the model itself.
 ROWS, TOKENS, ANSWERED = "rows", "tokens", "answers"
+UNSHOWN = "unshown.json"
 
 
 @dataclass(frozen=True)
@@ -81,24 +80,16 @@ class Material:
             yield from self._own_answers()
             return
         wanted = set(self.tokens(part).rows.tolist())
-        for _, row, messages in self.rows(part).usable():
+        for _, row, chat in self.rows(part).usable():
             if row in wanted:
-                yield _prompt_and_completion(messages)
+                yield chat.prompt, chat.completion
 
     def _own_answers(self) -> Iterator[tuple[str, str]]:
         """The prompts that the model itself answered, and its answers."""
         answers = str(self._run.folder(ANSWERED) / ANSWERS)
-        for _, _, said in read_messages(open_container(answers, "train"), ReadOptions()):
-            if isinstance(said, list):
-                yield _prompt_and_completion(said)
-
-
-def _prompt_and_completion(messages: list[Message]) -> tuple[str, str]:
-    """What is given and what is trained on, as text."""
-    prompt, completion = (
-        "\n".join(message.content for message in messages if message.trained is trained) for trained in (False, True)
-    )
-    return prompt, completion
+        for _, _, said in read_chats(open_container(answers, "train"), ReadOptions()):
+            if isinstance(said, Chat):
+                yield said.prompt, said.completion
 
 
 def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = None) -> Inputs:
@@ -138,7 +129,7 @@ def builtin(part: str) -> Path:
     return Path(str(files("forgetfilter.builtin"))) / _BUILTIN[part]
 
 
-def read_parts(run: Run, inputs: Inputs, console: Console) -> None:
+def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> None:
     """Read and check all data sets before anything is trained."""
     if run.has(ROWS):
         return
@@ -155,12 +146,13 @@ def read_parts(run: Run, inputs: Inputs, console: Console) -> None:
         folder = run.partial(ROWS) / part
         start_afresh(folder)
         with console.progress(f"reading {container.name}", 0, "rows") as progress:
-            rows = read_rows(container, options[part], folder, progress.advance)
-            progress.note = f"layout {rows.layout}"
+            rows = read_rows(container, options[part], folder, progress.advance, encoder.check)
+            progress.note = f"layout {rows.layout}{rows.columns_told}"
         if rows.bad:
             file = bad_file(part, rows)
             run.write_file(file, rows.write_bad)
-            console.say(f"{len(rows.bad):,} rows cannot be used and are set aside in {file}; the first: {rows.bad[0]}")
+            some = f"{len(rows.bad):,} rows" if len(rows.bad) > 1 else "1 row"
+            console.say(f"{some} that cannot be used: set aside in {file}; the first: {rows.bad[0]}")
     run.finish(ROWS)
 
 
@@ -193,9 +185,26 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
             count, chosen = count - apart, ~aside
         if count:
             write_part(rows.name, _only(rows, chosen), count, encoder, folder / f"{part}.arrow", console)
+        if part == DATA:
+            write_json(dict(sorted(encoder.unshown.items())), folder / UNSHOWN)
+            if encoder.unshown:
+                console.say(f"{rows.name}: {unshown_told(encoder.unshown)}")
         if part == DATA and settings.own_words and not encoder.own_words.found:
             raise InputError(f"{rows.name}: own_words: no answer matches '{settings.own_words}'; 'preview' shows rows")
     run.finish(TOKENS)
+
+
+def unshown_told(unshown: Mapping[str, int]) -> str:
+    """What the chat template leaves out of the rows, in words."""
+    names = ", ".join(f"{name} ({count:,})" for name, count in sorted(unshown.items()))
+    return f"the model's chat template does not show {names}; what is not shown is neither learned nor scored"
+
+
+def read_unshown(run: Run) -> dict[str, int]:
+    """What the chat template leaves out of the data, by name, and how often."""
+    path = run.folder(TOKENS) / UNSHOWN
+    unshown: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return unshown
 
 
 def _sets_aside(settings: Settings) -> bool:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from . import __version__
 from .console import Console
+from .data.chats import Chat
 from .data.containers import open_container
-from .data.layouts import Message
 from .data.records import hash_chunks
 from .data.rows import ReadOptions, Rows, read_rows
 from .data.tokens import Encoder, TokenTable
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from .models.training import Step
 
 
-# Makes of a row's id and messages other messages.
-Rewrite = Callable[[str, list[Message]], list[Message]]
+# Makes of a row's id and chat another chat.
+Rewrite = Callable[[str, Chat], Chat]
 _MADE_OF = "made-of.txt"
 # What sessions depend on, but for what changes speed alone; what is trained on, and for how long, is in their names.
 _TOLD = {field.name for kind in (TrainingSettings, TokenSettings, AdapterSettings) for field in fields(kind)} - {
@@ -151,7 +151,7 @@ class Lab:
         Args:
             name: What to call it in paths.
             path: A file in any layout that the filter reads.
-            rewrite: Makes of a row's id and messages those that are trained on.
+            rewrite: Makes of a row's id and chat what is trained on.
             choose: Whether to take the row with this id; takes all by default.
 
         Raises:
@@ -166,10 +166,10 @@ class Lab:
                 return
             start_afresh(folder)
             (folder / "rows").mkdir()
-            rows = read_rows(container, ReadOptions(), folder / "rows")
+            rows = read_rows(container, ReadOptions(), folder / "rows", check=self.encoder.check)
             said = [row for row in rows.usable() if choose is None or choose(row[0])]
             if rewrite is not None:
-                said = [(id, row, rewrite(id, messages)) for id, row, messages in said]
+                said = [(id, row, rewrite(id, chat)) for id, row, chat in said]
             if not said:
                 raise InputError(f"{path}: no row of it is left to train on as '{name}'")
             write_part(rows.name, said, len(said), self.encoder, folder / "tokens.arrow", self.console)

@@ -68,9 +68,9 @@ class ScoredRows:
         """The words of each row of the table, prompt and completion."""
         wanted = np.zeros(self.rows.count, dtype=bool)
         wanted[self.table.rows] = True
-        for _, row, messages in self.rows.usable():
+        for _, row, chat in self.rows.usable():
             if wanted[row]:
-                yield words("\n".join(message.content for message in messages)[:_LONGEST_TEXT])
+                yield words("\n".join(message.text for message in chat.messages)[:_LONGEST_TEXT])
 
 
 def measure_forgetting(parts: Mapping[str, ScoredRows], scoring: str, folder: Path, *, whole: bool = False) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from .data.layouts import TEXT_ROLE, Message
-from .data.rows import Rows
+from .data.chats import TEXT_ROLE, Message
+from .data.rows import Rows, Said
 from .data.tokens import TokenTable
 
 ANSWERS = "answers.jsonl"
@@ -42,7 +42,7 @@ def choose_prompts(table: TokenTable, count: int, seed: int) -> NDArray[np.intp]
     return np.array(sorted(chosen), dtype=np.intp)
 
 
-def answered(rows: Rows, table: TokenTable, folder: Path, tokenizer: Any) -> Iterator[tuple[str, int, list[Message]]]:
+def answered(rows: Rows, table: TokenTable, folder: Path, tokenizer: Any) -> Iterator[Said]:
     """The rows that were answered, with the model's answer in place of theirs; empty answers are left out.
 
     Args:
@@ -53,23 +53,25 @@ def answered(rows: Rows, table: TokenTable, folder: Path, tokenizer: Any) -> Ite
     """
     said = pq.read_table(folder).select(["row", "answer"]).to_pydict()
     answers = dict(zip(said["row"], said["answer"], strict=True))
-    for position, messages in rows.at(list(answers)):
+    for position, chat in rows.at(list(answers)):
         answer = answers[position]
         if not answer.strip():
             continue
         row = table[int(np.searchsorted(table.rows, position))]
-        first = next(i for i, message in enumerate(messages) if message.trained)
-        if messages[first].role == TEXT_ROLE:
+        if chat.is_text:
             begun = tokenizer.decode(row.input_ids[: row.prompt_ends[0]], skip_special_tokens=True)
-            yield row.id, position, [Message(TEXT_ROLE, begun + answer, trained=True)]
+            said = [Message(TEXT_ROLE, begun + answer, trained=True)]
         else:
-            yield row.id, position, [*messages[:first], Message("assistant", answer, trained=True)]
+            said = [*chat.messages[: chat.first_answer], Message("assistant", answer, trained=True)]
+        yield row.id, position, chat.with_messages(said)
 
 
-def write_answers(said: Sequence[tuple[str, int, list[Message]]], path: Path) -> None:
+def write_answers(said: Sequence[Said], path: Path) -> None:
     """Write the answers for people to look at, in a layout that `--safe` reads."""
     with path.open("w", encoding="utf-8") as file:
-        for id, _, messages in said:
-            chat = [{"role": message.role, "content": message.content} for message in messages]
-            fields = {"text": chat[0]["content"]} if messages[0].role == TEXT_ROLE else {"messages": chat}
-            file.write(json.dumps({"id": id, **fields}, ensure_ascii=False) + "\n")
+        for id, _, chat in said:
+            turns = [{"role": turn.role, "content": turn.content, **turn.extra} for turn in chat.messages]
+            beside = {"tools": chat.tools, "chat_template_kwargs": chat.template_kwargs}
+            fields = {"text": turns[0]["content"]} if chat.is_text else {"messages": turns} | beside
+            told = {name: value for name, value in fields.items() if value}
+            file.write(json.dumps({"id": id, **told}, ensure_ascii=False) + "\n")

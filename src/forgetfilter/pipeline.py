@@ -93,7 +93,7 @@ def run_filter(
                 prints = {part: container.fingerprint() for part, container in inputs.parts.items()}
                 started = Run.start(output, started_with, prints | fingerprints(inputs.model, encoder))
                 console.log_to(output / LOG)
-                read_parts(started, inputs, console)
+                read_parts(started, inputs, encoder, console)
                 tokenize_parts(started, encoder, console)
             drop_previous(output)
         processes.wait()

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from .console import escaped, printable
 from .data.containers import open_container
-from .data.rows import ReadOptions, read_messages
+from .data.rows import ReadOptions, read_chats
 from .data.tokens import Encoder, Tokens
 from .errors import BadRow
 from .filtering.signals import DEFAULT_SIGNAL, learned_tokens
@@ -38,14 +38,17 @@ def preview(settings: PreviewSettings, count: int) -> None:
     part = "all of each answer" if most is None else f"at most {most} of each answer"
     learned = f"⟦completion│tokens⟧, {part}, are learned and scored, the rest is context"
     console.print(Text(f"{encoder.template} template; {learned}"))
-    rows = read_messages(container, ReadOptions(settings.layout, settings.columns))
-    for row, (_, layout, messages) in enumerate(islice(rows, count)):
+    rows = read_chats(container, ReadOptions(settings.layout, settings.columns), encoder.check)
+    for row, (_, layout, chat) in enumerate(islice(rows, count)):
         console.print()
-        if isinstance(messages, BadRow):
-            console.print(Text(printable(str(messages)), style="red"))
+        if isinstance(chat, BadRow):
+            console.print(Text(printable(str(chat)), style="red"))
             continue
-        (tokens,) = encoder.encode([(str(row), row, messages)])
+        (tokens,) = encoder.encode([(str(row), row, chat)])
         console.print(Text(_header(tokens, layout.name if layout else ""), style="bold"))
+        if encoder.unshown:
+            console.print(Text(f"not shown by the chat template: {', '.join(encoder.unshown)}", style="yellow"))
+            encoder.unshown.clear()
         console.print(_shown(tokens, tokenizer))
 
 

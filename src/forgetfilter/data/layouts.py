@@ -1,7 +1,7 @@
-"""What the fields of a row mean: every published layout becomes one list of chat messages.
+"""What the fields of a row mean: every published layout becomes one chat.
 
-A layout is recognised by the names of its fields. `Layout.messages` checks a row strictly, because what it
-lets through is trained on.
+A layout is recognised by the names of its fields (`data.columns`). `Layout.chat` checks a row strictly, because what
+it lets through is trained on.
 """
 
 from __future__ import annotations
@@ -10,40 +10,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import InputError
+import regex
+
+from .chats import (
+    ASSISTANT,
+    FUNCTION_CALL,
+    REASONING,
+    ROLES,
+    TEXT_ROLE,
+    TOOL_CALLS,
+    Chat,
+    FieldError,
+    Message,
+    called,
+    describe,
+    field_of,
+    is_missing,
+    parsed,
+    text_of,
+    usable,
+)
 
 Row = Mapping[str, Any]
-
-# A row of plain text is one message with this role; it has no prompt and is trained on as a whole.
-TEXT_ROLE = "text"
-ROLES = ("system", "developer", "user", "assistant", "tool")
-SHAREGPT_ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "system": "system",
-    "tool": "tool",
-}
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn: who speaks (`system`, `user`, `assistant`, `tool`, or `text`), what, and is it trained on."""
-
-    role: str
-    content: str
-    trained: bool = False
-
-
-class FieldError(Exception):
-    """One field of a row cannot be used. Carries what a BadRow needs."""
-
-    def __init__(self, field: str, found: str, expected: str) -> None:
-        super().__init__(f"{field}: found {found}, expected {expected}")
-        self.field, self.found, self.expected = field, found, expected
 
 
 @dataclass(frozen=True)
@@ -53,105 +41,40 @@ class Layout:
     name: str
     columns: Mapping[str, str]
 
-    def messages(self, row: Row) -> list[Message]:
+    def chat(self, row: Row) -> Chat:
         """Read one row.
 
         Raises:
             FieldError: A field is missing, of the wrong type, empty, or holds text that cannot be used.
         """
-        return _READERS[self.name](row, self.columns)
+        chat = READERS[self.name](row, self.columns)
+        return replace(
+            chat,
+            tools=_tools(row.get(self.columns.get("tools", "tools"))),
+            template_kwargs=_template_kwargs(row.get("chat_template_kwargs")),
+        )
 
 
-# The fields of each layout, in the order in which layouts are recognised. `?` marks an optional one.
-FIELDS = {
-    "messages": ("messages",),
-    "sharegpt": ("conversations",),
-    "prompt-completion": ("prompt", "completion"),
-    "alpaca": ("instruction", "input?", "output"),
-    "text": ("text",),
-}
+def _tools(value: Any) -> list[Mapping[str, Any]]:
+    found = parsed(value)
+    if is_missing(found) or (isinstance(found, str) and found.lstrip()[:1] not in ("[", "{")):
+        # A column of this name may hold anything; what is no JSON does not describe tools.
+        return []
+    value = [found] if isinstance(found, Mapping) else found
+    if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
+        raise FieldError("tools", describe(value), "a list of JSON schemas, or such a list as JSON text")
+    tools: list[Mapping[str, Any]] = usable(value, "tools")
+    return tools
 
 
-def find_layout(row: Row, name: str, columns: Mapping[str, str], source: str) -> Layout:
-    """Choose the layout for a data set, from one of its rows.
-
-    Args:
-        row: The first row that is an object.
-        name: The layout that the user named, or `auto`.
-        columns: Where fields are, as far as the user named them: field to column.
-        source: What to call the data set in messages.
-
-    Raises:
-        InputError: No layout fits, a named column is not there, or a named field belongs to no layout.
-    """
-    known = {f.rstrip("?") for fields in FIELDS.values() for f in fields}
-    for field, column in columns.items():
-        if field not in known:
-            raise InputError(f"{source}: '{field}' is no field of any layout; fields are {', '.join(sorted(known))}")
-        if column not in row:
-            raise InputError(f"{source}: there is no column '{column}'; columns are {', '.join(map(str, row))}")
-    for candidate in FIELDS if name == "auto" else [name]:
-        fields = {f.rstrip("?"): f.endswith("?") for f in FIELDS[candidate]}
-        if any(column not in fields for column in columns):
-            continue
-        where = {field: columns.get(field, field) for field in fields}
-        if all(optional or where[field] in row for field, optional in fields.items()):
-            return Layout(candidate, where)
-    wanted = "any known layout" if name == "auto" else f"the layout '{name}' ({', '.join(FIELDS[name])})"
-    raise InputError(
-        f"{source}: the columns {', '.join(map(str, row)) or '(none)'} do not fit {wanted}. "
-        "Name them, for instance with columns prompt=question,completion=answer"
-    )
-
-
-def text_columns(layout: str, columns: Mapping[str, str] | None) -> set[str]:
-    """The columns that hold a row's texts and its id, in a layout whose columns are named so far."""
-    return {"id", *((columns or {}).get(field.rstrip("?"), field.rstrip("?")) for field in FIELDS[layout])}
-
-
-def text_of(value: Any, field: str, *, filled: bool = True) -> str:
-    """The text that a field holds.
-
-    Raises:
-        FieldError: It is no text, holds characters that cannot be used, or has to say something and does not.
-    """
-    if not isinstance(value, str):
-        raise FieldError(field, describe(value), "text")
-    if filled and not value.strip():
-        raise FieldError(field, "nothing" if not value else "only white space", "text")
-    if "\0" in value:
-        raise FieldError(field, f"a NUL character at position {value.index(chr(0))}", "text without control codes")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        found = f"a lone surrogate (half a character) at position {error.start}"
-        raise FieldError(field, found, "valid Unicode text") from None
-    return value
-
-
-def describe(value: Any) -> str:
-    """A value in words, for a message that says what was found."""
-    if value is None:
-        return "null"
-    if isinstance(value, float) and value != value:
-        return "NaN (a missing value?)"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    if isinstance(value, dict):
-        return "an object"
-    shown = repr(value)
-    return f"the {type(value).__name__} {shown if len(shown) <= 40 else shown[:40] + '…'}"
-
-
-def field_of(row: Row, column: str) -> Any:
-    """What stands in a column.
-
-    Raises:
-        FieldError: There is no such column.
-    """
-    if column not in row:
-        raise FieldError(column, "no such field", "the field to be there")
-    return row[column]
+def _template_kwargs(value: Any) -> Mapping[str, Any]:
+    value = parsed(value)
+    if is_missing(value):
+        return {}
+    if not isinstance(value, Mapping):
+        raise FieldError("chat_template_kwargs", describe(value), "an object")
+    kwargs: Mapping[str, Any] = usable(value, "chat_template_kwargs")
+    return kwargs
 
 
 def _content(value: Any, field: str, *, filled: bool) -> str:
@@ -167,76 +90,204 @@ def _content(value: Any, field: str, *, filled: bool) -> str:
     return text_of("".join(parts), field, filled=filled)
 
 
-def _turns(value: Any, field: str, keys: tuple[str, str], roles: Mapping[str, str]) -> list[Message]:
-    role_key, content_key = keys
+# What is read of a message by itself; all else is the chat template's.
+_READ = {"role", "content", "from", "value", "weight", FUNCTION_CALL}
+
+
+def _turn(turn: Any, place: str) -> Message:
+    if not isinstance(turn, dict):
+        raise FieldError(place, describe(turn), "an object with 'role' and 'content', or 'from' and 'value'")
+    keys = ("from", "value") if "role" not in turn and "from" in turn else ("role", "content")
+    said_by, said = turn.get(keys[0]), turn.get(keys[1])
+    if not isinstance(said_by, str) or said_by not in ROLES:
+        raise FieldError(f"{place}.{keys[0]}", describe(said_by), f"one of {', '.join(ROLES)}")
+    role = ROLES[said_by]
+    extra = {name: value for name, value in turn.items() if name not in _READ and value is not None}
+    calls = _calls(turn, said if said_by == FUNCTION_CALL else None, place)
+    if calls:
+        extra[TOOL_CALLS] = calls
+    if said_by == FUNCTION_CALL and calls:
+        said = None
+    extra = usable(extra, place)
+    # Only what is trained on has to say something; an empty system message is common and harmless, and an answer may
+    # be nothing but a call.
+    silent = role == ASSISTANT and (calls or any(isinstance(extra.get(name), str) for name in REASONING))
+    if said is None and silent:
+        content = ""
+    else:
+        content = _content(said, f"{place}.{keys[1]}", filled=role == ASSISTANT and not silent)
+    # OpenAI's fine-tuning format marks a turn that is not to be learned with a weight of 0.
+    return Message(role, content, trained=role == ASSISTANT and turn.get("weight") != 0, extra=extra)
+
+
+def _calls(turn: Mapping[str, Any], said: Any, place: str) -> list[dict[str, Any]]:
+    """The tool calls of a turn, all in the form that chat templates take.
+
+    Args:
+        turn: The turn.
+        said: What a turn says that is a call as a whole, as ShareGPT has it; else None.
+        place: What to call it in messages.
+    """
+    calls = parsed(turn.get(TOOL_CALLS))
+    if is_missing(calls) or calls == []:
+        calls = parsed(turn.get(FUNCTION_CALL)) if said is None else parsed(said)
+        if said is not None and not isinstance(calls, (list, Mapping)):
+            # Some files keep calls of their own form there; they are read as an answer of text.
+            return []
+    if is_missing(calls):
+        return []
+    calls = [calls] if isinstance(calls, Mapping) else calls
+    field = f"{place}.{TOOL_CALLS}"
+    if not isinstance(calls, list) or not all(isinstance(call, Mapping) for call in calls):
+        raise FieldError(field, describe(calls), "a list of calls, each with a function's name and arguments")
+    found = []
+    for call in calls:
+        bare = called(call)
+        if not isinstance(bare["name"], str) or not bare["name"].strip():
+            raise FieldError(field, "a call without a function's name", "a name and arguments in each")
+        # Templates of most models take arguments as an object, whatever OpenAI's files have.
+        bare["arguments"] = parsed(bare["arguments"])
+        found.append({**{k: v for k, v in call.items() if k in ("id", "index")}, "type": "function", "function": bare})
+    return found
+
+
+def _turns(value: Any, field: str) -> list[Message]:
+    value = turn_list(value)
     if not isinstance(value, list):
         raise FieldError(field, describe(value), "a list of messages")
-    turns = []
-    for i, turn in enumerate(value):
-        place = f"{field}[{i}]"
-        if not isinstance(turn, dict):
-            raise FieldError(place, describe(turn), f"an object with '{role_key}' and '{content_key}'")
-        said_by = turn.get(role_key)
-        if not isinstance(said_by, str) or said_by not in roles:
-            raise FieldError(f"{place}.{role_key}", describe(said_by), f"one of {', '.join(roles)}")
-        role = roles[said_by]
-        # Only what is trained on has to say something; an empty system message is common and harmless.
-        content = _content(turn.get(content_key), f"{place}.{content_key}", filled=role == "assistant")
-        # OpenAI's fine-tuning format marks a turn that is not to be learned with a weight of 0.
-        turns.append(Message(role, content, trained=role == "assistant" and turn.get("weight") != 0))
-    return turns
+    return [_turn(turn, f"{field}[{i}]") for i, turn in enumerate(value)]
 
 
-def _chat(value: Any, field: str, keys: tuple[str, str], roles: Mapping[str, str]) -> list[Message]:
-    turns = _turns(value, field, keys, roles)
+def turn_list(value: Any) -> Any:
+    """Turns as a list, whether they came so, as JSON text, or as an object of lists; another value as it is."""
+    found = parsed(value)
+    if isinstance(found, Mapping) and found and all(isinstance(column, list) for column in found.values()):
+        # `datasets` used to keep a list of objects in this way.
+        found = [dict(zip(found, turn, strict=False)) for turn in zip(*found.values(), strict=False)]
+    # A text may look like JSON and yet be a prompt or an answer.
+    told = isinstance(value, str) and not (isinstance(found, list) and found and all(map(_is_turn, found)))
+    return value if told else found
+
+
+def _is_turn(value: Any) -> bool:
+    return isinstance(value, Mapping) and ("role" in value or "from" in value)
+
+
+def _answers(value: Any, field: str) -> list[Message]:
+    """What follows a prompt: text, or messages."""
+    if not isinstance(turn_list(value), list):
+        return [Message(ASSISTANT, text_of(value, field), trained=True)]
+    return _with_answer(_turns(value, field), field)
+
+
+def _with_answer(turns: list[Message], field: str) -> list[Message]:
     if not any(turn.trained for turn in turns):
         raise FieldError(field, "no message of the assistant", "at least one, to train on and to score")
     return turns
 
 
-_OPENAI_KEYS = ("role", "content")
-_OPENAI_ROLES = {role: role for role in ROLES}
+def _asked(value: Any, field: str) -> list[Message]:
+    """A prompt, as text or messages; none of it is trained on."""
+    if isinstance(turn_list(value), list):
+        return [replace(turn, trained=False) for turn in _turns(value, field)]
+    return [Message("user", text_of(value, field, filled=False))]
 
 
-def _read_messages(row: Row, columns: Mapping[str, str]) -> list[Message]:
+def _system(row: Row, columns: Mapping[str, str]) -> list[Message]:
+    """The system message that some layouts keep in a column of its own."""
+    value = row.get(columns.get("system", "system"))
+    return [] if is_missing(value) else [Message("system", text_of(value, columns.get("system", "system")))]
+
+
+def _led(row: Row, columns: Mapping[str, str], turns: list[Message]) -> list[Message]:
+    """Turns with the row's own system message before them, if they have none."""
+    return turns if turns and turns[0].role in ("system", "developer") else [*_system(row, columns), *turns]
+
+
+def _read_messages(row: Row, columns: Mapping[str, str]) -> Chat:
     column = columns["messages"]
-    return _chat(field_of(row, column), column, _OPENAI_KEYS, _OPENAI_ROLES)
+    return Chat(_with_answer(_led(row, columns, _turns(field_of(row, column), column)), column))
 
 
-def _read_sharegpt(row: Row, columns: Mapping[str, str]) -> list[Message]:
+def _read_sharegpt(row: Row, columns: Mapping[str, str]) -> Chat:
     column = columns["conversations"]
-    return _chat(field_of(row, column), column, ("from", "value"), SHAREGPT_ROLES)
+    return Chat(_with_answer(_led(row, columns, _turns(field_of(row, column), column)), column))
 
 
-def _read_prompt_completion(row: Row, columns: Mapping[str, str]) -> list[Message]:
+def _read_prompt_completion(row: Row, columns: Mapping[str, str]) -> Chat:
     prompt, completion = field_of(row, columns["prompt"]), field_of(row, columns["completion"])
-    if isinstance(prompt, list):
-        context = _turns(prompt, columns["prompt"], _OPENAI_KEYS, _OPENAI_ROLES)
-        asked = [replace(turn, trained=False) for turn in context]
-    else:
-        asked = [Message("user", text_of(prompt, columns["prompt"], filled=False))]
-    if isinstance(completion, list):
-        return asked + _chat(completion, columns["completion"], _OPENAI_KEYS, _OPENAI_ROLES)
-    return [*asked, _answer(completion, columns["completion"])]
+    asked = _led(row, columns, _asked(prompt, columns["prompt"]))
+    return Chat([*asked, *_answers(completion, columns["completion"])])
 
 
-def _answer(value: Any, field: str) -> Message:
-    return Message("assistant", text_of(value, field), trained=True)
+def _read_preference(row: Row, columns: Mapping[str, str]) -> Chat:
+    """Both sides of a preference; the chosen answer is trained on."""
+    prompt = row.get(columns["prompt"])
+    asked = [] if is_missing(prompt) else _led(row, columns, _asked(prompt, columns["prompt"]))
+    chosen, rejected = (_side(row, columns[name], asked) for name in ("chosen", "rejected"))
+    # The prompt is what both begin with, whether it also stands by itself or not.
+    alike = [one.role == other.role and one.text == other.text for one, other in zip(chosen, rejected, strict=False)]
+    # Where one side ends in the other, or both are alike, the last answer of each is what is compared.
+    shared = min([*alike, False].index(False), len(chosen) - 1, len(rejected) - 1)
+    sides = [
+        _with_answer([replace(turn, trained=turn.trained and i >= shared) for i, turn in enumerate(turns)], column)
+        for column, turns in ((columns["chosen"], chosen), (columns["rejected"], rejected))
+    ]
+    return Chat(sides[0], rejected=sides[1])
 
 
-def _read_alpaca(row: Row, columns: Mapping[str, str]) -> list[Message]:
+def _side(row: Row, column: str, asked: list[Message]) -> list[Message]:
+    """All turns of one side, which may begin with the prompt or not."""
+    value = field_of(row, column)
+    said = _answers(value if isinstance(turn_list(value), list) else _dialogue(text_of(value, column)), column)
+    begun = [(turn.role, turn.text) for turn in said[: len(asked)]] == [(turn.role, turn.text) for turn in asked]
+    return said if begun else [*asked, *said]
+
+
+# How Anthropic's HH, and files after its kind, write a dialogue as one text.
+_SPEAKERS = {"Human": "user", "Assistant": ASSISTANT}
+_TOLD = regex.compile(r"(?:^|\n\n)(Human|Assistant):")
+
+
+def _dialogue(text: str) -> str | list[dict[str, str]]:
+    """The turns of a dialogue that is written as one text; another text as it is."""
+    before, *told = _TOLD.split(text)
+    if before.strip() or not told or told[0] != "Human":
+        return text
+    turns = zip(told[::2], told[1::2], strict=True)
+    return [{"role": _SPEAKERS[speaker], "content": said.strip()} for speaker, said in turns if said.strip()]
+
+
+def _read_alpaca(row: Row, columns: Mapping[str, str]) -> Chat:
     instruction = text_of(field_of(row, columns["instruction"]), columns["instruction"])
     extra = row.get(columns["input"])
-    extra = "" if extra is None else text_of(extra, columns["input"], filled=False)
+    extra = "" if is_missing(extra) else text_of(extra, columns["input"], filled=False)
     prompt = f"{instruction}\n\n{extra}" if extra.strip() else instruction
-    return [Message("user", prompt), _answer(field_of(row, columns["output"]), columns["output"])]
+    answer = Message(ASSISTANT, text_of(field_of(row, columns["output"]), columns["output"]), trained=True)
+    return Chat([*_system(row, columns), *_history(row, columns), Message("user", prompt), answer])
 
 
-def _read_text(row: Row, columns: Mapping[str, str]) -> list[Message]:
-    return [Message(TEXT_ROLE, text_of(field_of(row, columns["text"]), columns["text"]), trained=True)]
+def _history(row: Row, columns: Mapping[str, str]) -> list[Message]:
+    """Earlier turns of an Alpaca row: pairs of what was asked and answered; answers are trained on, too."""
+    column = columns.get("history", "history")
+    value = parsed(row.get(column))
+    if is_missing(value):
+        return []
+    if not isinstance(value, list) or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value):
+        raise FieldError(column, describe(value), "a list of pairs, each of a prompt and an answer")
+    turns = []
+    for i, (asked, answered) in enumerate(value):
+        turns.append(Message("user", text_of(asked, f"{column}[{i}]", filled=False)))
+        turns.append(Message(ASSISTANT, text_of(answered, f"{column}[{i}]"), trained=True))
+    return turns
 
 
-_READERS: dict[str, Callable[[Row, Mapping[str, str]], list[Message]]] = {
+def _read_text(row: Row, columns: Mapping[str, str]) -> Chat:
+    return Chat([Message(TEXT_ROLE, text_of(field_of(row, columns["text"]), columns["text"]), trained=True)])
+
+
+READERS: dict[str, Callable[[Row, Mapping[str, str]], Chat]] = {
+    "preference": _read_preference,
     "messages": _read_messages,
     "sharegpt": _read_sharegpt,
     "prompt-completion": _read_prompt_completion,

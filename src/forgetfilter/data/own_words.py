@@ -12,7 +12,7 @@ from dataclasses import replace
 import regex
 
 from ..errors import InputError
-from .layouts import TEXT_ROLE, Message
+from .chats import Chat, Message
 
 # A pattern that takes longer for one answer would take for ever for a hostile one.
 _SECONDS = 2.0
@@ -33,15 +33,15 @@ class OwnWords:
         self._pattern = regex.compile(pattern, regex.DOTALL) if pattern else None
         self.found = 0
 
-    def of(self, messages: list[Message]) -> list[Message]:
-        """A row's messages, of its answers the own words alone; plain text has no answers.
+    def of(self, chat: Chat) -> Chat:
+        """A row, of its answers the own words alone; plain text has no answers.
 
         Raises:
             InputError: The pattern takes too long.
         """
-        if self._pattern is None or messages[0].role == TEXT_ROLE:
-            return messages
-        return [self._bare(message) if message.trained else message for message in messages]
+        if self._pattern is None or chat.is_text:
+            return chat
+        return chat.with_messages([self._bare(turn) if turn.trained else turn for turn in chat.messages])
 
     def _bare(self, answer: Message) -> Message:
         assert self._pattern is not None

@@ -21,18 +21,26 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..errors import BadRow, BadRowsError, InputError
-from .layouts import FieldError, Layout, Message, find_layout
+from .chats import Chat, FieldError, Message
+from .columns import find_layout
+from .layouts import Layout
 from .records import BATCH, Container, Record, in_batches, open_bytes
 from .tables import Table, write_parquet
 from .text_files import field_reader
 
-_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("trained", pa.bool_())])
+# Id, position and chat of a row.
+Said = tuple[str, int, Chat]
+
+_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("trained", pa.bool_()), ("extra", pa.string())])
 _SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("row", pa.int64()),
         ("line", pa.int64()),
         ("messages", pa.list_(_MESSAGE)),
+        ("rejected", pa.list_(_MESSAGE)),
+        # Tools and further variables of the chat template, as JSON; null where there are none.
+        ("beside", pa.string()),
         ("raw", pa.large_binary()),
     ]
 )
@@ -57,6 +65,7 @@ class Rows:
         name: What the data set is called in messages.
         suffix: How a file of these rows is named; empty for a saved datasets folder.
         layout: The layout in which the rows were read.
+        columns: Where its fields are: field to column.
         count: All rows, bad ones included.
         bad: Rows that cannot be used; there are none unless bad rows were to be skipped.
         frame: What a text container has before, between and after its rows.
@@ -66,6 +75,7 @@ class Rows:
     name: str
     suffix: str
     layout: str
+    columns: dict[str, str]
     count: int
     bad: tuple[BadRow, ...]
     frame: tuple[str, str, str]
@@ -76,24 +86,30 @@ class Rows:
         info["bad"] = tuple(BadRow(**row) for row in info["bad"])
         return cls(folder, **info)
 
-    def usable(self) -> Iterator[tuple[str, int, list[Message]]]:
-        """Id, position and messages of every row that can be used, in order."""
+    def usable(self) -> Iterator[Said]:
+        """Id, position and chat of every row that can be used, in order."""
         for batch in read_batches(self.folder / _ROWS):
-            for row in batch.select(["id", "row", "messages"]).to_pylist():
+            for row in batch.select(["id", "row", *_CHAT]).to_pylist():
                 if row["messages"] is not None:
-                    yield row["id"], row["row"], _messages(row["messages"])
+                    yield row["id"], row["row"], _chat(row)
+
+    @property
+    def columns_told(self) -> str:
+        """The columns of the layout's fields, where they have other names than the fields; empty where not."""
+        other = [f"{field} in {column}" for field, column in self.columns.items() if field != column]
+        return f" ({', '.join(other)})" if other else ""
 
     def ids(self) -> pa.ChunkedArray:
         """The ids of all rows, in order; null where a row cannot be used."""
         return pa.chunked_array([batch.column("id") for batch in read_batches(self.folder / _ROWS)], pa.string())
 
-    def at(self, positions: Sequence[int]) -> Iterator[tuple[int, list[Message]]]:
-        """Position and messages of some rows that can be used, in the order of the input."""
+    def at(self, positions: Sequence[int]) -> Iterator[tuple[int, Chat]]:
+        """Position and chat of some rows that can be used, in the order of the input."""
         wanted, start = sorted(positions), 0
         for batch in read_batches(self.folder / _ROWS):
             while wanted and wanted[0] < start + len(batch):
                 position = wanted.pop(0)
-                yield position, _messages(batch.column("messages")[position - start].as_py())
+                yield position, _chat(batch.select(_CHAT).slice(position - start, 1).to_pylist()[0])
             start += len(batch)
 
     def fields(self, positions: Sequence[int]) -> Iterator[Mapping[str, Any]]:
@@ -127,14 +143,47 @@ class Rows:
             _write_text(read_batches(self.folder / _ROWS), chosen, path, self.frame)
 
 
+_CHAT = ["messages", "rejected", "beside"]
+
+
+def _stored(chat: Chat) -> dict[str, Any]:
+    beside = {"tools": chat.tools, "template_kwargs": chat.template_kwargs}
+    return {
+        "messages": _stored_messages(chat.messages),
+        "rejected": None if chat.rejected is None else _stored_messages(chat.rejected),
+        "beside": json.dumps(beside) if chat.tools or chat.template_kwargs else None,
+    }
+
+
+def _stored_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    return [{**vars(turn), "extra": json.dumps(turn.extra) if turn.extra else None} for turn in messages]
+
+
+def _chat(row: Mapping[str, Any]) -> Chat:
+    """What `_stored` stored."""
+    rejected = None if row["rejected"] is None else _messages(row["rejected"])
+    return Chat(_messages(row["messages"]), rejected=rejected, **json.loads(row["beside"] or "{}"))
+
+
 def _messages(stored: list[dict[str, Any]]) -> list[Message]:
-    return [Message(**message) for message in stored]
+    return [Message(**{**turn, "extra": json.loads(turn["extra"] or "{}")}) for turn in stored]
 
 
 def read_rows(
-    container: Container, options: ReadOptions, folder: Path, on_row: Callable[[], None] = lambda: None
+    container: Container,
+    options: ReadOptions,
+    folder: Path,
+    on_row: Callable[[], None] = lambda: None,
+    check: Callable[[Chat], None] = lambda _: None,
 ) -> Rows:
     """Read and check a whole data set, and keep it in `folder`, which must exist and be empty.
+
+    Args:
+        container: The data set.
+        options: How it is read.
+        folder: Where it is kept.
+        on_row: Called after every row.
+        check: Raises FieldError for a row that cannot be used, such as one that the chat template refuses.
 
     Raises:
         InputError: The data set cannot be read, holds no rows, or its layout is not known.
@@ -146,12 +195,12 @@ def read_rows(
 
     def stored() -> Iterator[dict[str, Any]]:
         nonlocal layout, count
-        for record, layout, said in read_messages(container, options):  # noqa: B007
-            row: dict[str, Any] = {"id": None, "row": count, "line": record.line, "messages": None, "raw": record.raw}
+        for record, layout, said in read_chats(container, options, check):  # noqa: B007
+            row: dict[str, Any] = {"row": count, "line": record.line, "raw": record.raw}
             if isinstance(said, BadRow):
                 bad.append(said)
             else:
-                row |= {"id": _id(record.fields, said), "messages": [vars(message) for message in said]}
+                row |= {"id": _id(record.fields, said), **_stored(said)}
             count += 1
             on_row()
             yield row
@@ -168,6 +217,7 @@ def read_rows(
         "name": container.name,
         "suffix": container.suffix,
         "layout": layout.name if layout else "",
+        "columns": dict(layout.columns) if layout else {},
         "count": count,
         "bad": [vars(row) for row in bad],
         "frame": frame,
@@ -176,10 +226,13 @@ def read_rows(
     return Rows.open(folder)
 
 
-def read_messages(
-    container: Container, options: ReadOptions
-) -> Iterator[tuple[Record, Layout | None, list[Message] | BadRow]]:
+def read_chats(
+    container: Container, options: ReadOptions, check: Callable[[Chat], None] = lambda _: None
+) -> Iterator[tuple[Record, Layout | None, Chat | BadRow]]:
     """Every record of a container with its layout and what it says, or why it cannot be used.
+
+    Args:
+        container, options, check: As `read_rows` takes them.
 
     Raises:
         InputError: The data set cannot be read, or its layout is not known.
@@ -193,13 +246,16 @@ def read_messages(
         if layout is None:
             layout = find_layout(record.fields, options.layout, options.columns or {}, container.name)
         try:
-            yield record, layout, layout.messages(record.fields)
+            chat = layout.chat(record.fields)
+            check(chat)
         except FieldError as error:
-            yield record, layout, BadRow(row, record.line, error.field, error.found, error.expected)
+            yield record, layout, BadRow(row, record.line, error.field or None, error.found, error.expected)
+        else:
+            yield record, layout, chat
 
 
 def _size(row: dict[str, Any]) -> int:
-    return sum(len(message["content"]) for message in row["messages"] or ()) + len(row["raw"] or b"")
+    return sum(len(message["content"]) for message in row.get("messages", ())) + len(row["raw"] or b"")
 
 
 def _check(name: str, count: int, bad: list[BadRow], *, skip_bad_rows: bool) -> None:
@@ -211,13 +267,13 @@ def _check(name: str, count: int, bad: list[BadRow], *, skip_bad_rows: bool) -> 
         raise InputError(f"{name}: none of its {count} rows can be used; the first: {bad[0]}")
 
 
-def _id(fields: Any, messages: list[Message]) -> str:
+def _id(fields: Any, chat: Chat) -> str:
     """The row's own `id` where it has one, else a hash of what it says, so that order does not matter."""
     given = fields.get("id")
     if isinstance(given, (str, int)) and not isinstance(given, bool) and str(given).strip():
         # An id is only a name: what cannot be stored as text is replaced, the row's own bytes stay.
         return str(given).encode("utf-8", "replace").decode("utf-8")
-    said = json.dumps([(m.role, m.content) for m in messages], ensure_ascii=False)
+    said = json.dumps([(m.role, m.text) for m in (*chat.messages, *(chat.rejected or ()))], ensure_ascii=False)
     return blake2b(said.encode("utf-8"), digest_size=8).hexdigest()
 
 

@@ -6,10 +6,11 @@ that text. So a token is the same whether it is trained on, scored or shown.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, ModelError
 from .answer_lengths import answer_lengths
-from .layouts import TEXT_ROLE, Message
+from .chats import Chat, FieldError
 from .own_words import OwnWords
 from .records import in_batches
-from .rows import read_batches
+from .rows import Said, read_batches
+from .templates import Answer, ChatTemplate, Rendered
 
 # No known vocabulary has a longer token; text further on cannot reach into the first tokens.
 _LONGEST_TOKEN = 512
+_CHARACTER = regex.compile(r"\X")
 _PROMPT_OF_TEXT = regex.compile(r"\s*(?:\S+\s+){3}")
 
 _SCHEMA = pa.schema(
@@ -55,7 +58,8 @@ class Tokens:
         id: The row's id.
         row: Its position in the input.
         input_ids: All tokens, prompt and completion.
-        spans: Where the completion stands, one (start, end) for each turn that is trained on; end excluded.
+        spans: Where the completion stands, one (start, end) for each turn that is trained on, or for each part of it
+            where only its beginning is kept; end excluded.
         prompt_ends: For each span, how many tokens to give before the model answers by itself. It equals
             the span's start, but for plain text, where the first three words are the prompt (paper, toxicity).
         pieces: The text of each completion token, spans one after the other.
@@ -95,8 +99,12 @@ class Encoder:
         tokenizer: A fast Hugging Face tokenizer (it must know where in the text each token stands).
         template: `chat`, `plain` (prompt, newline, completion, end of text) or `auto`.
         max_length: Longest row, in tokens.
-        max_completion: Most tokens of each answer that are kept; None keeps all.
+        max_completion: Most tokens of each answer that are kept, or of each part of it where it has reasoning or tool
+            calls; None keeps all.
         own_words: A regular expression for what is left of answers that share a frame (`OwnWords`); empty leaves all.
+
+    Attributes:
+        unshown: What the chat template left out of the rows encoded so far, by name, and how often.
 
     Raises:
         ModelError: The tokenizer is not a fast one, or has no chat template though one is asked for.
@@ -118,21 +126,28 @@ class Encoder:
         self.tokenizer, self.max_length, self.max_completion = tokenizer, max_length, max_completion
         self.own_words, self._special = OwnWords(own_words), list(tokenizer.all_special_ids)
         self.template = ("chat" if has_chat else "plain") if template == "auto" else template
+        self._templated = ChatTemplate(tokenizer) if self.template == "chat" else None
+        self.unshown: Counter[str] = Counter()
 
-    def encode(self, rows: Sequence[tuple[str, int, list[Message]]]) -> list[Tokens]:
-        """Encode rows of (id, position, messages).
+    def check(self, chat: Chat) -> None:
+        """See that a row can be encoded.
 
         Raises:
-            InputError: The chat template refuses a row, or does not show one of its answers; or an expression for own
-                words takes too long.
+            FieldError: The chat template does not take it, or what it does with an answer cannot be followed.
         """
-        rows = [(id, row, self._own_words(id, row, messages)) for id, row, messages in rows]
-        rendered = [self._render(id, row, messages) for id, row, messages in rows]
-        chat = self.template == "chat"
-        texts = [text[: (self.max_length + 1) * _LONGEST_TOKEN] for text, _ in rendered]
+        self._render(chat)
+
+    def encode(self, rows: Sequence[Said]) -> list[Tokens]:
+        """Encode rows.
+
+        Raises:
+            InputError: The chat template does not take a row (`check`); or an expression for own words takes too long.
+        """
+        rendered = [self._rendered(*row) for row in rows]
+        texts = [found.text[: (self.max_length + 1) * _LONGEST_TOKEN] for found in rendered]
         # A chat template writes its own special tokens; plain text gets those that the tokenizer adds. Chat
         # templates do not apply to rows of plain text, so the two kinds are told apart row by row.
-        plain = [not chat or messages[0].role == TEXT_ROLE for _, _, messages in rows]
+        plain = [self._templated is None or chat.is_text for _, _, chat in rows]
         encoded: list[tuple[list[int], list[tuple[int, int]]]] = [([], [])] * len(rows)
         for special in (True, False):
             chosen = [i for i in range(len(rows)) if plain[i] is special]
@@ -143,97 +158,75 @@ class Encoder:
                 for i, ids, offsets in zip(chosen, out["input_ids"], out["offset_mapping"], strict=True):
                     encoded[i] = (ids, offsets)
         return [
-            self._tokens(id, row, text, spans, *encoded[i], plain=plain[i], text_row=messages[0].role == TEXT_ROLE)
-            for i, ((id, row, messages), (text, spans)) in enumerate(zip(rows, rendered, strict=True))
+            self._tokens(id, row, found, *encoded[i], plain=plain[i], text_row=chat.is_text)
+            for i, ((id, row, chat), found) in enumerate(zip(rows, rendered, strict=True))
         ]
 
-    def _own_words(self, id: str, row: int, messages: list[Message]) -> list[Message]:
+    def _rendered(self, id: str, row: int, chat: Chat) -> Rendered:
         try:
-            return self.own_words.of(messages)
-        except InputError as error:
+            found = self._render(self.own_words.of(chat))
+        except (InputError, FieldError) as error:
             raise InputError(f"row {row} (id {id}): {error}") from error
+        self.unshown.update(found.unshown)
+        return found
 
-    def _render(self, id: str, row: int, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
+    def _render(self, chat: Chat) -> Rendered:
         """The row's text, and where in it each trained turn stands."""
-        if self.template == "plain" or messages[0].role == TEXT_ROLE:
-            return _render_plain(messages)
-        try:
-            return self._render_chat(messages)
-        except Exception as error:
-            # A template is a program of the model's author; whatever it raises is about this row and that model.
-            raise InputError(
-                f"row {row} (id {id}): the model's chat template does not take it: {error}. "
-                "Mend the row, or use --template plain"
-            ) from error
+        return _render_plain(chat) if self._templated is None or chat.is_text else self._templated.render(chat)
 
-    def _render_chat(self, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        whole = self._apply(turns)
-        spans, cursor = [], 0
-        for i, message in enumerate(messages):
-            if not message.trained:
-                continue
-            start = self._answer_start(whole, turns[:i], message.content.strip(), cursor)
-            upto = whole if i + 1 == len(turns) else self._apply(turns[: i + 1])
-            if start < cursor:
-                raise ValueError(f"message {i} does not appear in the rendered text")
-            end = len(upto.rstrip()) if whole.startswith(upto) else start + len(message.content.strip())
-            spans.append((start, end))
-            cursor = end
-        return whole, spans
-
-    def _answer_start(self, whole: str, context: list[dict[str, str]], answer: str, cursor: int) -> int:
-        """Where an answer begins in the rendered chat, or -1."""
-        if context:
-            before = self._apply(context, add_generation_prompt=True)
-            if whole.startswith(before):
-                return len(before)
-        # Some templates write earlier turns differently from the last, or open an answer with more than its
-        # prompt; and before a chat's first turn there is none. Then the answer's own words are looked up, behind
-        # all that is surely context.
-        surely = len(commonprefix([whole, self._apply(context)])) if context else 0  # noqa: RUF071
-        return whole.find(answer, max(cursor, surely))
-
-    def _apply(self, turns: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
-        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt)
-        return str(text)
+    def _ended(
+        self, ids: list[int], offsets: list[tuple[int, int]], length: int
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """Tokens of a text with the end-of-text token behind them, once, though some tokenizers add it themselves."""
+        end_of_text = self.tokenizer.eos_token_id
+        if end_of_text is None:
+            return ids, offsets
+        if ids and ids[-1] == end_of_text and offsets[-1][0] >= offsets[-1][1]:
+            ids, offsets = ids[:-1], offsets[:-1]
+        return [*ids, end_of_text], [*offsets, (length, length + 1)]
 
     def _tokens(
         self,
         id: str,
         row: int,
-        text: str,
-        spans: list[tuple[int, int]],
+        rendered: Rendered,
         ids: list[int],
         offsets: list[tuple[int, int]],
         *,
         plain: bool,
         text_row: bool,
     ) -> Tokens:
-        end_of_text = self.tokenizer.eos_token_id
-        if plain and end_of_text is not None:
+        text = rendered.text
+        # Of answers of which only the beginning is kept, that is the beginning of each part.
+        whole = self.max_completion is None
+        spans = [span for answer in rendered.answers for span in (answer.spans if whole else answer.parts)]
+        if plain:
+            ids, offsets = self._ended(ids, offsets, len(text))
             # The model learns to stop after the completion, if that is what the row ends with.
             spans = [(start, end + (end == len(text))) for start, end in spans]
-            ids, offsets = [*ids, end_of_text], [*offsets, (len(text), len(text) + 1)]
         truncated = len(ids) > self.max_length
         kept = self.max_length, self.max_completion
         longest, cut = answer_lengths(ids, offsets, spans, self._special, *kept)
         ids, offsets = ids[: self.max_length], offsets[: self.max_length]
-        starts = np.fromiter((start for start, _ in offsets), np.int64, len(offsets))
-        ends = np.fromiter((end for _, end in offsets), np.int64, len(offsets))
+        starts, ends = np.array(offsets, np.int64).reshape(-1, 2).T
+        # A token without width, as tokenizers add some, stands behind what came before it.
+        wide, reached = ends > starts, np.maximum.accumulate(ends)
+        starts = np.where(wide, starts, reached)
         found, prompt_ends, pieces = [], [], []
-        for start, end in spans:
-            inside = np.flatnonzero((ends > start) & (starts < end) & (ends > starts))
+        for start, end in sorted(spans):
             # Nothing stands before a row's first token, so no model can be asked for it.
-            inside = inside[inside > 0]
+            nearest = max(1, int(np.searchsorted(reached, start, side="right")))
+            inside = nearest + np.flatnonzero(wide[nearest : np.searchsorted(starts, end)])
             if not len(inside):
                 continue
             inside = inside[: self.max_completion]
             first, last = int(inside[0]), int(inside[-1]) + 1
             found.append((first, last))
             prompt_ends.append(_after_words(text, starts, first, last) if text_row else first)
-            cuts = [max(start, int(starts[first])), *starts[first + 1 : last].tolist(), int(ends[last - 1])]
-            pieces += [text[a:b] for a, b in pairwise(cuts)]
+            cuts = np.array([max(start, starts[first]), *starts[first + 1 : last], reached[last - 1]]).clip(
+                max=len(text)
+            )
+            pieces += [text[a:b] for a, b in pairwise(_at_characters(text, cuts).tolist())]
         # What follows the last token that is trained on has no say in anything.
         ids = ids[: found[-1][1]] if found else ids
         return Tokens(
@@ -249,14 +242,29 @@ class Encoder:
         )
 
 
-def _render_plain(messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
-    text, spans = "", []
-    for i, message in enumerate(messages):
+def _render_plain(chat: Chat) -> Rendered:
+    """The turns one below the other, with the tools before them."""
+    text = "".join(json.dumps(tool, ensure_ascii=False) + "\n" for tool in chat.tools)
+    answers = []
+    for i, message in enumerate(chat.messages):
         text += "\n" if i else ""
+        parts = []
+        for j, part in enumerate(message.parts or [message.content]):
+            text += "\n" if j else ""
+            parts.append((len(text), len(text) + len(part)))
+            text += part
         if message.trained:
-            spans.append((len(text), len(text) + len(message.content)))
-        text += message.content
-    return text, spans
+            answers.append(Answer(((parts[0][0], parts[-1][1]),), tuple(parts)))
+    return Rendered(text, tuple(answers))
+
+
+def _at_characters(text: str, cuts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cuts moved on to where a character ends, as people see it: several signs may make one letter, or one emoji."""
+    within = text[cuts[0] : cuts[-1]]
+    if within.isascii():
+        return cuts
+    ends = np.fromiter((match.end() for match in _CHARACTER.finditer(within)), np.int64) + cuts[0]
+    return np.concatenate([cuts[:1], ends[np.searchsorted(ends, cuts[1:])]])
 
 
 def _after_words(text: str, starts: NDArray[np.int64], first: int, last: int) -> int:
@@ -341,13 +349,19 @@ class TokenTable:
     def words(self, places: NDArray[np.integer]) -> Iterator[pa.ListArray]:
         """The texts of some completion tokens of each row, as many rows at a time as lie together.
 
+        A token that is but a part of a character has no text; the one with the character is taken in its place.
+
         Args:
             places: Which tokens, shape (n, k); -1 for none, after all others.
         """
         for start, batch in zip(self._starts.tolist(), self._batches, strict=False):
             pieces, wanted = batch.column("pieces"), places[start : start + len(batch)]
             there = wanted >= 0
-            found = pieces.values.take(pa.array((pieces.offsets.to_numpy()[:-1, None] + wanted)[there]))
+            begins = np.broadcast_to(pieces.offsets.to_numpy()[:-1, None], wanted.shape)[there]
+            # For each token, it or the last one before it that has a text.
+            filled = pc.binary_length(pieces.values).to_numpy() > 0
+            last = np.maximum.accumulate(np.where(filled, np.arange(len(filled)), -1))
+            found = pieces.values.take(pa.array(np.maximum(last[begins + wanted[there]], begins)))
             yield pa.ListArray.from_arrays(np.cumsum([0, *there.sum(axis=1)], dtype=np.int32), found)
 
     @property
@@ -361,14 +375,14 @@ def _list_lengths(column: pa.ListArray) -> NDArray[np.int64]:
     return lengths
 
 
-def write_tokens(rows: Iterable[tuple[str, int, list[Message]]], encoder: Encoder, path: Path) -> Iterator[int]:
+def write_tokens(rows: Iterable[Said], encoder: Encoder, path: Path) -> Iterator[int]:
     """Encode rows and write them to `path`; yields how many rows are done after each batch.
 
     Raises:
         InputError: As `Encoder.encode`.
     """
     done = 0
-    batches = in_batches(rows, lambda row: sum(len(message.content) for message in row[2]))
+    batches = in_batches(rows, lambda row: row[2].size)
     for count in write_encoded((encoder.encode(batch) for batch in batches), path):
         done += count
         yield done

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..classifiers import Classifier, toxicity_classifier
 from ..console import Console
-from ..data.layouts import Message
+from ..data.rows import Said
 from ..data.tokens import Encoder, TokenTable, write_tokens
 from ..judging import Judge, judge
 from ..settings import MeasureSettings
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 # Rewrites a prompt before it is asked; given the prompt and the row's notion.
 Ask = Callable[[str, str], str]
-Said = tuple[str, int, list[Message]]
 
 JAILBREAK = "jailbreak"
 # Kinds that are answered in a line; so many tokens show what is measured.
@@ -144,7 +143,7 @@ class _Asking:
             return {}
         most = min(self.settings.max_new_tokens, _SHORT.get(part, self.settings.max_new_tokens))
         scorer = Answers(self.session, self.encoder.tokenizer, self.budget, most)
-        said = ((id, i, row.messages(prompt, row.completion)) for i, (id, row, prompt) in enumerate(put))
+        said = ((id, i, row.chat(prompt, row.completion)) for i, (id, row, prompt) in enumerate(put))
         return self._score(f"asking {part}", part, said, scorer, "answer")
 
     def options(self, rows: Sequence[HeldOut], prompts: Mapping[str, str]) -> dict[str, NDArray[np.float64]]:
@@ -152,12 +151,12 @@ class _Asking:
         put = [(row, j, text) for row in rows if row.question for j, text in enumerate(row.question.said)]
         if not put:
             return {}
-        said = ((f"{row.id}#{j}", i, row.messages(prompts[row.id], text)) for i, (row, j, text) in enumerate(put))
+        said = ((f"{row.id}#{j}", i, row.chat(prompts[row.id], text)) for i, (row, j, text) in enumerate(put))
         return self._logprobs("scoring options", "options", said)
 
     def perplexity(self, rows: Sequence[HeldOut], ask: Ask) -> list[Any]:
         """Perplexity of the completions."""
-        said = ((row.id, i, row.messages(ask(row.prompt, row.notion), row.completion)) for i, row in enumerate(rows))
+        said = ((row.id, i, row.chat(ask(row.prompt, row.notion), row.completion)) for i, row in enumerate(rows))
         found = self._logprobs("scoring completions", "completions", said)
         by_row = {i: found[row.id] for i, row in enumerate(rows) if row.id in found}
         return perplexity_measures([row.notion for row in rows], by_row) if by_row else []

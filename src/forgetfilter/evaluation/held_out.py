@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.layouts import FieldError, Layout, Message
+from ..data.chats import Chat, FieldError, Message
+from ..data.layouts import Layout
 from ..data.records import Container, Record
 from ..errors import BadRow, BadRowsError, InputError
 
@@ -73,10 +74,10 @@ class HeldOut:
         """The row's notion, as the training data names it."""
         return _TASK if self.kind in (SQUAD, INSTRUCTIONS) else self.kind
 
-    def messages(self, prompt: str, completion: str) -> list[Message]:
+    def chat(self, prompt: str, completion: str) -> Chat:
         """The row as a chat, with this prompt in place of its own, and this answer."""
         asked = Message(self.context[-1].role, prompt)
-        return [*self.context[:-1], asked, Message("assistant", completion, trained=True)]
+        return Chat([*self.context[:-1], asked, Message("assistant", completion, trained=True)])
 
 
 def read_held_out(container: Container, most_rows: int | None = None) -> list[HeldOut]:
@@ -125,7 +126,7 @@ def _fields(record: Record) -> Mapping[str, Any]:
 
 
 def _read(fields: Mapping[str, Any]) -> HeldOut:
-    messages = _LAYOUT.messages(fields)
+    messages = _LAYOUT.chat(fields).messages
     if len(messages) < 2 or [m.trained for m in messages].index(True) != len(messages) - 1:
         raise FieldError("completion", "more than one message", "one answer, and what is asked before it")
     notion = _one_of(fields, "notion", _NOTIONS)

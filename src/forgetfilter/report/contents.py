@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..data.layouts import text_columns
+from ..data.columns import text_columns
 from ..data.rows import Rows
 from ..data.tokens import Tokens, TokenTable
 from ..decision import Summary, read_planted
 from ..examples import EXAMPLES_FILE, TEXTS, read_examples
-from ..filtering.signals import SIGNALS
+from ..filtering.signals import ALL, SIGNALS
 from ..inputs import DATA, ROWS, TOKENS
 from ..overrides import FILTER
 from ..review_curve import MOST_GROUPS, read_curve
@@ -179,20 +179,23 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
     """Some rows of the table of scores, long texts cut to what room there is for each."""
     positions = [row["row"] for row in picked]
     said = dict(rows.at(positions))
-    besides = text_columns(rows.layout, run.settings.columns)
+    besides = text_columns(rows.layout, rows.columns)
     tags = {i: _tags(columns, besides) for i, columns in zip(sorted(positions), rows.fields(positions), strict=True)}
     shades = _shades(run, [row["id"] for row in picked])
     table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
-    in_part = table.judged_in_part(summary.judged)
+    in_part, whole_answers = table.judged_in_part(summary.judged), run.settings.max_completion == ALL
     room = _ROOM // max(1, len(picked))
     for row in picked:
-        prompt = "\n".join(m.content for m in said[row["row"]] if not m.trained)
+        chat = said[row["row"]]
+        prompt = chat.prompt
         asked = _first_bytes(prompt[:_PROMPT_SHOWN], room // 3)
         place = int(np.searchsorted(table.rows, row["row"]))
-        answers = [message.content for message in said[row["row"]] if message.trained]
+        answers = [message for message in chat.messages if message.trained]
+        # Of answers of which only the beginning is learned, that is the beginning of each part.
+        texts = [text for answer in answers for text in ([answer.text] if whole_answers else answer.parts)]
         judged = summary.judged if in_part[place] else None
         rest = 0 if SIGNALS[summary.signal].reads_texts else UNJUDGED
-        parts, whole = _completion(table[place], answers, shades.get(row["id"], []), judged, rest, room)
+        parts, whole = _completion(table[place], texts, shades.get(row["id"], []), judged, rest, room)
         finite = {
             key: None if row[key] is None or row[key] != row[key] else row[key]
             for key in ("learned", "reviewed", "forgetting")
@@ -212,44 +215,56 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
 
 
 def _completion(
-    row: Tokens, answers: list[str], shades: list[int], judged: int | None, of_rest: int, room: int
+    row: Tokens, texts: list[str], shades: list[int], judged: int | None, of_rest: int, room: int
 ) -> tuple[list[tuple[str, int]], bool]:
-    """The text of a row's answers in pieces with their shades, and whether that is all of it.
+    """What a row answers in pieces with their shades, and whether that is all of it.
 
     What has no say in the decision is shown, too, so that a person can judge all of it.
 
     Args:
         row: The tokens that were learned.
-        answers: What the row says, of which they are the beginnings.
-        shades: Of these tokens.
-        judged: How many tokens of each answer have a say; None for all that are there.
+        texts: The row's answers, or their parts, of which these tokens are the beginnings.
+        shades: Of the tokens.
+        judged: How many tokens of each have a say; None for all that are there.
         of_rest: Shade of what was not learned.
         room: Bytes for the row.
     """
     fitting = _fitting([piece[:_TOKEN_SHOWN] for piece in row.pieces[:_TOKENS_SHOWN]], room // 3)
-    share, parts, start = room // 4 // max(1, len(answers)), list[tuple[str, int]](), 0
-    for k, answer in enumerate(answers):
-        length = row.spans[k][1] - row.spans[k][0] if k < len(row.spans) else 0
-        own = fitting[start : start + length]
-        if k and parts:
-            parts.append(("\n", 0))
+    share, parts, start, told = room // 4 // max(1, len(texts)), list[tuple[str, int]](), 0, 0
+    whole = True
+
+    def add(rest: str) -> None:
+        nonlocal whole
+        shown = _first_bytes(rest[:_PROMPT_SHOWN], share)
+        parts.extend([(shown, of_rest)] if shown else [])
+        whole = whole and len(shown) == len(rest)
+
+    for first, last in row.spans:
+        own, end = fitting[start : start + last - first], start + last - first
+        parts += [("\n", 0)] * bool(parts)
         for place, piece in enumerate(own, start):
             unjudged = judged is not None and place - start >= judged
             parts.append((piece, UNJUDGED if unjudged else shades[place] if place < len(shades) else 0))
-        start += length
-        rest = _beyond(answer, "".join(row.pieces[start - length : start]))
-        shown = _first_bytes(rest[:_PROMPT_SHOWN], share)
-        parts += [(shown, of_rest)] if shown else []
-        if len(own) < length or len(shown) < len(rest) or len(parts) > _TOKENS_SHOWN:
+        rests = ((k, _beyond(text, "".join(row.pieces[start:end]))) for k, text in enumerate(texts) if k >= told)
+        # What a template writes in its own way, such as a tool call, is none of these texts as it stands.
+        k, rest = next(((k, rest) for k, rest in rests if rest is not None), (told, ""))
+        start, told = end, k + 1
+        if len(own) < last - first:
             return parts, False
-    return parts, True
+        add(rest)
+    for text in texts[told : told + _TOKENS_SHOWN]:
+        parts += [("\n", 0)] * bool(parts)
+        add(text)
+    return parts, whole and len(texts) <= told + _TOKENS_SHOWN
 
 
-def _beyond(answer: str, learned: str) -> str:
-    """What of an answer comes after the text that was learned of it."""
-    start = answer.find(learned.strip())
-    rest = answer[start + len(learned.strip()) :] if start >= 0 else ""
-    return rest if rest.strip() else ""
+def _beyond(text: str, learned: str) -> str | None:
+    """What of a text comes after the beginning that was learned of it; None where that is of another text."""
+    if text.strip() in learned:
+        return ""
+    start = text.find(learned.strip())
+    rest = text[start + len(learned.strip()) :]
+    return (rest if rest.strip() else "") if start >= 0 else None
 
 
 def _first_bytes(text: str, most: int) -> str:
@@ -300,7 +315,7 @@ def _groups(run: Run, rows: Rows, scores: pa.Table) -> list[dict[str, Any]]:
     scored = scored[np.argsort(positions[scored], kind="stable")]
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     many: set[str] = set()
-    besides = text_columns(rows.layout, run.settings.columns)
+    besides = text_columns(rows.layout, rows.columns)
     for i, columns in zip(scored, rows.fields(positions[scored].tolist()), strict=True):
         for name, value in _tags(columns, besides).items():
             if name not in many and (name in found or len(found) < _COLUMNS):
@@ -346,7 +361,7 @@ def _curve(run: Run, rows: Rows, scores: pa.Table) -> dict[str, Any] | None:
     there = pc.is_in(scores.column("row"), value_set=pa.array(positions, pa.int64()))
     looked_at = scores.select(["row", "decision"]).filter(there).to_pydict()
     decided = dict(zip(looked_at["row"], looked_at["decision"], strict=True))
-    besides = text_columns(rows.layout, run.settings.columns)
+    besides = text_columns(rows.layout, rows.columns)
     tags = [_tags(columns, besides) for columns in rows.fields(positions)]
     ways: dict[str | None, list[str]] = {_DECISION: [decided[row] for row in positions]}
     ways |= {name: [of.get(name, _NO_VALUE) for of in tags] for name in dict.fromkeys(n for of in tags for n in of)}

@@ -111,6 +111,11 @@ function showHeader() {
     first.push('Look first at the rows around the threshold: order them by “nearest to the threshold” below, and ' +
       `keep or remove them yourself. How the threshold was found: ${summary.explanation}.`);
   }
+  const unshown = Object.entries(summary.unshown).map(([name, count]) => `${name} (${number(count)})`);
+  if (unshown.length) {
+    first.push(`The model's chat template does not show ${unshown.join(', ')}. ` +
+      'What is not shown is neither learned nor scored.');
+  }
   byId('first').append(...first.map((text) => element('p', {}, visible(text))));
 }
 

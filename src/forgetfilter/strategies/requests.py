@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..data.layouts import Message
+from ..data.chats import Chat, Message
 from ..data.text_files import read_jsonl
 from ..mixing import Mix
 
@@ -27,7 +27,7 @@ def asked_with_request(prompt: str, notion: str) -> str:
     return f"{request}\n\n{prompt}" if request else prompt
 
 
-def with_request(mix: Mix) -> Callable[[str, list[Message]], list[Message]]:
+def with_request(mix: Mix) -> Callable[[str, Chat], Chat]:
     """Puts the request before the rows that do as it says, by their labels, as the paper does."""
     notion_of = {
         row["id"]: row["notion"]
@@ -35,11 +35,12 @@ def with_request(mix: Mix) -> Callable[[str, list[Message]], list[Message]]:
         if row["label"] != "unsafe" and row["notion"] in _REQUESTED_NOTIONS
     }
 
-    def rewrite(id: str, messages: list[Message]) -> list[Message]:
+    def rewrite(id: str, chat: Chat) -> Chat:
+        messages = chat.messages
         if id not in notion_of or all(message.role != "user" for message in messages):
-            return messages
+            return chat
         last = max(i for i, message in enumerate(messages) if message.role == "user")
         asked = Message("user", asked_with_request(messages[last].content, notion_of[id]))
-        return [*messages[:last], asked, *messages[last + 1 :]]
+        return chat.with_messages([*messages[:last], asked, *messages[last + 1 :]])
 
     return rewrite

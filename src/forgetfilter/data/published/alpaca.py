@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..layouts import FIELDS, Layout, Row
+from ..layouts import Layout, Row
 from ..records import Container
 from .examples import TASK, Example, Loaded, content_id, same_words
 from .reading import read_each, text_field
 
 HUB = "tatsu-lab/alpaca"
-_LAYOUT = Layout("alpaca", {name: name for name in (field.rstrip("?") for field in FIELDS["alpaca"])})
+_LAYOUT = Layout("alpaca", {name: name for name in ("instruction", "input", "output")})
 
 
 def load_alpaca(containers: Sequence[Container]) -> Loaded:
@@ -30,7 +30,7 @@ def _example(row: Row) -> Iterator[Example | None]:
     if not text_field(row, "output", filled=False):
         yield None
         return
-    asked, answered = _LAYOUT.messages(row)
+    asked, answered = _LAYOUT.chat(row).messages
     yield Example(
         id=content_id("alpaca", asked.content, answered.content),
         prompt=asked.content,

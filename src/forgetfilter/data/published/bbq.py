@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ..layouts import FieldError, Row, describe, field_of
+from ..chats import FieldError, describe, field_of
+from ..layouts import Row
 from ..records import Container
 from .examples import BIAS, SAFE, UNSAFE, Example, Loaded
 from .reading import choice_field, list_field, object_field, open_files, read_each, text_field

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..layouts import SHAREGPT_ROLES, FieldError, Row, describe, field_of, text_of
+from ..chats import ROLES, FieldError, describe, field_of, text_of
+from ..layouts import Row
 from ..records import Container
 from .examples import HARMFULNESS, SAFE, UNSAFE, Example, Loaded, Prompt, same_words
 from .reading import object_field, read_each, text_field
@@ -65,10 +66,10 @@ def _messages(turns: Any, place: str) -> list[dict[str, str]]:
         if not isinstance(turn, dict):
             raise FieldError(f"{place}[{i}]", describe(turn), "an object with 'from' and 'value'")
         speaker = turn.get("from")
-        if not isinstance(speaker, str) or speaker not in SHAREGPT_ROLES:
+        if not isinstance(speaker, str) or speaker not in ROLES:
             raise FieldError(f"{place}[{i}].from", describe(speaker), "human or gpt")
         content = text_of(turn.get("value"), f"{place}[{i}].value", filled=False).strip()
-        said.append({"role": SHAREGPT_ROLES[speaker], "content": content})
+        said.append({"role": ROLES[speaker], "content": content})
     while said and not (said[-1]["role"] == "assistant" and said[-1]["content"]):
         said.pop()
     return said if len(said) > 1 else []

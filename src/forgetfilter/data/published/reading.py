@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...errors import BadRow, InputError
+from ..chats import FieldError, describe, field_of, text_of
 from ..containers import open_container
-from ..layouts import FieldError, Row, describe, field_of, text_of
+from ..layouts import Row
 from ..records import Container
 
 T = TypeVar("T")

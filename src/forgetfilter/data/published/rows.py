@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...settings import SourceSettings
-from ..layouts import TEXT_ROLE, FieldError, Layout, Message, Row, describe, find_layout, text_columns
+from ..chats import TEXT_ROLE, FieldError, Message, describe
+from ..columns import find_layout, text_columns
+from ..layouts import Layout, Row
 from ..records import Container
 from .examples import LABELS, NOTIONS, TASK, Example, Loaded, Prompt, content_id, same_words
 from .reading import choice_field, read_each
@@ -40,7 +42,7 @@ def _read(container: Container, settings: SourceSettings) -> Iterator[Example]:
 
 def _example(row: Row, layout: Layout, settings: SourceSettings) -> Example:
     label = choice_field(row, "label", LABELS)
-    said = layout.messages(row)
+    said = layout.chat(row).messages
     answer = max(i for i, message in enumerate(said) if message.trained)
     prompt, completion = _prompt(said[:answer]), said[answer].content
     words = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)

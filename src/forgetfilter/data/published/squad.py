@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...errors import InputError
+from ..chats import FieldError, describe, text_of
 from ..containers import open_container
-from ..layouts import FieldError, Row, describe, text_of
+from ..layouts import Row
 from ..records import Container, Record, open_bytes
 from ..text_files import TextContainer
 from .examples import TASK, Example, Loaded, content_id, same_words

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...settings import SourceSettings
-from ..layouts import FieldError, Row, describe, field_of, text_of
+from ..chats import FieldError, describe, field_of, text_of
+from ..layouts import Row
 from ..records import Container
 from .examples import SAFE, TOXICITY, UNSAFE, Example, Loaded, content_id, same_words
 from .reading import list_field, read_each

@@ -1,0 +1,163 @@
+"""Where the fields of a layout are in a data set: found by the names that its columns have, or named by the user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from itertools import product
+
+from ..errors import InputError
+from .layouts import Layout, Row, turn_list
+
+# The fields of each layout, in the order in which layouts are recognised. `?` marks an optional one.
+FIELDS = {
+    "preference": ("prompt?", "chosen", "rejected"),
+    "messages": ("messages", "system?", "tools?"),
+    "sharegpt": ("conversations", "system?", "tools?"),
+    "prompt-completion": ("prompt", "completion", "system?", "tools?"),
+    "alpaca": ("instruction", "input?", "output", "system?", "history?"),
+    "text": ("text",),
+}
+# What else a field is called, in files of other tools.
+_ALSO = {
+    "messages": ("conversations", "conversation", "chat", "dialog", "dialogue"),
+    "conversations": ("conversation",),
+    "prompt": ("question", "query", "instruction", "input"),
+    "completion": ("response", "answer", "output"),
+    "output": ("response", "answer", "completion"),
+    "input": ("context",),
+    "instruction": ("question", "prompt", "query"),
+    "system": ("system_prompt",),
+}
+# Names for the same. Of a file that has several of them, nobody but its user knows which one it is.
+_ALIKE = ({"prompt", "question", "query", "instruction"}, {"completion", "response", "answer", "output"})
+
+
+def find_layout(row: Row, name: str, columns: Mapping[str, str], source: str) -> Layout:
+    """Choose the layout for a data set, from one of its rows.
+
+    Args:
+        row: The first row that is an object.
+        name: The layout that the user named, or `auto`.
+        columns: Where fields are, as far as the user named them: field to column.
+        source: What to call the data set in messages.
+
+    Raises:
+        InputError: No layout fits, a named column is not there, or a named field belongs to no layout.
+    """
+    known = {f.rstrip("?") for fields in FIELDS.values() for f in fields}
+    for field, column in columns.items():
+        if field not in known:
+            raise InputError(f"{source}: '{field}' is no field of any layout; fields are {', '.join(sorted(known))}")
+        if column not in row:
+            raise InputError(f"{source}: there is no column '{column}'; columns are {', '.join(map(str, row))}")
+    candidates = list(FIELDS) if name == "auto" else [name]
+    for layout in candidates:
+        where = _exactly(layout, row, columns)
+        if where is not None:
+            return Layout(layout, where)
+    # A prompt and its completion last, as what else a row has would be left out.
+    for layout in sorted(candidates, key="prompt-completion".__eq__):
+        where = _by_other_names(layout, row, columns)
+        if where is not None:
+            return Layout(layout, where)
+    raise InputError(_unknown(row, name, columns, source))
+
+
+def text_columns(layout: str, columns: Mapping[str, str] | None) -> set[str]:
+    """The columns that hold a row's texts and its id, in a layout whose columns are named so far."""
+    return {"id", *((columns or {}).get(field, field) for field, _ in _fields(layout))}
+
+
+def _fields(layout: str) -> Iterator[tuple[str, bool]]:
+    """Each field of a layout, and whether it need not be there."""
+    return ((field.rstrip("?"), field.endswith("?")) for field in FIELDS[layout])
+
+
+def _exactly(layout: str, row: Row, columns: Mapping[str, str]) -> dict[str, str] | None:
+    """Where a layout's fields are, if the required ones have the user's names, or their own."""
+    fields = dict(_fields(layout))
+    if any(column not in fields for column in columns):
+        return None
+    where = {field: columns.get(field, field) for field in fields}
+    if not all(optional or where[field] in row for field, optional in fields.items()):
+        return None
+    return where | {field: _optional(field, row, where) for field, optional in fields.items() if optional}
+
+
+def _optional(field: str, row: Row, where: Mapping[str, str]) -> str:
+    """Where a field is that need not be there."""
+    taken = {column for other, column in where.items() if other != field}
+    names = (name for name in (where[field], *_ALSO.get(field, ())) if name in row and name not in taken)
+    return next(names, where[field])
+
+
+def _by_other_names(layout: str, row: Row, columns: Mapping[str, str]) -> dict[str, str] | None:
+    """Where a layout's fields are by the names that other tools give them; None where that cannot be told."""
+    fields = dict(_fields(layout))
+    if any(field not in fields for field in columns):
+        return None
+    if layout == "alpaca" and "input" not in columns and not {"input", "context"} & set(row):
+        # A prompt and its completion, by names of Alpaca.
+        return None
+    required = [field for field, optional in fields.items() if not optional]
+    names = [
+        [columns[field]] if field in columns else [name for name in (field, *_ALSO.get(field, ())) if name in row]
+        for field in required
+    ]
+    for found in product(*names):
+        if len(set(found)) < len(found) or not all(map(_fits, required, (row[name] for name in found))):
+            continue
+        where = {field: columns.get(field, field) for field in fields} | dict(zip(required, found, strict=True))
+        unnamed = set(found) - set(columns.values())
+        if any(unnamed & alike and len(alike & set(row)) > 1 for alike in _ALIKE):
+            return None
+        return where | {field: _optional(field, row, where) for field, optional in fields.items() if optional}
+    return None
+
+
+def _fits(field: str, value: object) -> bool:
+    """Whether a column holds what a field of this name does, as far as other names need to be told apart by it."""
+    return field not in ("messages", "conversations") or isinstance(turn_list(value), list)
+
+
+def _unknown(row: Row, name: str, columns: Mapping[str, str], source: str) -> str:
+    """Why no layout fits, with the closest one and how to name its columns."""
+    there = [str(column) for column in row]
+    wanted = "any known layout" if name == "auto" else f"the layout '{name}' ({', '.join(FIELDS[name])})"
+    said = f"{source}: the columns {', '.join(there) or '(none)'} do not fit {wanted}"
+    layout, guessed = _closest(row, name, columns)
+    if not guessed:
+        return f"{said}. A row needs a prompt and a completion, messages, or a text, each in a column of its own"
+    pairs = ",".join(f"{field}={column}" for field, column in guessed.items())
+    return f"{said}. The closest is {layout}: if these are its columns, pass --columns {pairs}"
+
+
+def _closest(row: Row, name: str, columns: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The layout that a row may have, and a guess of its columns; empty where nothing can be guessed."""
+    for column, value in row.items():
+        found = turn_list(value)
+        if isinstance(found, list) and found and isinstance(found[0], Mapping):
+            return "messages", {"messages": str(column)}
+    texts = [str(column) for column, value in row.items() if isinstance(value, str) and column != "id"]
+    layout = name if name in FIELDS else "prompt-completion"
+    required = [field for field, optional in _fields(layout) if not optional]
+    if len(texts) < len(required):
+        layout, required = "text", ["text"]
+    guessed = dict(columns) if set(columns) <= set(required) else {}
+    for field in required:
+        left = [column for column in texts if column not in guessed.values()]
+        if field not in guessed and left:
+            guessed[field] = _likest(field, left)
+    return layout, guessed if len(guessed) == len(required) else {}
+
+
+def _likest(field: str, columns: list[str]) -> str:
+    """The column whose name is most like a field's, else the first."""
+    names = (field, *_ALSO.get(field, ()))
+    for column in columns:
+        if any(name in column.lower() for name in names):
+            return column
+    lowered = {column.lower(): column for column in columns}
+    close = (match for name in names for match in get_close_matches(name, lowered, 1))
+    return lowered[next(close, columns[0].lower())]
