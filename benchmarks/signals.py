@@ -34,6 +34,7 @@ import numpy as np
 from candidates import CANDIDATES, Cell, ranks
 from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
+from forgetfilter.filtering.signals import learned_tokens
 from forgetfilter.filtering.smoothing import folds
 from forgetfilter.filtering.word_table import word_table
 from forgetfilter.inputs import SAFE, TRUSTED, builtin
@@ -160,8 +161,9 @@ class Bench:
 
     def _tokens(self, rows: list[Row], path: Path) -> TokenTable:
         said = [(str(i), i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
-        limits = self.settings.max_length, self.settings.max_completion, self.settings.own_words
-        encoder = Encoder(self.tokenizer, "auto", *limits)
+        settings = self.settings
+        most = learned_tokens(settings.max_completion, settings.signal)
+        encoder = Encoder(self.tokenizer, "auto", settings.max_length, most, settings.own_words)
         for _ in write_tokens(said, encoder, path):
             pass
         table = TokenTable(path)

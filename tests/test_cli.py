@@ -8,6 +8,7 @@ import pytest
 
 from conftest import NOISY, write_jsonl
 from forgetfilter.cli import main
+from forgetfilter.options import read_config
 
 
 @pytest.fixture
@@ -28,7 +29,9 @@ def test_mistakes_get_one_line(refused, noisy, safe, model, tmp_path):
     out = ["--output", tmp_path / "x"]
     refused(["filter"], "needs DATA, --safe, --output")
     refused(["filter", noisy, "--safe", safe, *out], "no model was named")
-    refused(["filter", noisy, "--safe", safe, "--model", model, *out, "--epochs", "many"], "epochs must be a number")
+    refused(
+        ["filter", noisy, "--safe", safe, "--model", model, *out, "--epochs", "many"], "epochs must be a number or none"
+    )
     refused(["filter", noisy, "--safe", safe, "--model", tmp_path / "nope", *out], "no such model")
     refused(["filter", tmp_path / "nope.jsonl", "--safe", safe, "--model", model, *out], "no such file")
     refused(["filter", noisy, "--safe", safe, "--model", model, "--output", noisy], "not a run")
@@ -66,6 +69,34 @@ def test_preview_shows_what_is_trained_on(noisy, model, capsys):
     assert "row 0 (prompt-completion)" in shown
     assert "line 2" in shown
     assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    ("most", "said", "shown"),
+    [
+        ("all", "all of each answer", 40),
+        ("None", "at most 32 of each answer", 32),
+        ("5", "at most 5 of each answer", 5),
+    ],
+)
+def test_preview_shows_as_much_of_an_answer_as_is_learned(noisy, model, capsys, most, said, shown):
+    write_jsonl(noisy, [{"prompt": "Q", "completion": "x" * 40}])
+    assert main(["preview", str(noisy), "--model", str(model), "--max-completion", most]) == 0
+    text = capsys.readouterr().out
+    assert said in text
+    assert text.count("x│") + text.count("x⟧") + text.count("x\n") >= shown
+    assert f"{shown + (most == 'all')} of them completion" in text
+
+
+def test_a_config_may_say_none_and_all(command, tmp_path):
+    (tmp_path / "c.yaml").write_text("max_completion: all\nrevision: none\ncolumns: none\nlearning-rate: None\n")
+    assert main([*command, "--config", str(tmp_path / "c.yaml")]) == 0
+    written = read_config(tmp_path / "run" / "config.yaml")
+    assert (written["max_completion"], written["revision"], written["columns"]) == ("all", None, {})
+    # The same words on the command line are the same run; so is what the run itself wrote.
+    again = ["--max-completion", "ALL", "--revision", "none", "--columns", "none", "--learning-rate", "none"]
+    assert main([*command, *again]) == 0
+    assert main([*command, "--config", str(tmp_path / "run" / "config.yaml")]) == 0
 
 
 def test_env_tells_versions(capsys):

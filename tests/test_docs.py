@@ -50,6 +50,8 @@ def place(tmp_path, model, monkeypatch):
     rows = [{**row, "id": f"{row['id']}-{i}"} for i in range(4) for row in NOISY]
     write_jsonl(tmp_path / "noisy.jsonl", rows)
     write_jsonl(tmp_path / "safe.jsonl", SAFE * 4)
+    (tmp_path / "aligned-model").symlink_to(model)
+    monkeypatch.setenv("FORGETFILTER_CACHE", str(tmp_path / "cache"))
     write_jsonl(tmp_path / "trusted.jsonl", [r for r in NOISY if r["label"] == "task"])
     write_jsonl(tmp_path / "unsafe.jsonl", [r for r in NOISY if r["label"] == "unsafe"])
     choices = [{"prompt": f"Who, {i}?", "completion": f"The answer is ans{i % 3}: nobody"} for i in range(24)]

@@ -1,6 +1,7 @@
 """The whole filter on a tiny model: the laws of the method and of the run folder."""
 
 import json
+import shlex
 import shutil
 
 import datasets
@@ -117,16 +118,69 @@ def test_rows_in_any_order_score_the_same(noisy, safe, model, tmp_path):
     [
         (["--epochs", "2"], "epochs: was 1.0, is now 2.0"),
         (["--signal", "rouge"], "signal: was 'likelihood', is now 'rouge'. Name another --output"),
-        (["--signal", "likelihood-mean"], "forgetfilter decide"),
-        (["--threshold", "0.5"], "forgetfilter decide"),
+        (["--signal", "likelihood-mean"], "decide {} --signal likelihood-mean\n"),
+        (["--threshold", "-0.5"], "decide {} --threshold=-0.5\n"),
+        (["--threshold", "fdr:5%", "--drop-unscorable", "--trusted", "builtin"], "Name another --output"),
+        (["--threshold", "top:5%", "--drop-unscorable"], "decide {} --threshold top:5% --drop-unscorable\n"),
+        (
+            ["--signal", "words", "--threshold", "0.5"],
+            "--threshold auto --signal likelihood --rivals words; and to decide by it then: "
+            "forgetfilter decide {} --threshold 0.5 --signal words\n",
+        ),
     ],
 )
 def test_a_changed_setting_is_refused(command, out, capsys, more, said):
     run(command)
     before = (out / "scores.parquet").read_bytes()
     assert run(command, *more) == 2
-    assert said in capsys.readouterr().err
+    assert said.format(out) in capsys.readouterr().err
     assert (out / "scores.parquet").read_bytes() == before
+
+
+def decided_with(out):
+    summary = json.loads((out / "summary.json").read_text())
+    return summary["threshold"], summary["signal"], summary["drop_unscorable"]
+
+
+def test_what_filter_suggests_decides_what_it_was_asked_for(command, out, capsys):
+    run(command)
+    assert main(["decide", str(out), "--threshold", "top:10%", "--signal", "likelihood-mean"]) == 0
+    capsys.readouterr()
+    assert run(command, "--threshold", "top:50%") == 2
+    suggested = capsys.readouterr().err.strip().rpartition("forgetfilter ")[2]
+    # The run was decided by another signal since, so that the signal is named, too.
+    assert main(shlex.split(suggested)) == 0
+    assert decided_with(out) == ("top:50%", "likelihood", False)
+
+
+def test_deciding_without_options_decides_as_last_time(command, out, capsys):
+    run(command)
+    assert main(["decide", str(out), "--threshold", "top:50%", "--signal", "likelihood-mean", "--drop-unscorable"]) == 0
+    assert "as last decided" not in capsys.readouterr().err
+    for more in ([], ["--threshold", "top:50%"], ["--signal", "likelihood-mean"]):
+        assert main(["decide", str(out), *more]) == 0
+        assert decided_with(out) == ("top:50%", "likelihood-mean", True)
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert said[0].endswith("rows without a score among the removed, as last decided")
+        assert ("threshold top:50%" in said[0]) == ("--threshold" not in more)
+        assert ("signal likelihood-mean" in said[0]) == ("--signal" not in more)
+    assert run(command) == 0
+    assert decided_with(out) == ("auto", "likelihood", False)
+    assert f"decide {out} --threshold top:50% --signal likelihood-mean --drop-unscorable" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", [None, "{", "[]", "{}"])
+def test_a_decision_that_was_cut_short_is_made_as_the_run_was_started(command, out, capsys, left):
+    run(command, "--threshold", "top:25%")
+    assert main(["decide", str(out), "--threshold", "top:50%"]) == 0
+    (out / "summary.json").unlink()
+    if left is not None:
+        (out / "summary.json").write_text(left)
+    capsys.readouterr()
+    assert main(["decide", str(out)]) == 0
+    assert "threshold top:25% and signal likelihood, as the run was started" in capsys.readouterr().err
+    assert decided_with(out)[0] == "top:25%"
 
 
 def test_changed_data_is_refused_until_overwritten(command, noisy, out, capsys):
@@ -188,7 +242,7 @@ def test_deciding_again_needs_neither_model_nor_data(command, noisy, safe, out, 
         assert len((out / "removed.jsonl").read_text().splitlines()) == removed
         assert len((out / "kept.jsonl").read_text().splitlines()) == 12 - removed
     assert main(["decide", str(out), "--signal", "likelihood-mean"]) == 0
-    assert json.loads((out / "summary.json").read_text())["threshold"] == "top:25%"
+    assert json.loads((out / "summary.json").read_text())["threshold"] == "1000"
     assert (out / "examples.jsonl").read_bytes() == asked
 
 

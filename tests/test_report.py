@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from contextlib import contextmanager
 
@@ -21,7 +22,7 @@ from forgetfilter.inputs import DATA, ROWS, TOKENS, find_inputs, read_parts
 from forgetfilter.measuring import columns_of
 from forgetfilter.options import from_mapping
 from forgetfilter.report import write_report
-from forgetfilter.report.contents import _choose, _first_bytes, _fit_to_list, _fitting
+from forgetfilter.report.contents import UNJUDGED, _choose, _first_bytes, _fit_to_list, _fitting
 from forgetfilter.run import Run
 from forgetfilter.settings import Settings
 
@@ -89,9 +90,48 @@ def test_what_was_not_learned_of_a_long_answer_follows_without_shades(folder):
     rows = {row["id"]: row for row in held((folder / "report.html").read_text())["rows"]}
     said, endless = rows["<b>h0"], rows["<b>h5"]
     assert "".join(said["pieces"]) == HOSTILE[0]
-    assert len(said["shades"]) == len(said["pieces"]) - 1 == 32
+    # 32 tokens are learned, of which the default looks at 24.
+    assert [shade == UNJUDGED for shade in said["shades"]] == [False] * 24 + [True] * 9
     assert not said["cut"]
     assert endless["cut"]
+
+
+@pytest.mark.parametrize(
+    ("more", "judged", "in_part", "unjudged"),
+    [
+        ([], 24, 2, {"longer": "b", "both": "b" + "c" * 16}),
+        (["--signal", "likelihood-mean"], 32, 1, {"both": "c" * 8}),
+        (["--max-completion", "all"], None, 0, {}),
+        (["--max-completion", "20"], 20, 3, {"short": "a" * 4, "longer": "b" * 5, "both": "b" * 5 + "c" * 20}),
+        (["--signal", "words"], None, 0, {}),
+        (["--max-completion", "all", "--max-length", "70"], None, 1, {"both": "c" * 7}),
+    ],
+)
+def test_the_rest_of_an_answer_that_has_no_say_is_marked_and_counted(
+    noisy, safe, model, tmp_path, capsys, more, judged, in_part, unjudged
+):
+    turns = {"short": ["a" * 24], "longer": ["b" * 25], "both": ["b" * 25, "c" * 40]}
+    rows = [
+        {
+            "id": name,
+            "messages": [{"role": r, "content": c} for text in of for r, c in (("user", "Q"), ("assistant", text))],
+        }
+        for name, of in turns.items()
+    ]
+    write_jsonl(noisy, rows)
+    command = ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(tmp_path / "run")]
+    assert main([*command, *QUICK, *more]) == 0
+    data = held((tmp_path / "run" / "report.html").read_text())
+    assert (data["summary"]["judged"], data["summary"]["judged_in_part"]) == (judged, in_part)
+    found = {
+        row["id"]: "".join(p for p, shade in zip(row["pieces"], row["shades"], strict=True) if shade == UNJUDGED)
+        for row in data["rows"]
+    }
+    assert {name: text.replace("<|end|>", "") for name, text in found.items() if text} == unjudged
+    shown = {row["id"]: "".join(row["pieces"]).replace("<|end|>", "").split() for row in data["rows"]}
+    assert shown == turns
+    said = f"{in_part} rows are judged in part, by the first {judged} tokens" in capsys.readouterr().out
+    assert said == (judged is not None)
 
 
 def test_nothing_of_the_data_is_markup(folder):
@@ -172,15 +212,53 @@ def test_filtering_again_says_where_a_persons_decisions_are(command, tmp_path, c
     assert json.loads((run / "summary.json").read_text())["removed"] == 3
     capsys.readouterr()
     assert main([*command, "--threshold", "1000"]) == 0
+    said = capsys.readouterr().err
+    assert f"--overrides {run}/overrides.json" in said
+    assert main(shlex.split(said.partition("come back with: forgetfilter ")[2].splitlines()[0])) == 0
+    assert json.loads((run / "summary.json").read_text())["removed"] == 3
+    capsys.readouterr()
+    assert main(["decide", str(run)]) == 0
     assert f"--overrides {run}/overrides.json" in capsys.readouterr().err
     assert json.loads((run / "summary.json").read_text())["removed"] == 0
     assert main(["decide", str(run), "--overrides", str(run / "overrides.json")]) == 0
     assert json.loads((run / "summary.json").read_text())["removed"] == 3
 
 
+def test_overrides_keep_the_decision_that_the_person_saw(command, tmp_path, capsys):
+    run, file = tmp_path / "run", tmp_path / "mine.json"
+    assert main([*command, "--threshold", "1000"]) == 0
+    saw = {"threshold": "top:50%", "signal": "likelihood-mean", "drop_unscorable": True}
+    file.write_text(json.dumps({"reviewer": "Ada", "decisions": {"n0": "removed"}, **saw}))
+    capsys.readouterr()
+    again = ["decide", str(run), "--overrides", str(file)]
+    assert main(again) == 0
+    said = capsys.readouterr()
+    assert "threshold top:50%, signal likelihood-mean and rows" in said.err
+    assert said.err.strip().endswith("as the overrides were saved with")
+    assert "--signal likelihood-mean --overrides" in said.out
+    summary = json.loads((run / "summary.json").read_text())
+    assert {name: summary[name] for name in saw} == saw
+    assert {name: json.loads((run / "overrides.json").read_text())[name] for name in saw} == saw
+    # What the command line says counts more; a file that lacks them leaves them as last decided.
+    assert main([*again, "--threshold", "top:25%", "--no-drop-unscorable"]) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert [summary[name] for name in saw] == ["top:25%", "likelihood-mean", False]
+    file.write_text(json.dumps({"decisions": {"n0": "removed"}}))
+    assert main(again) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert [summary[name] for name in saw] == ["top:25%", "likelihood-mean", False]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        ('{"decisions": {}, "threshold": "half\\nway"}', "o.json: threshold must be a number"),
+        ('{"decisions": {}, "threshold": NaN}', "o.json: threshold must be a number"),
+        ('{"decisions": {}, "threshold": 1e999}', "o.json: threshold must be a number"),
+        ('{"decisions": {}, "threshold": ["top:10%"]}', "o.json: threshold must be text"),
+        ('{"decisions": {}, "threshold": "%s"}' % ("9" * 9999), "o.json: threshold must be a number"),
+        ('{"decisions": {}, "signal": "\\u001b[2J"}', "o.json: signal must be one of"),
+        ('{"decisions": {}, "drop_unscorable": "perhaps"}', "o.json: drop_unscorable must be true or false"),
         ("not json", "not JSON"),
         ("[]", "no decisions"),
         ('{"decisions": {"n1": "perhaps"}}', "row n1: found 'perhaps'"),
@@ -192,7 +270,10 @@ def test_wrong_overrides_change_nothing(folder, tmp_path, capsys, content, said)
     before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file() and file.suffix != ".txt"}
     (tmp_path / "o.json").write_text(content)
     assert main(["decide", str(folder), "--overrides", str(tmp_path / "o.json")]) == 2
-    assert said in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "\x1b" not in shown
+    assert shown.count("\n") == 1
     assert before == {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file() and f.suffix != ".txt"}
 
 
@@ -268,6 +349,26 @@ def test_texts_are_veiled_until_asked_for(page):
     assert veiled.evaluate(blur) == "none"
 
 
+def test_what_is_not_judged_is_marked(page, folder):
+    data = held((folder / "report.html").read_text())
+    in_part = data["summary"]["judged_in_part"]
+    assert in_part == sum(len(text) > 24 for text in HOSTILE)
+    assert f"judged in part{in_part}" in page.text_content("#counts")
+    assert f"beyond the first 24 tokens of the answer, which alone is judged. {in_part} rows" in page.text_content(
+        "#unjudged"
+    )
+    page.fill("#search", "<b>h1")
+    marked = page.locator("#list .unjudged")
+    assert set(marked.evaluate_all("all => all.map(one => one.title)")) == {
+        "not judged: beyond the first 24 tokens of the answer"
+    }
+    assert "".join(marked.all_text_contents()) == HOSTILE[1][24:]
+    assert "judged in part" in page.locator("#list .facts").first.text_content()
+    page.fill("#search", "Forty-two.")
+    assert marked.count() == 0
+    assert "judged in part" not in page.text_content("#list")
+
+
 def test_a_review_by_keyboard_is_saved_and_applied(page, folder, tmp_path):
     page.keyboard.press("j")
     assert "removed" in page.locator("#list li").first.get_attribute("class")
@@ -288,6 +389,16 @@ def test_a_review_by_keyboard_is_saved_and_applied(page, folder, tmp_path):
     download.value.save_as(tmp_path / "overrides.json")
     page.reload()
     assert page.text_content("#mine") == "2 rows decided by you."
+    saved = json.loads((tmp_path / "overrides.json").read_text())
+    assert (saved["threshold"], saved["signal"], saved["drop_unscorable"]) == ("top:25%", "likelihood", False)
+    page.fill("#number", "0.5")
+    page.press("#number", "Enter")
+    with page.expect_download() as download:
+        page.click("#save")
+    assert json.loads(download.value.path().read_text())["threshold"] == "0.5"
+    page.click("#back")
+    page.set_input_files("#load", download.value.path())
+    page.wait_for_function("document.getElementById('number').value === '0.5'")
     run = shutil.copytree(folder, tmp_path / "run")
     assert main(["decide", str(run), "--overrides", str(tmp_path / "overrides.json")]) == 0
     first = held((folder / "report.html").read_text())["rows"][0]["id"]
@@ -440,7 +551,15 @@ def write_million(run, count):
             here = positions[start : start + 1000]
             same = {name: one.take(np.zeros(len(here), dtype=int)) for name, one in lists.items()}
             plain = {"id": ids[start : start + len(here)].combine_chunks(), "row": here}
-            columns = plain | same | {"truncated": np.zeros(len(here), dtype=bool)}
+            columns = (
+                plain
+                | same
+                | {
+                    "truncated": np.zeros(len(here), dtype=bool),
+                    "longest_answer": np.full(len(here), 2, np.int32),
+                    "answers_cut": np.zeros(len(here), dtype=bool),
+                }
+            )
             writer.write_batch(pa.record_batch([pa.array(columns[n]) for n in _SCHEMA.names], schema=_SCHEMA))
     run.finish(TOKENS)
     learned, reviewed, said = columns_of(LIKELIHOOD)

@@ -167,3 +167,23 @@ def test_the_lengths_of_answers_of_chats_and_rows_in_any_order(tokenizer, tmp_pa
     assert len(spans) == 3
     assert table.answers(chosen).tolist() == spans
     assert table.answers(chosen).sum() == table.counts[chosen].sum()
+
+
+@pytest.mark.parametrize(
+    ("text", "limits", "longest", "cut"),
+    [
+        ("Fine.", (512, None), 5, False),
+        ("Fine.", (512, 5), 5, False),
+        ("Fine.", (512, 4), 5, True),
+        ("Fine.", (12, None), 5, True),
+        ("Fine.", (8, None), 5, True),
+        ("x" * 5000, (16, 4), 5000, True),
+    ],
+)
+def test_an_answer_that_goes_on_is_told_from_one_that_ends(tokenizer, text, limits, longest, cut):
+    for template in ("chat", "plain"):
+        tokens = encode(
+            [Message("user", "How?"), Message("assistant", text, trained=True)], tokenizer, template, *limits
+        )
+        if template == "chat" or limits[0] == 512:
+            assert (tokens.longest_answer, tokens.answers_cut) == (longest, cut)

@@ -2,62 +2,119 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from contextlib import nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import pyarrow.parquet as pq
 
-from .console import Console
+from .console import Console, printable, table
 from .data.containers import from_memory, open_container
+from .data.records import Container
 from .data.tables import as_dataset
-from .options import from_mapping
-from .run import SCORES
-from .settings import Settings
+from .errors import InputError, RunError, SettingsError
+from .options import default_of, from_mapping, keyword_parameters, settings_help
+from .run import SCORES, SUMMARY, Run
+from .settings import DecisionSettings, Settings
 
 if TYPE_CHECKING:
     import datasets
 
     from .decision import Summary
 
-    RowSource: TypeAlias = str | Path | datasets.Dataset | Iterable[Mapping[str, Any]]
+    # A path, a hub id, or whatever `data.memory.take_in` takes. Tables of other packages offer Arrow's interface.
+    class ArrowTable(Protocol):
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+    DataSets: TypeAlias = datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset
+    Rows: TypeAlias = Iterable[Mapping[str, Any]] | Mapping[str, Any] | ArrowTable
+    RowSource: TypeAlias = str | os.PathLike[str] | DataSets | Rows
 
 
-@dataclass(frozen=True)
 class FilterResult:
-    """What a run decided, read from its folder when asked for.
+    """What the files in a run folder say, as they were last decided.
+
+    It always shows the present decision: after `decide`, here or by the command line, `summary`, `kept`, `removed` and
+    `scores` are those of the new one. What was read of them before stays as it was.
+
+    Example:
+        >>> FilterResult("run").decide("top:10%").kept
+
+    Args:
+        path: The run folder.
 
     Attributes:
         path: The run folder.
-        summary: Counts, threshold, and the names of the files.
+
+    Raises:
+        RunError: There is no run; or, when something of it is asked for, nothing is decided in it.
     """
 
-    path: Path
-    summary: Summary
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self._run = Run.open(self.path)
+        self._seen: tuple[int, ...] = ()
+        self._summary: Summary | None = None
+        self._loaded: dict[str, datasets.Dataset] = {}
 
-    @cached_property
+    @property
+    def summary(self) -> Summary:
+        """Counts, threshold, and the names of the files."""
+        from .decision import read_summary
+
+        seen = _stamp(self.path / SUMMARY)
+        if self._summary is None or seen != self._seen:
+            self._summary, self._loaded, self._seen = read_summary(self._run), {}, seen
+        return self._summary
+
+    @property
     def kept(self) -> datasets.Dataset:
         """The kept rows, with all of their fields, in the order of the input."""
-        return _load(self.path / self.summary.files["kept"])
+        return self._load(self.summary.files["kept"])
 
-    @cached_property
+    @property
     def removed(self) -> datasets.Dataset:
         """The removed rows, with all of their fields, in the order of the input."""
-        return _load(self.path / self.summary.files["removed"])
+        return self._load(self.summary.files["removed"])
 
-    @cached_property
+    @property
     def scores(self) -> datasets.Dataset:
         """One line a row: `id`, `row`, `learned`, `reviewed`, `forgetting`, `decision`, `reason` and more."""
-        return _load(self.path / SCORES)
+        return self._load(SCORES)
 
-    def decide(self, threshold: str | float, *, overrides: str | Path | None = None, **settings: Any) -> FilterResult:
-        """Decide again with another threshold (or `signal`, `drop_unscorable`); takes no model.
+    def _load(self, name: str) -> datasets.Dataset:
+        """A file of the present decision, read once."""
+        while True:
+            summary = self.summary
+            if name not in self._loaded:
+                self._loaded[name] = _load(self.path / name)
+            # Another process may have decided again while it was read.
+            if self.summary is summary:
+                return self._loaded[name]
 
-        The files in the run folder are replaced. `overrides` names a file of a person's decisions, which the
-        report saves.
+    def decide(
+        self,
+        threshold: str | float | None = None,
+        *,
+        overrides: str | os.PathLike[str] | None = None,
+        **settings: Any,
+    ) -> FilterResult:
+        """Decide again, with another threshold, `signal` or `drop_unscorable`; takes no model.
+
+        The files in the run folder are replaced, and this result shows them. What is not given stays as it was
+        decided last, or as the overrides were saved with.
+
+        Args:
+            threshold: A number, `top:10%`, `fdr:5%` or `auto`.
+            overrides: A file of a person's decisions, which the report saves.
+            **settings: `signal` and `drop_unscorable`.
+
+        Returns:
+            This result.
 
         Raises:
             InputError: The overrides cannot be read.
@@ -68,9 +125,24 @@ class FilterResult:
         from .pipeline import run_decide
 
         person = read_overrides(Path(overrides)) if overrides is not None else None
-        changed = {"threshold": str(threshold), **settings}
-        _, summary = run_decide(self.path, changed, Console(quiet=True), overrides=person)
-        return FilterResult(self.path, summary)
+        changed = settings if threshold is None else {"threshold": threshold, **settings}
+        run_decide(self.path, changed, Console(quiet=True), overrides=person)
+        return self
+
+    def __repr__(self) -> str:
+        where = f"FilterResult({printable(str(self.path))!r})"
+        try:
+            summary = self.summary
+        except RunError:
+            return f"{where}: nothing is decided here"
+        cut = "nothing is removed" if summary.cut is None else f"{summary.cut:.3g} {summary.unit}"
+        names = ("kept", "removed", *(["bad"] if summary.bad else []))
+        rows = [(name, f"{getattr(summary, name):,}", summary.files[name]) for name in names]
+        return "\n".join([
+            f"{where}: {summary.rows:,} rows, signal {summary.signal}, "
+            f"threshold {summary.threshold} → {cut}",
+            table(("", "rows", "file"), rows),
+        ])  # fmt: skip
 
 
 class ForgetFilter:
@@ -80,34 +152,77 @@ class ForgetFilter:
         >>> result = ForgetFilter(model="smollm2-135m").run("noisy.jsonl", "safe.jsonl")
         >>> result.kept, result.removed, result.scores
 
+    The settings are those of the command line, with underscores. They can be read as attributes, and hold once made.
+
+    A loaded model is not changed: a copy of it is written into the cache (`FORGETFILTER_CACHE`, or
+    `~/.cache/forgetfilter`), as large as its weights, once for the same weights. A run that was killed goes on with the
+    same model; delete `loaded` there when no run needs it any more.
+
     Args:
-        model: The aligned model: a hub id, a folder, a GGUF file, or `smollm2-135m`.
+        model: The aligned model: a hub id, a folder, a GGUF file, `smollm2-135m`, or a model that transformers or peft
+            loaded.
+        tokenizer: The tokenizer of a loaded model.
         quiet: Show no progress.
-        **settings: Any setting of the command line, with underscores: `threshold="top:10%"`, `epochs=3`.
+        **settings: See below.
 
     Raises:
         SettingsError: A setting is unknown or out of range.
+        ModelError: A loaded model is of no kind that can be filtered with.
     """
 
-    def __init__(self, model: str, *, quiet: bool = False, **settings: Any) -> None:
-        self.settings = from_mapping(Settings, {"model": model, **settings}, "ForgetFilter")
-        self._console = Console(quiet=quiet)
+    settings: Settings
+
+    def __init__(self, model: Any = "", *, tokenizer: Any = None, quiet: bool = False, **settings: Any) -> None:
+        named = isinstance(model, (str, os.PathLike)) or model is None
+        # Settings first: a mistyped `model` is among them.
+        name = os.fspath(model or "") if named else f"<{type(model).__name__} in memory>"
+        read = from_mapping(Settings, {"model": name, **settings}, "ForgetFilter")
+        if not named:
+            from .models.handed_over import check_handed_over
+
+            check_handed_over(model, tokenizer)
+        elif tokenizer is not None:
+            raise SettingsError("tokenizer: goes with a loaded model; a model that is named brings its own")
+        elif not name:
+            raise SettingsError("model: no model was named; pass a hub id, a folder, a GGUF file, or smollm2-135m")
+        vars(self).update(settings=read, _console=Console(quiet=quiet), _loaded=None if named else (model, tokenizer))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in Settings.__dataclass_fields__:
+            return getattr(self.settings, name)
+        raise AttributeError(f"'ForgetFilter' has no attribute '{name}'")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"settings hold once they are made; make another: ForgetFilter(..., {name}={value!r})")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *Settings.__dataclass_fields__})
+
+    def __repr__(self) -> str:
+        changed = {
+            field.name: value
+            for field in fields(Settings)
+            if (value := getattr(self.settings, field.name)) != default_of(field)
+        }
+        ordered = {"model": changed.pop("model", "")} | changed
+        return f"ForgetFilter({', '.join(f'{name}={value!r}' for name, value in ordered.items())})"
 
     def run(
         self,
-        noisy: RowSource,
-        safe: RowSource,
+        noisy: RowSource | None = None,
+        safe: RowSource | None = None,
         *,
         trusted: RowSource | None = None,
         known_unsafe: RowSource | None = None,
-        output: str | Path | None = None,
+        output: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
     ) -> FilterResult:
         """Filter a data set.
 
         Args:
-            noisy: The untrusted data: a file, folder or hub data set, or rows in memory.
-            safe: Safe examples for the review, likewise; or `"builtin"`, or `"self"`.
+            noisy: The untrusted data: a file, folder or hub data set; or rows in memory: a data set of `datasets`, a
+                table of pandas, polars or Arrow, a dict of columns, or dicts, one a row. None takes the setting `data`.
+            safe: Safe examples for the review, likewise; or `"builtin"`, or `"self"`. None takes the setting `safe`.
             trusted: Rows known to be harmless, likewise; learned along with the data, they tell a threshold's errors.
             known_unsafe: Rows known to be unsafe, likewise.
             output: The run folder; a run there goes on where it stopped. A new temporary folder if None.
@@ -116,6 +231,7 @@ class ForgetFilter:
         Raises:
             ForgetFilterError: Inputs, settings or the folder do not allow it; the message says what to do.
         """
+        from .data.memory import TAKEN
         from .inputs import DATA, KNOWN_UNSAFE, SAFE, TRUSTED, find_inputs
         from .pipeline import run_filter
 
@@ -123,27 +239,74 @@ class ForgetFilter:
         given = {part: source for part, source in sources.items() if source is not None}
         names: dict[str, Any] = {part.replace("-", "_"): _name(source, part) for part, source in given.items()}
         settings = replace(self.settings, **names)
+        for argument, source in (("noisy", settings.data), ("safe", settings.safe)):
+            if not source:
+                raise InputError(f"{argument}: found {sources[DATA if argument == 'noisy' else SAFE]!r}; {TAKEN}")
+        splits = {DATA: settings.split, SAFE: settings.safe_split}
         memory = {
-            part: from_memory(source, _name(source, part))
+            part: self._take_in(source, _name(source, part), splits.get(part, "train"))
             for part, source in given.items()
-            if not isinstance(source, (str, Path))
+            if not isinstance(source, (str, os.PathLike))
         }
+        if self._loaded is not None:
+            from .models.handed_over import keep_handed_over
+
+            copied = keep_handed_over(*self._loaded)
+            self._console.say(f"the loaded model is read from its copy in {copied}")
+            settings = replace(settings, model=str(copied))
         inputs = find_inputs(settings, memory)
         folder = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="forgetfilter-"))
-        run, summary = run_filter(settings, inputs, folder, self._console, overwrite=overwrite)
-        return FilterResult(run.path, summary)
+        run, _ = run_filter(settings, inputs, folder, self._console, overwrite=overwrite)
+        return FilterResult(run.path)
+
+    def _take_in(self, source: Any, name: str, split: str) -> Container:
+        # What has no length may take long, or never end.
+        streamed = not hasattr(source, "__len__") and not hasattr(source, "__arrow_c_stream__")
+        with self._console.progress(f"taking in {name}", 0, "rows") if streamed else nullcontext() as progress:
+            return from_memory(source, name, split, progress.advance if progress else lambda: None)
 
 
 def _name(source: Any, role: str) -> str:
-    return str(source) if isinstance(source, (str, Path)) else f"<{role} in memory>"
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"<{role} in memory>"
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written anew; nothing where it is missing."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def _load(path: Path) -> datasets.Dataset:
     import datasets
 
     if path.is_dir():
-        return datasets.load_from_disk(str(path))
+        if any(path.glob("*.arrow")):
+            return datasets.load_from_disk(str(path))
+        # A folder without rows has no file to load.
+        features = datasets.DatasetInfo.from_directory(str(path)).features
+        return datasets.Dataset.from_dict({name: [] for name in features}, features=features)
     if path.suffix == ".parquet":
         return datasets.Dataset(pq.read_table(path, memory_map=True))
     rows = [] if path.stat().st_size == 0 else open_container(str(path), "train").records()
     return as_dataset((record.fields for record in rows if record.fields), path.name)
+
+
+def _describe() -> None:
+    """Let signatures, help and completion show every setting, which is declared in `settings` alone."""
+    import inspect
+
+    made = inspect.signature(ForgetFilter.__init__).parameters
+    own = [made["model"].replace(default=inspect.Parameter.empty), made["tokenizer"], made["quiet"]]
+    options = [one for one in keyword_parameters(Settings) if one.name != "model"]
+    ForgetFilter.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    ForgetFilter.__doc__ = f"{ForgetFilter.__doc__}\nSettings:\n{settings_help(Settings)}"
+    decide = inspect.signature(FilterResult.decide)
+    asked = [one for one in decide.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    asked += [one for one in keyword_parameters(DecisionSettings, default=None) if one.name != "threshold"]
+    FilterResult.decide.__signature__ = decide.replace(parameters=asked)  # type: ignore[attr-defined]
+
+
+_describe()

@@ -206,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run", type=Path, metavar="RUN", help="run folder that 'filter' wrote")
     command.add_argument("--finetune", action="store_true", help=_help(FinetuneSettings, "finetune"))
     command.add_argument("--overrides", type=Path, metavar="FILE", help="a person's decisions, saved in the report")
-    _add_options(command, DecisionSettings, default="as the run was started")
+    _add_options(command, DecisionSettings, default="as last decided, or as the overrides were saved with")
 
     command = _command(commands, "figure", _figure, "draw a run's forgetting and its sessions, as SVG and PDF")
     command.add_argument("run", type=Path, metavar="RUN", help="run folder that 'filter' wrote")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,12 @@ import pyarrow.parquet as pq
 
 from .console import printable, table
 from .data.rows import Rows
-from .decision import Summary
+from .decision import OVERRIDES, Summary
 from .explaining import BAD
 from .filtering.estimates import Estimate
 from .filtering.signals import DEFAULT_SIGNAL, RIVALS
 from .inputs import DATA, ROWS, unshown_told
-from .run import REPORT, SCORES, Run
+from .run import REPORT, SCORES, Run, decide_command
 
 _SHOWN = 5
 _PROMPT_WIDTH, _ANSWER_WIDTH = 40, 44
@@ -42,7 +41,7 @@ def closing_table(path: Path, summary: Summary) -> str:
         *_most_forgotten(path, summary),
         f"To look through and correct: {path / REPORT}",
         f"Every row's score and reason: {path / SCORES}, of the removed rows also {path / summary.files['reasons']}",
-        f"Another threshold, in a second: forgetfilter decide {shlex.quote(str(path))} {_example(summary)}",
+        f"Another threshold, in a second: {_example(path, summary)}",
     ]
     return "\n".join(lines)
 
@@ -78,6 +77,11 @@ def _notes(summary: Summary) -> list[str]:
         )
     if summary.truncated:
         notes.append(f"{summary.truncated:,} rows were cut to the length limit")
+    if summary.judged_in_part and summary.judged is not None:
+        notes.append(
+            f"{summary.judged_in_part:,} rows are judged in part, by the first {summary.judged} tokens of each answer; "
+            "filter with --max-completion all to judge whole answers"
+        )
     if summary.unshown:
         notes.append(unshown_told(summary.unshown))
     return notes + [f"WARNING: {warning}" for warning in summary.warnings]
@@ -113,7 +117,8 @@ def _texts(path: Path, wanted: list[int]) -> dict[int, tuple[str, str]]:
     return shown
 
 
-def _example(summary: Summary) -> str:
+def _example(path: Path, summary: Summary) -> str:
+    """A command that changes the threshold and nothing else."""
     threshold = "top:10%" if summary.cut is None else f"{summary.cut * 1.2:.3g}"
-    signal = "" if summary.signal == DEFAULT_SIGNAL else f" --signal {summary.signal}"
-    return f"--threshold={threshold}{signal}{' --drop-unscorable' * summary.drop_unscorable}"
+    changed = {"threshold": threshold, "signal": None if summary.signal == DEFAULT_SIGNAL else summary.signal}
+    return decide_command(path, changed, path / OVERRIDES if summary.overrides else None)

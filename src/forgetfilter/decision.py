@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,15 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .data.rows import Rows
+from .data.tokens import TokenTable
 from .errors import RunError
 from .explaining import BAD, Decided, write_reasons, write_scores
 from .filtering.estimates import Planted, covered, estimate_errors, safe_set_is_of_another_kind, trusted_are_different
-from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion
+from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
 from .filtering.thresholds import parse_threshold
-from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, ROWS, TRUSTED, read_unshown
+from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, ROWS, TOKENS, TRUSTED, read_unshown
 from .measuring import columns_of, rival_stage, suspicion_column
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
-from .run import SCORES, SUMMARY, Run, write_json
+from .run import SCORES, SUMMARY, Run, decide_command, write_json
 from .settings import DecisionSettings
 from .verdicts import NOBODY, UNSCORABLE, Measured, judge
 
@@ -54,6 +55,8 @@ class Summary:
             removed), each with `value`, `low` and `high` (95%); None where unknown.
         warnings: What a person should know before trusting the decision.
         files: What was written, by role: kept, removed, bad, scores, reasons.
+        judged: How many tokens of each answer have a say in the decision, from the first on; None for all.
+        judged_in_part: Rows of which an answer goes on beyond what has a say.
     """
 
     rows: int
@@ -78,6 +81,8 @@ class Summary:
     errors: dict[str, dict[str, float] | None]
     warnings: list[str]
     files: dict[str, str]
+    judged: int | None = None
+    judged_in_part: int = 0
 
     @property
     def key(self) -> str:
@@ -107,9 +112,19 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     verdicts = judge(forgetting, cut, spared, by_hand, drop_unscorable=settings.drop_unscorable)
     decided = Decided(signal, cut, measured, verdicts, overrides.reviewer)
     rows = Rows.open(run.folder(ROWS) / DATA)
-    summary = _summarise(decided, rows, planted, settings, overrides, read_unshown(run))
+    judged = judged_tokens(learned_tokens(run.settings.max_completion, run.settings.signal), signal.name)
+    in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
+    summary = replace(
+        _summarise(decided, rows, planted, settings, overrides, read_unshown(run)),
+        judged=judged,
+        judged_in_part=in_part,
+    )
     _write(run, decided, rows, summary, overrides)
     return summary
+
+
+def _tokens(run: Run) -> TokenTable:
+    return TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
 
 
 def _summarise(
@@ -167,7 +182,8 @@ def _write(run: Run, decided: Decided, rows: Rows, summary: Summary, overrides: 
         run.write_file(summary.files[role], partial(rows.write, chosen))
     run.write_file(SCORES, partial(write_scores, decided, _table_path(run, decided.signal, DATA)))
     if overrides.decisions:
-        run.write_file(OVERRIDES, partial(write_overrides, overrides))
+        shown = {name: getattr(summary, name) for name in DecisionSettings.__dataclass_fields__}
+        run.write_file(OVERRIDES, partial(write_overrides, replace(overrides, settings=shown)))
     run.write_file(REASONS, partial(write_reasons, decided, run.path / SCORES, rows))
     run.write_file(SUMMARY, lambda path: write_json(asdict(summary), path))
 
@@ -180,9 +196,13 @@ def read_summary(run: Run) -> Summary:
     """
     path = run.path / SUMMARY
     if not path.is_file():
-        raise RunError(f"{run.path}: nothing is decided here yet; run: forgetfilter decide {run.path}")
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return Summary(**{name: values[name] for name in Summary.__dataclass_fields__})
+        raise RunError(f"{run.path}: nothing is decided here yet; run: {decide_command(run.path, {})}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Summary(**{name: values[name] for name in Summary.__dataclass_fields__ if name in values})
+    except (OSError, ValueError, TypeError) as error:
+        again = decide_command(run.path, {})
+        raise RunError(f"{path}: changed since it was written; decide again, which writes it anew: {again}") from error
 
 
 def read_planted(run: Run, signal: Signal) -> Planted:

@@ -20,7 +20,7 @@ from .data.records import Container, hash_chunks
 from .data.rows import ReadOptions, Rows, Said, read_chats, read_rows
 from .data.tokens import Encoder, TokenTable, write_tokens
 from .errors import InputError
-from .filtering.signals import learned_blocks, learned_tokens
+from .filtering.signals import ALL, learned_blocks, learned_tokens
 from .filtering.thresholds import FalseDiscoveryRate, parse_threshold
 from .models.sources import ModelSource, find_model
 from .own_answers import ANSWERS
@@ -269,7 +269,7 @@ def make_encoder(source: ModelSource, settings: Settings, *, whole: bool = False
     tokenizer = load_tokenizer(source)
     if whole:
         return Encoder(tokenizer, settings.template, settings.max_length)
-    most = settings.max_completion or learned_tokens(settings.signal)
+    most = learned_tokens(settings.max_completion, settings.signal)
     return Encoder(tokenizer, settings.template, settings.max_length, most, settings.own_words)
 
 
@@ -288,7 +288,7 @@ def resolve(settings: Settings, encoder: Encoder) -> Settings:
         device=str(hardware.device),
         dtype=str(hardware.dtype).removeprefix("torch."),
         template=encoder.template,
-        max_completion=encoder.max_completion,
+        max_completion=encoder.max_completion or ALL,
         top_blocks=None if settings.full_finetuning else settings.top_blocks or learned_blocks(settings.signal),
     )
 

@@ -6,7 +6,7 @@ Computed once, so that deciding again reads a few numbers per row, whatever the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -73,7 +73,7 @@ class ScoredRows:
                 yield words("\n".join(message.text for message in chat.messages)[:_LONGEST_TEXT])
 
 
-def measure_forgetting(parts: Mapping[str, ScoredRows], scoring: str, folder: Path) -> None:
+def measure_forgetting(parts: Mapping[str, ScoredRows], scoring: str, folder: Path, *, whole: bool = False) -> None:
     """Write a table of forgetting for each data set, in the order of its rows.
 
     All data sets are looked at together, so that rows of known kind are measured exactly as the data is.
@@ -83,11 +83,12 @@ def measure_forgetting(parts: Mapping[str, ScoredRows], scoring: str, folder: Pa
         scoring: Which kind of scores they are, `likelihood` or `rouge`.
         folder: Where to write `NAME.parquet`: `id`, `row`, `tokens` (of the completion), `truncated`,
             `never_learned`, and the columns of every signal of this kind; null where a row was not scored.
+        whole: Whether the signals that look at an answer's beginning are to look at all of it.
 
     Raises:
         RunError: Two score tables are not of the same rows, or not of the rows of the data set.
     """
-    measured = {name: _measure(rows, scoring) for name, rows in parts.items()}
+    measured = {name: _measure(rows, scoring, whole) for name, rows in parts.items()}
     for signal in SIGNALS.values():
         if signal.shared and signal.scoring == scoring:
             _share(signal, parts, measured, folder)
@@ -114,10 +115,12 @@ class _Measured:
     forgotten: NDArray[np.int32]
 
 
-def _measure(rows: ScoredRows, scoring: str) -> _Measured:
+def _measure(rows: ScoredRows, scoring: str, whole: bool) -> _Measured:
     """Measure each row of a data set by itself."""
     table, n = rows.table, len(rows.table)
     signals = [signal for signal in SIGNALS.values() if signal.scoring == scoring]
+    if whole:
+        signals = [replace(signal, beginning=None) for signal in signals]
     found = _Measured(
         {signal.name: np.full((n, 2), np.nan) for signal in signals},
         np.zeros(n, dtype=bool),
@@ -144,7 +147,7 @@ def _scores(
     signal: Signal, before: pa.Table, after: pa.Table, table: TokenTable, rows: NDArray[np.intp]
 ) -> tuple[Scores, NDArray[np.intp]]:
     """The scores of some rows, and the places of their most forgotten tokens, as far as the signal tells."""
-    if signal is ROUGE:
+    if signal.name == ROUGE.name:
         return Scores(*(table.column("rouge").to_numpy() for table in (before, after))), np.empty((0, 0), np.intp)
     lengths = pc.list_value_length(before.column("logprobs")).to_numpy()
     learned, reviewed = (pc.list_flatten(t.column("logprobs")).to_numpy().astype(np.float64) for t in (before, after))

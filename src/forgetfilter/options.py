@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import math
+import numbers
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from pathlib import Path
-from typing import Any, TypeVar
+from pathlib import Path, PurePath
+from typing import Any, Literal, TypeVar
 
 from .errors import SettingsError
 
 T = TypeVar("T")
+# How a shell and a program write that a setting is left to its default, as YAML's null does.
+NONE = "none"
+_EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_LONGEST_SHOWN = 60
 
 
 def option(
@@ -21,14 +28,16 @@ def option(
     *,
     choices: tuple[str, ...] = (),
     least: float | None = None,
+    above: float | None = None,
     most: float | None = None,
     check: Callable[[Any], object] | None = None,
 ) -> Any:
     """Declare one setting: default, help text with its unit, and the values it may take.
 
-    `check` is called with the value and raises SettingsError where that will not do.
+    `least` and `most` are among these, `above` is not. `check` is called with the value and raises SettingsError where
+    that will not do. A setting of a type such as `int | Literal["all"] | None` also takes the words all and none.
     """
-    metadata = {"help": help, "choices": choices, "least": least, "most": most, "check": check}
+    metadata = {"help": help, "choices": choices, "least": least, "above": above, "most": most, "check": check}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -93,27 +102,48 @@ def write_config(path: Path, settings: Any) -> None:
 
 
 def _parse(spec: dataclasses.Field[Any], kind: Any, value: Any, source: str) -> Any:
-    optional = isinstance(kind, types.UnionType) and type(None) in typing.get_args(kind)
-    if optional:
-        if value is None:
-            return None
-        kind = next(a for a in typing.get_args(kind) if a is not type(None))
+    kinds = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+    words = [word for one in kinds if typing.get_origin(one) is Literal for word in typing.get_args(one)]
+    words += [NONE] * (type(None) in kinds)
+    said = value.strip().lower() if isinstance(value, str) else value
+    if type(None) in kinds and said in (None, NONE):
+        return None
+    if said in words:
+        return said
+    kind = kinds[0]
     try:
         parsed = _convert(kind, value)
-    except (TypeError, ValueError):
-        expected = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
-            kind, "name=column pairs"
-        )
-        raise SettingsError(f"{source}: {spec.name} must be {expected}, found {value!r}") from None
-    choices, least, most = (spec.metadata[key] for key in ("choices", "least", "most"))
-    if choices and parsed not in choices:
-        raise SettingsError(f"{source}: {spec.name} must be one of {', '.join(choices)}; found {parsed!r}")
-    if (least is not None and parsed < least) or (most is not None and parsed > most):
-        bounds = f"at least {least:g}" if most is None else f"between {least:g} and {most:g}"
-        raise SettingsError(f"{source}: {spec.name} must be {bounds}, found {value}")
+    except (TypeError, ValueError, OverflowError):
+        expected = _either(_EXPECTED.get(kind, "name=column pairs"), *words)
+        raise SettingsError(f"{source}: {spec.name} must be {expected}, found {_shown(value)}") from None
+    _check_range(spec, parsed, words, source)
     if spec.metadata["check"] is not None:
-        spec.metadata["check"](parsed)
+        try:
+            spec.metadata["check"](parsed)
+        except SettingsError as error:
+            raise SettingsError(f"{source}: {error}") from error
     return parsed
+
+
+def _check_range(spec: dataclasses.Field[Any], value: Any, words: list[str], source: str) -> None:
+    choices, least, above, most = (spec.metadata[key] for key in ("choices", "least", "above", "most"))
+    if choices and value not in choices:
+        raise SettingsError(f"{source}: {spec.name} must be one of {', '.join(choices)}; found {_shown(value)}")
+    low = (least is not None and value < least) or (above is not None and value <= above)
+    if low or (most is not None and value > most):
+        lower = f"above {above:g}" if above is not None else f"at least {least:g}"
+        bounds = lower if most is None else f"between {least:.10g} and {most:.10g}"
+        raise SettingsError(f"{source}: {spec.name} must be {_either(bounds, *words)}, found {_shown(value)}")
+
+
+def _either(*values: str) -> str:
+    *others, last = values
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
 
 
 def _convert(kind: Any, value: Any) -> Any:
@@ -124,16 +154,13 @@ def _convert(kind: Any, value: Any) -> Any:
             raise ValueError
         return str(value).lower() == "true"
     if kind is str:
-        if isinstance(value, (dict, list, bool)) or value is None:
+        if isinstance(value, bool) or not isinstance(value, (str, numbers.Real, PurePath)):
             raise TypeError
         return str(value)
     if kind in (int, float):
-        if isinstance(value, bool):
-            raise TypeError
-        number = float(value)
-        if number != number or abs(number) == float("inf") or (kind is int and number != int(number)):
-            raise ValueError
-        return kind(number)
+        return _number(kind, value)
+    if value is None or (isinstance(value, str) and value.strip().lower() == NONE):
+        return {}
     if isinstance(value, str):
         pairs = [pair.split("=", 1) for pair in value.split(",") if pair]
         return {name.strip(): column.strip() for name, column in pairs}
@@ -142,8 +169,44 @@ def _convert(kind: Any, value: Any) -> Any:
     return {str(name): str(column) for name, column in value.items()}
 
 
+def _number(kind: type, value: Any) -> int | float:
+    """A finite number of the kind; a whole one may be written as 1e3."""
+    if isinstance(value, bool):
+        raise TypeError
+    if kind is int and isinstance(value, int):
+        return value
+    number = float(value)
+    if not math.isfinite(number) or (kind is int and not number.is_integer()):
+        raise ValueError
+    return int(number) if kind is int else number
+
+
 def _did_you_mean(name: str, known: list[str]) -> str:
     import difflib
 
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
+
+
+def keyword_parameters(cls: type, **default: Any) -> list[inspect.Parameter]:
+    """The settings of a class as keyword-only parameters of a signature; with another `default` for all if given."""
+    kinds, only = typing.get_type_hints(cls), inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(
+            spec.name, only, default=default.get("default", default_of(spec)), annotation=kinds[spec.name]
+        )
+        for spec in dataclasses.fields(cls)
+    ]
+
+
+def default_of(spec: dataclasses.Field[Any]) -> Any:
+    """What a setting is where nobody says otherwise."""
+    made = spec.default_factory
+    return spec.default if made is dataclasses.MISSING else made()
+
+
+def settings_help(cls: type) -> str:
+    """What each setting of a class is for, with its default, a line each."""
+    return "\n".join(
+        f"    {spec.name}: {spec.metadata['help']} (default: {default_of(spec)!r})" for spec in dataclasses.fields(cls)
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from .errors import InputError, RunError
+from .options import from_mapping
+from .settings import DecisionSettings
 
 KEPT, REMOVED = "kept", "removed"
 FILTER = "filter"
@@ -22,7 +24,8 @@ _NAMED = 3
 
 def write_overrides(overrides: Overrides, path: Path) -> None:
     """Write what `read_overrides` reads."""
-    path.write_text(json.dumps(asdict(overrides), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    content = {"reviewer": overrides.reviewer, **overrides.settings, "decisions": overrides.decisions}
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,13 @@ class Overrides:
     Attributes:
         reviewer: Who that was.
         decisions: `kept` or `removed`, by the row's id.
+        settings: What the filter's own decision was made with that this person saw: `threshold`, `signal` and
+            `drop_unscorable`; files of earlier versions, or from elsewhere, may lack them.
     """
 
     reviewer: str = "person"
     decisions: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -66,8 +72,11 @@ class Overrides:
 def read_overrides(path: Path) -> Overrides:
     """Read the file that the report saves: `{"reviewer": NAME, "decisions": {ID: "kept" or "removed"}}`.
 
+    It may also have the decision settings `threshold`, `signal` and `drop_unscorable`.
+
     Raises:
         InputError: It cannot be read, or is not of this form; names the row.
+        SettingsError: One of the settings cannot be what it is.
     """
     expected = 'expected {"reviewer": NAME, "decisions": {ID: "kept" or "removed"}}, as the report saves it'
     try:
@@ -87,4 +96,7 @@ def read_overrides(path: Path) -> Overrides:
             raise InputError(f"{path}: row {name!r}: half a character in its id, which no row of ours has")
     reviewer = reviewer.encode("utf-8", "replace").decode().strip()
     # A name like the filter's own would hide that a person decided.
-    return Overrides("person" if reviewer in ("", FILTER) else reviewer, decisions)
+    given = {one.name: value[one.name] for one in fields(DecisionSettings) if one.name in value}
+    read = from_mapping(DecisionSettings, given, str(path))
+    settings = {name: getattr(read, name) for name in given}
+    return Overrides("person" if reviewer in ("", FILTER) else reviewer, decisions, settings)

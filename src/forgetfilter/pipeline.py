@@ -14,7 +14,6 @@ from contextlib import nullcontext
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,9 +23,9 @@ from numpy.typing import NDArray
 from .console import Console
 from .data.tokens import Encoder, TokenTable
 from .decision import FORGETTING, OVERRIDES, Summary, decide, read_summary
-from .errors import InputError
+from .errors import InputError, RunError
 from .examples import ANSWER_TOKENS, EXAMPLES, EXAMPLES_FILE, choose_examples, write_examples
-from .filtering.signals import RIVAL, SIGNALS
+from .filtering.signals import ALL, RIVAL, SIGNALS
 from .final_model import WHOLE_TOKENS, kept_rows, made_from, prepare
 from .inputs import (
     ANSWERED,
@@ -49,7 +48,19 @@ from .overrides import Overrides
 from .own_answers import ANSWERS, answered, choose_prompts, write_answers
 from .processes import Processes, spreads_the_model
 from .report import write_report
-from .run import LEARNED, LOG, MODEL, REVIEWED, SCORES, SUMMARY, Run, drop_previous, locked, replacing
+from .run import (
+    LEARNED,
+    LOG,
+    MODEL,
+    REVIEWED,
+    SCORES,
+    Run,
+    decide_command,
+    drop_previous,
+    last_decision,
+    locked,
+    replacing,
+)
 from .settings import MOST_REVIEW_STEPS, DecisionSettings, Settings
 from .workbench import BASE, Workbench
 
@@ -122,7 +133,8 @@ def run_decide(
 
     Args:
         output: The run folder.
-        changed: Decision settings by name; the others are those that the run was started with.
+        changed: Decision settings by name. The others are those that the overrides were saved with, or else those
+            of the last decision.
         console: Where to tell what goes on.
         overrides: What a person decided about some rows.
         finetune: Also train the untouched model on the rows that are kept now.
@@ -132,11 +144,13 @@ def run_decide(
         RunError: There is no such run, or it has no scores of the signal's kind.
     """
     run = Run.open(output)
-    started_with = {field.name: getattr(run.settings, field.name) for field in fields(DecisionSettings)}
-    settings = from_mapping(DecisionSettings, started_with | dict(changed), "decide")
+    settings, said = _settings_of_decision(run, changed, overrides)
     with locked(output):
         console.log_to(output / LOG)
+        alone = "" if overrides and overrides.decisions else _how_a_person_decided(run)
         summary = decide(run, settings, overrides)
+        for line in filter(None, (said, alone)):
+            console.say(line)
         write_report(run, summary)
         if finetune:
             source = find_model(run.settings.model, run.settings.revision)
@@ -145,6 +159,51 @@ def run_decide(
             processes = Processes(run.settings.device)
             _Pipeline(run, source, encoder, console, processes).finetune_kept(summary)
     return run, summary
+
+
+def _settings_of_decision(
+    run: Run, changed: Mapping[str, Any], overrides: Overrides | None
+) -> tuple[DecisionSettings, str]:
+    """What is decided with, and a line on where it comes from as far as the user did not say it.
+
+    Raises:
+        SettingsError: A setting is unknown, or cannot be what it is.
+    """
+    names = [field.name for field in fields(DecisionSettings)]
+    places = {
+        "as the overrides were saved with": overrides.settings if overrides else {},
+        "as last decided": last_decision(run.path),
+        "as the run was started": vars(run.settings),
+    }
+    chosen, where = {str(name).replace("-", "_"): value for name, value in changed.items()}, {}
+    for name in names:
+        if name not in chosen:
+            where[name], values = next((place, of) for place, of in places.items() if name in of)
+            chosen[name] = values[name]
+    settings = from_mapping(DecisionSettings, chosen, "decide")
+    # Rows without a score go with the kept ones unless somebody asked otherwise, which is worth a word.
+    told = {
+        "threshold": f"threshold {settings.threshold}",
+        "signal": f"signal {settings.signal}",
+        "drop_unscorable": "rows without a score among the removed" if settings.drop_unscorable else "",
+    }
+    by_place: dict[str, list[str]] = {}
+    for name in told:
+        if name in where and told[name]:
+            by_place.setdefault(where[name], []).append(told[name])
+    lines = [" and ".join(filter(None, [", ".join(of[:-1]), of[-1]])) + f", {at}" for at, of in by_place.items()]
+    return settings, "; ".join(lines)
+
+
+def _how_a_person_decided(run: Run) -> str:
+    """How to bring a person's decisions back that the last decision heeded and the next does not; mostly nothing."""
+    try:
+        summary = read_summary(run)
+    except RunError:
+        return ""
+    command = decide_command(run.path, last_decision(run.path), run.path / OVERRIDES)
+    said = f"the filter decides alone again; a person's decisions come back with: {command}"
+    return said if summary.overrides else ""
 
 
 class _Pipeline:
@@ -243,7 +302,7 @@ class _Pipeline:
                 part: ScoredRows(self.material.rows(part), self.material.tokens(part), learned / part, reviewed / part)
                 for part in self.material.parts
             }
-            measure_forgetting(parts, self._scoring, folder)
+            measure_forgetting(parts, self._scoring, folder, whole=self.settings.max_completion == ALL)
 
     def ask_rivals(self, rivals: Sequence[str]) -> None:
         """Suspicion of every row by other filters, to compare with."""
@@ -260,10 +319,12 @@ class _Pipeline:
     def decide(self, settings: DecisionSettings) -> Summary:
         """Kept and removed rows, as the first process decides them."""
         if self.processes.main:
-            if (self.run.path / SUMMARY).is_file() and read_summary(self.run).overridden:
-                folder, file = (quote(str(path)) for path in (self.run.path, self.run.path / OVERRIDES))
-                command = f"forgetfilter decide {folder} --overrides {file}"
-                self.console.say(f"the filter decides alone again; a person's decisions come back with: {command}")
+            last, said = last_decision(self.run.path), _how_a_person_decided(self.run)
+            if not said and any(getattr(settings, name) != value for name, value in last.items()):
+                command = decide_command(self.run.path, last)
+                said = f"decided as the run was started; the last decision comes back with: {command}"
+            if said:
+                self.console.say(said)
             decide(self.run, settings)
         self.processes.wait()
         return read_summary(self.run)

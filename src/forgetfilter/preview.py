@@ -32,10 +32,11 @@ def preview(settings: PreviewSettings, count: int) -> None:
     quiet_libraries()
     container = open_container(settings.data, settings.split)
     tokenizer = load_tokenizer(find_model(settings.model, settings.revision))
-    most = settings.max_completion or learned_tokens(DEFAULT_SIGNAL)
+    most = learned_tokens(settings.max_completion, DEFAULT_SIGNAL)
     encoder = Encoder(tokenizer, settings.template, settings.max_length, most, settings.own_words)
     console = Console(highlight=False, soft_wrap=True)
-    learned = f"⟦completion│tokens⟧, at most {most} of each answer, are learned and scored, the rest is context"
+    part = "all of each answer" if most is None else f"at most {most} of each answer"
+    learned = f"⟦completion│tokens⟧, {part}, are learned and scored, the rest is context"
     console.print(Text(f"{encoder.template} template; {learned}"))
     rows = read_chats(container, ReadOptions(settings.layout, settings.columns), encoder.check)
     for row, (_, layout, chat) in enumerate(islice(rows, count)):

@@ -37,7 +37,7 @@ _NOT_COMPARED = {
     # It changes speed and memory alone.
     "tokens_per_batch",
 }
-_DECIDED = {"signal", "threshold", "drop_unscorable"}
+_DECIDED = ("threshold", "signal", "drop_unscorable")
 # Stages that are done again in moments.
 _QUICK = ("rows", "tokens")
 
@@ -131,7 +131,7 @@ class Run(Stages):
             earlier = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
             differences = differences_between(earlier, json.loads(json.dumps(manifest)))
             if differences and _holds_work(path):
-                raise RunError(_refusal(path, differences, earlier["settings"]["signal"], settings.signal))
+                raise RunError(_refusal(path, differences, earlier["settings"], settings))
             if differences:
                 # Nothing was trained yet, for instance because the data was refused: there is nothing to lose.
                 _clear(path)
@@ -161,6 +161,40 @@ class Run(Stages):
         path = self.folder(stage) / POINTS
         points: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return points
+
+
+def last_decision(path: Path) -> dict[str, Any]:
+    """The decision settings that the files in a run folder were last decided with, by name; empty where none were."""
+    try:
+        values = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # Deciding was cut short, or somebody changed the file: the next decision writes it anew.
+        return {}
+    return {name: values[name] for name in _DECIDED if name in values} if isinstance(values, dict) else {}
+
+
+def decide_command(path: Path, settings: Mapping[str, Any], overrides: Path | None = None) -> str:
+    """The command that decides about a run again, for a shell.
+
+    Args:
+        path: The run folder.
+        settings: Decision settings that it names; the others stay as they were last decided.
+        overrides: A file of a person's decisions.
+    """
+    words = ["forgetfilter decide", shlex.quote(str(path)), *_as_options(settings)]
+    if overrides is not None:
+        words.append(f"--overrides {shlex.quote(str(overrides))}")
+    return " ".join(words)
+
+
+def _as_options(settings: Mapping[str, Any]) -> Iterator[str]:
+    for name in _DECIDED:
+        value, flag = settings.get(name), name.replace("_", "-")
+        if isinstance(value, bool):
+            yield f"--{'' if value else 'no-'}{flag}"
+        elif value is not None:
+            # A threshold below zero would be taken for an option.
+            yield f"--{flag}{'=' if str(value).startswith('-') else ' '}{shlex.quote(str(value))}"
 
 
 def write_json(value: Any, path: Path) -> None:
@@ -316,10 +350,21 @@ def differences_between(earlier: dict[str, Any], now: dict[str, Any]) -> dict[st
     return differences
 
 
-def _refusal(path: Path, differences: dict[str, str], earlier_signal: str, signal: str) -> str:
+def _refusal(path: Path, differences: dict[str, str], earlier: Mapping[str, Any], settings: Settings) -> str:
     advice = "Name another --output, or pass --overwrite to start again"
-    if set(differences) == {"signal"} and signal in RIVALS:
-        advice = f"To ask this rival beside the signal of the run: --signal {earlier_signal} --rivals {signal}"
-    elif set(differences) <= _DECIDED and SIGNALS[earlier_signal].scoring == SIGNALS[signal].scoring:
-        advice = f"To decide again from the scores that are there: forgetfilter decide {shlex.quote(str(path))}"
+    wanted, started = ({name: of[name] for name in _DECIDED} for of in (vars(settings), earlier))
+    # What was decided since may be different from both.
+    stays, before, signal = started | last_decision(path), started["signal"], settings.signal
+    command = decide_command(path, {n: v for n, v in wanted.items() if n in differences or v != stays[n]})
+    decided_alone = set(differences) <= set(_DECIDED)
+    if decided_alone and (before == signal or _are_there(before, signal)):
+        advice = f"To decide again from the scores that are there: {command}"
+    elif decided_alone and signal in RIVALS:
+        beside = " ".join([*_as_options({name: started[name] for name in differences}), f"--rivals {signal}"])
+        advice = f"To ask this rival beside the signal of the run: {beside}; and to decide by it then: {command}"
     return f"{path}: this run was started differently. {'; '.join(differences.values())}. {advice}"
+
+
+def _are_there(before: str, signal: str) -> bool:
+    """Whether a run that was measured by one signal has the scores of another."""
+    return SIGNALS[before].scoring == SIGNALS[signal].scoring and signal not in RIVALS

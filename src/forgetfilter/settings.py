@@ -7,12 +7,13 @@ so that a configuration file is one flat mapping.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import regex
 
 from .errors import SettingsError
-from .filtering.signals import DEFAULT_SIGNAL, RIVALS, SIGNALS
+from .filtering.signals import DEFAULT_SIGNAL, RIVALS, SIGNALS, MostTokens
 from .filtering.thresholds import parse_threshold
 from .options import option, split_names
 
@@ -24,6 +25,15 @@ def _check_expression(pattern: str) -> None:
         raise SettingsError(f"own_words: '{pattern}' is no regular expression: {error}") from error
 
 
+def _names_among(setting: str, kind: str, known: Collection[str]) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        unknown = [name for name in split_names(value) if name not in known]
+        if unknown:
+            raise SettingsError(f"{setting}: there is no {kind} '{unknown[0]}'; there are {', '.join(known)}")
+
+    return check
+
+
 LAYOUTS = ("auto", "prompt-completion", "messages", "sharegpt", "alpaca", "text")
 
 
@@ -33,7 +43,9 @@ class DataSettings:
 
     data: str = option("", "untrusted data: a file, a saved datasets folder or a hub data set")
     layout: str = option("auto", "layout of the rows; auto looks at them", choices=LAYOUTS)
-    columns: dict[str, str] = option({}, "where the fields are, e.g. prompt=question,completion=answer")
+    columns: dict[str, str] = option(
+        {}, "where the fields are, e.g. prompt=question,completion=answer; none: as the layout names them"
+    )
     split: str = option("train", "split to read, for data that has splits")
     skip_bad_rows: bool = option(False, "set unusable rows aside into a file of their own instead of stopping")
 
@@ -48,7 +60,7 @@ class SafeSettings:
         "self: the aligned model's own answers to the data's prompts",
     )
     safe_layout: str = option("auto", "layout of the safe rows", choices=LAYOUTS)
-    safe_columns: dict[str, str] = option({}, "where the fields of the safe rows are")
+    safe_columns: dict[str, str] = option({}, "where the fields of the safe rows are; none: as the layout names them")
     safe_split: str = option("train", "split to read of the safe examples")
     self_answers: int = option(200, "how many prompts of the data the model answers with --safe self", least=1)
 
@@ -77,7 +89,7 @@ class ModelSettings:
     """Which aligned model, and where it runs."""
 
     model: str = option("", "aligned model: a hub id, a local folder, a GGUF file, or smollm2-135m")
-    revision: str | None = option(None, "branch, tag or commit of a hub model")
+    revision: str | None = option(None, "branch, tag or commit of a hub model; none is its main branch")
     device: str = option("auto", "where to run: auto, cpu, cuda, cuda:1, mps, …")
     dtype: str = option(
         "auto",
@@ -93,8 +105,8 @@ class AdapterSettings:
 
     full_finetuning: bool = option(False, "train every weight instead of a LoRA adapter")
     lora_rank: int = option(8, "rank of the LoRA adapter", least=1)
-    lora_alpha: float = option(16.0, "scale of the LoRA adapter; its update is multiplied by alpha/rank", least=0)
-    lora_dropout: float = option(0.0, "dropout inside the LoRA adapter, 0 to 1", least=0, most=1)
+    lora_alpha: float = option(16.0, "scale of the LoRA adapter; its update is multiplied by alpha/rank", above=0)
+    lora_dropout: float = option(0.0, "dropout inside the LoRA adapter, 0 to 0.99", least=0, most=0.99)
     lora_targets: str = option(
         "all-linear",
         "layers that get an adapter: all-linear, last-block, query-value (the paper's), or names such as q_proj,v_proj",
@@ -118,8 +130,11 @@ class TokenSettings:
         choices=("auto", "chat", "plain"),
     )
     max_length: int = option(512, "longest row, in tokens; what lies beyond is cut off and counted", least=2)
-    max_completion: int | None = option(
-        None, "most tokens of each answer to learn and score; none is 32, and all of them for the signal rouge", least=1
+    max_completion: MostTokens = option(
+        None,
+        "most tokens of each answer to learn and score; the rest is not judged. all: whole answers; none is 32, of "
+        "which the signal likelihood looks at the first 24, and all for the signal rouge",
+        least=1,
     )
     own_words: str = option(
         "",
@@ -146,13 +161,13 @@ class TrainingSettings(PassSettings):
         None,
         "peak learning rate; none is 0.576 over the model's width with LoRA (1e-3 for SmolLM2-135M, 1.4e-4 for a "
         "7B model; the paper uses 2e-4), and a tenth of that for full fine-tuning",
-        least=0,
+        above=0,
     )
     batch_size: int = option(16, "rows in one optimizer step, over all processes", least=1)
     warmup: float = option(0.1, "share of the steps in which the learning rate rises, 0 to 1", least=0, most=1)
     weight_decay: float = option(0.0, "AdamW's weight decay", least=0)
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm; 0 leaves them as they are", least=0)
-    seed: int = option(0, "seed of everything that is random", least=0)
+    seed: int = option(0, "seed of everything that is random", least=0, most=2**32 - 1)
 
 
 # Of a review that does not end by itself before; of one that a study or a strategy does not let end by itself.
@@ -167,7 +182,7 @@ class SessionSettings:
         None,
         "passes over the untrusted data in the learning session; none is until its loss has levelled off, at least 3 "
         "passes, and at most 3 or 75 steps, whichever is more",
-        least=0,
+        above=0,
     )
     review_steps: int | None = option(
         None,
@@ -186,12 +201,6 @@ class DecisionSettings:
         "auto", "remove rows forgotten more than this: a number, top:10%, fdr:5% or auto", check=parse_threshold
     )
     drop_unscorable: bool = option(False, "put rows that could not be scored with the removed instead of the kept")
-
-
-def _rival_names(value: str) -> None:
-    unknown = [name for name in split_names(value) if name not in RIVALS]
-    if unknown:
-        raise SettingsError(f"rivals: there is no rival '{unknown[0]}'; there are {', '.join(RIVALS)}")
 
 
 @dataclass(frozen=True)
@@ -215,7 +224,7 @@ class RivalSettings(TellingSettings):
     rivals: str = option(
         "",
         f"also ask these, with commas between: {', '.join(RIVALS)}; then decide --signal NAME decides by one of them",
-        check=_rival_names,
+        check=_names_among("rivals", "rival", RIVALS),
     )
 
 
@@ -224,7 +233,7 @@ class FinetuneSettings:
     """The final model, trained from the untouched one on what was kept."""
 
     finetune: bool = option(False, "also fine-tune the untouched model on the kept rows")
-    finetune_epochs: float = option(3.0, "passes over the kept rows in that session", least=0)
+    finetune_epochs: float = option(3.0, "passes over the kept rows in that session", above=0)
 
 
 @dataclass(frozen=True)
@@ -302,7 +311,7 @@ class MixSettings(SourceSettings):
     held_out: int = option(
         5000, "rows for an evaluation, in equal parts safe rows of each notion and rows of each task source", least=0
     )
-    seed: int = option(0, "seed of the draw", least=0)
+    seed: int = option(0, "seed of the draw", least=0, most=2**32 - 1)
 
 
 STRATEGIES = (
@@ -317,18 +326,6 @@ STRATEGIES = (
 )
 
 
-def _filter_names(value: str) -> None:
-    unknown = [name for name in split_names(value) if name not in SIGNALS]
-    if unknown:
-        raise SettingsError(f"filters: there is no filter '{unknown[0]}'; there are {', '.join(SIGNALS)}")
-
-
-def _strategy_names(value: str) -> None:
-    unknown = [name for name in split_names(value) if name not in STRATEGIES]
-    if unknown:
-        raise SettingsError(f"strategies: there is no strategy '{unknown[0]}'; there are {', '.join(STRATEGIES)}")
-
-
 @dataclass(frozen=True)
 class CompareSettings(MeasureSettings, Settings):
     """What is compared, and how models are trained and asked."""
@@ -337,12 +334,12 @@ class CompareSettings(MeasureSettings, Settings):
         "likelihood,likelihood-top5,likelihood-mean,judge,toxicity,words,base-loss,learned-loss,second-split,confidence,"
         "variability,forgetting-events,neighbours,gradient,random",
         "filters to compare, with commas between: signals of forgetting and rivals",
-        check=_filter_names,
+        check=_names_among("filters", "filter", SIGNALS),
     )
     strategies: str = option(
         ",".join(STRATEGIES),
         "strategies to compare, with commas between; empty for none of them",
-        check=_strategy_names,
+        check=_names_among("strategies", "strategy", STRATEGIES),
     )
     align: bool = option(False, "fine-tune the model on the safe examples first, as the paper makes its aligned model")
     thought_through: str = option(
@@ -364,7 +361,7 @@ def _shares(value: str) -> list[float]:
 class StudySettings(MeasureSettings, Settings):
     """What a study varies, beside what it trains and asks with."""
 
-    models: str = option("", "models to study, with commas between, the smallest first; none is --model alone")
+    models: str = option("", "models to study, with commas between, the smallest first; empty is --model alone")
     rounds: int = option(3, "rounds of noisy and safe sessions in the study interleaved", least=1)
     unsafe_shares: str = option(
         "0.02,0.05,0.1", "shares of unsafe rows in the study realistic, with commas between", check=_shares

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from ..errors import InputError
+from .memory import splits_of, take_in
 from .records import Container, open_bytes
-from .tables import Dataset, Parquet, as_dataset
+from .tables import Dataset, Parquet
 from .text_files import Csv, JsonArray, JsonLines
 
 if TYPE_CHECKING:
@@ -33,11 +34,17 @@ def open_container(source: str, split: str) -> Container:
     raise InputError(f"{source}: there is no such file or folder")
 
 
-def from_memory(rows: datasets.Dataset | Iterable[Mapping[str, Any]], name: str) -> Container:
-    """Rows that a Python program already has, as a dataset or as dictionaries."""
-    import datasets
+def from_memory(rows: Any, name: str, split: str = "train", on_row: Callable[[], None] = lambda: None) -> Container:
+    """Rows that a Python program already has: see `memory.take_in`; of a data set with several splits, one of them.
 
-    return Dataset(rows if isinstance(rows, datasets.Dataset) else as_dataset(rows, name), name)
+    Raises:
+        InputError: It is nothing that holds rows, or a column holds what no table can.
+    """
+    splits = splits_of(rows)
+    if splits is not None:
+        # The only split that there is needs no name.
+        rows = next(iter(splits.values())) if len(splits) == 1 and split == "train" else _split(splits, split, name)
+    return Dataset(take_in(rows, name, on_row), name)
 
 
 def _file(path: Path) -> Container:

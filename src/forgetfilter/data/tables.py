@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 # A row group has so many rows, or fewer where they take so many bytes.
 _GROUP_ROWS, _GROUP_BYTES = 1 << 16, 1 << 26
+# What pyarrow and datasets raise about values and types that a table cannot have.
+_UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError, NotImplementedError)
+_PROBLEM_SHOWN = 200
 
 
 class Table(Container):
@@ -99,10 +103,27 @@ def as_dataset(rows: Iterable[Mapping[str, Any]], name: str) -> datasets.Dataset
 
     given = [dict(row) for row in rows]
     fields = dict.fromkeys(field for row in given for field in row)
+    columns = {field: [row.get(field) for row in given] for field in fields}
     try:
-        return datasets.Dataset.from_dict({field: [row.get(field) for row in given] for field in fields})
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError) as error:
-        raise InputError(f"{name}: these rows do not make a table: {error}") from error
+        return datasets.Dataset.from_dict(columns)
+    except _UNFIT:
+        for field, values in columns.items():
+            with column_errors(name, field):
+                datasets.Dataset.from_dict({field: values})
+        raise
+
+
+@contextmanager
+def column_errors(name: str, column: str) -> Iterator[None]:
+    """Turn what Arrow says of the values of a column into one line that names it, an InputError."""
+    try:
+        yield
+    except _UNFIT as error:
+        problem = " ".join(str(error).split())[:_PROBLEM_SHOWN]
+        raise InputError(
+            f"{name}: column '{column}' holds values that do not go into a table: {problem}; make them of one kind, "
+            "such as text, leave the column out, or pass a .jsonl file, where every row may be different"
+        ) from error
 
 
 def write_parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:

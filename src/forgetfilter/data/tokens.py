@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import regex
 from numpy.typing import NDArray
 
 from ..errors import InputError, ModelError
+from .answer_lengths import answer_lengths
 from .chats import Chat, FieldError
 from .own_words import OwnWords
 from .records import in_batches
@@ -42,8 +43,12 @@ _SCHEMA = pa.schema(
         ("prompt_ends", pa.list_(pa.int32())),
         ("pieces", pa.list_(pa.string())),
         ("truncated", pa.bool_()),
+        ("longest_answer", pa.int32()),
+        ("answers_cut", pa.bool_()),
     ]
 )
+# Runs that were made before these were kept lack them.
+_LENGTHS = ("longest_answer", "answers_cut")
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Tokens:
             the span's start, but for plain text, where the first three words are the prompt (paper, toxicity).
         pieces: The text of each completion token, spans one after the other.
         truncated: Whether the row is longer than its greatest length, so that its end was cut off.
+        longest_answer: Tokens of its longest answer, those that were cut off included, the end of the turn not.
+        answers_cut: Whether an answer goes on beyond its tokens that are here.
     """
 
     id: str
@@ -69,6 +76,8 @@ class Tokens:
     prompt_ends: tuple[int, ...]
     pieces: tuple[str, ...]
     truncated: bool
+    longest_answer: int = field(default=0, kw_only=True)
+    answers_cut: bool = field(default=False, kw_only=True)
 
     @property
     def scorable(self) -> bool:
@@ -116,7 +125,7 @@ class Encoder:
         if template == "chat" and not has_chat:
             raise ModelError("this model's tokenizer has no chat template; use --template plain")
         self.tokenizer, self.max_length, self.max_completion = tokenizer, max_length, max_completion
-        self.own_words = OwnWords(own_words)
+        self.own_words, self._special = OwnWords(own_words), list(tokenizer.all_special_ids)
         self.template = ("chat" if has_chat else "plain") if template == "auto" else template
         self._templated = ChatTemplate(tokenizer) if self.template == "chat" else None
         self.unshown: Counter[str] = Counter()
@@ -197,6 +206,8 @@ class Encoder:
             # The model learns to stop after the completion, if that is what the row ends with.
             spans = [(start, end + (end == len(text))) for start, end in spans]
         truncated = len(ids) > self.max_length
+        kept = self.max_length, self.max_completion
+        longest, cut = answer_lengths(ids, offsets, spans, self._special, *kept)
         ids, offsets = ids[: self.max_length], offsets[: self.max_length]
         starts, ends = np.array(offsets, np.int64).reshape(-1, 2).T
         # A token without width, as tokenizers add some, stands behind what came before it.
@@ -219,7 +230,17 @@ class Encoder:
             pieces += [text[a:b] for a, b in pairwise(_at_characters(text, cuts).tolist())]
         # What follows the last token that is trained on has no say in anything.
         ids = ids[: found[-1][1]] if found else ids
-        return Tokens(id, row, np.array(ids, np.int32), tuple(found), tuple(prompt_ends), tuple(pieces), truncated)
+        return Tokens(
+            id,
+            row,
+            np.array(ids, np.int32),
+            tuple(found),
+            tuple(prompt_ends),
+            tuple(pieces),
+            truncated,
+            longest_answer=longest,
+            answers_cut=cut,
+        )
 
 
 def _render_plain(chat: Chat) -> Rendered:
@@ -298,7 +319,16 @@ class TokenTable:
             tuple(row.column("prompt_ends")[0].as_py()),
             tuple(row.column("pieces")[0].as_py()),
             row.column("truncated")[0].as_py(),
+            **{name: row.column(name)[0].as_py() for name in _LENGTHS if name in row.schema.names},
         )
+
+    def judged_in_part(self, judged: int | None) -> NDArray[np.bool_]:
+        """Which rows have an answer beyond its first `judged` tokens, or beyond those that are here, shape (n,)."""
+        if not set(_LENGTHS) <= set(self._batches[0].schema.names):
+            return np.zeros(len(self), dtype=bool)
+        longest, cut = (self._column(lambda b, n=name: b.column(n).to_numpy(zero_copy_only=False)) for name in _LENGTHS)
+        beyond: NDArray[np.bool_] = cut | (longest > judged if judged is not None else False)
+        return beyond
 
     @property
     def ids(self) -> pa.ChunkedArray:
@@ -376,6 +406,8 @@ def _to_arrow(tokens: list[Tokens]) -> pa.RecordBatch:
         [t.prompt_ends for t in tokens],
         [t.pieces for t in tokens],
         [t.truncated for t in tokens],
+        [t.longest_answer for t in tokens],
+        [t.answers_cut for t in tokens],
     ]
     arrays = [pa.array(c, field.type) for c, field in zip(columns, _SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)

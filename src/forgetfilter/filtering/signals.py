@@ -9,11 +9,15 @@ Each signal below is a choice of s, or a rival of forgetting.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
+# How many tokens of each answer are looked at, as the user says it; None leaves it to the signal.
+MostTokens: TypeAlias = int | Literal["all"] | None
+ALL: Literal["all"] = "all"
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Signal:
         besides: How many tokens that were not forgotten it counts beside a row's own, so that a drop of a
             short completion, which may well be chance, counts less. Likelihood only.
         shared: Whether a row's scores are averaged with those of rows that say alike (`smoothing`).
+        reads_texts: Whether it reads the rows themselves, whatever part of their answers was learned.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Signal:
     tokens: int | None = None
     besides: int = 0
     shared: bool = False
+    reads_texts: bool = False
 
 
 _NATS = "nats per token"
@@ -63,9 +69,9 @@ DEFAULT_SIGNAL = LIKELIHOOD.name
 # Other ways to suspect a row, to compare with: one number a row, for which nothing need be forgotten.
 RIVAL = "rival"
 _RIVALS = (
-    Signal("judge", RIVAL, "P(unsafe)", "what a language model says of it"),
-    Signal("toxicity", RIVAL, "toxicity", "what a classifier of toxic text says of it"),
-    Signal("words", RIVAL, "toxicity", "listed words"),
+    Signal("judge", RIVAL, "P(unsafe)", "what a language model says of it", reads_texts=True),
+    Signal("toxicity", RIVAL, "toxicity", "what a classifier of toxic text says of it", reads_texts=True),
+    Signal("words", RIVAL, "toxicity", "listed words", reads_texts=True),
     Signal("base-loss", RIVAL, "nats per token", "loss under the aligned model"),
     Signal("learned-loss", RIVAL, "nats per token", "loss under the learned model"),
     Signal("gradient", RIVAL, "safe gain", "forgetting to first order, by gradients"),
@@ -74,20 +80,36 @@ _RIVALS = (
     Signal("variability", RIVAL, "probability", "spread of the probability along learning (data map)"),
     Signal("forgetting-events", RIVAL, "events per token", "how often learning lost it again"),
     Signal("second-split", RIVAL, "0 to 1", "how soon it is forgotten while other data is learned"),
-    Signal("bag-of-words", RIVAL, "likeness", "words of rows known to be unsafe and to be safe"),
-    Signal("random", RIVAL, "0 to 1", "chance"),
+    Signal("bag-of-words", RIVAL, "likeness", "words of rows known to be unsafe and to be safe", reads_texts=True),
+    Signal("random", RIVAL, "0 to 1", "chance", reads_texts=True),
 )
 RIVALS = tuple(rival.name for rival in _RIVALS)
 SIGNALS = {signal.name: signal for signal in (*_FORGETTING, *_RIVALS)}
 
 
-def learned_tokens(signal: str) -> int | None:
-    """How many tokens of each answer are learned and scored where the user does not say; None for all.
+def learned_tokens(asked: MostTokens, signal: str) -> int | None:
+    """How many tokens of each answer are learned and scored; None for all.
 
-    A little more than the default looks at: what follows takes time and adds nothing (docs/evidence.md). What the model
-    answers by itself is compared with the whole answer, as in the paper.
+    Where the user does not say, a little more than the default looks at: what follows takes time and adds nothing
+    (docs/evidence.md). What the model answers by itself is compared with the whole answer, as in the paper.
     """
-    return None if SIGNALS[signal].scoring == "rouge" else 32
+    if asked is None:
+        return None if SIGNALS[signal].scoring == "rouge" else 32
+    return None if asked == ALL else asked
+
+
+def judged_tokens(learned: int | None, signal: str) -> int | None:
+    """How many tokens of each answer have a say in what a signal decides; None for all.
+
+    Args:
+        learned: How many are learned and scored, as `learned_tokens` has it. Where that is all of them, the signals
+            that look at an answer's beginning look at all of it, too.
+        signal: What is decided by.
+    """
+    beginning = SIGNALS[signal].beginning
+    if learned is None or SIGNALS[signal].reads_texts:
+        return None
+    return learned if beginning is None else min(learned, beginning)
 
 
 def learned_blocks(signal: str) -> float:

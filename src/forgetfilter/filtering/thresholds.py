@@ -247,7 +247,7 @@ def parse_threshold(text: str) -> Threshold:
         SettingsError: It is none of these.
     """
     wrong = SettingsError(
-        f"threshold must be a number, top:PERCENT% (such as top:10%), fdr:PERCENT% or auto; found '{text}'"
+        f"threshold must be a number, top:PERCENT% (such as top:10%), fdr:PERCENT% or auto; found {text[:40]!r}"
     )
     if text == "auto":
         return Auto()

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from ..data.columns import text_columns
 from ..data.rows import Rows
-from ..data.tokens import TokenTable
+from ..data.tokens import Tokens, TokenTable
 from ..decision import Summary, read_planted
 from ..examples import EXAMPLES_FILE, TEXTS, read_examples
-from ..filtering.signals import SIGNALS
+from ..filtering.signals import ALL, SIGNALS
 from ..inputs import DATA, ROWS, TOKENS
 from ..overrides import FILTER
 from ..review_curve import MOST_GROUPS, read_curve
@@ -38,6 +38,8 @@ _AT_ONCE = 1 << 14
 _LISTED = ["id", "row", "learned", "reviewed", "forgetting", "decision", "reason", "tokens", "truncated"]
 # A token that was ten times as likely before the review has the deepest shade.
 _SHADES, _NATS_A_SHADE = 5, 0.5
+# In place of a shade, of what has no say in the decision.
+UNJUDGED = -1
 _TAG_SHOWN, _TAGS, _COLUMNS, _GROUPS, _GROUPED_ROWS = 60, 12, 40, 12, 20_000
 _POINTS = 200
 # What stands for the filter's decision among the columns, and for a column that a row does not have.
@@ -106,7 +108,7 @@ def gather(run: Run, summary: Summary) -> Contents:
         above=0 if summary.cut is None else int((known > summary.cut).sum()),
         values=_quantiles(known, _VALUES).tolist(),
         planted={"trusted": _known(planted.trusted), "known_unsafe": _known(planted.known_unsafe)},
-        rows=list(_rows(run, rows, picked.to_pylist())),
+        rows=list(_rows(run, rows, summary, picked.to_pylist())),
         shown=shown + said,
         groups=_groups(run, rows, scores),
         decided=_decided(_taken(run, np.flatnonzero(decided))),
@@ -173,7 +175,7 @@ def _fit_to_list(picked: pa.Table) -> tuple[pa.Table, str]:
     return picked.filter(short), said
 
 
-def _rows(run: Run, rows: Rows, picked: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Some rows of the table of scores, long texts cut to what room there is for each."""
     positions = [row["row"] for row in picked]
     said = dict(rows.at(positions))
@@ -181,18 +183,19 @@ def _rows(run: Run, rows: Rows, picked: list[dict[str, Any]]) -> Iterator[dict[s
     tags = {i: _tags(columns, besides) for i, columns in zip(sorted(positions), rows.fields(positions), strict=True)}
     shades = _shades(run, [row["id"] for row in picked])
     table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
+    in_part, whole_answers = table.judged_in_part(summary.judged), run.settings.max_completion == ALL
     room = _ROOM // max(1, len(picked))
     for row in picked:
         chat = said[row["row"]]
         prompt = chat.prompt
         asked = _first_bytes(prompt[:_PROMPT_SHOWN], room // 3)
-        pieces = table.pieces(int(np.searchsorted(table.rows, row["row"])))[:_TOKENS_SHOWN]
-        pieces = _fitting([piece[:_TOKEN_SHOWN] for piece in pieces], room // 3)
-        answers = [message.text for message in chat.messages if message.trained]
-        # What was not learned of an answer is shown without shades, so that a person can judge all of it.
-        rest = _beyond(answers[0], "".join(pieces)) if len(answers) == 1 or not pieces else ""
-        unlearned = _first_bytes(rest[:_PROMPT_SHOWN], room // 4)
-        cut = len(prompt) > len(asked) or row["tokens"] > len(pieces) or len(rest) > len(unlearned)
+        place = int(np.searchsorted(table.rows, row["row"]))
+        answers = [message for message in chat.messages if message.trained]
+        # Of answers of which only the beginning is learned, that is the beginning of each part.
+        texts = [text for answer in answers for text in ([answer.text] if whole_answers else answer.parts)]
+        judged = summary.judged if in_part[place] else None
+        rest = 0 if SIGNALS[summary.signal].reads_texts else UNJUDGED
+        parts, whole = _completion(table[place], texts, shades.get(row["id"], []), judged, rest, room)
         finite = {
             key: None if row[key] is None or row[key] != row[key] else row[key]
             for key in ("learned", "reviewed", "forgetting")
@@ -201,9 +204,9 @@ def _rows(run: Run, rows: Rows, picked: list[dict[str, Any]]) -> Iterator[dict[s
             "id": row["id"],
             "row": row["row"],
             "prompt": asked,
-            "pieces": [*pieces, unlearned] if unlearned else pieces,
-            "shades": shades.get(row["id"], [])[: len(pieces)],
-            "cut": cut or row["truncated"],
+            "pieces": [text for text, _ in parts],
+            "shades": [shade for _, shade in parts],
+            "cut": len(prompt) > len(asked) or not whole or row["truncated"],
             "decision": row["decision"],
             "reason": row["reason"][:600],
             "tags": dict(list(tags[row["row"]].items())[:_TAGS]),
@@ -211,10 +214,57 @@ def _rows(run: Run, rows: Rows, picked: list[dict[str, Any]]) -> Iterator[dict[s
         yield shown
 
 
-def _beyond(answer: str, learned: str) -> str:
-    """What of an answer comes after the text that was learned of it."""
-    start = answer.find(learned.strip())
-    return answer[start + len(learned.strip()) :] if start >= 0 else ""
+def _completion(
+    row: Tokens, texts: list[str], shades: list[int], judged: int | None, of_rest: int, room: int
+) -> tuple[list[tuple[str, int]], bool]:
+    """What a row answers in pieces with their shades, and whether that is all of it.
+
+    What has no say in the decision is shown, too, so that a person can judge all of it.
+
+    Args:
+        row: The tokens that were learned.
+        texts: The row's answers, or their parts, of which these tokens are the beginnings.
+        shades: Of the tokens.
+        judged: How many tokens of each have a say; None for all that are there.
+        of_rest: Shade of what was not learned.
+        room: Bytes for the row.
+    """
+    fitting = _fitting([piece[:_TOKEN_SHOWN] for piece in row.pieces[:_TOKENS_SHOWN]], room // 3)
+    share, parts, start, told = room // 4 // max(1, len(texts)), list[tuple[str, int]](), 0, 0
+    whole = True
+
+    def add(rest: str) -> None:
+        nonlocal whole
+        shown = _first_bytes(rest[:_PROMPT_SHOWN], share)
+        parts.extend([(shown, of_rest)] if shown else [])
+        whole = whole and len(shown) == len(rest)
+
+    for first, last in row.spans:
+        own, end = fitting[start : start + last - first], start + last - first
+        parts += [("\n", 0)] * bool(parts)
+        for place, piece in enumerate(own, start):
+            unjudged = judged is not None and place - start >= judged
+            parts.append((piece, UNJUDGED if unjudged else shades[place] if place < len(shades) else 0))
+        rests = ((k, _beyond(text, "".join(row.pieces[start:end]))) for k, text in enumerate(texts) if k >= told)
+        # What a template writes in its own way, such as a tool call, is none of these texts as it stands.
+        k, rest = next(((k, rest) for k, rest in rests if rest is not None), (told, ""))
+        start, told = end, k + 1
+        if len(own) < last - first:
+            return parts, False
+        add(rest)
+    for text in texts[told : told + _TOKENS_SHOWN]:
+        parts += [("\n", 0)] * bool(parts)
+        add(text)
+    return parts, whole and len(texts) <= told + _TOKENS_SHOWN
+
+
+def _beyond(text: str, learned: str) -> str | None:
+    """What of a text comes after the beginning that was learned of it; None where that is of another text."""
+    if text.strip() in learned:
+        return ""
+    start = text.find(learned.strip())
+    rest = text[start + len(learned.strip()) :]
+    return (rest if rest.strip() else "") if start >= 0 else None
 
 
 def _first_bytes(text: str, most: int) -> str:

@@ -76,13 +76,26 @@ function estimates(limit) {
   return said.join(', ');
 }
 
+// --- What has no say in the decision ---
+
+const UNJUDGED = -1;
+const beyond = summary.judged === null ? 'beyond the length limit'
+  : `beyond the first ${summary.judged} tokens of the answer`;
+
+function showUnjudged() {
+  const there = data.rows.some((row) => row.shades.includes(UNJUDGED));
+  byId('unjudged').hidden = !there;
+  byId('unjudged-says').textContent = summary.judged === null ? beyond
+    : `${beyond}, which alone is judged. ${number(summary.judged_in_part)} rows have answers that go on like this`;
+}
+
 // --- Header ---
 
 function showHeader() {
   byId('model').textContent = visible(data.model);
   const counts = [['rows', summary.rows], ['kept', summary.kept], ['removed', summary.removed]];
   for (const [name, label] of [['unscorable', 'without a score'], ['never_learned', 'never learned'],
-    ['truncated', 'cut to length'], ['bad', 'unusable'], ['overridden', 'decided otherwise by a person']]) {
+    ['truncated', 'cut to length'], ['judged_in_part', 'judged in part'], ['bad', 'unusable'], ['overridden', 'decided otherwise by a person']]) {
     if (summary[name]) counts.push([label, summary[name]]);
   }
   for (const [label, count] of counts) {
@@ -158,9 +171,10 @@ function setThreshold(value) {
   showList();
 }
 
+const wanted = () => (threshold === decided ? summary.threshold : String(threshold));
+
 function showCommand() {
-  const wanted = threshold === decided ? summary.threshold : String(threshold);
-  const parts = ['forgetfilter decide', quoted(data.folder), `--threshold=${quoted(wanted)}`, `--signal ${summary.signal}`];
+  const parts = ['forgetfilter decide', quoted(data.folder), `--threshold=${quoted(wanted())}`, `--signal ${summary.signal}`];
   if (summary.drop_unscorable) parts.push('--drop-unscorable');
   if (overrides.size) parts.push('--overrides overrides.json');
   // Broken between its words only, as far as they fit.
@@ -211,8 +225,9 @@ function showMine() {
 }
 
 function save() {
-  const content = JSON.stringify({ reviewer: byId('reviewer').value.trim() || 'person',
-    decisions: Object.fromEntries(overrides) }, null, 2);
+  // With what the filter decided where this person did not, as the page shows it now.
+  const content = JSON.stringify({ reviewer: byId('reviewer').value.trim() || 'person', threshold: wanted(),
+    signal: summary.signal, drop_unscorable: summary.drop_unscorable, decisions: Object.fromEntries(overrides) }, null, 2);
   const link = element('a', { href: URL.createObjectURL(new Blob([content], { type: 'application/json' })),
     download: 'overrides.json' });
   link.click();
@@ -230,7 +245,8 @@ async function load(file) {
     }
     byId('reviewer').value = [...String(given.reviewer || '')].slice(0, 60).join('');
     remember();
-    setThreshold(threshold);
+    const saved = Number(given.threshold ?? NaN), here = (given.signal ?? summary.signal) === summary.signal;
+    setThreshold(here && given.threshold !== '' && Number.isFinite(saved) ? saved : threshold);
     showMine();
   } catch {
     byId('mine').textContent = 'This is not a file of saved decisions.';
@@ -259,6 +275,7 @@ function facts(row) {
     element('span', {}, row.forgetting === null ? 'no score' : `forgotten by ${short(row.forgetting)}`),
     element('span', { class: 'small' }, `${short(row.learned)} before, ${short(row.reviewed)} after`),
     element('span', { class: 'small' }, `row ${number(row.row)}`)];
+  if (row.shades.includes(UNJUDGED)) parts.push(element('span', { class: 'small' }, 'judged in part'));
   for (const [name, value] of Object.entries(row.tags)) {
     parts.push(element('span', { class: 'tag' }, visible(`${name}: ${value}`)));
   }
@@ -266,7 +283,8 @@ function facts(row) {
 }
 
 function completion(row) {
-  const tokens = row.pieces.map((piece, i) => element('span', { class: `t${row.shades[i] || 0}` }, visible(piece)));
+  const tokens = row.pieces.map((piece, i) => element('span', row.shades[i] === UNJUDGED
+    ? { class: 'unjudged', title: `not judged: ${beyond}` } : { class: `t${row.shades[i]}` }, visible(piece)));
   return element('div', { class: 'text veiled', dir: 'auto' }, ...tokens, row.cut ? ' […]' : '');
 }
 
@@ -481,6 +499,7 @@ const slider = byId('slider');
 [slider.min, slider.max] = [least, most].map(String);
 byId('unit').textContent = `in ${summary.unit}`;
 showHeader();
+showUnjudged();
 recall();
 showMine();
 setThreshold(decided);

@@ -1,0 +1,208 @@
+"""Rows that a Python program already has, whatever holds them, as a `datasets.Dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import InputError
+from .tables import as_dataset, column_errors
+
+if TYPE_CHECKING:
+    import datasets
+
+TAKEN = (
+    "pass a path, a hub id, a datasets.Dataset or DatasetDict, a pandas, polars or Arrow table, a dict of columns, or "
+    "rows as dicts, such as [{'prompt': 'May I?', 'completion': 'No.'}]"
+)
+_SHOWN = 60
+
+
+def splits_of(rows: Any) -> Mapping[str, Any] | None:
+    """What a DatasetDict, or a plain dict of data sets, has by the name of the split; None where it is none."""
+    import datasets
+
+    kinds = (datasets.Dataset, datasets.IterableDataset)
+    named = isinstance(rows, Mapping) and bool(rows) and all(isinstance(value, kinds) for value in rows.values())
+    return rows if named else None
+
+
+def take_in(rows: Any, name: str, on_row: Callable[[], None]) -> datasets.Dataset:
+    """Rows in memory as a data set. What can be read only once is read to its end, so that it has to have one.
+
+    Args:
+        rows: A data set of `datasets`, streamed or not; a table of pandas, polars or Arrow; a dict of columns; or
+            mappings, one a row.
+        name: What to call it in messages.
+        on_row: Called with every row of what is read one by one.
+
+    Raises:
+        InputError: It is none of these, it has no rows, or a column holds what no table can.
+    """
+    import datasets
+
+    if isinstance(rows, datasets.Dataset):
+        found = rows
+    elif isinstance(rows, datasets.IterableDataset):
+        found = as_dataset(_counted(rows.with_format(None), on_row), name)
+    elif _is_of(rows, "pandas", "DataFrame"):
+        found = _from_arrow(_from_pandas(rows, name), name)
+    elif hasattr(rows, "__arrow_c_stream__"):
+        found = _from_arrow(_stream(rows, name), name)
+    elif isinstance(rows, Mapping):
+        found = as_dataset(_from_columns(rows, name), name)
+    else:
+        found = as_dataset(_counted(_mappings(rows, name), on_row), name)
+    if not len(found):
+        raise InputError(f"{name}: there are no rows in it")
+    _check_columns(found.features.arrow_schema, name)
+    return found
+
+
+def _counted(rows: Iterable[Mapping[str, Any]], on_row: Callable[[], None]) -> Iterator[Mapping[str, Any]]:
+    for row in rows:
+        on_row()
+        yield row
+
+
+def _is_of(value: Any, package: str, name: str) -> bool:
+    """Whether a value is of a class of a package that need not be installed."""
+    return any(
+        kind.__module__.partition(".")[0] == package and (not name or kind.__name__ == name)
+        for kind in type(value).__mro__
+    )
+
+
+def _mappings(rows: Any, name: str) -> Iterator[Mapping[str, Any]]:
+    """Rows that are mappings; anything else is told with what to pass instead."""
+    kind = type(rows).__name__
+    if _is_of(rows, "torch", "DataLoader"):
+        raise InputError(f"{name}: found a torch DataLoader, whose batches are no rows; {TAKEN}")
+    if _is_of(rows, "torch", "Dataset"):
+        remedy = "pass a list of its items if they are dicts of text: [dataset[i] for i in range(len(dataset))]"
+        raise InputError(f"{name}: found a torch {kind}; {remedy}; else {TAKEN}")
+    if isinstance(rows, (str, bytes, bytearray)) or not isinstance(rows, Iterable):
+        raise InputError(f"{name}: found {_a(rows)}; {TAKEN}")
+    for i, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise InputError(f"{name}: row {i} is {_a(row)}; {_instead_of(row)}")
+        odd = next((key for key in row if not isinstance(key, str)), None)
+        if odd is not None:
+            raise InputError(f"{name}: row {i} has a column named {_short(odd)}, {_a(odd)}; name columns by text")
+        yield row
+
+
+def _instead_of(row: Any) -> str:
+    if isinstance(row, str):
+        return "for plain texts pass [{'text': text} for text in texts]; else " + TAKEN
+    if isinstance(row, Sequence) and len(row) and isinstance(row[0], Mapping):
+        return "for lists of messages pass [{'messages': messages} for messages in chats]"
+    if isinstance(row, (tuple, list)):
+        return (
+            "name its columns, such as [{'prompt': prompt, 'completion': completion} for prompt, completion in pairs]"
+        )
+    return TAKEN
+
+
+def _a(value: Any) -> str:
+    kind = type(value).__name__
+    return "None" if value is None else f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _from_columns(columns: Mapping[Any, Any], name: str) -> Iterator[Mapping[str, Any]]:
+    """Rows of a dict that has a list for each column."""
+    given: dict[str, list[Any]] = {}
+    for key, values in columns.items():
+        if not isinstance(key, str):
+            raise InputError(f"{name}: has a column named {_short(key)}, {_a(key)}; name columns by text")
+        if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+            raise InputError(
+                f"{name}: found a dict of which '{key}' is {_a(values)}, not a list of values; for one row pass [row], "
+                f"else {TAKEN}"
+            )
+        given[key] = list(values)
+    lengths = {key: len(values) for key, values in given.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{key} {length:,}" for key, length in lengths.items())
+        raise InputError(f"{name}: its columns are of different lengths: {told}")
+    return (dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True))
+
+
+def _stream(rows: Any, name: str) -> pa.Table:
+    """The table that an object offers by Arrow's own interface, as polars and others do."""
+    try:
+        return pa.table(rows)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise InputError(f"{name}: found {_a(rows)}, which is no table of named columns; {TAKEN}") from error
+
+
+def _from_pandas(frame: Any, name: str) -> pa.Table:
+    """A DataFrame with its named index among its columns; NaN is null."""
+    if any(level is not None for level in frame.index.names):
+        try:
+            frame = frame.reset_index()
+        except ValueError as error:
+            raise InputError(f"{name}: its index and a column have one name: {error}; rename one of them") from error
+    odd = next((column for column in frame.columns if not isinstance(column, str)), None)
+    if odd is not None:
+        raise InputError(
+            f"{name}: has a column named {_short(odd)}, {_a(odd)}; name columns by text: frame.columns = ['prompt', …]"
+        )
+    columns = list(frame.columns)
+    twice = next((column for i, column in enumerate(columns) if column in columns[:i]), None)
+    if twice is not None:
+        raise InputError(f"{name}: has two columns named '{twice}'; rename one of them")
+    arrays = []
+    for column in columns:
+        with column_errors(name, column):
+            made = pa.Table.from_pandas(frame[[column]], preserve_index=False)
+            arrays.append(made.column(0))
+    return pa.table(arrays, names=columns)
+
+
+def _from_arrow(table: pa.Table, name: str) -> datasets.Dataset:
+    """An Arrow table as a data set, without types that `datasets` or parquet do not have."""
+    import datasets
+
+    arrays = []
+    names = table.column_names
+    twice = next((column for i, column in enumerate(names) if column in names[:i]), None)
+    if twice is not None:
+        raise InputError(f"{name}: has two columns named '{twice}'; rename one of them")
+    for field, column in zip(table.schema, table.columns, strict=True):
+        with column_errors(name, field.name):
+            arrays.append(column.cast(_plain(field.type)))
+            datasets.Features.from_arrow_schema(pa.schema([field.with_type(arrays[-1].type)]))
+    return datasets.Dataset(pa.table(arrays, names=names))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type that says the same without views and without dictionaries."""
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return _plain(kind.value_type)
+    if kind == pa.string_view():
+        return pa.large_string()
+    if kind == pa.binary_view():
+        return pa.large_binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
+    if pa.types.is_list(kind) or pa.types.is_list_view(kind):
+        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_large_list(kind) or pa.types.is_large_list_view(kind):
+        return pa.large_list(_plain(kind.value_type))
+    return kind
+
+
+def _check_columns(schema: pa.Schema, name: str) -> None:
+    """Kept and removed rows are written as parquet, and what cannot be is told before all the work."""
+    for field in schema:
+        with column_errors(name, field.name):
+            pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())
