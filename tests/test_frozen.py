@@ -16,7 +16,8 @@ from forgetfilter.data.layouts import Message
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.errors import SettingsError
 from forgetfilter.models import reading
-from forgetfilter.models.forward import CompletionScorer, collate, with_states
+from forgetfilter.models.collating import collate, with_states
+from forgetfilter.models.forward import CompletionScorer
 from forgetfilter.models.reading import keep_states, known_table
 from forgetfilter.models.scoring import Likelihood, score_in_memory
 from forgetfilter.models.session import Session

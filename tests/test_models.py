@@ -16,7 +16,7 @@ from forgetfilter.data.tokens import Encoder, Tokens, TokenTable, write_tokens
 from forgetfilter.errors import ModelError, SettingsError, TrainingError
 from forgetfilter.models import forward, generation, lora, training
 from forgetfilter.models.batching import by_length, optimizer_batches
-from forgetfilter.models.forward import collate, shared_prefix
+from forgetfilter.models.collating import collate, shared_prefix
 from forgetfilter.models.generation import greedy
 from forgetfilter.models.loading import choose_hardware, load_model, load_tokenizer, model_fingerprint
 from forgetfilter.models.scoring import Likelihood, Rouge, score

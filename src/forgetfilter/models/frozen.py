@@ -15,6 +15,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
+from .targets import decoder_blocks
+
 
 class PassState(threading.local):
     """What the present pass hands to hooks inside the model, and gets from them; passes may go side by side."""
@@ -70,7 +72,7 @@ class FrozenBlocks:
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel) -> None:
-        blocks = _blocks(model)
+        blocks = decoder_blocks(model)
         inside = [any(parameter.requires_grad for parameter in block.parameters()) for block in blocks]
         trained = sum(parameter.requires_grad for parameter in model.parameters())
         alone = trained == sum(parameter.requires_grad for block in blocks for parameter in block.parameters())
@@ -100,10 +102,3 @@ class FrozenBlocks:
         finally:
             self._passing.ends = False
         raise RuntimeError("the pass went through no frozen block")
-
-
-def _blocks(model: PreTrainedModel | PeftModel) -> list[nn.Module]:
-    """The decoder blocks, lowest first; none where they are not found."""
-    count = model.config.get_text_config().num_hidden_layers
-    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
-    return list(next((blocks for blocks in lists if len(blocks) == count), []))
