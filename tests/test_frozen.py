@@ -167,8 +167,10 @@ def test_a_share_of_the_blocks_is_counted_from_the_top(model):
         "1.self_attn.q_proj.l",
         "1.self_attn.v_proj.l",
     }
-    with pytest.raises(SettingsError, match="'nope' fits no layer of the top 50% of the blocks"):
-        make_session(model, top_blocks=0.5, lora_targets="nope")
+    with pytest.raises(SettingsError, match=r"'nope' fits no layer of this model; layers that can .*: q_proj, k_proj"):
+        make_session(model, top_blocks=0.5, lora_targets="q_proj,nope")
+    with pytest.raises(SettingsError, match="'0.self_attn.q_proj' fits no layer of the top 50% of the blocks"):
+        make_session(model, top_blocks=0.5, lora_targets="0.self_attn.q_proj")
 
 
 def test_a_killed_reading_goes_on(session, tokens, tmp_path, monkeypatch):

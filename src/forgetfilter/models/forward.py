@@ -77,6 +77,8 @@ class CompletionScorer(nn.Module):
         self._takes_out = not blocks
         # Taking the places out just before the head leaves a model's own scaling or capping of logits intact.
         hook = self._head.register_forward_pre_hook(self._select)
+        # What is tried has no dropout.
+        self.model.eval()
         self._selects = self.shares = True
         self.alone = False
         self.goes_on: bool | None = None
@@ -244,8 +246,6 @@ class CompletionScorer(nn.Module):
         asked[0, -1] = asked[1] = False
         # A slope in the lowest layers comes through all others.
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad][:_LOWEST]
-        mode = self.model.training
-        self.model.eval()
         try:
             if shared and not _repeats(self.model, tokens[:1]):
                 return False
@@ -257,8 +257,6 @@ class CompletionScorer(nn.Module):
         except Exception:
             # A model is a program of its authors: whatever it raises, it does not take its tokens in this way.
             return False
-        finally:
-            self.model.train(mode)
         few = tolerance(self._head.weight.dtype)
         apart = [float((one - other).norm()) for one, other in zip(*both, strict=True)]
         size = max(float(slope.norm()) for slope in both[1])
@@ -271,16 +269,12 @@ class CompletionScorer(nn.Module):
         input_ids = torch.arange(12, device=weight.device).view(2, 6) % self._head.out_features
         shared = 4 if self.shares else 0
         tokens = input_ids[:1, :shared], input_ids, torch.ones_like(input_ids, dtype=torch.bool)
-        mode = self.model.training
-        self.model.eval()
         try:
             states = self.states(*tokens[:2])
             same = torch.allclose(self(*tokens, *states)[0], self(*tokens)[0], atol=1e-3)
         except Exception:
             # A model is a program of its authors: whatever it raises, it does not take its tokens in this way.
             return False
-        finally:
-            self.model.train(mode)
         return same and states[1].dtype == weight.dtype and states[1].shape[-1] == width
 
 

@@ -15,7 +15,7 @@ _FROM_BEHIND = 1e-5
 _EARLY, _LATE = 4, 3
 
 
-def tolerance(dtype: torch.dtype) -> float:
+def tolerance(dtype: Any) -> float:
     """How much scores, in nats, may differ by rounding between one way through a model and another."""
     return 5e-5 if dtype == torch.float32 else 0.1
 
