@@ -169,7 +169,7 @@ def test_a_share_of_the_blocks_is_counted_from_the_top(model):
     }
     with pytest.raises(SettingsError, match=r"'nope' fits no layer of this model; layers that can .*: q_proj, k_proj"):
         make_session(model, top_blocks=0.5, lora_targets="q_proj,nope")
-    with pytest.raises(SettingsError, match="'0.self_attn.q_proj' fits no layer of the top 50% of the blocks"):
+    with pytest.raises(SettingsError, match=r"'0\.self_attn.q_proj' fits no layer of the top 50% of the blocks"):
         make_session(model, top_blocks=0.5, lora_targets="0.self_attn.q_proj")
 
 

@@ -183,7 +183,7 @@ class Session:
             ModelError: A row has a token that the model does not have.
         """
         for row in rows:
-            check_tokens(row, self.vocabulary)
+            check_tokens(row.id, row.row, row.input_ids, self.vocabulary)
         return self.scorer.inputs(rows, self.pass_overhead)
 
     def deal(self, indices: Indices, lengths: NDArray[np.integer], token_budget: int, work: Work = "score") -> Passes:
@@ -279,21 +279,22 @@ def memory_explained(tokens: int) -> Iterator[None]:
         ) from error
 
 
-def check_tokens(row: Tokens, vocabulary: int) -> None:
+def check_tokens(id: str, row: int, tokens: NDArray[np.integer], vocabulary: int) -> None:
     """Refuse a row with a token that the model does not have.
 
     Args:
-        row: The row.
+        id, row: The row's id and position.
+        tokens: Its tokens.
         vocabulary: Tokens that the model has.
 
     Raises:
         ModelError: There is such a token.
     """
-    largest = int(row.input_ids.max(initial=0))
+    largest = int(tokens.max(initial=0))
     if largest >= vocabulary:
         raise ModelError(
-            f"row {row.row} (id {row.id}) has token {largest}, but the model's embedding ends at {vocabulary - 1}; "
-            "the tokenizer does not belong to this model, or knows tokens that it was never given"
+            f"row {row} (id {id}) has token {largest}, but the model's embedding ends at {vocabulary - 1}; "
+            "the tokenizer does not belong to this model, or knows tokens that the model was never given"
         )
 
 

@@ -1,0 +1,65 @@
+"""Whether a tokenizer belongs to a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from ..data.rows import read_batches
+from .session import Session, check_tokens
+
+_ENGLISH = (
+    "The house stands at the end of the road, and in the morning the children walk from there to the school in the "
+    "town. When it rains, they take the bus."
+)
+# A model that was trained finds English likelier than chance by several nats a token, one that was not about as likely.
+_WORSE_THAN_CHANCE = 1.5
+
+
+def check_vocabulary(files: Iterable[Path], vocabulary: int) -> None:
+    """Refuse rows with a token that the model does not have, before anything is done with any of them.
+
+    Args:
+        files: Files of tokens.
+        vocabulary: Tokens that the model has.
+
+    Raises:
+        ModelError: Names the first such row.
+    """
+    for file in files:
+        for batch in read_batches(file):
+            tokens = batch.column("input_ids")
+            largest = pc.max(tokens.flatten()).as_py()
+            if largest is not None and largest >= vocabulary:
+                _refuse(batch, vocabulary)
+
+
+def _refuse(batch: pa.RecordBatch, vocabulary: int) -> None:
+    for id, row, tokens in zip(*(batch.column(name) for name in ("id", "row", "input_ids")), strict=True):
+        check_tokens(id.as_py(), row.as_py(), tokens.values.to_numpy(), vocabulary)
+    raise AssertionError("no row has the token that was found")
+
+
+@torch.inference_mode()
+def doubt_about(session: Session, tokenizer: Any) -> str:
+    """What speaks against a tokenizer whose tokens the model has; empty if nothing does.
+
+    If the tokens' numbers mean something else to the model, plain English is less likely to it than by chance.
+    """
+    tokens = torch.tensor([tokenizer(_ENGLISH)["input_ids"]], device=session.hardware.device)
+    if tokens.shape[1] < 2 or int(tokens.max()) >= session.vocabulary or tokens.shape[1] > session.longest:
+        return ""
+    logprobs = session.model.eval()(input_ids=tokens, use_cache=False).logits[0, :-1].float().log_softmax(-1)
+    mean = float(logprobs.gather(1, tokens[0, 1:, None]).mean())
+    if mean >= -math.log(logprobs.shape[1]) - _WORSE_THAN_CHANCE:
+        return ""
+    return (
+        f"does the tokenizer belong to this model? Plain English is less likely to it ({mean:.1f} nats a token) than "
+        f"tokens by chance ({-math.log(logprobs.shape[1]):.1f}); no result holds if it does not"
+    )
