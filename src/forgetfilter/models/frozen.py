@@ -44,20 +44,24 @@ class _Block:
 
     def __init__(self, block: nn.Module, index: int, *, last: bool, passing: _Passing) -> None:
         self.inner, self._index, self._last, self._passing = block.forward, index, last, passing
+        # What the block makes besides hidden states, in number; None where it makes these alone.
+        self._besides: int | None = None
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         given = self._passing.given
         if given is None:
             made = self.inner(hidden_states, *args, **kwargs)
+            self._besides = len(made) - 1 if isinstance(made, tuple) else None
             if self._last and self._passing.ends:
-                raise _Made(made)
+                raise _Made(made if self._besides is None else made[0])
             return made
         for cache in (*args, *kwargs.values()):
             if isinstance(cache, Cache):
                 # Models ask the cache of their first block how many tokens came before; keys of one number suffice.
                 keys = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
                 cache.update(keys, keys, self._index)
-        return given if self._last else hidden_states
+        known = given if self._last else hidden_states
+        return known if self._besides is None else (known, *[None] * self._besides)
 
 
 class FrozenBlocks:

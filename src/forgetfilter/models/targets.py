@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
@@ -33,7 +34,8 @@ def text_model(model: Any) -> nn.Module:
     """The part of a model, with or without peft, that reads text; towers for images and sounds lie beside it."""
     base = base_of(model)
     found: Any = base.get_decoder() if hasattr(base, "get_decoder") else base
-    return found if isinstance(found, nn.Module) else base
+    # Some call their head a decoder.
+    return found if isinstance(found, nn.Module) and any(_outermost_lists(found)) else base
 
 
 def decoder_blocks(model: Any) -> list[nn.Module]:
@@ -113,11 +115,27 @@ def adaptable(model: PreTrainedModel) -> list[str]:
         name
         for name, module in modules.items()
         if isinstance(module, (nn.Linear, Conv1D))
-        and not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
         and id(module) in inside - head
+        and _is_linear(module)
         and not _routes(name, modules)
         and not _is_read_alone(name, modules)
     ]
+
+
+@torch.no_grad()
+def _is_linear(module: nn.Linear | Conv1D) -> bool:
+    """Whether a layer makes of a vector another, as its class says; what inherits from it may do anything."""
+    if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
+        # PyTorch's own attention reads its weight alone.
+        return False
+    if isinstance(module, Conv1D) or type(module).forward is nn.Linear.forward:
+        return True
+    try:
+        made = module(module.weight.new_zeros(1, 1, module.in_features))
+    except Exception:
+        # It is a program of the model's authors.
+        return False
+    return isinstance(made, torch.Tensor) and made.shape == (1, 1, module.out_features)
 
 
 def _routes(name: str, modules: dict[str, nn.Module]) -> bool:
