@@ -17,8 +17,8 @@ _ENGLISH = (
     "The house stands at the end of the road, and in the morning the children walk from there to the school in the "
     "town. When it rains, they take the bus."
 )
-# A model is surprised by text about as much as it expects to be, within a nat a token, also where it knows little of the
-# language. With SmolLM2-135M and its tokens' numbers shifted by 1 to 20,000 it is by 3.5 nats more or worse.
+# A model is surprised by text about as much as it expects to be, within a nat a token, also where it knows little of
+# the language. With SmolLM2-135M and its tokens' numbers shifted by 1 to 20,000 it is by 3.5 nats more or worse.
 _SURPRISED = 2.5
 
 
