@@ -1,5 +1,7 @@
 """Models of every family: their scores are those of a plain pass, and what is trained of them comes back."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,12 @@ def table(tmp_path_factory, tokenizer):
     rows.append(("r3", 3, [*rows[0][2], *rows[1][2]]))
     list(write_tokens(rows, Encoder(tokenizer, "auto", 128), path))
     return path
+
+
+def test_the_documents_name_the_families():
+    text = (Path(__file__).parent.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    listed = text.partition("<!-- families -->")[2].partition("<!-- end -->")[0]
+    assert listed.replace("`", "").replace(",", " ").split() == sorted(FAMILIES)
 
 
 @torch.inference_mode()
