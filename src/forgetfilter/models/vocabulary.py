@@ -46,7 +46,8 @@ def _refuse(batch: pa.RecordBatch, vocabulary: int) -> None:
     raise AssertionError("no row has the token that was found")
 
 
-@torch.inference_mode()
+# A sharded model whose weights are first gathered in inference mode could not be trained afterwards.
+@torch.no_grad()
 def doubt_about(session: Session, tokenizer: Any) -> str:
     """What speaks against a tokenizer whose tokens the model has; empty if nothing does.
 
