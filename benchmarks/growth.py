@@ -87,7 +87,7 @@ def batch(work: Path) -> None:
     import torch
 
     from forgetfilter.models.batching import by_length, optimizer_batches
-    from forgetfilter.models.forward import collate
+    from forgetfilter.models.collating import collate
 
     run = open_run(work)
     table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")

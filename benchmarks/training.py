@@ -29,7 +29,7 @@ import numpy as np
 
 from contest import BATCH, MAX_LENGTH, RATE, Given, compete, finish, matrix_rate, prepared, show_speeds
 from forgetfilter.models.batching import optimizer_batches
-from forgetfilter.models.forward import shared_prefix
+from forgetfilter.models.collating import shared_prefix
 from forgetfilter.models.lanes import Lanes
 from forgetfilter.models.training import finetune
 from problems import Row

@@ -18,8 +18,8 @@ from forgetfilter.cli import main
 from forgetfilter.models import sources
 from forgetfilter.models.blocks import use_fast_blocks
 from forgetfilter.models.forward import CompletionScorer
-from forgetfilter.models.loading import add_adapter
 from forgetfilter.models.lora import fuse_lora
+from forgetfilter.models.targets import add_adapter
 from forgetfilter.settings import AdapterSettings
 
 ROOT = Path(__file__).parent.parent

@@ -16,7 +16,8 @@ from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.errors import SettingsError
 from forgetfilter.models import reading
-from forgetfilter.models.forward import CompletionScorer, collate, with_states
+from forgetfilter.models.collating import collate, with_states
+from forgetfilter.models.forward import CompletionScorer
 from forgetfilter.models.reading import keep_states, known_table
 from forgetfilter.models.scoring import Likelihood, score_in_memory
 from forgetfilter.models.session import Session
@@ -166,8 +167,10 @@ def test_a_share_of_the_blocks_is_counted_from_the_top(model):
         "1.self_attn.q_proj.l",
         "1.self_attn.v_proj.l",
     }
-    with pytest.raises(SettingsError, match="'nope' fits no layer of the top 50% of the blocks"):
-        make_session(model, top_blocks=0.5, lora_targets="nope")
+    with pytest.raises(SettingsError, match=r"'nope' fits no layer of this model; layers that can .*: q_proj, k_proj"):
+        make_session(model, top_blocks=0.5, lora_targets="q_proj,nope")
+    with pytest.raises(SettingsError, match=r"'0\.self_attn.q_proj' fits no layer of the top 50% of the blocks"):
+        make_session(model, top_blocks=0.5, lora_targets="0.self_attn.q_proj")
 
 
 def test_a_killed_reading_goes_on(session, tokens, tmp_path, monkeypatch):

@@ -14,9 +14,9 @@ from conftest import make_model, make_tokenizer
 from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, Tokens, TokenTable, write_tokens
 from forgetfilter.errors import ModelError, SettingsError, TrainingError
-from forgetfilter.models import forward, generation, lora, training
+from forgetfilter.models import generation, head, lora, training
 from forgetfilter.models.batching import by_length, optimizer_batches
-from forgetfilter.models.forward import collate, shared_prefix
+from forgetfilter.models.collating import collate, shared_prefix
 from forgetfilter.models.generation import greedy
 from forgetfilter.models.loading import choose_hardware, load_model, load_tokenizer, model_fingerprint
 from forgetfilter.models.scoring import Likelihood, Rouge, score
@@ -446,7 +446,7 @@ def test_a_head_that_works_in_parts_gives_the_slopes_of_the_whole(kind, by_parts
     # Gemma 2 caps its logits, so that its own path has to be taken.
     session = Session(find_model(str(make_model(kind, tmp_path))), CPU, AdapterSettings(), seed=0)
     assert session.scorer.by_parts is by_parts
-    monkeypatch.setattr(forward, "_LOGITS_AT_ONCE", 3 * 264)
+    monkeypatch.setattr(head, "_LOGITS_AT_ONCE", 3 * 264)
     inputs = collate([table[i] for i in range(5)], session.hardware.device, 10**6)
     results = []
     for parts in (by_parts, False):

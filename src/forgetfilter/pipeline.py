@@ -225,6 +225,7 @@ class _Pipeline:
 
     def _answer(self, folder: Path) -> None:
         table, scores = self.material.tokens(DATA), folder / "scores"
+        self.bench.check_tokens(self.material.files(DATA).values())
         chosen = choose_prompts(table, self.settings.self_answers, self.settings.seed)
         self._answers("answering the data's prompts", BASE, chosen, _OWN_ANSWER_TOKENS, scores)
         if self.processes.main:
@@ -243,6 +244,8 @@ class _Pipeline:
         from .models.stopping import LevelledOff
 
         self.bench.bring(BASE)
+        # What is reviewed is looked at now as well, before anything is learned.
+        self.bench.check_tokens(self.material.files(*self.material.parts, SAFE).values())
         table = self._tokens(*self.material.parts)
         rows, epochs = table.scorable, self.settings.epochs
         stop = LevelledOff(self.bench.steps(len(rows), 1)) if epochs is None else None
@@ -370,6 +373,7 @@ class _Pipeline:
             encoder = Encoder(self.encoder.tokenizer, self.settings.template, self.settings.max_length)
             prepare(folder, self.material.rows(DATA), encoder, summary, epochs)
         self.processes.wait()
+        self.bench.check_tokens([folder / WHOLE_TOKENS])
         table = TokenTable(folder / WHOLE_TOKENS)
         rows = np.intersect1d(table.scorable, np.flatnonzero(np.isin(table.rows, kept_rows(self.run.path, summary))))
         if not len(rows):

@@ -7,7 +7,7 @@ the stage that saved it.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -66,6 +66,7 @@ class Workbench:
         """The model, loaded when a stage first needs it."""
         from .models.allocator import return_freed_memory
         from .models.session import Session
+        from .models.vocabulary import doubt_about
 
         self.console.say("loading the model")
         # A session that nobody uses any more is a cycle of references, as large as its model.
@@ -74,6 +75,9 @@ class Workbench:
         session = Session(self._source, self.settings, self.settings, self.settings.seed)
         if self.settings.max_length > session.longest:
             raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
+        doubt = doubt_about(session, self.encoder.tokenizer)
+        if doubt:
+            self.console.say(doubt)
         return session
 
     @property
@@ -98,6 +102,12 @@ class Workbench:
             self.stages.finish(name)
         self.processes.wait()
 
+    def check_tokens(self, files: Iterable[Path]) -> None:
+        """Refuse files of tokens that the model does not have; see `models.vocabulary.check_vocabulary`."""
+        from .models.vocabulary import check_vocabulary
+
+        check_vocabulary(files, self.session.vocabulary)
+
     def tokens(self, named: Mapping[str, Path]) -> TokenTable:
         """The tokens of some files by name, with what the frozen blocks make of them, where that can be kept.
 
@@ -106,6 +116,7 @@ class Workbench:
         from .models.reading import known_table
 
         files = list(named.values())
+        self.check_tokens(files)
         # Machines that share a folder do not share what of it is mapped into memory.
         if not self.session.scorer.skips or self.processes.several_machines:
             return TokenTable(*files)

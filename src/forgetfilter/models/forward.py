@@ -12,85 +12,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear, pad
+from torch.nn.functional import cross_entropy, pad
 from transformers import DynamicCache, PreTrainedModel
 
 from ..data.tokens import Tokens
 from .blocks import FastBlock, base_of, only_fast_blocks
+from .collating import NOT_SHARED, collate, with_states
 from .frozen import FrozenBlocks, PassState
-from .states import KnownTokens
+from .head import is_plain, leaves_logits_alone, token_logprobs
+from .trials import tolerance, trial_tokens
 
-# Logits that are made by one product, in numbers; and those of them that are worked on at a time, which a core's cache
-# can hold. A GPU wants few operations, however large.
-_LOGITS_AT_ONCE, _LOGITS_IN_CACHE = 8 << 20, 1 << 18
-_LOGITS_ON_GPU = 1 << 26
-
-
-class _TokenLogprobs(torch.autograd.Function):
-    """log p(target) of each row of hidden states through a frozen head, and whether none is likelier.
-
-    The slope of log p(t) is W[t] - p W, whatever is done with it later. It is made at once, while p is there,
-    and the backward pass only scales it: no logits are kept, and none are made twice.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        logprobs = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        first = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
-        slopes = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        on_gpu = hidden.device.type != "cpu"
-        at_once, in_cache = (_LOGITS_ON_GPU, _LOGITS_ON_GPU) if on_gpu else (_LOGITS_AT_ONCE, _LOGITS_IN_CACHE)
-        for part in _slices(len(hidden), at_once // len(weight)):
-            logits = linear(hidden[part], weight, bias)
-            for few in _slices(len(logits), in_cache // len(weight)):
-                wide = logits[few].float()
-                target = wide.gather(1, targets[part][few, None])
-                largest = wide.amax(dim=1, keepdim=True)
-                powers = wide.sub_(largest).exp_()
-                total = powers.sum(dim=1, keepdim=True)
-                logprobs[part][few] = (target - largest - total.log()).squeeze(1)
-                first[part][few] = (target == largest).squeeze(1)
-                if slopes is not None:
-                    # The logits are not needed any more; probabilities take their place.
-                    torch.div(powers, total, out=logits[few])
-            if slopes is not None:
-                slopes[part] = weight[targets[part]] - logits @ weight
-        if slopes is not None:
-            ctx.save_for_backward(slopes)
-        ctx.mark_non_differentiable(first)
-        return logprobs, first
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (slopes,) = ctx.saved_tensors
-        return slopes * gradients[0][:, None].to(slopes.dtype), None, None, None
-
-
-def token_logprobs(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability of tokens through a head that is a frozen matrix, and whether none is likelier.
-
-    Args:
-        hidden: What the head reads, shape (tokens, width).
-        weight, bias: The head.
-        targets: The tokens, shape (tokens,).
-
-    Returns:
-        Log-probabilities in nats, and whether no other token is likelier; both of shape (tokens,).
-    """
-    return _TokenLogprobs.apply(hidden, weight, bias, targets)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def _slices(count: int, size: int) -> Iterator[slice]:
-    """Parts of so many, each of the size but the last."""
-    size = max(1, size)
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+# Trained parameters, from the lowest, of which slopes are compared.
+_LOWEST = 8
 
 
 class _Passing(PassState):
@@ -121,6 +57,9 @@ class CompletionScorer(nn.Module):
         frozen: How many of its blocks are never trained, nor anything below them.
         skips: Whether passes can leave out these blocks, where it is known what they make.
         by_parts: Whether the head can be applied to some places at a time.
+        shares: Whether what rows begin with alike can go through the model once, and be repeated for each.
+        alone: Whether a row has to go through the model alone, as others beside it would change its scores.
+        goes_on: Whether answers can be decoded with the model's cache; None until it is tried (`models.generation`).
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel, *, whole: bool = False) -> None:
@@ -129,7 +68,7 @@ class CompletionScorer(nn.Module):
         self._blocks = FrozenBlocks(model)
         self.frozen = self._blocks.count
         self._head = model.get_output_embeddings()
-        self.by_parts = _is_plain(self._head) and _leaves_logits_alone(model)
+        self.by_parts = is_plain(self._head) and leaves_logits_alone(model)
         self._passing = _Passing()
         blocks = only_fast_blocks(model)
         if blocks:
@@ -137,7 +76,17 @@ class CompletionScorer(nn.Module):
         # Such a block's output is that of the wanted places already.
         self._takes_out = not blocks
         # Taking the places out just before the head leaves a model's own scaling or capping of logits intact.
-        self._head.register_forward_pre_hook(self._select)
+        hook = self._head.register_forward_pre_hook(self._select)
+        # What is tried has no dropout.
+        self.model.eval()
+        self._selects = self.shares = True
+        self.alone = False
+        self.goes_on: bool | None = None
+        if not blocks and not self._agrees():
+            hook.remove()
+            self._selects = self.by_parts = False
+            self.alone = not self._agrees()
+        self.shares = not self.alone and (bool(blocks) or self._agrees(shared=4))
         self.skips = not whole and self.frozen > 0 and self._can_skip()
 
     @property
@@ -153,7 +102,7 @@ class CompletionScorer(nn.Module):
             rows: The rows.
             pass_overhead: What a pass of its own costs for what they share, in tokens.
         """
-        return with_states(rows, collate(rows, self.device, pass_overhead))
+        return with_states(rows, collate(rows, self.device, pass_overhead if self.shares else NOT_SHARED))
 
     def read(self, rows: Sequence[Tokens], pass_overhead: int) -> list[Tensor]:
         """What the frozen blocks make of rows; there have to be such blocks.
@@ -164,7 +113,7 @@ class CompletionScorer(nn.Module):
         Returns:
             The states of each row, shape (tokens, width), on the CPU.
         """
-        prefix, input_ids, _ = collate(rows, self.device, pass_overhead)
+        prefix, input_ids, _ = collate(rows, self.device, pass_overhead if self.shares else NOT_SHARED)
         of_prefix, own = (states.cpu() for states in self.states(prefix, input_ids))
         ends = [len(row.input_ids) - prefix.shape[1] for row in rows]
         return [torch.cat([of_prefix[0], states[:end]]) for states, end in zip(own, ends, strict=True)]
@@ -217,15 +166,21 @@ class CompletionScorer(nn.Module):
         # Tokens that a completion token of their row follows.
         places = pad(completion[:, 1:], (0, 1)).flatten().nonzero()[:, 0]
         with self._asked_for(places), self._blocks.given(states):
-            logits = self.model(input_ids=input_ids, past_key_values=before, use_cache=before is not None).logits
+            logits = self._logits(input_ids, before)
         targets = input_ids.flatten()[places + 1]
         if self.by_parts:
             hidden, self._passing.hidden = self._passing.hidden, None
             assert hidden is not None
             return token_logprobs(hidden, self._head.weight, self._head.bias, targets)
-        logits = logits.float()
+        logits = (logits if self._selects else logits.flatten(0, 1)[places]).float()
         chosen = logits.gather(1, targets[:, None]).squeeze(1)
         return -cross_entropy(logits, targets, reduction="none"), chosen >= logits.amax(dim=-1)
+
+    def _logits(self, input_ids: Tensor, before: DynamicCache | None) -> Tensor:
+        # Models of state-space layers have other names for their cache, and get none.
+        cached = {"use_cache": False} if before is None else {"past_key_values": before, "use_cache": True}
+        logits: Tensor = self.model(input_ids=input_ids, **cached).logits
+        return logits
 
     def _read_prefix(self, prefix: Tensor, rows: int, states: Tensor | None) -> DynamicCache:
         """Keys and values of the shared tokens, for each of so many rows; gradients flow back through them."""
@@ -279,92 +234,64 @@ class CompletionScorer(nn.Module):
         before.batch_repeat_interleave(len(input_ids))
         return of_prefix, self._blocks.made_in(lambda: self.model(input_ids=input_ids, past_key_values=before))
 
+    def _agrees(self, shared: int = 0) -> bool:
+        """Whether scores, and their slopes, are those of a plain pass of a row alone, if it goes with a longer one.
+
+        Args:
+            shared: How many tokens go through the model before, for both rows.
+        """
+        tokens = trial_tokens(self.model, 2, 8)
+        tokens[1, :shared], tokens[0, -1] = tokens[0, :shared], 0
+        asked = torch.ones_like(tokens[:, shared:], dtype=torch.bool)
+        asked[0, -1] = asked[1] = False
+        # A slope in the lowest layers comes through all others.
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad][:_LOWEST]
+        try:
+            if shared and not _repeats(self.model, tokens[:1]):
+                return False
+            with torch.enable_grad():
+                made = self(tokens[:1, :shared], tokens[:, shared:], asked)[0]
+                logprobs = self._logits(tokens[:1, :-1], None).float().log_softmax(-1)[0]
+                plain = logprobs[shared:-1].gather(1, tokens[0, shared + 1 : -1, None])[:, 0]
+                both = [_slopes(scores, trained) for scores in (made, plain)]
+        except Exception:
+            # A model is a program of its authors: whatever it raises, it does not take its tokens in this way.
+            return False
+        few = tolerance(self._head.weight.dtype)
+        apart = [float((one - other).norm()) for one, other in zip(*both, strict=True)]
+        size = max(float(slope.norm()) for slope in both[1])
+        return torch.allclose(made, plain, rtol=0, atol=few) and max(apart) <= few**0.5 * size
+
     @torch.no_grad()
     def _can_skip(self) -> bool:
         """Whether scores come out the same without the frozen blocks; some models look at more of them."""
         weight, width = self._head.weight, self.model.config.get_text_config().hidden_size
         input_ids = torch.arange(12, device=weight.device).view(2, 6) % self._head.out_features
-        tokens = input_ids[:1, :4], input_ids, torch.ones_like(input_ids, dtype=torch.bool)
-        mode = self.model.training
-        self.model.eval()
+        shared = 4 if self.shares else 0
+        tokens = input_ids[:1, :shared], input_ids, torch.ones_like(input_ids, dtype=torch.bool)
         try:
             states = self.states(*tokens[:2])
-            same = torch.allclose(self(*tokens, *states)[0], self(*tokens)[0], atol=1e-3)
+            # Both are the same computation, so that next to nothing is rounding.
+            few = 2e-6 if weight.dtype == torch.float32 else 1e-3
+            same = torch.allclose(self(*tokens, *states)[0], self(*tokens)[0], rtol=0, atol=few)
         except Exception:
             # A model is a program of its authors: whatever it raises, it does not take its tokens in this way.
             return False
-        finally:
-            self.model.train(mode)
-        return same and states[1].dtype == weight.dtype and states[1].shape[-1] == width
+        return same and states[1].dtype == weight.dtype and states[1].shape == (*tokens[1].shape, width)
 
 
-def _is_plain(head: nn.Module) -> bool:
-    """Whether a head is nothing but a frozen matrix, so that it can be applied to some positions at a time."""
-    return type(head) is nn.Linear and not any(parameter.requires_grad for parameter in head.parameters())
+def _repeats(model: Any, tokens: Tensor) -> bool:
+    """Whether every layer of a model's cache can be repeated; those of state-space layers cannot."""
+    cache = DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(input_ids=tokens, past_key_values=cache, use_cache=True)
+    whole = cache.get_seq_length() == tokens.shape[1]
+    return whole and all(hasattr(layer, "batch_repeat_interleave") for layer in cache.layers)
 
 
-@torch.no_grad()
-def _leaves_logits_alone(model: PreTrainedModel | PeftModel) -> bool:
-    """Whether a model gives out what its head makes; some scale it, or cap it."""
-    head = model.get_output_embeddings()
-    made = torch.linspace(-64, 64, head.out_features, device=head.weight.device, dtype=head.weight.dtype)
-    hook = head.register_forward_hook(lambda *_: made.expand(1, 1, -1))
-    try:
-        given = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=made.device), use_cache=False).logits
-    finally:
-        hook.remove()
-    return torch.equal(given.float().flatten(), made.float())
-
-
-def collate(rows: Sequence[Tokens], device: torch.device, pass_overhead: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What `CompletionScorer` takes: the shared prefix, and tokens and completion mask padded on the right.
-
-    The prefix is empty where sharing it saves less than what a forward pass of its own costs, in tokens.
-    """
-    shared = worth_sharing(shared_prefix(rows), len(rows), pass_overhead)
-    input_ids = pad_right([row.input_ids[shared:] for row in rows])
-    # Padding is left out of the loss.
-    completion = pad_right([row.mask[shared:] for row in rows])
-    prefix = rows[0].input_ids[None, :shared].astype(np.int64)
-    return tuple(torch.from_numpy(array).to(device) for array in (prefix, input_ids, completion))  # type: ignore[return-value]
-
-
-def pad_right(sequences: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Sequences below one another, shape (sequences, longest). Any token pads: no causal model looks to the right."""
-    kind = np.bool_ if sequences[0].dtype == np.bool_ else np.int64
-    padded: NDArray[Any] = np.zeros((len(sequences), max(len(sequence) for sequence in sequences)), dtype=kind)
-    for row, sequence in zip(padded, sequences, strict=True):
-        row[: len(sequence)] = sequence
-    return padded
-
-
-def worth_sharing(shared: int, rows: int, pass_overhead: int) -> int:
-    """What rows begin with, in tokens; 0 where going through it once saves less than a pass of its own costs."""
-    return shared if (rows - 1) * shared > pass_overhead else 0
-
-
-def with_states(rows: Sequence[Tokens], inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
-    """What `collate` made of rows, and the states of their tokens, where those of all rows are known."""
-    known = [row for row in rows if isinstance(row, KnownTokens)]
-    if len(known) < len(rows):
-        return inputs
-    shared, (count, width) = inputs[0].shape[1], inputs[1].shape
-    each = [row.states.read(row.place) for row in known]
-    states = each[0].new_zeros(count, width, each[0].shape[1])
-    for i, of_row in enumerate(each):
-        states[i, : len(of_row) - shared] = of_row[shared:]
-    return *inputs, each[0][None, :shared].to(inputs[1].device), states.to(inputs[1].device)
-
-
-def shared_prefix(rows: Sequence[Tokens]) -> int:
-    """How many tokens all rows begin with, such as a system prompt, completions and the tokens before them left out."""
-    return common_prefix([row.input_ids[: max(0, row.spans[0][0] - 1)] for row in rows])
-
-
-def common_prefix(sequences: Sequence[NDArray[np.integer]]) -> int:
-    """How many tokens all of these begin with."""
-    length = min(len(sequence) for sequence in sequences)
-    for sequence in sequences[1:]:
-        same = sequence[:length] == sequences[0][:length]
-        length = length if same.all() else int(np.argmin(same))
-    return length
+def _slopes(scores: Tensor, trained: list[nn.Parameter]) -> list[Tensor]:
+    """The gradients of the sum of scores."""
+    slopes = torch.autograd.grad(scores.sum(), trained, allow_unused=True)
+    return [
+        torch.zeros_like(own) if slope is None else slope.float() for own, slope in zip(trained, slopes, strict=True)
+    ]

@@ -15,6 +15,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
+from .targets import decoder_blocks
+
 
 class PassState(threading.local):
     """What the present pass hands to hooks inside the model, and gets from them; passes may go side by side."""
@@ -42,20 +44,24 @@ class _Block:
 
     def __init__(self, block: nn.Module, index: int, *, last: bool, passing: _Passing) -> None:
         self.inner, self._index, self._last, self._passing = block.forward, index, last, passing
+        # What the block makes besides hidden states, in number; None where it makes these alone.
+        self._besides: int | None = None
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         given = self._passing.given
         if given is None:
             made = self.inner(hidden_states, *args, **kwargs)
+            self._besides = len(made) - 1 if isinstance(made, tuple) else None
             if self._last and self._passing.ends:
-                raise _Made(made)
+                raise _Made(made if self._besides is None else made[0])
             return made
         for cache in (*args, *kwargs.values()):
             if isinstance(cache, Cache):
                 # Models ask the cache of their first block how many tokens came before; keys of one number suffice.
                 keys = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
                 cache.update(keys, keys, self._index)
-        return given if self._last else hidden_states
+        known = given if self._last else hidden_states
+        return known if self._besides is None else (known, *[None] * self._besides)
 
 
 class FrozenBlocks:
@@ -70,7 +76,7 @@ class FrozenBlocks:
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel) -> None:
-        blocks = _blocks(model)
+        blocks = decoder_blocks(model)
         inside = [any(parameter.requires_grad for parameter in block.parameters()) for block in blocks]
         trained = sum(parameter.requires_grad for parameter in model.parameters())
         alone = trained == sum(parameter.requires_grad for block in blocks for parameter in block.parameters())
@@ -100,10 +106,3 @@ class FrozenBlocks:
         finally:
             self._passing.ends = False
         raise RuntimeError("the pass went through no frozen block")
-
-
-def _blocks(model: PreTrainedModel | PeftModel) -> list[nn.Module]:
-    """The decoder blocks, lowest first; none where they are not found."""
-    count = model.config.get_text_config().num_hidden_layers
-    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
-    return list(next((blocks for blocks in lists if len(blocks) == count), []))

@@ -9,14 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
 from .batching import Indices
+from .blocks import only_fast_blocks
+from .collating import common_prefix, pad_right, worth_sharing
 from .decoding import decode
-from .forward import CompletionScorer, common_prefix, pad_right, worth_sharing
+from .forward import CompletionScorer
 from .packed import PackedScorer
 from .session import Session
+from .trials import tolerance, trial_tokens
 
 # Tokens that a layer's cache has room for beyond those that it holds, so that it is not copied at every step.
 _ROOM = 128
@@ -86,30 +90,17 @@ def greedy(session: Session, tokenizer: Any, prompts: Sequence[NDArray[np.int32]
         prompts: Tokens of each prompt, at least one each.
         limits: Most tokens to decode for each, at least one.
     """
-    model = session.model.eval()
+    session.model.eval()
     if isinstance(session.scorer, PackedScorer):
         said = decode(session.scorer.decoder, session.hardware.device, prompts, limits, _end_tokens(session, tokenizer))
         return [str(text) for text in tokenizer.batch_decode(said, skip_special_tokens=True)]
+    steps = _Going(session, session.scorer) if _goes_on(session, session.scorer) else _Again(session, session.scorer)
     ends = torch.tensor(_end_tokens(session, tokenizer), device=session.hardware.device)
-    step_input, mask = _pad_left(prompts, session.hardware.device)
-    # Padding is masked; positions count from each row's first token.
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    cache = _roomy_cache(model.config)
-    if step_input.shape[1] > 1 and all(type(layer) is _RoomyLayer for layer in cache.layers):
-        _read_prompts(session, session.scorer, [prompt[:-1] for prompt in prompts], cache)
-        step_input, positions = step_input[:, -1:], positions[:, -1:]
+    logits = steps.read(prompts)
     answers: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
     while rows:
-        logits = model(
-            input_ids=step_input,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits
-        chosen = logits[:, -1].argmax(dim=-1)
+        chosen = logits.argmax(dim=-1)
         ended = torch.isin(chosen, ends).tolist()
         going_on = []
         for i, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
@@ -120,13 +111,119 @@ def greedy(session: Session, tokenizer: Any, prompts: Sequence[NDArray[np.int32]
         if len(going_on) < len(rows):
             rows = [rows[i] for i in going_on]
             left = torch.tensor(going_on, dtype=torch.long, device=chosen.device)
-            chosen, mask, positions = chosen[left], mask[left], positions[left]
+            chosen = chosen[left]
             if rows:
-                cache.batch_select_indices(left)
-        step_input = chosen[:, None]
-        mask = torch.cat([mask, torch.ones_like(step_input)], dim=1)
-        positions = positions[:, -1:] + 1
+                steps.keep(left)
+        if rows:
+            logits = steps.step(chosen)
     return [str(text) for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+
+
+class _Going:
+    """Answers that go on from what the model's cache holds, their ends aligned."""
+
+    def __init__(self, session: Session, scorer: CompletionScorer) -> None:
+        self._session, self._scorer, self._model = session, scorer, session.model
+        self._cache = _roomy_cache(session.model.config)
+
+    def read(self, prompts: Sequence[NDArray[np.int32]]) -> Tensor:
+        """Logits of what follows each prompt, shape (prompts, vocabulary)."""
+        step_input, self._mask = _pad_left(prompts, self._session.hardware.device)
+        # Padding is masked; positions count from each row's first token.
+        self._positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
+        if step_input.shape[1] > 1 and all(type(layer) is _RoomyLayer for layer in self._cache.layers):
+            _read_prompts(self._session, self._scorer, [prompt[:-1] for prompt in prompts], self._cache)
+            step_input, self._positions = step_input[:, -1:], self._positions[:, -1:]
+        return self._logits(step_input)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Logits of what follows when each row went on with a token, shape (rows, vocabulary)."""
+        self._mask = torch.cat([self._mask, torch.ones_like(tokens[:, None])], dim=1)
+        self._positions = self._positions[:, -1:] + 1
+        return self._logits(tokens[:, None])
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows alone."""
+        self._mask, self._positions = self._mask[rows], self._positions[rows]
+        for layer in self._cache.layers:
+            # The states of some layers can be put in another order, and so picked, but have no such method.
+            pick = layer.reorder_cache if _has_states(layer) else layer.batch_select_indices
+            pick(rows)
+
+    def _logits(self, step_input: Tensor) -> Tensor:
+        logits: Tensor = self._model(
+            input_ids=step_input,
+            attention_mask=self._mask,
+            position_ids=self._positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits
+        return logits[:, -1]
+
+
+def _has_states(layer: Any) -> bool:
+    return isinstance(layer, LinearAttentionCacheLayerMixin)
+
+
+class _Again:
+    """Answers whose every token takes a pass over all before it: for models whose cache is of another kind."""
+
+    def __init__(self, session: Session, scorer: CompletionScorer) -> None:
+        self._device, self._scorer, self._model = session.hardware.device, scorer, session.model
+
+    def read(self, prompts: Sequence[NDArray[np.int32]]) -> Tensor:
+        """Logits of what follows each prompt, shape (prompts, vocabulary)."""
+        self._rows = [torch.from_numpy(prompt.astype(np.int64)) for prompt in prompts]
+        return self._logits()
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Logits of what follows when each row went on with a token, shape (rows, vocabulary)."""
+        self._rows = [torch.cat([row, token[None]]) for row, token in zip(self._rows, tokens.cpu(), strict=True)]
+        return self._logits()
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows alone."""
+        self._rows = [self._rows[i] for i in rows.tolist()]
+
+    def _logits(self) -> Tensor:
+        together = 1 if self._scorer.alone else len(self._rows)
+        made = []
+        for first in range(0, len(self._rows), together):
+            rows = self._rows[first : first + together]
+            input_ids = pad_sequence(rows, batch_first=True).to(self._device)
+            ends = torch.tensor([len(row) - 1 for row in rows], device=self._device)
+            logits = self._model(input_ids=input_ids, use_cache=False).logits
+            made.append(logits[torch.arange(len(rows), device=self._device), ends])
+        return torch.cat(made)
+
+
+def _goes_on(session: Session, scorer: CompletionScorer) -> bool:
+    """Whether the model says the same from its cache as without; tried once, but for models known to."""
+    if scorer.goes_on is None:
+        scorer.goes_on = bool(only_fast_blocks(session.model)) or _tried(session, scorer)
+    return scorer.goes_on
+
+
+def _tried(session: Session, scorer: CompletionScorer) -> bool:
+    tokens = trial_tokens(session.model, 2, 5).cpu()
+    prompts = [row.numpy().astype(np.int32)[:length] for row, length in zip(tokens, (5, 3), strict=True)]
+    said: list[list[Tensor]] = []
+    for steps in (_Again(session, scorer), _Going(session, scorer)):
+        try:
+            logits = [steps.read(prompts)]
+            going = tokens[:, 0].to(logits[0].device)
+            logits.append(steps.step(going))
+            steps.keep(torch.tensor([1], device=going.device))
+            logits += [steps.step(going[:1]), steps.step(going[1:])]
+        except Exception:
+            # A model is a program of its authors: whatever it raises, its cache is of another kind.
+            if isinstance(steps, _Again):
+                raise
+            return False
+        said.append([each.float().log_softmax(-1) for each in logits])
+    few = tolerance(session.hardware.dtype)
+    return all(torch.allclose(one, other, rtol=0, atol=few) for one, other in zip(*said, strict=True))
 
 
 def _read_prompts(
@@ -142,7 +239,8 @@ def _read_prompts(
     @torch.inference_mode()
     def read_together(rows: Indices) -> list[tuple[Indices, Tensor, Tensor]]:
         chosen = [prompts[int(i)] for i in rows]
-        shared = worth_sharing(common_prefix([prompt[:-1] for prompt in chosen]), len(rows), session.pass_overhead)
+        alike = common_prefix([prompt[:-1] for prompt in chosen]) if scorer.shares else 0
+        shared = worth_sharing(alike, len(rows), session.pass_overhead)
         tokens = chosen[0][None, :shared].astype(np.int64), pad_right([prompt[shared:] for prompt in chosen])
         made = scorer.keys_and_values(*(torch.from_numpy(part).to(session.hardware.device) for part in tokens))
         return [(rows, layer.keys, layer.values) for layer in made.layers]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 
 from ..data.tokens import Tokens, TokenTable
-from .forward import collate
+from .collating import collate
 from .session import Session, Work
 
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
-import math
-import re
 import tempfile
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +15,27 @@ import huggingface_hub
 import psutil
 import torch
 import transformers
-from peft import LoraConfig, PeftModel, get_peft_model
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.utils import cached_file
 
-from ..errors import ModelError, SettingsError
-from ..options import split_names
+from ..errors import ForgetFilterError, ModelError, SettingsError
 from ..run import commit
-from ..settings import AdapterSettings, ModelSettings
-from .sources import ModelSource, cache_folder, fingerprint
+from ..settings import ModelSettings
+from .merging import merge_adapters
+from .sources import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    ModelSource,
+    cache_folder,
+    fingerprint,
+    has_tokenizer,
+    with_base,
+)
+from .trials import check_causal
+from .weights import INDEX, check_complete, count_weights, index_files, weight_files
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-ALL_LINEAR, LAST_BLOCK, QUERY_VALUE = "all-linear", "last-block", "query-value"
-# What models call their query and value projections; GPT-2 and others have them in one layer with the key's.
-_QUERY_VALUE = {"q_proj", "v_proj", "query", "value", "c_attn", "query_key_value", "qkv_proj"}
-_BLOCK = re.compile(r"\.(\d+)\.")
 # Gradients and AdamW's two moments, beside the weights themselves.
 _COPIES_WHEN_TRAINED_FULLY = 4
 
@@ -79,16 +80,19 @@ def _fastest_format(device: torch.device) -> torch.dtype:
 
 
 def load_tokenizer(source: ModelSource) -> Any:
-    """The model's tokenizer.
+    """The model's tokenizer; that of an adapter, where one lies beside it.
 
     Raises:
         ModelError: There is none, or it cannot be loaded.
     """
-    source = _converted(source)
+    source = _resolved(source)
+    beside = [folder for folder in source.adapters if has_tokenizer(Path(folder))]
     if not source.local:
         # A model that the hub does not have is refused once, not file by file.
         _load_config(source)
     with explained(source, "tokenizer"):
+        if beside:
+            return AutoTokenizer.from_pretrained(beside[-1])
         return AutoTokenizer.from_pretrained(source.location, revision=source.revision or "main")
 
 
@@ -98,86 +102,42 @@ def model_fingerprint(source: ModelSource) -> str:
     Raises:
         ModelError: The hub does not give this model.
     """
-    if source.local:
+    if source.local and source.gguf:
         return fingerprint(source)
-    return fingerprint(source, getattr(_load_config(source), "_commit_hash", None))
+    source = _on_disk(source)
+    return fingerprint(source, None if source.local else getattr(_load_config(source), "_commit_hash", None))
 
 
 def load_model(source: ModelSource, hardware: Hardware, *, trained_fully: bool = False) -> PreTrainedModel:
     """Load the weights for training and scoring.
 
     Raises:
-        ModelError: The model cannot be loaded, is no decoder-only language model, or is larger than memory.
+        ModelError: The model cannot be loaded, is no decoder-only language model, lacks weights, or is larger than
+            memory.
     """
-    source = _converted(source)
+    source = _resolved(source)
     config = _load_config(source)
     _check_decoder(config, source)
     with explained(source, "weights"):
-        _check_memory(source, hardware, trained_fully)
+        _check_weights(source, hardware, trained_fully)
     with explained(source, "model"):
-        model = AutoModelForCausalLM.from_pretrained(
+        model, info = _loader(config).from_pretrained(
             source.location,
             revision=source.revision or "main",
             dtype=hardware.dtype,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
         )
-    return model.to(hardware.device)
+        check_complete(info, source.location)
+        model = merge_adapters(model.to(hardware.device), source.adapters)
+        check_causal(model, source.location)
+    return model
 
 
-def add_adapter(model: PreTrainedModel, settings: AdapterSettings) -> PeftModel:
-    """Put a LoRA adapter on the model, or on its top blocks; its base weights stay as they are.
-
-    Raises:
-        SettingsError: No layer has one of the names in `lora_targets`.
-    """
-    targets: str | list[str] = settings.lora_targets
-    if targets == LAST_BLOCK:
-        targets = _top_linear(model, 1)
-    elif targets == QUERY_VALUE:
-        targets = _query_and_value(model)
-    elif targets != ALL_LINEAR:
-        targets = split_names(settings.lora_targets)
-    share = settings.top_blocks or 1
-    if share < 1:
-        count = math.ceil(share * int(model.config.get_text_config().num_hidden_layers))
-        targets = [name for name in _top_linear(model, count) if _is_among(name, targets)]
-    config = LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-        # Layers of GPT-2's kind store their weights transposed.
-        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return get_peft_model(model, config)
-    except ValueError as error:
-        where = (
-            "of this model" if share == 1 else f"of the top {share:.0%} of the blocks; raise --top-blocks for others"
-        )
-        raise SettingsError(f"lora_targets: '{settings.lora_targets}' fits no layer {where}") from error
-
-
-def _query_and_value(model: PreTrainedModel) -> list[str]:
-    """The names of the layers that the paper gives an adapter."""
-    return sorted({name.rpartition(".")[2] for name, _ in model.named_modules()} & _QUERY_VALUE)
-
-
-def _top_linear(model: PreTrainedModel, count: int) -> list[str]:
-    """The linear layers of so many decoder blocks, the last ones."""
-    linear = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
-    numbers = {name: int(found.group(1)) for name in linear if (found := _BLOCK.search(name))}
-    last = max(numbers.values(), default=-1)
-    return [name for name, number in numbers.items() if number > last - count]
-
-
-def _is_among(name: str, targets: str | list[str]) -> bool:
-    """Whether a layer is one of those named by the end of their names, as peft reads them."""
-    return targets == ALL_LINEAR or any(name == target or name.endswith(f".{target}") for target in targets)
+def _loader(config: Any) -> Any:
+    """What loads a model with this configuration; models that also see images may be known as such alone."""
+    return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
 
 
 def quiet_libraries() -> None:
@@ -192,7 +152,7 @@ def _converted(source: ModelSource) -> ModelSource:
     """A GGUF file as a folder of safetensors, dequantised once and kept in the cache."""
     if source.gguf is None:
         return source
-    kept = cache_folder() / "gguf" / fingerprint(source)
+    kept = cache_folder() / "gguf" / fingerprint(replace(source, adapters=()))
     if not kept.is_dir():
         kept.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -206,7 +166,7 @@ def _converted(source: ModelSource) -> ModelSource:
             # Another process may have been faster; then its copy is as good as this one.
             if not kept.is_dir():
                 commit(partial, kept)
-    return ModelSource(str(kept))
+    return ModelSource(str(kept), adapters=source.adapters)
 
 
 def _convert_gguf(source: ModelSource, folder: Path) -> None:
@@ -220,15 +180,54 @@ def _convert_gguf(source: ModelSource, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def _resolved(source: ModelSource) -> ModelSource:
+    """The folder, or model of the hub, that transformers reads."""
+    return _converted(_on_disk(source))
+
+
+def _on_disk(source: ModelSource) -> ModelSource:
+    """An adapter of the hub as a folder and its base; others as they are."""
+    if source.local:
+        return source
+    with explained(source, "model"):
+        config = _hub_file(source, ADAPTER_CONFIG)
+        if config is None:
+            return source
+        if _hub_file(source, ADAPTER_WEIGHTS) is None:
+            raise ModelError(f"{source.location}: has no {ADAPTER_WEIGHTS}; pickled adapters are not loaded")
+        for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja"):
+            _hub_file(source, name)
+        found = with_base(config.parent, name=source.location)
+    return replace(found, adapters=(*found.adapters[:-1], *source.adapters, found.adapters[-1]))
+
+
+def _hub_file(source: ModelSource, name: str) -> Path | None:
+    """A file of a hub model, in the hub's cache; none where there is no such file."""
+    found = cached_file(
+        source.location,
+        name,
+        revision=source.revision or "main",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return Path(found) if found else None
+
+
 def _load_config(source: ModelSource) -> Any:
-    source = _converted(source)
+    source = _resolved(source)
     with explained(source, "configuration"):
-        return AutoConfig.from_pretrained(source.location, revision=source.revision or "main", trust_remote_code=False)
+        config = AutoConfig.from_pretrained(
+            source.location, revision=source.revision or "main", trust_remote_code=False
+        )
+    attention = str(getattr(config, "_attn_implementation", None) or "")
+    if "/" in attention:
+        raise ModelError(f"{source.location}: config.json asks for code from the hub ('{attention}'); none is run")
+    return config
 
 
 def _check_decoder(config: Any, source: ModelSource) -> None:
     kinds = getattr(config, "architectures", None) or []
-    causal = any(kind.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for kind in kinds)
+    causal = any(str(kind).endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for kind in kinds)
     if getattr(config, "is_encoder_decoder", False) or (kinds and not causal):
         what = kinds[0] if kinds else config.model_type
         raise ModelError(
@@ -236,10 +235,14 @@ def _check_decoder(config: Any, source: ModelSource) -> None:
         )
 
 
-def _check_memory(source: ModelSource, hardware: Hardware, trained_fully: bool) -> None:
+def _check_weights(source: ModelSource, hardware: Hardware, trained_fully: bool) -> None:
+    """Refuse weights that are not whole, not safetensors, or more than memory holds, before any are read."""
     if not source.local:
+        index = _hub_file(source, INDEX)
+        if index is not None:
+            index_files(index, source.location)
         return
-    numbers = sum(_count_weights(file) for file in Path(source.location).glob("*.safetensors"))
+    numbers = sum(count_weights(file) for file in weight_files(Path(source.location)))
     copies = _COPIES_WHEN_TRAINED_FULLY if trained_fully else 1
     needed = numbers * hardware.dtype.itemsize * copies
     if hardware.device.type == "cuda":
@@ -253,25 +256,19 @@ def _check_memory(source: ModelSource, hardware: Hardware, trained_fully: bool) 
         )
 
 
-def _count_weights(file: Path) -> int:
-    """How many numbers a safetensors file holds, from its header alone."""
-    with file.open("rb") as opened:
-        size = int.from_bytes(opened.read(8), "little")
-        if size > file.stat().st_size:
-            raise ValueError(f"{file.name} is not a safetensors file")
-        header = json.loads(opened.read(size))
-    shapes = (tensor["shape"] for name, tensor in header.items() if name != "__metadata__")
-    return sum(int(torch.Size(shape).numel()) for shape in shapes)
-
-
 @contextlib.contextmanager
 def explained(source: ModelSource, what: str) -> Iterator[None]:
     """Turn what the libraries raise about a model into one line, a ModelError."""
     where = f"{source.location}/{source.gguf}" if source.gguf else source.location
     try:
         yield
+    except ForgetFilterError:
+        raise
     except torch.cuda.OutOfMemoryError as error:
         raise ModelError(f"{where}: larger than the memory of the GPU") from error
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, json.JSONDecodeError) as error:
-        problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{where}: cannot load this {what}: {problem}") from error
+    except Exception as error:
+        # What a damaged folder makes the libraries raise has no bounds: AssertionError, ZeroDivisionError, Rust's own.
+        problem = next((line for line in str(error).splitlines() if line.strip()), "")
+        kind = "" if isinstance(error, (OSError, ValueError, RuntimeError)) and problem else type(error).__name__
+        said = ": ".join(part for part in (kind, problem.strip()) if part)
+        raise ModelError(f"{where}: cannot load this {what}: {said}") from error

@@ -21,12 +21,13 @@ class _LoraLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         a, b = a.to(x.dtype), b.to(x.dtype)
-        y = nn.functional.linear(flat, weight, bias)
+        # No view of a flat one, as models may change in place what a layer made.
+        y = nn.functional.linear(flat.view(x.shape), weight, bias)
         inner = flat @ a.T
-        y.addmm_(inner, b.T, alpha=scale)
+        y.view(-1, y.shape[-1]).addmm_(inner, b.T, alpha=scale)
         ctx.save_for_backward(flat, weight, a, b, inner)
         ctx.scale = scale
-        return y.view(*x.shape[:-1], y.shape[-1])
+        return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ..data.tokens import Tokens
 from .blocks import base_of, only_fast_blocks
-from .forward import CompletionScorer, token_logprobs
+from .forward import CompletionScorer
+from .head import token_logprobs
 from .row_attention import Attend, attends_to_rows, within
 from .states import KnownTokens
 

