@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from .console import Console
-from .data.containers import from_memory, open_container
-from .data.tables import as_dataset
+from .data.containers import from_memory
+from .data.rows import Rows
+from .data.splits import DEFAULT
+from .inputs import DATA, KNOWN_UNSAFE, ROWS, SAFE, TRUSTED, find_inputs
 from .options import from_mapping
-from .run import SCORES
+from .run import SCORES, Run
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     from .decision import Summary
 
-    RowSource: TypeAlias = str | Path | datasets.Dataset | Iterable[Mapping[str, Any]]
+    RowSource: TypeAlias = str | Path | datasets.Dataset | datasets.DatasetDict | Iterable[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -41,17 +44,30 @@ class FilterResult:
     @cached_property
     def kept(self) -> datasets.Dataset:
         """The kept rows, with all of their fields, in the order of the input."""
-        return _load(self.path / self.summary.files["kept"])
+        return self._load("kept")
 
     @cached_property
     def removed(self) -> datasets.Dataset:
         """The removed rows, with all of their fields, in the order of the input."""
-        return _load(self.path / self.summary.files["removed"])
+        return self._load("removed")
 
     @cached_property
     def scores(self) -> datasets.Dataset:
         """One line a row: `id`, `row`, `learned`, `reviewed`, `forgetting`, `decision`, `reason` and more."""
-        return _load(self.path / SCORES)
+        import datasets
+
+        return datasets.Dataset(pq.read_table(self.path / SCORES, memory_map=True))
+
+    def _load(self, role: str) -> datasets.Dataset:
+        """The rows of the kept or the removed file; those of several files one after the other."""
+        from .final_model import kept_rows
+
+        positions = kept_rows(self.path, self.summary)
+        if role == "removed":
+            scored = pq.read_table(self.path / SCORES, columns=["row"]).column("row").to_numpy()
+            positions = np.setdiff1d(scored, positions)
+        rows = Rows.open(Run.open(self.path).folder(ROWS) / DATA)
+        return rows.load(self.path / self.summary.files[role], positions.tolist())
 
     def decide(self, threshold: str | float, *, overrides: str | Path | None = None, **settings: Any) -> FilterResult:
         """Decide again with another threshold (or `signal`, `drop_unscorable`); takes no model.
@@ -95,7 +111,7 @@ class ForgetFilter:
 
     def run(
         self,
-        noisy: RowSource,
+        noisy: RowSource | Sequence[str | Path],
         safe: RowSource,
         *,
         trusted: RowSource | None = None,
@@ -106,7 +122,7 @@ class ForgetFilter:
         """Filter a data set.
 
         Args:
-            noisy: The untrusted data: a file, folder or hub data set, or rows in memory.
+            noisy: The untrusted data: a file, folder, glob or hub data set, a list of such, or rows in memory.
             safe: Safe examples for the review, likewise; or `"builtin"`, or `"self"`.
             trusted: Rows known to be harmless, likewise; learned along with the data, they tell a threshold's errors.
             known_unsafe: Rows known to be unsafe, likewise.
@@ -116,17 +132,19 @@ class ForgetFilter:
         Raises:
             ForgetFilterError: Inputs, settings or the folder do not allow it; the message says what to do.
         """
-        from .inputs import DATA, KNOWN_UNSAFE, SAFE, TRUSTED, find_inputs
         from .pipeline import run_filter
 
         sources = {DATA: noisy, SAFE: safe, TRUSTED: trusted, KNOWN_UNSAFE: known_unsafe}
         given = {part: source for part, source in sources.items() if source is not None}
-        names: dict[str, Any] = {part.replace("-", "_"): _name(source, part) for part, source in given.items()}
-        settings = replace(self.settings, **names)
+        names: dict[str, Any] = {
+            part.replace("-", "_"): _name(source, part) for part, source in given.items() if part != DATA
+        }
+        settings = replace(self.settings, **names, data=_names(noisy))
+        splits = {DATA: settings.split, SAFE: settings.safe_split}
         memory = {
-            part: from_memory(source, _name(source, part))
+            part: from_memory(source, _name(source, part), splits.get(part, DEFAULT))
             for part, source in given.items()
-            if not isinstance(source, (str, Path))
+            if not isinstance(source, (str, Path)) and not (part == DATA and _are_paths(source))
         }
         inputs = find_inputs(settings, memory)
         folder = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="forgetfilter-"))
@@ -134,16 +152,13 @@ class ForgetFilter:
         return FilterResult(run.path, summary)
 
 
+def _are_paths(source: Any) -> bool:
+    return isinstance(source, (list, tuple)) and bool(source) and all(isinstance(one, (str, Path)) for one in source)
+
+
+def _names(source: Any) -> tuple[str, ...]:
+    return tuple(map(str, source)) if _are_paths(source) else (_name(source, "data"),)
+
+
 def _name(source: Any, role: str) -> str:
     return str(source) if isinstance(source, (str, Path)) else f"<{role} in memory>"
-
-
-def _load(path: Path) -> datasets.Dataset:
-    import datasets
-
-    if path.is_dir():
-        return datasets.load_from_disk(str(path))
-    if path.suffix == ".parquet":
-        return datasets.Dataset(pq.read_table(path, memory_map=True))
-    rows = [] if path.stat().st_size == 0 else open_container(str(path), "train").records()
-    return as_dataset((record.fields for record in rows if record.fields), path.name)

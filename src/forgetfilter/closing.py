@@ -78,6 +78,7 @@ def _notes(summary: Summary) -> list[str]:
         )
     if summary.truncated:
         notes.append(f"{summary.truncated:,} rows were cut to the length limit")
+    notes += [f"Not read: {line}" for line in summary.not_read]
     return notes + [f"WARNING: {warning}" for warning in summary.warnings]
 
 

@@ -52,6 +52,7 @@ class Summary:
             removed), each with `value`, `low` and `high` (95%); None where unknown.
         warnings: What a person should know before trusting the decision.
         files: What was written, by role: kept, removed, bad, scores, reasons.
+        not_read: What lay where the data is and was not read, a line each.
     """
 
     rows: int
@@ -75,6 +76,7 @@ class Summary:
     errors: dict[str, dict[str, float] | None]
     warnings: list[str]
     files: dict[str, str]
+    not_read: list[str]
 
     @property
     def key(self) -> str:
@@ -145,6 +147,7 @@ def _summarise(
         errors=asdict(errors),
         warnings=[warning for warning in warnings if warning],
         files=files | {"scores": SCORES, "reasons": REASONS},
+        not_read=list(rows.not_read),
     )
 
 

@@ -17,6 +17,8 @@ from .data.containers import open_container
 from .data.layouts import Message
 from .data.records import Container, hash_chunks
 from .data.rows import ReadOptions, Rows, read_messages, read_rows
+from .data.splits import DEFAULT
+from .data.text_files import TextOptions
 from .data.tokens import Encoder, TokenTable, write_tokens
 from .errors import InputError
 from .filtering.signals import learned_blocks, learned_tokens
@@ -112,15 +114,17 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
     threshold = parse_threshold(settings.threshold)
     if isinstance(threshold, FalseDiscoveryRate) and settings.trusted in ("", NONE) and not _sets_aside(settings):
         raise threshold.no_trusted_rows()
+    text = TextOptions(settings.encoding, settings.delimiter)
     named = {
-        DATA: (settings.data, settings.split),
         SAFE: (settings.safe, settings.safe_split),
-        TRUSTED: (settings.trusted, "train"),
-        KNOWN_UNSAFE: (settings.known_unsafe, "train"),
+        TRUSTED: (settings.trusted, DEFAULT),
+        KNOWN_UNSAFE: (settings.known_unsafe, DEFAULT),
     }
     if settings.safe == SELF:
         del named[SAFE]
     parts = dict(in_memory or {})
+    if DATA not in parts and settings.data:
+        parts[DATA] = open_container(settings.data, settings.split, text)
     for part, (source, split) in named.items():
         if part not in parts and source not in ("", NONE):
             if source == BUILTIN and part in _BUILTIN:
@@ -156,7 +160,9 @@ def read_parts(run: Run, inputs: Inputs, console: Console) -> None:
         start_afresh(folder)
         with console.progress(f"reading {container.name}", 0, "rows") as progress:
             rows = read_rows(container, options[part], folder, progress.advance)
-            progress.note = f"layout {rows.layout}"
+            progress.note = ", ".join(part for part in (f"layout {rows.layout}", rows.note) if part)
+        for line in rows.not_read:
+            console.say(line)
         if rows.bad:
             file = bad_file(part, rows)
             run.write_file(file, rows.write_bad)
@@ -271,7 +277,7 @@ def resolve(settings: Settings, encoder: Encoder) -> Settings:
     hardware = choose_hardware(settings, trained_fully=settings.full_finetuning)
     return replace(
         settings,
-        data=_absolute(settings.data),
+        data=tuple(_absolute(name) for name in settings.data),
         safe=settings.safe if settings.safe in (SELF, BUILTIN) else _absolute(settings.safe),
         trusted=settings.trusted if settings.trusted in (BUILTIN, NONE) else _absolute(settings.trusted),
         known_unsafe=_absolute(settings.known_unsafe),

@@ -14,6 +14,9 @@ from .errors import SettingsError
 
 T = TypeVar("T")
 
+# Several names; a single one may be given as text.
+Names = tuple[str, ...]
+
 
 def option(
     default: Any,
@@ -60,7 +63,10 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], source: str = "setting
 
 def to_mapping(settings: Any) -> dict[str, Any]:
     """The settings as plain values that `from_mapping` reads back to the same settings."""
-    return dataclasses.asdict(settings)
+    values = dataclasses.asdict(settings)
+    lists = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
+    # A single name is written as the text that it is.
+    return values | {name: value[0] if len(value) == 1 else value for name, value in lists.items()}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -101,9 +107,13 @@ def _parse(spec: dataclasses.Field[Any], kind: Any, value: Any, source: str) -> 
     try:
         parsed = _convert(kind, value)
     except (TypeError, ValueError):
-        expected = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
-            kind, "name=column pairs"
-        )
+        expected = {
+            int: "a whole number",
+            float: "a number",
+            bool: "true or false",
+            str: "text",
+            Names: "text or a list of texts",
+        }.get(kind, "name=column pairs")
         raise SettingsError(f"{source}: {spec.name} must be {expected}, found {value!r}") from None
     choices, least, most = (spec.metadata[key] for key in ("choices", "least", "most"))
     if choices and parsed not in choices:
@@ -134,6 +144,11 @@ def _convert(kind: Any, value: Any) -> Any:
         if number != number or abs(number) == float("inf") or (kind is int and number != int(number)):
             raise ValueError
         return kind(number)
+    if kind == Names:
+        names = [value] if isinstance(value, (str, Path)) else value
+        if not isinstance(names, (list, tuple)):
+            raise TypeError
+        return tuple(_convert(str, str(name) if isinstance(name, Path) else name) for name in names if name != "")
     if isinstance(value, str):
         pairs = [pair.split("=", 1) for pair in value.split(",") if pair]
         return {name.strip(): column.strip() for name, column in pairs}

@@ -98,6 +98,7 @@ function showHeader() {
     first.push('Look first at the rows around the threshold: order them by “nearest to the threshold” below, and ' +
       `keep or remove them yourself. How the threshold was found: ${summary.explanation}.`);
   }
+  for (const line of summary.not_read) first.push(`Not read: ${line}.`);
   byId('first').append(...first.map((text) => element('p', {}, visible(text))));
 }
 
