@@ -72,9 +72,38 @@ def plain_array(array: pa.Array) -> pa.Array:
     return array.cast(usual)
 
 
-def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """A batch in a schema whose types are the usual ones for its own."""
-    return pa.RecordBatch.from_arrays([plain_array(column) for column in batch.columns], schema=schema)
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """A schema with the usual types for its own."""
+    return pa.schema([plain_field(field) for field in schema], schema.metadata)
+
+
+def plain_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch with the usual types for its own."""
+    columns = [plain_array(column) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=plain_schema(batch.schema))
+
+
+def dataset_type(kind: pa.DataType) -> pa.DataType:
+    """The type as which `datasets` holds the values of a usual type: for a map, a list of keys and values."""
+    if isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.JsonType):
+        return dataset_type(kind.storage_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([_dataset_field(kind.field(i)) for i in range(kind.num_fields)])
+    if pa.types.is_map(kind):
+        return pa.list_(pa.struct([_dataset_field(kind.key_field), _dataset_field(kind.item_field)]))
+    if pa.types.is_list(kind):
+        return pa.list_(_dataset_field(kind.value_field))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_dataset_field(kind.value_field))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_dataset_field(kind.value_field), kind.list_size)
+    if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):
+        return pa.decimal128(kind.precision, kind.scale)
+    return kind
+
+
+def _dataset_field(field: pa.Field) -> pa.Field:
+    return field.with_type(dataset_type(field.type))
 
 
 def _as_list(kind: pa.MapType) -> pa.DataType:

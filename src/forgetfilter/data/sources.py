@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .arrow_types import dataset_type, plain_batch
 from .records import BATCH, TextForm, open_bytes
 from .tables import Table, as_dataset, fields_of, readable, write_parquet
 from .text_files import field_reader
@@ -80,7 +81,7 @@ class Source:
             if read:
                 yield from (read(raw.as_py()) for raw in batch.column("raw").take(here))
             else:
-                yield from fields_of(pa.Table.from_batches([batch]).take(here).combine_chunks().to_batches()[0])
+                yield from fields_of(plain_batch(batch).take(here))
 
     def write(self, folder: Path, batches: Iterator[pa.RecordBatch], chosen: NDArray[np.bool_], path: Path) -> None:
         """Write the chosen rows, shape (count,), as they came."""
@@ -146,8 +147,8 @@ def keep_table(table: Table, source: Source, folder: Path) -> None:
             as_they_came = repr(written) == repr(list(source.fields(folder, iter(()), wanted)))
         else:
             # Saving puts images that lie elsewhere into the data set, so that values may differ.
-            saved = load_table(source, tried)
-            as_they_came = len(saved) == len(wanted) and saved.features.arrow_schema == table.schema
+            saved, again = load_table(source, tried), list(source.fields(folder, iter(()), wanted))
+            as_they_came = len(saved) == len(again) and saved.features.arrow_schema == table.schema
         if not as_they_came:
             raise InputError(f"{table.name}: has values that do not come back as they are when they are written")
     if tried.is_dir():
@@ -157,11 +158,19 @@ def keep_table(table: Table, source: Source, folder: Path) -> None:
 
 
 def load_table(source: Source, path: Path) -> datasets.Dataset:
-    """The rows that a table wrote."""
+    """The rows that a table wrote.
+
+    Raises:
+        InputError: `datasets` has no type for a column; the file itself has it all.
+    """
     import datasets
 
     if source.suffix:
-        return datasets.Dataset(pq.read_table(path, memory_map=True))
+        with readable(str(path)):
+            table = pq.read_table(path, memory_map=True)
+            usual = [field.with_type(dataset_type(field.type)) for field in table.schema]
+            schema = pa.schema(usual, table.schema.metadata)
+            return datasets.Dataset(table.cast(schema) if len(table) else schema.empty_table())
     saved: datasets.Dataset = datasets.load_from_disk(str(path))
     return saved
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import InputError
-from .arrow_types import plain_batch, plain_field, value_decoder
+from .arrow_types import plain_batch, plain_schema, value_decoder
 from .records import BATCH, Container, Record, hash_chunks
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Parquet(Table):
         except _UNREADABLE as error:
             raise InputError(f"{path}: not a parquet file: {first_line(error)}") from error
         # Rows of view types cannot be picked out one by one; the same values in the usual types can.
-        self._schema = pa.schema([plain_field(field) for field in stored], stored.metadata)
+        self._schema = plain_schema(stored)
         twice = [name for name in stored.names if stored.names.count(name) > 1]
         if twice:
             raise InputError(f"{path}: two columns have the same name, '{twice[0]}'; rename one of them")
@@ -82,7 +82,7 @@ class Parquet(Table):
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         for batch in self._file.iter_batches(BATCH):
-            yield plain_batch(batch, self._schema)
+            yield plain_batch(batch)
 
 
 class Dataset(Table):
@@ -100,7 +100,7 @@ class Dataset(Table):
         self._dataset = dataset.with_format("arrow")
         with readable(name):
             self._stored: pa.Schema = self._dataset.features.arrow_schema
-        plain = pa.schema([plain_field(field) for field in self._stored], self._stored.metadata)
+        plain = plain_schema(self._stored)
         as_folder = as_folder or not _parquet_holds(plain)
         self.suffix = "" if as_folder else Table.suffix
         self._schema = self._stored if as_folder else plain
@@ -112,7 +112,7 @@ class Dataset(Table):
     def _batches(self) -> Iterator[pa.RecordBatch]:
         for table in self._dataset.iter(BATCH):
             for batch in pa.table(table).combine_chunks().to_batches():
-                yield batch if self._schema is self._stored else plain_batch(batch, self._schema)
+                yield batch if self._schema is self._stored else plain_batch(batch)
 
 
 @contextmanager
