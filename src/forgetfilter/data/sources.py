@@ -170,6 +170,8 @@ def load_table(source: Source, path: Path) -> datasets.Dataset:
             table = pq.read_table(path, memory_map=True)
             usual = [field.with_type(dataset_type(field.type)) for field in table.schema]
             schema = pa.schema(usual, table.schema.metadata)
+            if schema.equals(table.schema):
+                return datasets.Dataset(table)
             return datasets.Dataset(table.cast(schema) if len(table) else schema.empty_table())
     saved: datasets.Dataset = datasets.load_from_disk(str(path))
     return saved
