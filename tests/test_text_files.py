@@ -224,7 +224,7 @@ POINTER = b"version https://git-lfs.example/spec/v1\noid sha256:0\nsize 9\n"
         ("a.csv", b"PK\x03\x04.....[Content_Types].xml", "an Excel workbook; save the sheet as .csv"),
         ("a.xls", b"\xd0\xcf\x11\xe0" + b"\0" * 30, "an old Office file"),
         ("a.xlsx", b"PK\x03\x04.....[Content_Types].xml", "an Excel workbook"),
-        ("a.jsonl", b"PAR1....PAR1", "a parquet file"),
+        ("a.jsonl", b"PAR1\x15\x04....PAR1", "a parquet file"),
         ("a.parquet", LINES, "not a parquet file"),
         ("a.parquet", gzip.compress(LINES), "not a parquet file: this is a gzip file"),
         ("a.parquet", POINTER, "a Git LFS pointer; the data itself was not downloaded"),
@@ -264,6 +264,19 @@ def test_a_first_line_that_is_broken_is_a_bad_row_and_no_other_format(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b"garbage, garbage\n" + LINES)
     rows = snapshot(tmp_path / "a.jsonl", tmp_path / "s", ReadOptions(skip_bad_rows=True))
     assert [row.line for row in rows.bad] == [1]
+
+
+@pytest.mark.parametrize("word", ["ORC", "PAR1", "BZh", "GGUF", "GIF8"])
+def test_words_that_look_like_signatures_are_text(tmp_path, word):
+    (tmp_path / "a.csv").write_text(f"{word},text\n1,b\n")
+    assert snapshot(tmp_path / "a.csv", tmp_path / "s").count == 1
+
+
+@pytest.mark.parametrize(("content", "encoding"), [("é", "cp1252"), ("é", "utf-8"), ("a", "utf-8")])
+def test_an_encoding_may_be_for_those_files_that_need_it(tmp_path, content, encoding):
+    (tmp_path / "a.txt").write_bytes(content.encode(encoding))
+    rows = open_container(str(tmp_path / "a.txt"), options=TextOptions("cp1252", where_needed=True))
+    assert [record.fields for record in rows.records()] == [{"text": content}]
 
 
 def test_a_truncated_parquet_is_told(tmp_path):

@@ -170,12 +170,15 @@ def read_summary(run: Run) -> Summary:
     """The summary of the last decision.
 
     Raises:
-        RunError: There is none.
+        RunError: There is none, or another version wrote it.
     """
     path = run.path / SUMMARY
     if not path.is_file():
         raise RunError(f"{run.path}: nothing is decided here yet; run: forgetfilter decide {run.path}")
     values = json.loads(path.read_text(encoding="utf-8"))
+    missing = [name for name in Summary.__dataclass_fields__ if name not in values]
+    if missing:
+        raise RunError(f"{path}: another version of forgetfilter wrote this, without '{missing[0]}'; start a new run")
     return Summary(**{name: values[name] for name in Summary.__dataclass_fields__})
 
 

@@ -115,6 +115,8 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
     if isinstance(threshold, FalseDiscoveryRate) and settings.trusted in ("", NONE) and not _sets_aside(settings):
         raise threshold.no_trusted_rows()
     text = TextOptions(settings.encoding, settings.delimiter)
+    # Of the other parts nobody has said how they are written, unless they have to be like the data.
+    others = TextOptions(settings.encoding, where_needed=True)
     named = {
         SAFE: (settings.safe, settings.safe_split),
         TRUSTED: (settings.trusted, DEFAULT),
@@ -129,7 +131,7 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
         if part not in parts and source not in ("", NONE):
             if source == BUILTIN and part in _BUILTIN:
                 source = str(builtin(part))
-            parts[part] = open_container(source, split)
+            parts[part] = open_container(source, split, others)
     return Inputs(parts, find_model(settings.model, settings.revision))
 
 

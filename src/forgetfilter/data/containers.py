@@ -84,7 +84,11 @@ def from_memory(
     if isinstance(rows, datasets.DatasetDict):
         chosen = choose_splits(rows, split, name)
         return _together(name, {Path(): _of_splits(Path(), name, chosen, as_folder=False)}, chosen.not_read)
-    return Dataset(rows if isinstance(rows, datasets.Dataset) else as_dataset(rows, name), name)
+    made = rows if isinstance(rows, datasets.Dataset) else as_dataset(rows, name)
+    if split not in (DEFAULT, ALL):
+        chosen = choose_splits({_own_split(made): made}, split, name)
+        return _together(name, {Path(): _of_splits(Path(), name, chosen, as_folder=False)}, chosen.not_read)
+    return Dataset(made, name)
 
 
 def _joined(sources: Sequence[str]) -> str:
@@ -218,8 +222,8 @@ def _text_file(path: Path, kind: str, options: TextOptions) -> Container:
     if wide:
         raise InputError(f"{path}: looks like UTF-16 without the mark that says so; name it: --encoding {wide}")
     made: TextContainer = _TEXT_KINDS[kind](path, options)
-    holds = kind_of_text(made.sample)
-    first = made.sample.lstrip()[:1]
+    text, _ = made.sample()
+    holds, first = kind_of_text(text), text.lstrip()[:1]
     if kind == ".json":
         if first == "[":
             return JsonArray(path, options)
@@ -227,13 +231,13 @@ def _text_file(path: Path, kind: str, options: TextOptions) -> Container:
             raise InputError(
                 f"{path}: expected a JSON array of objects or one object a line, found {first!r} at the start"
             )
-        if first and not holds and _is_one_object(made.sample):
+        if first and not holds and _is_one_object(text):
             raise _NoRowsError(
                 f"{path}: holds a single JSON object over many lines; expected an array of objects, or one a line"
             )
         return made
     if kind in (".jsonl", ".ndjson") and holds != ".jsonl" and first and first != "{":
-        is_what = "a JSON array; let its name end in .json" if holds == ".json" else _shown_line(made.sample)
+        is_what = "a JSON array; let its name end in .json" if holds == ".json" else _shown_line(text)
         raise InputError(f"{path}: expected one JSON object a line; this is {is_what}")
     if kind in (".csv", ".tsv", ".txt") and holds:
         what = "one JSON object a line" if holds == ".jsonl" else "a JSON array"
@@ -282,13 +286,17 @@ def _saved_dataset(path: Path, split: str, not_read: list[str]) -> list[_Part]:
         raise InputError(f"{path}: not a folder that datasets' save_to_disk wrote: {first_line(error)}") from error
     place = _absolute(path)
     if isinstance(found, datasets.Dataset):
-        own = str(found.split) if found.split else DEFAULT
+        own = _own_split(found)
         if split in (DEFAULT, ALL, own):
             return [_Part(place, _marked(Dataset(found, str(path), as_folder=True)))]
         found = {own: found}
     chosen = choose_splits(found, split, str(path))
     not_read.extend(chosen.not_read)
     return _of_splits(place, str(path), chosen, as_folder=True)
+
+
+def _own_split(rows: datasets.Dataset) -> str:
+    return str(rows.split) if rows.split else DEFAULT
 
 
 def _of_splits(place: Path, name: str, chosen: Chosen, *, as_folder: bool) -> list[_Part]:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ..errors import BadRow, BadRowsError, InputError
+from ..errors import BadRow, BadRowsError, InputError, RunError
 from .layouts import FieldError, Layout, Message, find_layout
 from .records import BATCH, Container, Record, Several, in_batches
 from .sources import Source, keep_table, load_table, one_after_the_other
@@ -81,7 +81,14 @@ class Rows:
 
     @classmethod
     def open(cls, folder: Path) -> Rows:
+        """Open a snapshot.
+
+        Raises:
+            RunError: Another version wrote it.
+        """
         info = json.loads((folder / _INFO).read_text(encoding="utf-8"))
+        if "sources" not in info:
+            raise RunError(f"{folder}: another version of forgetfilter wrote this; start again with another --output")
         info["bad"] = tuple(BadRow(**row) for row in info["bad"])
         info["sources"] = tuple(Source.of(source) for source in info["sources"])
         info["not_read"] = tuple(info["not_read"])

@@ -58,8 +58,10 @@ _ENDINGS = {
 
 def told_by_bytes(start: bytes) -> tuple[str, str] | None:
     """What a file is that begins so and holds no text rows, and what to do with it; None if it may be text."""
+    # Letters alone may begin a text as well.
+    binary = re.search(rb"[\x00-\x08\x0e-\x1a]", start) is not None
     for signature, what, advice in _SIGNATURES:
-        if start.startswith(signature):
+        if start.startswith(signature) and (binary or not signature.isalnum()):
             return what, advice
     if start.startswith(b"PK\x03\x04"):
         return ("an Excel workbook", _SHEET) if b"xl/" in start or b"[Content_Types]" in start else ("a zip", _PACKED)

@@ -65,9 +65,10 @@ class Parquet(Table):
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
+        self.path = path
         try:
-            self._file = pq.ParquetFile(path)
-            stored = self._file.schema_arrow
+            with pq.ParquetFile(path) as file:
+                stored = file.schema_arrow
         except _UNREADABLE as error:
             raise InputError(f"{path}: not a parquet file: {first_line(error)}") from error
         # Rows of view types cannot be picked out one by one; the same values in the usual types can.
@@ -81,8 +82,10 @@ class Parquet(Table):
         return self._schema
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        for batch in self._file.iter_batches(BATCH):
-            yield plain_batch(batch)
+        # Opened anew, as a folder may have more files than can be open at once.
+        with pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(BATCH):
+                yield plain_batch(batch)
 
 
 class Dataset(Table):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -32,12 +33,18 @@ _LINES_A_PARAGRAPH = 20
 class TextOptions:
     """What the user says of text files; what is empty is found by looking.
 
+    Attributes:
+        encoding: Of files that have no mark which tells it.
+        delimiter: Between the values of csv files.
+        where_needed: Whether the encoding is meant for those files alone that are not UTF-8.
+
     Raises:
         SettingsError: There is no such encoding, or the delimiter is not one character.
     """
 
     encoding: str = ""
     delimiter: str = ""
+    where_needed: bool = False
 
     def __post_init__(self) -> None:
         check_encoding(self.encoding)
@@ -51,8 +58,8 @@ class TextContainer(Container):
     """A text file, compressed or not, whose rows keep their own bytes.
 
     Attributes:
+        encoding: How its bytes become text.
         mark: What the file begins with to tell its encoding; empty where there is no such thing.
-        sample: The beginning of its text.
     """
 
     kind: str
@@ -62,9 +69,8 @@ class TextContainer(Container):
         self.path = path
         self.suffix = self.kind + compression_of(path.name)
         start = read_start(path)
-        self.encoding, self.mark = find_encoding(start, options.encoding)
-        self.sample = start.decode(self.encoding, "replace").removeprefix(MARK)
-        self._sampled_whole = len(start) < _SAMPLE_BYTES
+        named = "" if options.where_needed and _is_utf8(path) else options.encoding
+        self.encoding, self.mark = find_encoding(start, named)
         self.form = TextForm(self.kind, self.encoding)
         if is_wide(self.encoding):
             # Without its mark nobody could read what is written.
@@ -73,6 +79,11 @@ class TextContainer(Container):
     @property
     def note(self) -> str:
         return "" if self.encoding == "utf-8" else self.encoding.upper()
+
+    def sample(self) -> tuple[str, bool]:
+        """The beginning of the text, and whether that is all of it."""
+        start = read_start(self.path)
+        return start.decode(self.encoding, "replace").removeprefix(MARK), len(start) < _SAMPLE_BYTES
 
     def fingerprint(self) -> str:
         with self.path.open("rb") as file:
@@ -102,6 +113,18 @@ def read_start(path: Path) -> bytes:
     """
     with whole_file(path), open_bytes(path, "rb") as file:
         return file.read(_SAMPLE_BYTES)
+
+
+def _is_utf8(path: Path) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with whole_file(path), open_bytes(path, "rb") as file:
+            while chunk := file.read(_READ_BYTES):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @contextmanager
@@ -187,7 +210,8 @@ class Csv(TextContainer):
         super().__init__(path, options)
         tabs = path.name.lower().removesuffix(compression_of(path.name)).endswith(".tsv")
         known = parse_delimiter(options.delimiter) or ("\t" if tabs else "")
-        delimiter, quoted = sniff_csv(self.sample, known, whole=self._sampled_whole)
+        text, whole = self.sample()
+        delimiter, quoted = sniff_csv(text, known, whole=whole)
         self.form = TextForm(self.kind, self.encoding, delimiter, quoted)
 
     @property
