@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -96,7 +97,8 @@ class Source:
             rows = datasets.Dataset.from_file(str(self.kept_in(folder)))
             places = np.flatnonzero(chosen)
             # A data set that is saved without any shard, as one without rows is, cannot be loaded.
-            rows.select(places).save_to_disk(str(path), num_shards=None if len(places) else 1)
+            with _without_bars():
+                rows.select(places).save_to_disk(str(path), num_shards=None if len(places) else 1)
 
     @property
     def _head(self) -> bytes:
@@ -122,6 +124,20 @@ class Source:
             return
         with pa.memory_map(str(path)) as file:
             yield from pa.ipc.open_stream(file)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep `datasets` from showing progress of its own beside ours."""
+    import datasets
+
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def keep_table(table: Table, source: Source, folder: Path) -> None:

@@ -208,7 +208,9 @@ class Csv(TextContainer):
 
     def __init__(self, path: Path, options: TextOptions = LOOK) -> None:
         super().__init__(path, options)
-        tabs = path.name.lower().removesuffix(compression_of(path.name)).endswith(".tsv")
+        packed = compression_of(path.name)
+        tabs = path.name.lower().removesuffix(packed).endswith(".tsv")
+        self.suffix = (".tsv" if tabs else self.kind) + packed
         known = parse_delimiter(options.delimiter) or ("\t" if tabs else "")
         text, whole = self.sample()
         delimiter, quoted = sniff_csv(text, known, whole=whole)
