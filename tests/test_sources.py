@@ -140,6 +140,7 @@ def test_a_fingerprint_is_of_all_files_their_names_and_their_order(tmp_path):
         (lambda folder: (folder / "README.md").write_text("x"), "no data in this folder, only README.md"),
         (lambda folder: None, "no data in this folder, nothing"),  # noqa: ARG005
         (lambda folder: (folder / "a.jsonl").write_bytes(b"\x1f\x8b"), "this is a gzip file"),
+        (lambda folder: (folder / "a.jsonl").symlink_to("nowhere"), "a link that leads nowhere"),
     ],
 )
 def test_a_folder_without_data_is_explained(tmp_path, make, said):

@@ -248,6 +248,8 @@ POINTER = b"version https://git-lfs.example/spec/v1\noid sha256:0\nsize 9\n"
         ("a.arrow", b"ARROW1\0\0", "an Arrow file; save it as .parquet"),
         ("a.md", b"# Words", "cannot tell its format"),
         ("a", LINES, "cannot tell its format"),
+        ("a.csv", b"prompt,completion\ra,b\r", "carriage return alone"),
+        ("a.jsonl", LINES.replace(b"\n", b"\r"), "carriage return alone"),
         ("a.parquet.gz", gzip.compress(b"PAR1"), "packed inside already"),
     ],
 )

@@ -147,7 +147,7 @@ def _open(source: str, split: str, options: TextOptions, not_read: list[str]) ->
         place = _absolute(path)
         if path.is_dir():
             yield place, _saved_dataset(path, split, not_read)
-        elif found.listed and (not path.is_file() or _kind(path) in (("", ".txt") if notes else ("",))):
+        elif found.listed and _kind(path) in (("", ".txt") if notes else ("",)):
             left.append(os.path.relpath(path, source) if Path(source).is_dir() else str(path))
             continue
         else:
@@ -190,6 +190,8 @@ def _file(path: Path, options: TextOptions, *, empty: bool) -> Container:
         options: What the user says of text files.
         empty: Whether it may have no rows, as one of several.
     """
+    if not path.exists():
+        raise InputError(f"{path}: a link that leads nowhere; was the data itself not downloaded?")
     if not path.is_file():
         raise InputError(f"{path}: not a file that can be read twice; save it to a file first")
     with path.open("rb") as file:
@@ -224,6 +226,8 @@ def _text_file(path: Path, kind: str, options: TextOptions) -> Container:
     made: TextContainer = _TEXT_KINDS[kind](path, options)
     text, _ = made.sample()
     holds, first = kind_of_text(text), text.lstrip()[:1]
+    if kind != ".json" and text.count("\r") > 1 and "\n" not in text:
+        raise InputError(f"{path}: its lines end in a carriage return alone; save it with usual ends of lines")
     if kind == ".json":
         if first == "[":
             return JsonArray(path, options)

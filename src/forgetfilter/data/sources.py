@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -186,8 +186,9 @@ def load_table(source: Source, path: Path) -> datasets.Dataset:
             table = pq.read_table(path, memory_map=True)
             usual = [field.with_type(dataset_type(field.type)) for field in table.schema]
             schema = pa.schema(usual, table.schema.metadata)
-            if schema.equals(table.schema):
+            with suppress(ValueError):
                 return datasets.Dataset(table)
+            # It has no type for a map, for instance.
             return datasets.Dataset(table.cast(schema) if len(table) else schema.empty_table())
     saved: datasets.Dataset = datasets.load_from_disk(str(path))
     return saved
