@@ -229,6 +229,18 @@ def test_a_split_that_is_not_there_is_told_in_a_line(tmp_path, split, said):
     assert "\n" not in str(error.value)
 
 
+def test_inputs_that_would_be_written_as_one_file_are_refused(tmp_path):
+    saved(tmp_path / "in")
+    write_jsonl(tmp_path / "other.jsonl", texts("a"))
+    with pytest.raises(InputError, match="would both be written as in/train"):
+        open_container([str(tmp_path / name) for name in ("in", "in/train", "other.jsonl")], "all")
+
+
+def test_a_name_that_is_too_long_is_told(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        open_container(str(tmp_path / ("x" * 5000)))
+
+
 def test_a_split_of_a_file_is_refused(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", texts("a"))
     with pytest.raises(InputError, match=r"has no splits, so that --split test"):

@@ -100,7 +100,7 @@ def test_lines_longer_than_what_is_read_at_once(tmp_path, monkeypatch):
     assert [m[0].content + "" for _, _, m in rows.usable()] == [json.loads(line)["text"] for line in lines]
 
 
-COMPRESS = {"gz": lambda c: gzip.compress(c), "xz": lzma.compress, "bz2": bz2.compress}
+COMPRESS = {"gz": lambda c: gzip.compress(c, mtime=0), "xz": lzma.compress, "bz2": bz2.compress}
 
 
 def zstd(content):
@@ -217,7 +217,7 @@ POINTER = b"version https://git-lfs.example/spec/v1\noid sha256:0\nsize 9\n"
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.jsonl", gzip.compress(LINES), "this is a gzip file; let its name end in .gz"),
+        ("a.jsonl", gzip.compress(LINES, mtime=0), "this is a gzip file; let its name end in .gz"),
         ("a.csv", zstd(LINES), "a zstd file"),
         ("a.txt", lzma.compress(LINES), "an xz file"),
         ("a.json", b"PK\x03\x04" + b"\0" * 30, "a zip; unpack it"),
@@ -226,11 +226,11 @@ POINTER = b"version https://git-lfs.example/spec/v1\noid sha256:0\nsize 9\n"
         ("a.xlsx", b"PK\x03\x04.....[Content_Types].xml", "an Excel workbook"),
         ("a.jsonl", b"PAR1\x15\x04....PAR1", "a parquet file"),
         ("a.parquet", LINES, "not a parquet file"),
-        ("a.parquet", gzip.compress(LINES), "not a parquet file: this is a gzip file"),
+        ("a.parquet", gzip.compress(LINES, mtime=0), "not a parquet file: this is a gzip file"),
         ("a.parquet", POINTER, "a Git LFS pointer; the data itself was not downloaded"),
         ("a.jsonl", POINTER, "git lfs pull"),
         ("a.jsonl.gz", POINTER, "not a whole gzip file: it does not begin as gzip does; this is a Git LFS pointer"),
-        ("a.jsonl.zst", gzip.compress(LINES), "does not begin as zstd does; this is a gzip file"),
+        ("a.jsonl.zst", gzip.compress(LINES, mtime=0), "does not begin as zstd does; this is a gzip file"),
         ("a.jsonl.zst", zstd(LINES * 999)[:-9], "not a whole zstd file"),
         ("a.jsonl.xz", lzma.compress(LINES * 999)[:-9], "not a whole xz file"),
         ("a.jsonl", b"<!DOCTYPE html><html>", "a web page"),
@@ -250,7 +250,7 @@ POINTER = b"version https://git-lfs.example/spec/v1\noid sha256:0\nsize 9\n"
         ("a", LINES, "cannot tell its format"),
         ("a.csv", b"prompt,completion\ra,b\r", "carriage return alone"),
         ("a.jsonl", LINES.replace(b"\n", b"\r"), "carriage return alone"),
-        ("a.parquet.gz", gzip.compress(b"PAR1"), "packed inside already"),
+        ("a.parquet.gz", gzip.compress(b"PAR1", mtime=0), "packed inside already"),
     ],
 )
 def test_the_real_cause_is_named_in_a_line(tmp_path, name, content, said):

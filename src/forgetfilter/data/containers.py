@@ -109,15 +109,22 @@ def _together(name: str, parts: Mapping[Path, Sequence[_Part]], not_read: tuple[
     for where, of in parts.items():
         for part in of:
             if part.split is None:
-                place = os.path.relpath(part.place, common) if part.place.is_absolute() else str(part.place)
-                members[place] = part.container
-                continue
-            folder = "" if alone else os.path.relpath(where, common) if where.is_absolute() else str(where)
-            members[str(Path(folder) / part.split)] = part.container
-            splits.setdefault(folder, []).append(part.split)
+                place = _below(part.place, common)
+            else:
+                folder = "" if alone else _below(where, common)
+                place = str(Path(folder) / part.split)
+                splits.setdefault(folder, []).append(part.split)
+            if place in members:
+                raise InputError(f"{name}: two inputs would both be written as {place}; name one of them alone")
+            members[place] = part.container
     several = Several(name, members, splits)
     several.not_read = not_read
     return several
+
+
+def _below(place: Path, folder: Path) -> str:
+    """The name of a place in a folder; a hub data set keeps its own."""
+    return os.path.relpath(place, folder) if place.is_absolute() else str(place)
 
 
 def _common(places: Sequence[Path]) -> Path:

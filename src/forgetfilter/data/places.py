@@ -34,10 +34,14 @@ def find_paths(source: str) -> Found | None:
     Raises:
         InputError: A folder cannot be read, or a glob matches nothing.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(source).expanduser()
+        is_folder, exists = path.is_dir(), path.exists()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{source[:80]}: cannot be read: {getattr(error, 'strerror', error)}") from error
+    if is_folder:
         return Found([path]) if is_saved(path) else Found(_below(path), listed=True)
-    if path.exists():
+    if exists:
         return Found([path])
     if not glob.has_magic(source):
         return None
