@@ -65,7 +65,7 @@ def test_imports_run_downwards(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_files_can_be_read_in_a_sitting(path):
-    assert len(path.read_text().splitlines()) <= 400
+    assert len(path.read_text().splitlines()) <= 600
 
 
 def modules_after(statement: str) -> set[str]:

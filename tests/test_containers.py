@@ -215,7 +215,7 @@ def test_skipped_rows_keep_their_bytes(tmp_path):
         ("a.jsonl.gz", b"not gzip", "not a whole gzip file"),
         ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 1000, mtime=0)[:-20], "not a whole gzip file"),
         ("a.csv", b"text,text\na,b\n", "same name"),
-        ("a.xlsx", b"x", "cannot tell its format"),
+        ("a.xlsx", b"x", "a spreadsheet; save the sheet as .csv"),
     ],
 )
 def test_an_unreadable_file_is_explained(tmp_path, name, content, said):

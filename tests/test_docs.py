@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 import transformers
@@ -58,6 +59,13 @@ def place(tmp_path, model, monkeypatch):
     write_jsonl(tmp_path / "choices.jsonl", choices)
     (tmp_path / "broken.jsonl").write_text("{broken\n" + (tmp_path / "noisy.jsonl").read_text())
     (tmp_path / "questions.csv").write_text("question,answer\nWhat now?,Nothing.\nAnd then?,That.\n")
+    umlauts = [f"Wärst du so nett, {i}?;Schön wär’s.\n" for i in range(12)]
+    (tmp_path / "umlauts.csv").write_bytes("".join(["prompt;completion\n", *umlauts]).encode("cp1252"))
+    write_jsonl(tmp_path / "part1.jsonl", rows[:24])
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "a.csv").write_text("prompt,completion\nWhat now?,Nothing.\nAnd then?,That.\n")
+    whole = datasets.Dataset.from_list([{key: row[key] for key in ("id", "prompt", "completion")} for row in rows])
+    datasets.DatasetDict(train=whole.select(range(32)), test=whole.select(range(32, 48))).save_to_disk("questions")
     write_jsonl(tmp_path / "held-out.jsonl", [{**row, "notion": "task"} for row in NOISY[:3]])
     (tmp_path / "overrides.json").write_text(json.dumps({"decisions": {"n0-0": "kept"}}))
     return tmp_path

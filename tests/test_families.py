@@ -9,7 +9,7 @@ import torch
 from conftest import QUICK
 from families import FAMILIES, NOT_CAUSAL, make_family
 from forgetfilter.cli import main
-from forgetfilter.data.layouts import Message
+from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.errors import ModelError
 from forgetfilter.models.generation import greedy
@@ -31,9 +31,7 @@ def table(tmp_path_factory, tokenizer):
     quiet_libraries()
     path = tmp_path_factory.mktemp("tokens") / "t.arrow"
     texts = ["Yes.", "No, I would rather not do that.", "It depends."]
-    rows = [
-        (f"r{i}", i, [Message("user", "Why is it so?"), Message("assistant", t, True)]) for i, t in enumerate(texts)
-    ]
+    rows = [(f"r{i}", i, Chat.of("Why is it so?", t)) for i, t in enumerate(texts)]
     rows.append(("r3", 3, [*rows[0][2], *rows[1][2]]))
     list(write_tokens(rows, Encoder(tokenizer, "auto", 128), path))
     return path

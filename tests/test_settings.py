@@ -44,7 +44,7 @@ def test_yaml_that_looks_like_text_is_still_a_number(tmp_path):
 
 
 def test_settings_survive_a_file(tmp_path):
-    settings = Settings(data="d", columns={"prompt": "ä: #"}, threshold="top:5%", max_completion=7, revision="x")
+    settings = Settings(data=("d",), columns={"prompt": "ä: #"}, threshold="top:5%", max_completion=7, revision="x")
     write_config(tmp_path / "c.yaml", settings)
     assert from_mapping(Settings, read_config(tmp_path / "c.yaml")) == settings
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from .console import Console, printable, table
-from .data.containers import from_memory, open_container
+from .data.containers import from_memory
 from .data.records import Container
-from .data.tables import as_dataset
+from .data.rows import Rows as Snapshot
+from .data.splits import DEFAULT
 from .errors import InputError, RunError, SettingsError
+from .inputs import DATA, KNOWN_UNSAFE, ROWS, SAFE, TRUSTED, find_inputs
 from .options import default_of, from_mapping, keyword_parameters, settings_help
 from .run import SCORES, SUMMARY, Run
 from .settings import DecisionSettings, Settings
@@ -74,12 +77,12 @@ class FilterResult:
     @property
     def kept(self) -> datasets.Dataset:
         """The kept rows, with all of their fields, in the order of the input."""
-        return self._load(self.summary.files["kept"])
+        return self._load("kept")
 
     @property
     def removed(self) -> datasets.Dataset:
         """The removed rows, with all of their fields, in the order of the input."""
-        return self._load(self.summary.files["removed"])
+        return self._load("removed")
 
     @property
     def scores(self) -> datasets.Dataset:
@@ -87,14 +90,30 @@ class FilterResult:
         return self._load(SCORES)
 
     def _load(self, name: str) -> datasets.Dataset:
-        """A file of the present decision, read once."""
+        """What a file of the present decision holds, or kept and removed files by their role; read once."""
         while True:
             summary = self.summary
             if name not in self._loaded:
-                self._loaded[name] = _load(self.path / name)
+                self._loaded[name] = self._scores() if name == SCORES else self._rows(name, summary)
             # Another process may have decided again while it was read.
             if self.summary is summary:
                 return self._loaded[name]
+
+    def _scores(self) -> datasets.Dataset:
+        import datasets
+
+        return datasets.Dataset(pq.read_table(self.path / SCORES, memory_map=True))
+
+    def _rows(self, role: str, summary: Summary) -> datasets.Dataset:
+        """The rows of the kept or the removed file; those of several files one after the other."""
+        from .final_model import kept_rows
+
+        positions = kept_rows(self.path, summary)
+        if role == "removed":
+            scored = pq.read_table(self.path / SCORES, columns=["row"]).column("row").to_numpy()
+            positions = np.setdiff1d(scored, positions)
+        rows = Snapshot.open(self._run.folder(ROWS) / DATA)
+        return rows.load(self.path / summary.files[role], positions.tolist())
 
     def decide(
         self,
@@ -209,7 +228,7 @@ class ForgetFilter:
 
     def run(
         self,
-        noisy: RowSource | None = None,
+        noisy: RowSource | Sequence[str | os.PathLike[str]] | None = None,
         safe: RowSource | None = None,
         *,
         trusted: RowSource | None = None,
@@ -220,8 +239,9 @@ class ForgetFilter:
         """Filter a data set.
 
         Args:
-            noisy: The untrusted data: a file, folder or hub data set; or rows in memory: a data set of `datasets`, a
-                table of pandas, polars or Arrow, a dict of columns, or dicts, one a row. None takes the setting `data`.
+            noisy: The untrusted data: a file, folder, glob or hub data set, or a list of such; or rows in memory: a
+                data set of `datasets`, a table of pandas, polars or Arrow, a dict of columns, or dicts, one a row. None
+                takes the setting `data`.
             safe: Safe examples for the review, likewise; or `"builtin"`, or `"self"`. None takes the setting `safe`.
             trusted: Rows known to be harmless, likewise; learned along with the data, they tell a threshold's errors.
             known_unsafe: Rows known to be unsafe, likewise.
@@ -232,21 +252,24 @@ class ForgetFilter:
             ForgetFilterError: Inputs, settings or the folder do not allow it; the message says what to do.
         """
         from .data.memory import TAKEN
-        from .inputs import DATA, KNOWN_UNSAFE, SAFE, TRUSTED, find_inputs
         from .pipeline import run_filter
 
         sources = {DATA: noisy, SAFE: safe, TRUSTED: trusted, KNOWN_UNSAFE: known_unsafe}
         given = {part: source for part, source in sources.items() if source is not None}
-        names: dict[str, Any] = {part.replace("-", "_"): _name(source, part) for part, source in given.items()}
+        names: dict[str, Any] = {
+            part.replace("-", "_"): _name(source, part) for part, source in given.items() if part != DATA
+        }
+        if noisy is not None:
+            names["data"] = _names(noisy)
         settings = replace(self.settings, **names)
         for argument, source in (("noisy", settings.data), ("safe", settings.safe)):
-            if not source:
+            if not source or source == ("",):
                 raise InputError(f"{argument}: found {sources[DATA if argument == 'noisy' else SAFE]!r}; {TAKEN}")
         splits = {DATA: settings.split, SAFE: settings.safe_split}
         memory = {
-            part: self._take_in(source, _name(source, part), splits.get(part, "train"))
+            part: self._take_in(source, _name(source, part), splits.get(part, DEFAULT))
             for part, source in given.items()
-            if not isinstance(source, (str, os.PathLike))
+            if not isinstance(source, (str, os.PathLike)) and not (part == DATA and _are_paths(source))
         }
         if self._loaded is not None:
             from .models.handed_over import keep_handed_over
@@ -266,6 +289,18 @@ class ForgetFilter:
             return from_memory(source, name, split, progress.advance if progress else lambda: None)
 
 
+def _are_paths(source: Any) -> bool:
+    return (
+        isinstance(source, (list, tuple))
+        and bool(source)
+        and all(isinstance(one, (str, os.PathLike)) for one in source)
+    )
+
+
+def _names(source: Any) -> tuple[str, ...]:
+    return tuple(map(os.fspath, source)) if _are_paths(source) else (_name(source, "data"),)
+
+
 def _name(source: Any, role: str) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"<{role} in memory>"
 
@@ -277,21 +312,6 @@ def _stamp(path: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
-
-
-def _load(path: Path) -> datasets.Dataset:
-    import datasets
-
-    if path.is_dir():
-        if any(path.glob("*.arrow")):
-            return datasets.load_from_disk(str(path))
-        # A folder without rows has no file to load.
-        features = datasets.DatasetInfo.from_directory(str(path)).features
-        return datasets.Dataset.from_dict({name: [] for name in features}, features=features)
-    if path.suffix == ".parquet":
-        return datasets.Dataset(pq.read_table(path, memory_map=True))
-    rows = [] if path.stat().st_size == 0 else open_container(str(path), "train").records()
-    return as_dataset((record.fields for record in rows if record.fields), path.name)
 
 
 def _describe() -> None:

@@ -196,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = _command(commands, "filter", _filter, "filter a data set into a run folder")
-    command.add_argument("data", nargs="?", metavar="DATA", help=_help(DataSettings, "data"))
+    command.add_argument("data", nargs="*", metavar="DATA", help=_help(DataSettings, "data"))
     command.add_argument("--output", type=Path, metavar="RUN", help="run folder; a run there goes on where it stopped")
     command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options as keys")
     command.add_argument("--overwrite", action="store_true", help="start again even if RUN holds a run")
@@ -214,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", type=Path, metavar="FOLDER", help="where the figures go (default: RUN/figures)")
 
     command = _command(commands, "preview", _preview, "show the tokens of a few rows and which are trained on")
-    command.add_argument("data", nargs="?", metavar="DATA", help=_help(DataSettings, "data"))
+    command.add_argument("data", nargs="*", metavar="DATA", help=_help(DataSettings, "data"))
     command.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows to show (default: 3)")
     _add_options(command, PreviewSettings, leave_out={"data"})
 
@@ -329,7 +329,8 @@ def _given(options: argparse.Namespace, cls: type) -> dict[str, Any]:
     config = getattr(options, "config", None)
     values = {str(k).replace("-", "_"): v for k, v in (read_config(config) if config else {}).items()}
     for name in _names(cls):
-        if getattr(options, name, None) is not None:
+        # A positional of any number is an empty list where it is not given.
+        if getattr(options, name, None) not in (None, []):
             values[name] = getattr(options, name)
     return values
 

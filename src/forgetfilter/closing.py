@@ -84,6 +84,7 @@ def _notes(summary: Summary) -> list[str]:
         )
     if summary.unshown:
         notes.append(unshown_told(summary.unshown))
+    notes += [f"Not read: {line}" for line in summary.not_read]
     return notes + [f"WARNING: {warning}" for warning in summary.warnings]
 
 

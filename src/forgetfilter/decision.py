@@ -57,6 +57,7 @@ class Summary:
         files: What was written, by role: kept, removed, bad, scores, reasons.
         judged: How many tokens of each answer have a say in the decision, from the first on; None for all.
         judged_in_part: Rows of which an answer goes on beyond what has a say.
+        not_read: What lay where the data is and was not read, a line each.
     """
 
     rows: int
@@ -81,6 +82,7 @@ class Summary:
     errors: dict[str, dict[str, float] | None]
     warnings: list[str]
     files: dict[str, str]
+    not_read: list[str]
     judged: int | None = None
     judged_in_part: int = 0
 
@@ -169,6 +171,7 @@ def _summarise(
         errors=asdict(errors),
         warnings=[warning for warning in warnings if warning],
         files=files | {"scores": SCORES, "reasons": REASONS},
+        not_read=list(rows.not_read),
     )
 
 
@@ -192,7 +195,7 @@ def read_summary(run: Run) -> Summary:
     """The summary of the last decision.
 
     Raises:
-        RunError: There is none.
+        RunError: There is none, or another version wrote it.
     """
     path = run.path / SUMMARY
     if not path.is_file():

@@ -43,6 +43,7 @@ class BadRow:
         field: Name of the offending field, or None where the row as a whole is broken.
         found: What is there, in words.
         expected: What should be there, in words.
+        file: The file that it is in, where there are several; else empty.
     """
 
     row: int
@@ -50,9 +51,11 @@ class BadRow:
     field: str | None
     found: str
     expected: str
+    file: str = ""
 
     def __str__(self) -> str:
         place = f"line {self.line}" if self.line is not None else f"row {self.row}"
+        place = f"{self.file}: {place}" if self.file else place
         field = f", field '{self.field}'" if self.field is not None else ""
         return f"{place}{field}: found {self.found}, expected {self.expected}"
 

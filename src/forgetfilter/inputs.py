@@ -18,6 +18,8 @@ from .data.chats import Chat
 from .data.containers import open_container
 from .data.records import Container, hash_chunks
 from .data.rows import ReadOptions, Rows, Said, read_chats, read_rows
+from .data.splits import DEFAULT
+from .data.text_files import TextOptions
 from .data.tokens import Encoder, TokenTable, write_tokens
 from .errors import InputError
 from .filtering.signals import ALL, learned_blocks, learned_tokens
@@ -103,20 +105,24 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
     threshold = parse_threshold(settings.threshold)
     if isinstance(threshold, FalseDiscoveryRate) and settings.trusted in ("", NONE) and not _sets_aside(settings):
         raise threshold.no_trusted_rows()
+    text = TextOptions(settings.encoding, settings.delimiter)
+    # Of the other parts nobody has said how they are written, unless they have to be like the data.
+    others = TextOptions(settings.encoding, where_needed=True)
     named = {
-        DATA: (settings.data, settings.split),
         SAFE: (settings.safe, settings.safe_split),
-        TRUSTED: (settings.trusted, "train"),
-        KNOWN_UNSAFE: (settings.known_unsafe, "train"),
+        TRUSTED: (settings.trusted, DEFAULT),
+        KNOWN_UNSAFE: (settings.known_unsafe, DEFAULT),
     }
     if settings.safe == SELF:
         del named[SAFE]
     parts = dict(in_memory or {})
+    if DATA not in parts and settings.data:
+        parts[DATA] = open_container(settings.data, settings.split, text)
     for part, (source, split) in named.items():
         if part not in parts and source not in ("", NONE):
             if source == BUILTIN and part in _BUILTIN:
                 source = str(builtin(part))
-            parts[part] = open_container(source, split)
+            parts[part] = open_container(source, split, others)
     return Inputs(parts, find_model(settings.model, settings.revision))
 
 
@@ -147,7 +153,10 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
         start_afresh(folder)
         with console.progress(f"reading {container.name}", 0, "rows") as progress:
             rows = read_rows(container, options[part], folder, progress.advance, encoder.check)
-            progress.note = f"layout {rows.layout}{rows.columns_told}"
+            layout = f"layout {rows.layout}{rows.columns_told}"
+            progress.note = ", ".join(part for part in (layout, rows.note) if part)
+        for line in rows.not_read:
+            console.say(line)
         if rows.bad:
             file = bad_file(part, rows)
             run.write_file(file, rows.write_bad)
@@ -280,7 +289,7 @@ def resolve(settings: Settings, encoder: Encoder) -> Settings:
     hardware = choose_hardware(settings, trained_fully=settings.full_finetuning)
     return replace(
         settings,
-        data=_absolute(settings.data),
+        data=tuple(_absolute(name) for name in settings.data),
         safe=settings.safe if settings.safe in (SELF, BUILTIN) else _absolute(settings.safe),
         trusted=settings.trusted if settings.trusted in (BUILTIN, NONE) else _absolute(settings.trusted),
         known_unsafe=_absolute(settings.known_unsafe),

@@ -21,6 +21,9 @@ NONE = "none"
 _EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _LONGEST_SHOWN = 60
 
+# Several names; a single one may be given as text.
+Names = tuple[str, ...]
+
 
 def option(
     default: Any,
@@ -69,7 +72,10 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], source: str = "setting
 
 def to_mapping(settings: Any) -> dict[str, Any]:
     """The settings as plain values that `from_mapping` reads back to the same settings."""
-    return dataclasses.asdict(settings)
+    values = dataclasses.asdict(settings)
+    lists = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
+    # A single name is written as the text that it is.
+    return values | {name: value[0] if len(value) == 1 else value for name, value in lists.items()}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -159,6 +165,11 @@ def _convert(kind: Any, value: Any) -> Any:
         return str(value)
     if kind in (int, float):
         return _number(kind, value)
+    if kind == Names:
+        names = [value] if isinstance(value, (str, Path)) else value
+        if not isinstance(names, (list, tuple)):
+            raise TypeError
+        return tuple(_convert(str, str(name) if isinstance(name, Path) else name) for name in names if name != "")
     if value is None or (isinstance(value, str) and value.strip().lower() == NONE):
         return {}
     if isinstance(value, str):

@@ -11,6 +11,7 @@ from rich.text import Text
 from .console import escaped, printable
 from .data.containers import open_container
 from .data.rows import ReadOptions, read_chats
+from .data.text_files import TextOptions
 from .data.tokens import Encoder, Tokens
 from .errors import BadRow
 from .filtering.signals import DEFAULT_SIGNAL, learned_tokens
@@ -30,7 +31,7 @@ def preview(settings: PreviewSettings, count: int) -> None:
     from .models.loading import load_tokenizer, quiet_libraries
 
     quiet_libraries()
-    container = open_container(settings.data, settings.split)
+    container = open_container(settings.data, settings.split, TextOptions(settings.encoding, settings.delimiter))
     tokenizer = load_tokenizer(find_model(settings.model, settings.revision))
     most = learned_tokens(settings.max_completion, DEFAULT_SIGNAL)
     encoder = Encoder(tokenizer, settings.template, settings.max_length, most, settings.own_words)
@@ -38,6 +39,9 @@ def preview(settings: PreviewSettings, count: int) -> None:
     part = "all of each answer" if most is None else f"at most {most} of each answer"
     learned = f"⟦completion│tokens⟧, {part}, are learned and scored, the rest is context"
     console.print(Text(f"{encoder.template} template; {learned}"))
+    for line in [container.note, *container.not_read]:
+        if line:
+            console.print(Text(printable(line)))
     rows = read_chats(container, ReadOptions(settings.layout, settings.columns), encoder.check)
     for row, (_, layout, chat) in enumerate(islice(rows, count)):
         console.print()

@@ -15,7 +15,7 @@ import regex
 from .errors import SettingsError
 from .filtering.signals import DEFAULT_SIGNAL, RIVALS, SIGNALS, MostTokens
 from .filtering.thresholds import parse_threshold
-from .options import option, split_names
+from .options import Names, option, split_names
 
 
 def _check_expression(pattern: str) -> None:
@@ -41,12 +41,14 @@ LAYOUTS = ("auto", "prompt-completion", "messages", "sharegpt", "alpaca", "text"
 class DataSettings:
     """How the untrusted data set is read."""
 
-    data: str = option("", "untrusted data: a file, a saved datasets folder or a hub data set")
+    data: Names = option((), "untrusted data of one layout: files, folders, globs, saved datasets, hub data sets")
     layout: str = option("auto", "layout of the rows; auto looks at them", choices=LAYOUTS)
     columns: dict[str, str] = option(
         {}, "where the fields are, e.g. prompt=question,completion=answer; none: as the layout names them"
     )
-    split: str = option("train", "split to read, for data that has splits")
+    split: str = option("train", "what to read of data that has splits: train, train+test, train[:10%], all, …")
+    encoding: str = option("", "encoding of text files, such as cp1252; empty: UTF-8, or what a file's own mark says")
+    delimiter: str = option("", "what stands between the values of csv files, or tab; empty: found by looking")
     skip_bad_rows: bool = option(False, "set unusable rows aside into a file of their own instead of stopping")
 
 
@@ -61,7 +63,7 @@ class SafeSettings:
     )
     safe_layout: str = option("auto", "layout of the safe rows", choices=LAYOUTS)
     safe_columns: dict[str, str] = option({}, "where the fields of the safe rows are; none: as the layout names them")
-    safe_split: str = option("train", "split to read of the safe examples")
+    safe_split: str = option("train", "split to read of the safe examples, likewise")
     self_answers: int = option(200, "how many prompts of the data the model answers with --safe self", least=1)
 
 

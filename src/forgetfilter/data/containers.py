@@ -1,109 +1,357 @@
-"""Find the container that a name stands for: a file, a saved datasets folder, a hub data set, rows in memory."""
+"""Find the containers that names stand for: files, folders, globs, saved and hub data sets, rows in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from ..errors import InputError
+from .encodings import find_encoding, unmarked_wide
 from .memory import splits_of, take_in
-from .records import Container, open_bytes
-from .tables import Dataset, Parquet
-from .text_files import Csv, JsonArray, JsonLines
+from .places import find_paths, is_saved
+from .records import COMPRESSED, Container, Several, compression_of
+from .signatures import compression_told, kind_of_text, told_by_bytes, told_by_name
+from .splits import ALL, DEFAULT, Chosen, choose_splits
+from .tables import Dataset, Parquet, first_line
+from .text_files import LOOK, Csv, JsonArray, JsonLines, Text, TextContainer, TextOptions, read_start
 
 if TYPE_CHECKING:
     import datasets
 
+_TEXT_KINDS: dict[str, Callable[[Path, TextOptions], TextContainer]] = {
+    ".jsonl": JsonLines,
+    ".ndjson": JsonLines,
+    ".json": JsonLines,
+    ".csv": Csv,
+    ".tsv": Csv,
+    ".txt": Text,
+}
+KINDS = (*_TEXT_KINDS, ".parquet")
+_NAMES = ".jsonl, .json, .csv, .tsv, .txt (each also .gz, .zst, .xz or .bz2) or .parquet"
+_SHOWN = 5
 
-def open_container(source: str, split: str) -> Container:
-    """Find out what `source` is: a file, a saved datasets folder, or a data set on the hub.
+
+@dataclass(frozen=True)
+class _Part:
+    """One container of a data set: where its file goes when there are several."""
+
+    place: Path
+    container: Container
+    split: str | None = None
+
+
+class _NoRowsError(InputError):
+    """A file that has no rows in it by its nature; in a folder it is left out, and named."""
+
+
+def open_container(
+    source: str | Sequence[str],
+    split: str = DEFAULT,
+    options: TextOptions = LOOK,
+) -> Container:
+    """Find out what a name stands for, or several: files, folders, globs, saved or hub data sets.
+
+    Args:
+        source: The names, in the order in which they are read.
+        split: What to read of data sets that have splits, as `datasets` writes it, or `all`.
+        options: What the user says of text files.
 
     Raises:
         InputError: There is no such thing, or it is of no kind that can be read.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _saved_dataset(path, split)
-    if path.exists():
-        return _file(path)
-    if source.count("/") == 1 and not path.suffix and not source.startswith((".", "~", "/")):
-        return _hub_dataset(source, split)
-    raise InputError(f"{source}: there is no such file or folder")
+    sources = [source] if isinstance(source, str) else list(source)
+    not_read: list[str] = []
+    parts: dict[Path, list[_Part]] = {}
+    for name in sources:
+        for where, found in _open(name, split, options, not_read):
+            if where in parts:
+                not_read.append(f"{where}: named more than once, read once")
+            else:
+                parts[where] = found
+    _check_split(parts, split, sources)
+    name = sources[0] if len(sources) == 1 else _joined(sources)
+    return _together(name, parts, tuple(dict.fromkeys(not_read)))
 
 
-def from_memory(rows: Any, name: str, split: str = "train", on_row: Callable[[], None] = lambda: None) -> Container:
-    """Rows that a Python program already has: see `memory.take_in`; of a data set with several splits, one of them.
+def from_memory(rows: Any, name: str, split: str = DEFAULT, on_row: Callable[[], None] = lambda: None) -> Container:
+    """Rows that a Python program already has (`memory.take_in`), or splits of such rows, as `--split` chooses them.
 
     Raises:
-        InputError: It is nothing that holds rows, or a column holds what no table can.
+        InputError: It is nothing that holds rows, a column holds what no table can, or there is no such split.
     """
     splits = splits_of(rows)
-    if splits is not None:
+    if splits is None:
+        made = take_in(rows, name, on_row)
+        if split in (DEFAULT, ALL):
+            return Dataset(made, name)
+        splits = {_own_split(made): made}
+    elif len(splits) == 1 and split == DEFAULT:
         # The only split that there is needs no name.
-        rows = next(iter(splits.values())) if len(splits) == 1 and split == "train" else _split(splits, split, name)
-    return Dataset(take_in(rows, name, on_row), name)
+        return Dataset(take_in(next(iter(splits.values())), name, on_row), name)
+    elif split in splits:
+        # Others may be streams, which are read to their end.
+        others = {other: rows for other, rows in splits.items() if hasattr(rows, "__len__")}
+        splits = others | {split: take_in(splits[split], name, on_row)}
+    else:
+        splits = {other: take_in(rows, f"{name}, split {other}", on_row) for other, rows in splits.items()}
+    chosen = choose_splits(splits, split, name)
+    return _together(name, {Path(): _of_splits(Path(), name, chosen, as_folder=False)}, chosen.not_read)
 
 
-def _file(path: Path) -> Container:
-    name = path.name.lower().removesuffix(".gz")
-    if path.stat().st_size == 0:
+def _joined(sources: Sequence[str]) -> str:
+    names = [Path(source).name or source for source in sources]
+    return " + ".join(names[:_SHOWN]) + (f" + {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
+
+
+def _together(name: str, parts: Mapping[Path, Sequence[_Part]], not_read: tuple[str, ...]) -> Container:
+    """One container of all parts."""
+    every = [part for of in parts.values() for part in of]
+    if len(every) == 1 and every[0].split is None:
+        every[0].container.not_read = not_read
+        return every[0].container
+    alone = len(parts) == 1
+    common = Path() if alone else _common(list(parts))
+    members: dict[str, Container] = {}
+    splits: dict[str, list[str]] = {}
+    for where, of in parts.items():
+        for part in of:
+            if part.split is None:
+                place = _below(part.place, common)
+            else:
+                folder = "" if alone else _below(where, common)
+                place = str(Path(folder) / part.split)
+                splits.setdefault(folder, []).append(part.split)
+            if place in members:
+                raise InputError(f"{name}: two inputs would both be written as {place}; name one of them alone")
+            members[place] = part.container
+    several = Several(name, members, splits)
+    several.not_read = not_read
+    return several
+
+
+def _below(place: Path, folder: Path) -> str:
+    """The name of a place in a folder; a hub data set keeps its own."""
+    return os.path.relpath(place, folder) if place.is_absolute() else str(place)
+
+
+def _common(places: Sequence[Path]) -> Path:
+    """The folder below which all places are that are places on this machine."""
+    parents = [str(place.parent) for place in places if place.is_absolute()]
+    return Path(os.path.commonpath(parents)) if parents else Path()
+
+
+def _check_split(parts: Mapping[Path, Sequence[_Part]], split: str, sources: Sequence[str]) -> None:
+    if split in (DEFAULT, ALL) or any(part.container.has_splits for of in parts.values() for part in of):
+        return
+    raise InputError(f"{sources[0]}: has no splits, so that --split {split} means nothing; leave it out")
+
+
+def _open(source: str, split: str, options: TextOptions, not_read: list[str]) -> Iterator[tuple[Path, list[_Part]]]:
+    """What a name stands for: a place, and the containers that are there."""
+    found = find_paths(source)
+    if found is None:
+        yield Path(source), _hub_dataset(source, split, not_read)
+        return
+    # Beside files of another kind, a .txt is a note about them.
+    kinds = {_kind(path) for path in found.paths} - {""}
+    notes = found.listed and kinds > {".txt"}
+    left: list[str] = []
+    opened = 0
+    for path in found.paths:
+        place = _absolute(path)
+        if path.is_dir():
+            yield place, _saved_dataset(path, split, not_read)
+        elif found.listed and _kind(path) in (("", ".txt") if notes else ("",)):
+            left.append(os.path.relpath(path, source) if Path(source).is_dir() else str(path))
+            continue
+        else:
+            try:
+                yield place, [_Part(place, _file(path, options, empty=len(found.paths) > 1))]
+            except _NoRowsError:
+                if not found.listed:
+                    raise
+                left.append(os.path.relpath(path, source) if Path(source).is_dir() else str(path))
+                continue
+        opened += 1
+    if not opened:
+        held = f"only {', '.join(left[:_SHOWN])}" if left else "nothing"
+        raise InputError(
+            f"{source}: no data in this folder, {held}; expected files that end in {_NAMES}, "
+            "or a folder that datasets' save_to_disk wrote"
+        )
+    if left:
+        more = f" and {len(left) - _SHOWN:,} more" if len(left) > _SHOWN else ""
+        not_read.append(f"{source}: not read, as no rows are in them: {', '.join(left[:_SHOWN])}{more}")
+
+
+def _absolute(path: Path) -> Path:
+    """Where a path leads, without the links on its way: two names may lead to one file."""
+    return Path(os.path.normpath(path.expanduser().absolute()))
+
+
+def _kind(path: Path) -> str:
+    """How the name of a file ends that can be read, without its compression; empty where it cannot."""
+    name = path.name.lower()
+    ending = Path(name.removesuffix(compression_of(name))).suffix
+    return ending if ending in KINDS else ""
+
+
+def _file(path: Path, options: TextOptions, *, empty: bool) -> Container:
+    """The container that a file is.
+
+    Args:
+        path: The file.
+        options: What the user says of text files.
+        empty: Whether it may have no rows, as one of several.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: a link that leads nowhere; was the data itself not downloaded?")
+    if not path.is_file():
+        raise InputError(f"{path}: not a file that can be read twice; save it to a file first")
+    with path.open("rb") as file:
+        start = file.read(4096)
+    kind, compression = _kind(path), compression_of(path.name)
+    if not start and not (empty and kind in _TEXT_KINDS and not compression):
         raise InputError(f"{path}: the file is empty")
-    if name.endswith(".parquet"):
+    told = told_by_bytes(start)
+    if not kind:
+        raise _unknown(path, told or told_by_name(path.name))
+    if kind == ".parquet":
+        if compression:
+            raise InputError(f"{path}: parquet is packed inside already; unpack it and name it .parquet")
+        return _parquet(path, told)
+    if compression:
+        if compression_told(start) != compression:
+            is_what = f"; this is {told[0]}: {told[1]}" if told else ""
+            packed = COMPRESSED[compression]
+            raise InputError(f"{path}: not a whole {packed} file: it does not begin as {packed} does{is_what}")
+        told = told_by_bytes(read_start(path)[:4096])
+    if told and not (kind == ".txt" and "web page" in told[0]):
+        raise _cause(path, kind, told)
+    return _text_file(path, kind, options)
+
+
+def _text_file(path: Path, kind: str, options: TextOptions) -> Container:
+    """The container of a text file, by what it holds where its name leaves that open."""
+    start = read_start(path)
+    wide = unmarked_wide(start[:4096]) if not options.encoding and not find_encoding(start, "")[1] else ""
+    if wide:
+        raise InputError(f"{path}: looks like UTF-16 without the mark that says so; name it: --encoding {wide}")
+    made: TextContainer = _TEXT_KINDS[kind](path, options)
+    text, _ = made.sample()
+    holds, first = kind_of_text(text), text.lstrip()[:1]
+    if kind != ".json" and text.count("\r") > 1 and "\n" not in text:
+        raise InputError(f"{path}: its lines end in a carriage return alone; save it with usual ends of lines")
+    if kind == ".json":
+        if first == "[":
+            return JsonArray(path, options)
+        if first and first != "{":
+            raise InputError(
+                f"{path}: expected a JSON array of objects or one object a line, found {first!r} at the start"
+            )
+        if first and not holds and _is_one_object(text):
+            raise _NoRowsError(
+                f"{path}: holds a single JSON object over many lines; expected an array of objects, or one a line"
+            )
+        return made
+    if kind in (".jsonl", ".ndjson") and holds != ".jsonl" and first and first != "{":
+        is_what = "a JSON array; let its name end in .json" if holds == ".json" else _shown_line(text)
+        raise InputError(f"{path}: expected one JSON object a line; this is {is_what}")
+    if kind in (".csv", ".tsv", ".txt") and holds:
+        what = "one JSON object a line" if holds == ".jsonl" else "a JSON array"
+        raise InputError(f"{path}: this is {what}; let its name end in {holds}")
+    return made
+
+
+def _shown_line(text: str) -> str:
+    line = next(line.strip() for line in text.splitlines() if line.strip())
+    separated = any(one in line for one in ",;\t|")
+    return f"{'perhaps csv, then let its name end in .csv' if separated else 'none'}; it begins with {line[:60]!r}"
+
+
+def _is_one_object(text: str) -> bool:
+    """Whether text begins with an object whose first line is not all of it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0] == "{" or lines[0].endswith((",", "{", "["))
+
+
+def _parquet(path: Path, told: tuple[str, str] | None) -> Container:
+    try:
         return Parquet(path)
-    if name.endswith(".csv"):
-        return Csv(path)
-    if name.endswith((".jsonl", ".ndjson")):
-        return JsonLines(path)
-    if name.endswith(".json"):
-        # Many files called .json hold one object a line; the first character tells.
-        with open_bytes(path, "rb") as file:
-            first = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-        return JsonLines(path) if first == b"{" else _json_array(path, first)
-    raise InputError(f"{path}: cannot tell its format; name it .jsonl, .jsonl.gz, .json, .csv or .parquet")
+    except InputError as error:
+        if told and "parquet" not in told[0]:
+            raise InputError(f"{path}: not a parquet file: this is {told[0]}; {told[1]}") from error
+        raise
 
 
-def _json_array(path: Path, first: bytes) -> Container:
-    if first != b"[":
-        raise InputError(f"{path}: expected a JSON array of objects or one object a line, found {first!r} at the start")
-    return JsonArray(path)
+def _cause(path: Path, kind: str, told: tuple[str, str]) -> InputError:
+    return InputError(f"{path}: its name says {kind}, but this is {told[0]}; {told[1]}")
 
 
-def _saved_dataset(path: Path, split: str) -> Container:
+def _unknown(path: Path, told: tuple[str, str] | None) -> InputError:
+    is_what = f"this is {told[0]}; {told[1]}" if told else f"cannot tell its format; let its name end in {_NAMES}"
+    return _NoRowsError(f"{path}: cannot be read; {is_what}" if told else f"{path}: {is_what}")
+
+
+def _saved_dataset(path: Path, split: str, not_read: list[str]) -> list[_Part]:
     import datasets
 
+    assert is_saved(path)
     try:
         found = datasets.load_from_disk(str(path))
-    except (FileNotFoundError, ValueError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path}: not a folder that datasets' save_to_disk wrote") from error
-    return Dataset(_split(found, split, str(path)), str(path), suffix="")
+    except Exception as error:
+        # Folders that are damaged raise a wide family of errors.
+        raise InputError(f"{path}: not a folder that datasets' save_to_disk wrote: {first_line(error)}") from error
+    place = _absolute(path)
+    if isinstance(found, datasets.Dataset):
+        own = _own_split(found)
+        if split in (DEFAULT, ALL, own):
+            return [_Part(place, _marked(Dataset(found, str(path), as_folder=True)))]
+        found = {own: found}
+    chosen = choose_splits(found, split, str(path))
+    not_read.extend(chosen.not_read)
+    return _of_splits(place, str(path), chosen, as_folder=True)
 
 
-def _hub_dataset(name: str, split: str) -> Container:
+def _own_split(rows: datasets.Dataset) -> str:
+    return str(rows.split) if rows.split else DEFAULT
+
+
+def _of_splits(place: Path, name: str, chosen: Chosen, *, as_folder: bool) -> list[_Part]:
+    if not chosen.together:
+        (rows,) = chosen.splits.values()
+        container = _marked(Dataset(rows, name, as_folder=as_folder))
+        ending = container.suffix
+        return [_Part(place.with_name(place.name + ending) if ending and place.name else place, container)]
+    return [
+        _Part(place, _marked(Dataset(rows, f"{name}, split {split}", as_folder=True)), split)
+        for split, rows in chosen.splits.items()
+    ]
+
+
+def _marked(container: Dataset) -> Dataset:
+    """A container of which --split may have said something."""
+    container.has_splits = True
+    return container
+
+
+def _hub_dataset(name: str, split: str, not_read: list[str]) -> list[_Part]:
+    if name.count("/") != 1 or Path(name).suffix or name.startswith((".", "~", "/")):
+        raise InputError(f"{name}: there is no such file or folder")
     import datasets
     import huggingface_hub
 
     huggingface_hub.utils.logging.set_verbosity_error()
     try:
-        return Dataset(_split(datasets.load_dataset(name), split, name), name)
-    except InputError:
-        raise
+        found = datasets.load_dataset(name)
     except Exception as error:
         # The hub's client raises a wide family of errors; whichever it is, the user cannot have this data set.
-        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{name}: there is no such file, and the hub does not give this data set: {problem}"
+            f"{name}: there is no such file, and the hub does not give this data set: {first_line(error)}"
         ) from error
-
-
-def _split(found: Any, split: str, name: str) -> datasets.Dataset:
-    import datasets
-
-    if isinstance(found, datasets.Dataset):
-        return found
-    if split not in found:
-        raise InputError(f"{name}: has no split '{split}'; it has {', '.join(found)}")
-    chosen: datasets.Dataset = found[split]
-    return chosen
+    chosen = choose_splits(found, split, name)
+    not_read.extend(chosen.not_read)
+    return _of_splits(Path(name), name, chosen, as_folder=False)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
+import lzma
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
+
+import pyarrow as pa
 
 T = TypeVar("T")
 
 BATCH = 1000
 _BATCH_CHARACTERS = 1 << 26
+
+# How the name of a compressed file ends, and what such a file is called.
+COMPRESSED = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2"}
 
 
 @dataclass(frozen=True)
@@ -25,12 +33,31 @@ class Record:
         problem: Why it cannot be parsed: what was found, and what was expected.
         line: Line in the file, counted from 1; None in table containers.
         raw: The row's own bytes; None in table containers.
+        source: Which of several containers it is from, counted from 0.
     """
 
     fields: Mapping[str, Any] | None
     problem: tuple[str, str] | None = None
     line: int | None = None
     raw: bytes | None = None
+    source: int = 0
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """What it takes to make columns of a text row's own bytes.
+
+    Attributes:
+        kind: How the name of such a file ends: `.jsonl`, `.json`, `.csv` or `.txt`.
+        encoding: Of its text, by Python's name.
+        delimiter: What stands between the values of a csv row.
+        quoted: Whether quotes may surround them.
+    """
+
+    kind: str
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    quoted: bool = True
 
 
 class Container(ABC):
@@ -38,15 +65,31 @@ class Container(ABC):
 
     Attributes:
         name: What to call it in messages.
-        suffix: How the name of a file in this container ends.
+        suffix: How the name of a file in this container ends; empty where it is written as a folder.
         head, separator, tail: What a text container writes before, between and after its rows.
+        form: How the rows of a text container are read; None in table containers.
+        not_read: What lies at the same place and is not read, a line each.
+        has_splits: Whether a split says which of its rows are read.
     """
 
     suffix: str
     head, separator, tail = b"", b"", b""
+    form: TextForm | None = None
+    not_read: tuple[str, ...] = ()
+    has_splits = False
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    @property
+    def members(self) -> Sequence[Container]:
+        """The containers that this one is made of; itself where it is not made of others."""
+        return [self]
+
+    @property
+    def note(self) -> str:
+        """How it is read, as far as that was found by looking; empty where there is nothing to say."""
+        return ""
 
     @abstractmethod
     def records(self) -> Iterator[Record]:
@@ -57,11 +100,61 @@ class Container(ABC):
         """A hash of the content, the same for the same content wherever it lies."""
 
 
+class Several(Container):
+    """Containers that are read one after the other, and written as files of a folder.
+
+    Attributes:
+        places: The name of each one's file in that folder.
+        splits: Folders that are saved as a DatasetDict, each with the names of its splits; "" is the whole.
+    """
+
+    suffix = ""
+
+    def __init__(self, name: str, members: Mapping[str, Container], splits: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(name)
+        self._members = list(members.values())
+        self.places = list(members)
+        self.splits = {folder: list(names) for folder, names in splits.items()}
+
+    @property
+    def members(self) -> Sequence[Container]:
+        return self._members
+
+    @property
+    def note(self) -> str:
+        return "; ".join(dict.fromkeys(member.note for member in self._members if member.note))
+
+    def records(self) -> Iterator[Record]:
+        for source, member in enumerate(self._members):
+            for record in member.records():
+                yield replace(record, source=source)
+
+    def fingerprint(self) -> str:
+        pairs = zip(self.places, self._members, strict=True)
+        return hash_chunks(f"{place}\0{member.fingerprint()}\n".encode() for place, member in pairs)
+
+
+def compression_of(name: str) -> str:
+    """How the name of a compressed file ends, among `COMPRESSED`; empty where it is not compressed."""
+    ending = Path(name.lower()).suffix
+    return ending if ending in COMPRESSED else ""
+
+
 def open_bytes(path: Path, mode: str) -> IO[bytes]:
-    """Open a file of bytes, through gzip where its name ends in .gz."""
-    if path.suffix == ".gz":
+    """Open a file of bytes, through the compression that its name ends in. The same bytes give the same file."""
+    compression = compression_of(path.name)
+    if compression == ".gz":
         # Without a name and a time in its header, the same rows give the same file.
-        return gzip.GzipFile(path, mode, mtime=0)  # type: ignore[return-value]
+        return cast(IO[bytes], gzip.GzipFile(path, mode, mtime=0))
+    if compression == ".xz":
+        return cast(IO[bytes], lzma.open(path, mode))
+    if compression == ".bz2":
+        return cast(IO[bytes], bz2.open(path, mode))
+    if compression == ".zst":
+        file = pa.OSFile(str(path), mode)
+        if "w" in mode:
+            return cast(IO[bytes], pa.CompressedOutputStream(file, "zstd"))
+        return cast(IO[bytes], io.BufferedReader(pa.CompressedInputStream(file, "zstd")))
     return path.open(mode)
 
 

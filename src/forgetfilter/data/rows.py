@@ -7,26 +7,29 @@ mapped into memory rather than loaded, and what is needed to write any of them b
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..errors import BadRow, BadRowsError, InputError
+from ..errors import BadRow, BadRowsError, InputError, RunError
 from .chats import Chat, FieldError, Message
 from .columns import find_layout
 from .layouts import Layout
-from .records import BATCH, Container, Record, in_batches, open_bytes
-from .tables import Table, write_parquet
-from .text_files import field_reader
+from .records import BATCH, Container, Record, Several, in_batches
+from .sources import Source, keep_table, load_table, one_after_the_other
+from .tables import Table, as_dataset
+
+if TYPE_CHECKING:
+    import datasets
 
 # Id, position and chat of a row.
 Said = tuple[str, int, Chat]
@@ -44,7 +47,7 @@ _SCHEMA = pa.schema(
         ("raw", pa.large_binary()),
     ]
 )
-_ROWS, _SOURCE, _INFO = "rows.arrow", "source.parquet", "info.json"
+_ROWS, _INFO = "rows.arrow", "info.json"
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,15 @@ class Rows:
     Attributes:
         folder: Where it lies.
         name: What the data set is called in messages.
-        suffix: How a file of these rows is named; empty for a saved datasets folder.
+        suffix: How a file of these rows is named; empty where they are written as a folder.
         layout: The layout in which the rows were read.
         columns: Where its fields are: field to column.
+        note: How files are read, as far as that was found by looking.
         count: All rows, bad ones included.
         bad: Rows that cannot be used; there are none unless bad rows were to be skipped.
-        frame: What a text container has before, between and after its rows.
+        sources: What the rows were read from, one after the other.
+        splits: Which folders of theirs are saved as a DatasetDict, and the names of its splits; "" is the whole.
+        not_read: What lay there, too, and was not read, a line each.
     """
 
     folder: Path
@@ -76,14 +82,26 @@ class Rows:
     suffix: str
     layout: str
     columns: dict[str, str]
+    note: str
     count: int
     bad: tuple[BadRow, ...]
-    frame: tuple[str, str, str]
+    sources: tuple[Source, ...]
+    splits: dict[str, list[str]]
+    not_read: tuple[str, ...]
 
     @classmethod
     def open(cls, folder: Path) -> Rows:
+        """Open a snapshot.
+
+        Raises:
+            RunError: Another version wrote it.
+        """
         info = json.loads((folder / _INFO).read_text(encoding="utf-8"))
+        if "sources" not in info:
+            raise RunError(f"{folder}: another version of forgetfilter wrote this; start again with another --output")
         info["bad"] = tuple(BadRow(**row) for row in info["bad"])
+        info["sources"] = tuple(Source.of(source) for source in info["sources"])
+        info["not_read"] = tuple(info["not_read"])
         return cls(folder, **info)
 
     def usable(self) -> Iterator[Said]:
@@ -115,19 +133,13 @@ class Rows:
     def fields(self, positions: Sequence[int]) -> Iterator[Mapping[str, Any]]:
         """All columns of some rows that can be used, in the order of the input."""
         wanted = np.sort(np.asarray(positions, dtype=np.int64))
-        if (self.folder / _SOURCE).exists():
-            table, start = pq.ParquetFile(self.folder / _SOURCE), 0
-            for batch in table.iter_batches(BATCH):
-                here = wanted[(wanted >= start) & (wanted < start + len(batch))] - start
-                start += len(batch)
-                yield from batch.take(pa.array(here)).to_pylist()
-            return
-        read = field_reader(self.suffix, self.frame[0])
-        for batch in read_batches(self.folder / _ROWS):
-            first = batch.column("row")[0].as_py()
-            here = wanted[(wanted >= first) & (wanted < first + len(batch))] - first
-            for raw in batch.column("raw").take(pa.array(here)):
-                yield read(raw.as_py())
+        for source in self.sources:
+            here = wanted[(wanted >= source.first) & (wanted < source.first + source.count)] - source.first
+            if len(here):
+                yield from source.fields(self.folder, self._batches_of(source), here)
+
+    def _batches_of(self, source: Source) -> Iterator[pa.RecordBatch]:
+        return read_batches(self.folder / _ROWS, source.batches)
 
     def write_bad(self, path: Path) -> None:
         """Write the rows that cannot be used, as they came."""
@@ -136,11 +148,35 @@ class Rows:
         self.write(chosen, path)
 
     def write(self, chosen: NDArray[np.bool_], path: Path) -> None:
-        """Write the chosen rows, shape (count,), as they came: every field, in order, byte for byte for text."""
-        if (self.folder / _SOURCE).exists():
-            _write_table(self.folder / _SOURCE, chosen, path, as_folder=not self.suffix)
-        else:
-            _write_text(read_batches(self.folder / _ROWS), chosen, path, self.frame)
+        """Write the chosen rows, shape (count,), as they came: every field, in order, byte for byte for text.
+
+        Rows of several sources go into a folder in which each of them has a file, whether or not rows are in it.
+        """
+        for source in self.sources:
+            of_source = chosen[source.first : source.first + source.count]
+            target = path / source.place if source.place else path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.write(self.folder, self._batches_of(source), of_source, target)
+        for folder, names in self.splits.items():
+            (path / folder / "dataset_dict.json").write_text(json.dumps({"splits": names}), encoding="utf-8")
+
+    def load(self, path: Path, positions: Sequence[int]) -> datasets.Dataset:
+        """The rows at some positions, which `write` wrote to a file or folder; those of all sources in one data set.
+
+        Raises:
+            InputError: They do not make a table.
+        """
+        if all(source.form is not None for source in self.sources):
+            return as_dataset(self.fields(positions), path.name)
+        wanted = np.sort(np.asarray(positions, dtype=np.int64))
+        parts = []
+        for source in self.sources:
+            here = wanted[(wanted >= source.first) & (wanted < source.first + source.count)]
+            if source.form is None:
+                parts.append(load_table(source, path / source.place if source.place else path))
+            elif len(here):
+                parts.append(as_dataset(self.fields(here.tolist()), source.place))
+        return one_after_the_other(parts, path.name)
 
 
 _CHAT = ["messages", "rejected", "beside"]
@@ -193,7 +229,7 @@ def read_rows(
     bad: list[BadRow] = []
     count = 0
 
-    def stored() -> Iterator[dict[str, Any]]:
+    def stored() -> Iterator[tuple[int, dict[str, Any]]]:
         nonlocal layout, count
         for record, layout, said in read_chats(container, options, check):  # noqa: B007
             row: dict[str, Any] = {"row": count, "line": record.line, "raw": record.raw}
@@ -203,27 +239,55 @@ def read_rows(
                 row |= {"id": _id(record.fields, said), **_stored(said)}
             count += 1
             on_row()
-            yield row
+            yield record.source, row
 
+    members = container.members
+    # How many rows and how many batches there are of each; a batch has rows of one alone.
+    counts, batches = [0] * len(members), [0] * len(members)
     with pa.OSFile(str(folder / _ROWS), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
-        for batch in in_batches(stored(), _size):
-            writer.write_batch(pa.RecordBatch.from_pylist(batch, _SCHEMA))
+        for source, of_source in groupby(stored(), key=itemgetter(0)):
+            for batch in in_batches((row for _, row in of_source), _size):
+                writer.write_batch(pa.RecordBatch.from_pylist(batch, _SCHEMA))
+                counts[source] += len(batch)
+                batches[source] += 1
     _check(container.name, count, bad, skip_bad_rows=options.skip_bad_rows)
     _make_ids_unique(folder / _ROWS)
-    if isinstance(container, Table):
-        write_parquet(container.batches(), container.schema, folder / _SOURCE)
-    frame = [part.decode("utf-8", "surrogateescape") for part in (container.head, container.separator, container.tail)]
+    sources = _sources(container, counts, batches)
+    for source, member in zip(sources, members, strict=True):
+        if isinstance(member, Table):
+            keep_table(member, source, folder)
     info = {
         "name": container.name,
         "suffix": container.suffix,
         "layout": layout.name if layout else "",
         "columns": dict(layout.columns) if layout else {},
+        "note": container.note,
         "count": count,
         "bad": [vars(row) for row in bad],
-        "frame": frame,
+        "sources": [asdict(source) for source in sources],
+        "splits": container.splits if isinstance(container, Several) else {},
+        "not_read": container.not_read,
     }
     (folder / _INFO).write_text(json.dumps(info), encoding="utf-8")
     return Rows.open(folder)
+
+
+def _sources(container: Container, counts: Sequence[int], batches: Sequence[int]) -> list[Source]:
+    places = container.places if isinstance(container, Several) else [""]
+    rows, parts = np.cumsum([0, *counts]).tolist(), np.cumsum([0, *batches]).tolist()
+    return [
+        Source(
+            place,
+            member.suffix,
+            tuple(part.decode("utf-8", "surrogateescape") for part in (member.head, member.separator, member.tail)),
+            member.form,
+            rows[i],
+            counts[i],
+            (parts[i], parts[i + 1]),
+            "" if member.form else f"source-{i}" if place else "source",
+        )
+        for i, (place, member) in enumerate(zip(places, container.members, strict=True))
+    ]
 
 
 def read_chats(
@@ -238,18 +302,21 @@ def read_chats(
         InputError: The data set cannot be read, or its layout is not known.
     """
     layout = None
+    several = isinstance(container, Several)
     for row, record in enumerate(container.records()):
+        member = container.members[record.source]
+        file = member.name if several else ""
         if record.fields is None:
             found, expected = record.problem or ("nothing", "a row")
-            yield record, layout, BadRow(row, record.line, None, found, expected)
+            yield record, layout, BadRow(row, record.line, None, found, expected, file)
             continue
         if layout is None:
-            layout = find_layout(record.fields, options.layout, options.columns or {}, container.name)
+            layout = find_layout(record.fields, options.layout, options.columns or {}, member.name)
         try:
             chat = layout.chat(record.fields)
             check(chat)
         except FieldError as error:
-            yield record, layout, BadRow(row, record.line, error.field or None, error.found, error.expected)
+            yield record, layout, BadRow(row, record.line, error.field or None, error.found, error.expected, file)
         else:
             yield record, layout, chat
 
@@ -308,47 +375,9 @@ def _with_suffixes(ids: pa.Array) -> pa.Array:
         ids = pc.replace_with_mask(ids, again, pc.binary_join_element_wise(ids.filter(again), suffixes, "#"))
 
 
-def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """The record batches of an Arrow file, mapped into memory, one at a time."""
+def read_batches(path: Path, wanted: tuple[int, int] | None = None) -> Iterator[pa.RecordBatch]:
+    """The record batches of an Arrow file, from one to before another, mapped into memory, one at a time."""
     with pa.memory_map(str(path)) as file:
         reader = pa.ipc.open_file(file)
-        for i in range(reader.num_record_batches):
+        for i in range(*(wanted or (0, reader.num_record_batches))):
             yield reader.get_batch(i)
-
-
-def _raw(batch: pa.RecordBatch, mask: NDArray[np.bool_]) -> list[bytes]:
-    rows: list[bytes] = batch.column("raw").filter(pa.array(mask)).to_pylist()
-    return rows
-
-
-def _write_text(batches: Iterator[pa.RecordBatch], chosen: NDArray[np.bool_], path: Path, frame: Sequence[str]) -> None:
-    head, separator, tail = (part.encode("utf-8", "surrogateescape") for part in frame)
-    written = False
-    with open_bytes(path, "wb") as file:
-        file.write(head)
-        for batch in batches:
-            mask = chosen[batch.column("row").to_numpy()]
-            if mask.any():
-                file.write((separator if written else b"") + separator.join(_raw(batch, mask)))
-                written = True
-        file.write(tail)
-
-
-def _write_table(source: Path, chosen: NDArray[np.bool_], path: Path, *, as_folder: bool) -> None:
-    if as_folder:
-        import datasets
-
-        cache = path.with_name(path.name + ".cache")
-        rows = datasets.Dataset.from_parquet(str(source), cache_dir=str(cache))
-        rows.select(np.flatnonzero(chosen)).save_to_disk(str(path))
-        shutil.rmtree(cache)
-        return
-    table = pq.ParquetFile(source)
-    write_parquet(_filtered(table.iter_batches(BATCH), chosen), table.schema_arrow, path)
-
-
-def _filtered(batches: Iterator[pa.RecordBatch], chosen: NDArray[np.bool_]) -> Iterator[pa.RecordBatch]:
-    start = 0
-    for batch in batches:
-        yield batch.filter(pa.array(chosen[start : start + len(batch)]))
-        start += len(batch)

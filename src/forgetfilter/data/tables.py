@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import InputError
+from .arrow_types import plain_batch, plain_schema, value_decoder
 from .records import BATCH, Container, Record, hash_chunks
 
 if TYPE_CHECKING:
@@ -19,8 +22,9 @@ if TYPE_CHECKING:
 
 # A row group has so many rows, or fewer where they take so many bytes.
 _GROUP_ROWS, _GROUP_BYTES = 1 << 16, 1 << 26
-# What pyarrow and datasets raise about values and types that a table cannot have.
-_UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError, NotImplementedError)
+_VALUES = "values"
+# What pyarrow and datasets raise for content that is damaged, encrypted, or of a kind that they cannot handle.
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, NotImplementedError, IndexError)
 _PROBLEM_SHOWN = 200
 
 
@@ -34,19 +38,23 @@ class Table(Container):
     def schema(self) -> pa.Schema: ...
 
     @abstractmethod
-    def batches(self) -> Iterator[pa.RecordBatch]: ...
+    def _batches(self) -> Iterator[pa.RecordBatch]: ...
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All rows, some at a time.
+
+        Raises:
+            InputError: They cannot be read; says why.
+        """
+        with readable(self.name):
+            yield from self._batches()
 
     def records(self) -> Iterator[Record]:
         for batch in self.batches():
-            for fields in self._fields(batch):
+            with readable(self.name):
+                rows = fields_of(batch)
+            for fields in rows:
                 yield Record(fields)
-
-    def _fields(self, batch: pa.RecordBatch) -> list[dict[str, Any]]:
-        try:
-            rows: list[dict[str, Any]] = batch.to_pylist()
-            return rows
-        except (UnicodeDecodeError, ValueError, OverflowError, pa.ArrowException) as error:
-            raise InputError(f"{self.name}: holds a value that cannot be read: {error}") from error
 
     def fingerprint(self) -> str:
         chunks = (batch.serialize().to_pybytes() for batch in self.batches())
@@ -58,59 +66,142 @@ class Parquet(Table):
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
+        self.path = path
         try:
-            self._file = pq.ParquetFile(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{path}: not a parquet file: {str(error).splitlines()[0]}") from error
+            with pq.ParquetFile(path) as file:
+                stored = file.schema_arrow
+        except _UNREADABLE as error:
+            raise InputError(f"{path}: not a parquet file: {first_line(error)}") from error
+        # Rows of view types cannot be picked out one by one; the same values in the usual types can.
+        self._schema = plain_schema(stored)
+        twice = [name for name in stored.names if stored.names.count(name) > 1]
+        if twice:
+            raise InputError(f"{path}: two columns have the same name, '{twice[0]}'; rename one of them")
 
     @property
     def schema(self) -> pa.Schema:
-        # Rows of view types cannot be picked out one by one; the same text in the usual types can.
-        plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
-        fields = [field.with_type(plain.get(field.type, field.type)) for field in self._file.schema_arrow]
-        return pa.schema(fields, self._file.schema_arrow.metadata)
+        return self._schema
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        schema = self.schema
-        for batch in self._file.iter_batches(BATCH):
-            yield batch.cast(schema)
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        # Opened anew, as a folder may have more files than can be open at once.
+        with pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(BATCH):
+                yield plain_batch(batch)
 
 
 class Dataset(Table):
-    """A `datasets.Dataset`: saved in a folder, from the hub, or made in memory."""
+    """A `datasets.Dataset`: saved in a folder, from the hub, or made in memory.
 
-    def __init__(self, dataset: datasets.Dataset, name: str, suffix: str = ".parquet") -> None:
+    Args:
+        dataset: The rows.
+        name: What to call them in messages.
+        as_folder: Whether they are written as a folder that `datasets` saves rather than as parquet; so is what
+            parquet cannot hold, such as an object without fields.
+    """
+
+    def __init__(self, dataset: datasets.Dataset, name: str, *, as_folder: bool = False) -> None:
         super().__init__(name)
-        self.suffix = suffix
         self._dataset = dataset.with_format("arrow")
+        with readable(name):
+            self._stored: pa.Schema = self._dataset.features.arrow_schema
+        plain = plain_schema(self._stored)
+        as_folder = as_folder or not _parquet_holds(plain)
+        self.suffix = "" if as_folder else Table.suffix
+        self._schema = self._stored if as_folder else plain
 
     @property
     def schema(self) -> pa.Schema:
-        return self._dataset.features.arrow_schema
+        return self._schema
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def _batches(self) -> Iterator[pa.RecordBatch]:
         for table in self._dataset.iter(BATCH):
-            yield from pa.table(table).combine_chunks().to_batches()
+            for batch in pa.table(table).combine_chunks().to_batches():
+                yield batch if self._schema is self._stored else plain_batch(batch)
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Say in one line why a table cannot be read.
+
+    Raises:
+        InputError: It cannot; names it.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except _UNREADABLE as error:
+        raise InputError(f"{name}: holds something that cannot be read: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, on one line."""
+    said = str(error).strip().splitlines()
+    return said[0].strip() if said else type(error).__name__
+
+
+def fields_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows of a batch as dictionaries, with the values that JSON columns stand for."""
+    rows: list[dict[str, Any]] = batch.to_pylist()
+    for field in batch.schema:
+        decode = value_decoder(field.type)
+        if decode:
+            for row in rows:
+                row[field.name] = decode(row[field.name])
+    return rows
 
 
 def as_dataset(rows: Iterable[Mapping[str, Any]], name: str) -> datasets.Dataset:
     """Rows as a dataset, with every field that any of them has; null where a row lacks it.
 
+    A field whose values are of several types becomes a column of JSON, which reads back as the same values.
+
     Raises:
-        InputError: The values of a field do not go into one column.
+        InputError: The values of a field do not go into a column at all.
     """
     import datasets
 
-    given = [dict(row) for row in rows]
+    given = []
+    for i, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise InputError(f"{name}: row {i}: found a {type(row).__name__}, expected an object with the row's fields")
+        given.append(dict(row))
     fields = dict.fromkeys(field for row in given for field in row)
-    columns = {field: [row.get(field) for row in given] for field in fields}
+    odd = [field for field in fields if not isinstance(field, str)]
+    if odd:
+        raise InputError(f"{name}: found {odd[0]!r} for the name of a field, expected text")
+    columns = [_column([row.get(field) for row in given], name, field) for field in fields]
+    features = datasets.Features({field: one.features[_VALUES] for field, one in zip(fields, columns, strict=True)})
+    table = pa.table([one.data.column(_VALUES) for one in columns], schema=features.arrow_schema)
+    return datasets.Dataset(table, datasets.DatasetInfo(features=features))
+
+
+def _column(values: list[Any], name: str, field: str) -> datasets.Dataset:
+    """One column, as JSON where its values are of several types."""
+    import datasets
+
+    with column_errors(name, field):
+        try:
+            return datasets.Dataset.from_dict({_VALUES: values})
+        except _UNREADABLE:
+            made = _as_json(values)
+            if made is None:
+                raise
+            return made
+
+
+def _as_json(values: list[Any]) -> datasets.Dataset | None:
+    """A column of values as JSON; None where that does not give them back."""
+    import datasets
+
     try:
-        return datasets.Dataset.from_dict(columns)
-    except _UNFIT:
-        for field, values in columns.items():
-            with column_errors(name, field):
-                datasets.Dataset.from_dict({field: values})
-        raise
+        features = datasets.Features({_VALUES: datasets.Json()})
+        texts = [None if value is None else json.dumps(value) for value in values]
+        table = pa.table([pa.array(texts, pa.string())], schema=pa.schema([(_VALUES, pa.string())]))
+        made = datasets.Dataset(table.cast(features.arrow_schema), datasets.DatasetInfo(features=features))
+        return made if json.dumps(made[_VALUES][:]) == json.dumps(values) else None
+    except _UNREADABLE:
+        return None
 
 
 @contextmanager
@@ -118,11 +209,11 @@ def column_errors(name: str, column: str) -> Iterator[None]:
     """Turn what Arrow says of the values of a column into one line that names it, an InputError."""
     try:
         yield
-    except _UNFIT as error:
-        problem = " ".join(str(error).split())[:_PROBLEM_SHOWN]
+    except _UNREADABLE as error:
+        problem = "a number beyond 64 bits" if isinstance(error, OverflowError) else " ".join(str(error).split())
         raise InputError(
-            f"{name}: column '{column}' holds values that do not go into a table: {problem}; make them of one kind, "
-            "such as text, leave the column out, or pass a .jsonl file, where every row may be different"
+            f"{name}: column '{column}' holds values that do not go into a table: {problem[:_PROBLEM_SHOWN]}; make them "
+            "of one kind, such as text, leave the column out, or pass a .jsonl file, where every row may be different"
         ) from error
 
 
@@ -137,3 +228,12 @@ def write_parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Pa
                 held = []
         if held:
             writer.write_table(pa.Table.from_batches(held, schema))
+
+
+def _parquet_holds(schema: pa.Schema) -> bool:
+    try:
+        with pq.ParquetWriter(io.BytesIO(), schema) as writer:
+            writer.write_table(schema.empty_table())
+    except _UNREADABLE:
+        return False
+    return True

@@ -1,33 +1,89 @@
-"""Text containers: jsonl, json and csv files, whose rows keep their own bytes."""
+"""Text containers: jsonl, json, csv and txt files, whose rows keep their own bytes."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import json
+import lzma
+import re
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from ..errors import InputError
-from .records import Container, Record, hash_chunks, open_bytes
+from .delimiters import csv_reader, name_delimiter, parse_delimiter, sniff_csv
+from .encodings import MARK, byte_lines, check_encoding, find_encoding, is_wide, not_text
+from .records import COMPRESSED, Container, Record, TextForm, compression_of, hash_chunks, open_bytes
 
 _READ_BYTES = 1 << 20
-_BOM = "\ufeff"
+_SAMPLE_BYTES = 1 << 18
+_WHITE = " \t\r\n\v\f"
+# A file with so many lines to a block, or fewer, has a paragraph a row rather than a line.
+_LINES_A_PARAGRAPH = 20
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """What the user says of text files; what is empty is found by looking.
+
+    Attributes:
+        encoding: Of files that have no mark which tells it.
+        delimiter: Between the values of csv files.
+        where_needed: Whether the encoding is meant for those files alone that are not UTF-8.
+
+    Raises:
+        SettingsError: There is no such encoding, or the delimiter is not one character.
+    """
+
+    encoding: str = ""
+    delimiter: str = ""
+    where_needed: bool = False
+
+    def __post_init__(self) -> None:
+        check_encoding(self.encoding)
+        parse_delimiter(self.delimiter)
+
+
+LOOK = TextOptions()
 
 
 class TextContainer(Container):
-    """A text file, gzipped or not, whose rows keep their own bytes."""
+    """A text file, compressed or not, whose rows keep their own bytes.
+
+    Attributes:
+        encoding: How its bytes become text.
+        mark: What the file begins with to tell its encoding; empty where there is no such thing.
+    """
 
     kind: str
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: TextOptions = LOOK) -> None:
         super().__init__(str(path))
         self.path = path
-        self.suffix = self.kind + (".gz" if path.suffix == ".gz" else "")
+        self.suffix = self.kind + compression_of(path.name)
+        start = read_start(path)
+        named = "" if options.where_needed and _is_utf8(path) else options.encoding
+        self.encoding, self.mark = find_encoding(start, named)
+        self.form = TextForm(self.kind, self.encoding)
+        if is_wide(self.encoding):
+            # Without its mark nobody could read what is written.
+            self.head = self.mark
+
+    @property
+    def note(self) -> str:
+        return "" if self.encoding == "utf-8" else self.encoding.upper()
+
+    def sample(self) -> tuple[str, bool]:
+        """The beginning of the text, and whether that is all of it."""
+        start = read_start(self.path)
+        return start.decode(self.encoding, "replace").removeprefix(MARK), len(start) < _SAMPLE_BYTES
 
     def fingerprint(self) -> str:
         with self.path.open("rb") as file:
@@ -37,14 +93,52 @@ class TextContainer(Container):
         return open_bytes(self.path, "rb")
 
     def records(self) -> Iterator[Record]:
-        try:
-            with self.open() as file:
-                yield from self._parse(file)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(f"{self.name}: not a whole gzip file: {error}") from error
+        with whole_file(self.path), self.open() as file:
+            yield from self._parse(file)
 
     @abstractmethod
     def _parse(self, file: IO[bytes]) -> Iterator[Record]: ...
+
+    def _lines(self, file: IO[bytes]) -> Iterator[bytes]:
+        """The lines as bytes; a mark that is written before all rows is not among them."""
+        for number, raw in enumerate(byte_lines(file, self.encoding)):
+            yield raw if number else raw.removeprefix(self.head)
+
+
+def read_start(path: Path) -> bytes:
+    """The first bytes of a file, unpacked.
+
+    Raises:
+        InputError: It cannot be unpacked.
+    """
+    with whole_file(path), open_bytes(path, "rb") as file:
+        return file.read(_SAMPLE_BYTES)
+
+
+def _is_utf8(path: Path) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with whole_file(path), open_bytes(path, "rb") as file:
+            while chunk := file.read(_READ_BYTES):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[None]:
+    """Say in one line that a compressed file is damaged."""
+    packed = COMPRESSED.get(compression_of(path.name))
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        raise InputError(f"{path}: not a whole {packed} file: {error}") from error
+    except OSError as error:
+        if packed is None or error.errno is not None:
+            raise
+        raise InputError(f"{path}: not a whole {packed} file: {error}") from error
 
 
 class JsonLines(TextContainer):
@@ -53,10 +147,15 @@ class JsonLines(TextContainer):
     kind = ".jsonl"
 
     def _parse(self, file: IO[bytes]) -> Iterator[Record]:
-        for number, raw in enumerate(file, 1):
-            if not raw.strip():
+        for number, raw in enumerate(self._lines(file), 1):
+            try:
+                text = raw.decode(self.encoding)
+            except UnicodeDecodeError as error:
+                yield Record(None, not_text(error, self.encoding), number, raw)
                 continue
-            fields, problem = _parse_object(raw.removeprefix(b"\xef\xbb\xbf"))
+            if not text.strip(_WHITE):
+                continue
+            fields, problem = _parse_object(text.removeprefix(MARK))
             yield Record(fields, problem, number, raw)
 
 
@@ -64,10 +163,14 @@ class JsonArray(TextContainer):
     """One JSON array of objects. Rows keep their own text; the array around them is written anew."""
 
     kind = ".json"
-    head, separator, tail = b"[\n", b",\n", b"\n]\n"
+
+    def __init__(self, path: Path, options: TextOptions = LOOK) -> None:
+        super().__init__(path, options)
+        begin, self.separator, self.tail = (part.encode(self.encoding) for part in ("[\n", ",\n", "\n]\n"))
+        self.head += begin
 
     def _parse(self, file: IO[bytes]) -> Iterator[Record]:
-        text = _decode_all(file.read(), self.name)
+        text = self._decode_all(file.read())
         position, line, counted = text.index("[") + 1, 1, 0
         decoder = json.JSONDecoder()
         while True:
@@ -82,7 +185,7 @@ class JsonArray(TextContainer):
                 raise InputError(f"{self.name}: not valid JSON: {error}") from error
             line, counted = line + text.count("\n", counted, position), position
             fields, problem = (value, None) if isinstance(value, dict) else (None, _not_an_object(value))
-            yield Record(fields, problem, line, text[position:end].encode("utf-8", "surrogatepass"))
+            yield Record(fields, problem, line, text[position:end].encode(self.encoding, "surrogatepass"))
             position = _skip(text, end, " \t\r\n")
             if text[position : position + 1] == ",":
                 position += 1
@@ -90,36 +193,73 @@ class JsonArray(TextContainer):
                 at = text.count("\n", 0, position) + 1
                 raise InputError(f"{self.name}: line {at}: expected ',' or ']' after an object of the array")
 
+    def _decode_all(self, content: bytes) -> str:
+        try:
+            return content.decode(self.encoding).removeprefix(MARK)
+        except UnicodeDecodeError as error:
+            found, expected = not_text(error, self.encoding)
+            raise InputError(f"{self.name}: found {found}, expected {expected}") from error
+
 
 class Csv(TextContainer):
-    """Comma-separated values with a header line, as RFC 4180 has them; a row may span lines."""
+    """Values with a header line, as RFC 4180 has them; a row may span lines."""
 
     kind = ".csv"
 
+    def __init__(self, path: Path, options: TextOptions = LOOK) -> None:
+        super().__init__(path, options)
+        packed = compression_of(path.name)
+        tabs = path.name.lower().removesuffix(packed).endswith(".tsv")
+        self.suffix = (".tsv" if tabs else self.kind) + packed
+        known = parse_delimiter(options.delimiter) or ("\t" if tabs else "")
+        text, whole = self.sample()
+        delimiter, quoted = sniff_csv(text, known, whole=whole)
+        self.form = TextForm(self.kind, self.encoding, delimiter, quoted)
+
+    @property
+    def note(self) -> str:
+        assert self.form is not None
+        between = "" if self.form.delimiter == "," else f"{name_delimiter(self.form.delimiter)} between values"
+        return ", ".join(part for part in (between, super().note) if part)
+
     def _parse(self, file: IO[bytes]) -> Iterator[Record]:
         columns: list[str] = []
-        taken: list[str] = []
+        taken: list[bytes] = []
+        broken: list[tuple[str, str]] = []
 
         def lines() -> Iterator[str]:
-            for number, raw in enumerate(file):
-                taken.append(raw.decode("utf-8", "surrogateescape"))
-                yield taken[-1] if number else taken[-1].removeprefix(_BOM)
+            for number, raw in enumerate(self._lines(file)):
+                taken.append(raw)
+                text = self._decode(raw, broken)
+                yield text if number else text.removeprefix(MARK)
 
-        reader = _csv_reader(lines())
+        assert self.form is not None
+        mark = self.head
+        reader = csv_reader(lines(), self.form.delimiter, quoted=self.form.quoted)
         line = 1
         while (values := self._next(reader)) is not None:
-            raw = "".join(taken).encode("utf-8", "surrogateescape")
+            raw, problem = b"".join(taken), broken[0] if broken else None
             start, line = line, line + len(taken)
             taken.clear()
+            broken.clear()
             if not values:
                 continue
             if columns:
-                yield _csv_record(columns, values, start, raw)
+                yield _csv_record(columns, values, problem, start, raw)
                 continue
+            if problem:
+                raise InputError(f"{self.name}: line {start}: found {problem[0]}, expected {problem[1]}")
             columns = values
-            self.head = raw
+            self.head = mark + raw
             if len(set(columns)) != len(columns):
                 raise InputError(f"{self.name}: two columns of the header have the same name")
+
+    def _decode(self, raw: bytes, broken: list[tuple[str, str]]) -> str:
+        try:
+            return raw.decode(self.encoding)
+        except UnicodeDecodeError as error:
+            broken.append(not_text(error, self.encoding))
+            return raw.decode(self.encoding, "replace")
 
     def _next(self, reader: Any) -> list[str] | None:
         last = reader.line_num
@@ -129,6 +269,68 @@ class Csv(TextContainer):
             raise InputError(f"{self.name}: not valid CSV from line {last + 1} on: {error}") from error
 
 
+class Text(TextContainer):
+    """Plain text: a row a line, or a paragraph where blank lines stand between blocks of lines.
+
+    Blank lines belong to the row before them, so that nothing of the file is lost.
+    """
+
+    kind = ".txt"
+
+    def __init__(self, path: Path, options: TextOptions = LOOK) -> None:
+        super().__init__(path, options)
+        with whole_file(path), self.open() as file:
+            self.paragraphs = _has_paragraphs(self._is_blank(raw) for raw in self._lines(file))
+
+    @property
+    def note(self) -> str:
+        return ", ".join(
+            part for part in (f"a row a {'paragraph' if self.paragraphs else 'line'}", super().note) if part
+        )
+
+    def _is_blank(self, raw: bytes) -> bool:
+        return not raw.decode(self.encoding, "replace").removeprefix(MARK).strip(_WHITE)
+
+    def _parse(self, file: IO[bytes]) -> Iterator[Record]:
+        held: list[bytes] = []
+        start, began, ended = 1, False, False
+        for number, raw in enumerate(self._lines(file), 1):
+            blank = self._is_blank(raw)
+            if began and not blank and (ended or not self.paragraphs):
+                yield self._record(held, start)
+                held, start, ended = [], number, False
+            if not began and not blank:
+                start = number
+            began, ended = began or not blank, blank
+            held.append(raw)
+        if began:
+            yield self._record(held, start)
+
+    def _record(self, lines: list[bytes], start: int) -> Record:
+        raw = b"".join(lines)
+        try:
+            return Record({"text": _inner(raw.decode(self.encoding))}, None, start, raw)
+        except UnicodeDecodeError as error:
+            return Record(None, not_text(error, self.encoding), start, raw)
+
+
+def _has_paragraphs(blank: Iterable[bool]) -> bool:
+    """Whether blank lines stand between blocks of lines, often enough to be meant."""
+    blocks = lines = 0
+    before = True
+    for is_blank in blank:
+        lines += not is_blank
+        blocks += before and not is_blank
+        before = is_blank
+    return blocks > 1 and lines <= _LINES_A_PARAGRAPH * blocks
+
+
+def _inner(text: str) -> str:
+    """A row of plain text without the blank lines around it and the end of its last line."""
+    inner = re.sub(r"\A(?:[ \t\v\f]*\r?\n)+", "", text.removeprefix(MARK))
+    return re.sub(r"(?:\r?\n[ \t\v\f]*)+\Z", "", inner)
+
+
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file of ours, one a line. Only a newline ends a line: text may hold other separators."""
     with path.open(encoding="utf-8", newline="\n") as file:
@@ -136,30 +338,30 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def field_reader(suffix: str, head: str) -> Callable[[bytes], Mapping[str, Any]]:
+def field_reader(form: TextForm, head: bytes) -> Callable[[bytes], Mapping[str, Any]]:
     """What makes columns of a row's own bytes again, for rows that were read from such a file.
 
     Args:
-        suffix: How the file's name ends.
-        head: What stands before its rows.
+        form: How they were read.
+        head: What stands before the rows.
     """
-    if not suffix.startswith(Csv.kind):
-        return lambda raw: _parse_object(raw.removeprefix(_BOM.encode()))[0] or {}
-    columns = next(_csv_reader(io.StringIO(head.removeprefix(_BOM), newline="")))
-    return lambda raw: dict(zip(columns, next(_csv_reader(io.StringIO(raw.decode("utf-8"), newline=""))), strict=True))
+    if form.kind == Text.kind:
+        return lambda raw: {"text": _inner(raw.decode(form.encoding))}
+    if form.kind != Csv.kind:
+        return lambda raw: _parse_object(raw.decode(form.encoding).removeprefix(MARK))[0] or {}
+
+    def values(raw: bytes) -> list[str]:
+        text = io.StringIO(raw.decode(form.encoding).removeprefix(MARK), newline="")
+        read: list[str] = next(csv_reader(text, form.delimiter, quoted=form.quoted))
+        return read
+
+    columns = values(head)
+    return lambda raw: dict(zip(columns, values(raw), strict=True))
 
 
-def _csv_reader(lines: Iterable[str]) -> Any:
-    # A field may be as long as the data has it; the module's own limit is 128 KB.
-    csv.field_size_limit(1 << 30)
-    return csv.reader(lines, strict=True)
-
-
-def _parse_object(raw: bytes) -> tuple[dict[str, Any] | None, tuple[str, str] | None]:
+def _parse_object(text: str) -> tuple[dict[str, Any] | None, tuple[str, str] | None]:
     try:
-        value = json.loads(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return None, (f"a byte that is not UTF-8 at position {error.start}", "UTF-8 text")
+        value = json.loads(text)
     except json.JSONDecodeError as error:
         return None, (f"broken JSON at character {error.pos + 1} ({error.msg})", "one JSON object a line")
     except (RecursionError, ValueError):
@@ -167,25 +369,17 @@ def _parse_object(raw: bytes) -> tuple[dict[str, Any] | None, tuple[str, str] | 
     return (value, None) if isinstance(value, dict) else (None, _not_an_object(value))
 
 
-def _csv_record(columns: list[str], values: list[str], line: int, raw: bytes) -> Record:
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return Record(None, (f"a byte that is not UTF-8 at position {error.start}", "UTF-8 text"), line, raw)
-    if len(values) != len(columns):
-        return Record(None, (f"{len(values)} values", f"{len(columns)}, as in the header"), line, raw)
-    return Record(dict(zip(columns, values, strict=True)), None, line, raw)
+def _csv_record(
+    columns: list[str], values: list[str], problem: tuple[str, str] | None, line: int, raw: bytes
+) -> Record:
+    if problem is None and len(values) != len(columns):
+        problem = f"{len(values)} values", f"{len(columns)}, as in the header"
+    fields = None if problem else dict(zip(columns, values, strict=True))
+    return Record(fields, problem, line, raw)
 
 
 def _not_an_object(value: Any) -> tuple[str, str]:
     return f"a JSON {type(value).__name__}", "a JSON object with the row's fields"
-
-
-def _decode_all(content: bytes, name: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}: not UTF-8 text: bad byte at position {error.start}") from error
 
 
 def _skip(text: str, position: int, characters: str) -> int:

@@ -25,7 +25,7 @@ def demo_settings(model: str) -> Settings:
     and short rows (docs/evidence.md).
     """
     return Settings(
-        data=str(DATA),
+        data=(str(DATA),),
         safe=str(SAFE),
         model=model,
         trusted="none",

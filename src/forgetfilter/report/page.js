@@ -116,6 +116,7 @@ function showHeader() {
     first.push(`The model's chat template does not show ${unshown.join(', ')}. ` +
       'What is not shown is neither learned nor scored.');
   }
+  for (const line of summary.not_read) first.push(`Not read: ${line}.`);
   byId('first').append(...first.map((text) => element('p', {}, visible(text))));
 }
 

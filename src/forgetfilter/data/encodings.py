@@ -1,0 +1,107 @@
+"""How the bytes of a text file become text: marks at its start, the encoding that the user names, lines of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO
+
+from ..errors import SettingsError
+
+_CHUNK = 1 << 20
+MARK = "\ufeff"
+# The longer ones first: the mark of UTF-32 begins with that of UTF-16.
+_MARKS = (
+    (b"\xff\xfe\x00\x00", "utf-32-le"),
+    (b"\x00\x00\xfe\xff", "utf-32-be"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+    (b"\xef\xbb\xbf", "utf-8"),
+)
+# Encodings whose order of bytes a mark tells; without one it is that of the machines that most files come from.
+_UNMARKED = {"utf_16": "utf-16-le", "utf_32": "utf-32-le", "utf_8_sig": "utf-8"}
+
+
+def check_encoding(name: str) -> None:
+    """Refuse what is no encoding of text.
+
+    Raises:
+        SettingsError: Python has no such encoding, or it is none that lines can be read in.
+    """
+    try:
+        plain = not name or ("\nA".encode(name).decode(name) == "\nA" and _is_plain(resolve_encoding(name)))
+    except (LookupError, UnicodeError, TypeError, ValueError):
+        plain = False
+    if not plain:
+        raise SettingsError(f"encoding: there is no text encoding '{name}'; for instance utf-8, latin-1, cp1252, gbk")
+
+
+def _is_plain(encoding: str) -> bool:
+    """Whether a line end and a letter are the same bytes wherever they stand."""
+    end, letter = "\n".encode(encoding), "A".encode(encoding)
+    return len(end) == len(letter) and ("\nA" * 99).encode(encoding) == (end + letter) * 99
+
+
+def resolve_encoding(name: str) -> str:
+    """The encoding that a name stands for in a file without a mark."""
+    import codecs
+
+    known = codecs.lookup(name).name.replace("-", "_")
+    return _UNMARKED.get(known, name)
+
+
+def find_encoding(start: bytes, named: str) -> tuple[str, bytes]:
+    """The encoding of a file and the mark that it begins with; a mark says more than a name.
+
+    Args:
+        start: The first bytes of the file.
+        named: The encoding that the user named, or empty.
+    """
+    for mark, encoding in _MARKS:
+        if start.startswith(mark):
+            return encoding, mark
+    return (resolve_encoding(named) if named else "utf-8"), b""
+
+
+def is_wide(encoding: str) -> bool:
+    """Whether a character takes two or four bytes, so that text cannot go on without the mark that says so."""
+    return encoding.startswith(("utf-16", "utf-32"))
+
+
+def unmarked_wide(start: bytes) -> str:
+    """The two-byte encoding that the first bytes of a file look like, though there is no mark; empty if none."""
+    zeros = [start[place::2].count(0) / max(1, len(start) // 2) for place in (0, 1)]
+    if max(zeros) < 0.4 or min(zeros) > 0.1:
+        return ""
+    return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
+
+
+def byte_lines(file: IO[bytes], encoding: str) -> Iterator[bytes]:
+    """The lines of a file as bytes, each with its end; only a newline ends a line."""
+    end = "\n".encode(encoding)
+    if end == b"\n":
+        yield from file
+        return
+    held, searched = b"", 0
+    while chunk := file.read(_CHUNK):
+        held += chunk
+        start = 0
+        while (at := held.find(end, searched)) >= 0:
+            if at % len(end):
+                # The bytes of a newline, but of two characters.
+                searched = at + 1
+                continue
+            yield held[start : at + len(end)]
+            start = searched = at + len(end)
+        # What is left begins at a whole character, so that places in it can be told apart as before.
+        held = held[start:]
+        searched = max(0, len(held) - len(end) + 1)
+        searched -= searched % len(end)
+    if held:
+        yield held
+
+
+def not_text(error: UnicodeDecodeError, encoding: str) -> tuple[str, str]:
+    """What was found, and what was expected, where bytes are not in the encoding."""
+    name = encoding.upper()
+    advice = f"{name} text; another encoding can be named with --encoding, such as latin-1 or cp1252"
+    return f"a byte that is not {name} at position {error.start}", advice

@@ -1,0 +1,81 @@
+"""The files that a name stands for: a file, all files of a folder, or what a glob matches."""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import InputError
+
+# What a folder that `datasets` saved has in it.
+_SAVED = ("dataset_dict.json", "state.json")
+
+
+@dataclass
+class Found:
+    """What lies at a place.
+
+    Attributes:
+        paths: Files, and folders that `datasets` saved, in order, each once.
+        listed: Whether they were found by looking into a folder or by a glob, rather than named by the user.
+    """
+
+    paths: list[Path] = field(default_factory=list)
+    listed: bool = False
+
+
+def find_paths(source: str) -> Found | None:
+    """The files and saved data sets that a name stands for; None where nothing on this machine has that name.
+
+    Folders are searched with all that is below them, in the order of names; what is hidden is left out.
+
+    Raises:
+        InputError: A folder cannot be read, or a glob matches nothing.
+    """
+    try:
+        path = Path(source).expanduser()
+        is_folder, exists = path.is_dir(), path.exists()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{source[:80]}: cannot be read: {getattr(error, 'strerror', error)}") from error
+    if is_folder:
+        return Found([path]) if is_saved(path) else Found(_below(path), listed=True)
+    if exists:
+        return Found([path])
+    if not glob.has_magic(source):
+        return None
+    matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
+    if not matches:
+        raise InputError(f"{source}: no file has such a name")
+    saved = {match for match in matches if match.is_dir() and is_saved(match)}
+    outside = [match for match in matches if match in saved or not saved.intersection(match.parents)]
+    above = {parent for match in outside for parent in match.parents}
+    found: dict[Path, None] = {}
+    for match in outside:
+        if match in saved or not match.is_dir():
+            found[match] = None
+        elif match not in above:
+            found |= dict.fromkeys(_below(match))
+    return Found(list(found), listed=True)
+
+
+def is_saved(path: Path) -> bool:
+    """Whether a folder is one that `datasets` saved."""
+    return any((path / name).is_file() for name in _SAVED)
+
+
+def _below(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        here = Path(place)
+        if is_saved(here):
+            found.append(here)
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [here / name for name in files if not name.startswith(".")]
+    return sorted(found)

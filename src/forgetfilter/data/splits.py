@@ -1,0 +1,97 @@
+"""Which rows of a data set with splits are read, by the rules of `datasets`, and what is left."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    import datasets
+
+ALL, DEFAULT = "all", "train"
+_NAME = re.compile(r"\w+(\.\w+)*")
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is read of a data set that has splits.
+
+    Attributes:
+        splits: The rows of each split that is read, in the order in which they were named.
+        together: Whether they are written back as a DatasetDict.
+        not_read: What is left, a line each.
+    """
+
+    splits: dict[str, datasets.Dataset]
+    together: bool
+    not_read: tuple[str, ...]
+
+
+def choose_splits(found: Mapping[str, datasets.Dataset], asked: str, name: str) -> Chosen:
+    """Choose splits, as `--split` asks for them: `test`, `train+test`, `train[:10%]`, or `all`.
+
+    Args:
+        found: All splits by name.
+        asked: Which to read.
+        name: What to call the data set in messages.
+
+    Raises:
+        InputError: There is no such split or slice, or a name of a split that cannot be a folder.
+    """
+    from datasets import ReadInstruction
+
+    there = ", ".join(found)
+    odd = [split for split in found if not _NAME.fullmatch(split)]
+    if odd or not found:
+        raise InputError(f"{name}: {f'the split {odd[0]!r} has a name that is none' if odd else 'has no splits'}")
+    if asked == ALL:
+        return Chosen(dict(found), True, ())
+    try:
+        instruction = ReadInstruction.from_spec(asked)
+        parts = instruction.to_absolute({split: len(rows) for split, rows in found.items()})
+    except (ValueError, AssertionError) as error:
+        missing = re.fullmatch(r'Unknown split "(.*?)"\..*', str(error), re.DOTALL)
+        said = (
+            f"has no split '{missing[1]}'; it has {there}" if missing else f"cannot read the split '{asked}': {error}"
+        )
+        raise InputError(f"{name}: {' '.join(said.split())}") from error
+    ranges: dict[str, list[range]] = defaultdict(list)
+    for part in parts:
+        ranges[part.splitname].append(range(part.from_, part.to))
+    chosen = {split: _select(found[split], of) for split, of in ranges.items()}
+    return Chosen(chosen, len(chosen) > 1, tuple(_left(found, ranges, name)))
+
+
+def _select(rows: datasets.Dataset, ranges: list[range]) -> datasets.Dataset:
+    if ranges == [range(len(rows))]:
+        return rows
+    return rows.select([place for of in ranges for place in of])
+
+
+def _left(found: Mapping[str, datasets.Dataset], ranges: Mapping[str, list[range]], name: str) -> list[str]:
+    """What is not read, in words."""
+    lines = []
+    for split, of in ranges.items():
+        read = np.zeros(len(found[split]), dtype=bool)
+        for one in of:
+            read[one.start : one.stop] = True
+        if not read.all():
+            lines.append(
+                f"{name}: {int((~read).sum()):,} of the {len(read):,} rows of the split '{split}' are not read"
+            )
+    others = [f"{split} ({len(rows):,} rows)" for split, rows in found.items() if split not in ranges]
+    if others:
+        more = f" and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""
+        lines.append(
+            f"{name}: not read are the splits {', '.join(others[:_SHOWN])}{more}; "
+            f"to read them: --split {ALL}, or --split {'+'.join([*ranges, others[0].split(' ')[0]])}"
+        )
+    return lines
