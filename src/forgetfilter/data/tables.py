@@ -212,8 +212,8 @@ def column_errors(name: str, column: str) -> Iterator[None]:
     except _UNREADABLE as error:
         problem = "a number beyond 64 bits" if isinstance(error, OverflowError) else " ".join(str(error).split())
         raise InputError(
-            f"{name}: column '{column}' holds values that do not go into a table: {problem[:_PROBLEM_SHOWN]}; make them "
-            "of one kind, such as text, leave the column out, or pass a .jsonl file, where every row may be different"
+            f"{name}: column '{column}' holds values that do not go into a table: {problem[:_PROBLEM_SHOWN]}; make "
+            "them of one kind, such as text, leave the column out, or pass a .jsonl file, whose rows may differ"
         ) from error
 
 
