@@ -24,7 +24,7 @@ def _check_expression(pattern: str) -> None:
         raise SettingsError(f"own_words: '{pattern}' is no regular expression: {error}") from error
 
 
-LAYOUTS = ("auto", "prompt-completion", "messages", "sharegpt", "alpaca", "text")
+LAYOUTS = ("auto", "prompt-completion", "messages", "sharegpt", "alpaca", "preference", "kto", "text")
 
 
 @dataclass(frozen=True)
