@@ -10,9 +10,10 @@ from ..errors import InputError
 from .chats import is_missing
 from .layouts import Layout, Row, turn_list
 
+PREFERENCE = "preference"
 # The fields of each layout, in the order in which layouts are recognised. `?` marks an optional one.
 FIELDS = {
-    "preference": ("prompt?", "input?", "chosen", "rejected", "system?", "tools?", "history?"),
+    PREFERENCE: ("prompt?", "input?", "chosen", "rejected", "system?", "tools?", "history?"),
     "messages": ("messages", "system?", "tools?"),
     "sharegpt": ("conversations", "system?", "tools?"),
     "kto": ("prompt", "completion", "label", "system?", "tools?"),
@@ -38,7 +39,7 @@ _TURNS_BEFORE = ("messages", "conversations", "conversation")
 # What a row says of itself, which is not looked at.
 _UNREAD = {"label"}
 # Layouts whose names of columns have other meanings, too.
-_PREFERENCES = ("preference", "kto")
+_PREFERENCES = (PREFERENCE, "kto")
 # Names for the same. Of a file that has several of them, nobody but its user knows which one it is.
 _ALIKE = ({"prompt", "question", "query", "instruction"}, {"completion", "response", "answer", "output"})
 
@@ -115,7 +116,7 @@ def _with_optional(
             continue
         taken = {*where.values(), *columns.values()}
         names = [name for name in (field, *_other_names(layout, field)) if name in row and name not in taken]
-        if layout == "preference":
+        if layout == PREFERENCE:
             if field == "prompt" and names[:1] != ["prompt"] and len(_ALIKE[0] & {*names}) > 1:
                 return None
             if field in ("input", "history") and where["prompt"] != "instruction":
@@ -127,7 +128,7 @@ def _with_optional(
 
 def _other_names(layout: str, field: str) -> tuple[str, ...]:
     """What else a field is called in a layout."""
-    if layout == "preference" and field == "prompt":
+    if layout == PREFERENCE and field == "prompt":
         return (*_ALSO[field], *_TURNS_BEFORE)
     return _ALSO.get(field, ())
 
@@ -186,8 +187,8 @@ def _closest(row: Row, name: str, columns: Mapping[str, str]) -> tuple[str, dict
         if isinstance(found, list) and found and isinstance(found[0], Mapping):
             return "messages", {"messages": str(column)}
     asked = sorted(_ALIKE[0] & set(row))
-    if {"chosen", "rejected"} <= set(row) and asked and name in ("auto", "preference"):
-        return "preference", {"prompt": asked[0]}
+    if {"chosen", "rejected"} <= set(row) and asked and name in ("auto", PREFERENCE):
+        return PREFERENCE, {"prompt": asked[0]}
     texts = [str(column) for column, value in row.items() if isinstance(value, str) and column != "id"]
     layout = name if name in FIELDS else "prompt-completion"
     required = [field for field, optional in _fields(layout) if not optional]
