@@ -35,9 +35,10 @@ class Pairs:
 def compare_answers(chosen: FloatArray, rejected: FloatArray, cut: float | None) -> Pairs:
     """Find the pairs that look swapped.
 
-    The chosen answer has to be forgotten more than the rejected one by more than what removes a row. Where nothing is
-    removed, the difference has to be an outlier among those of all pairs. Nor does a pair look swapped whose chosen
-    answer was forgotten less.
+    The chosen answer has to be forgotten more than the rejected one by more than what removes a row. As chosen answers
+    alone were learned, they may be forgotten more in all pairs; the difference of the middle pair comes on top, then.
+    Where nothing is removed, the difference has to be an outlier among those of all pairs. Never does a pair look
+    swapped whose chosen answer was forgotten less.
 
     Args:
         chosen: Forgetting of the chosen answers, NaN where unscored, shape (n,).
@@ -45,12 +46,17 @@ def compare_answers(chosen: FloatArray, rejected: FloatArray, cut: float | None)
         cut: Rows forgotten more than this are removed; None removes nothing.
     """
     more = chosen - rejected
-    limit = max(0.0, _fence(more[~np.isnan(more)]) if cut is None else cut)
+    known = more[~np.isnan(more)]
+    if not len(known):
+        limit = np.inf
+    elif cut is None:
+        limit = max(0.0, _fence(known))
+    else:
+        limit = max(0.0, cut) + max(0.0, float(np.median(known)))
     return Pairs(rejected, np.nan_to_num(more, nan=-np.inf) > limit, limit)
 
 
 def _fence(values: FloatArray) -> float:
-    if not len(values):
-        return np.inf
+    """Beyond it lie outliers."""
     low, high = np.quantile(values, (0.25, 0.75))
     return float(high + _WIDTHS * (high - low))
