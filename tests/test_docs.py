@@ -50,6 +50,8 @@ def place(tmp_path, model, monkeypatch):
     rows = [{**row, "id": f"{row['id']}-{i}"} for i in range(4) for row in NOISY]
     write_jsonl(tmp_path / "noisy.jsonl", rows)
     write_jsonl(tmp_path / "safe.jsonl", SAFE * 4)
+    pairs = [{"prompt": r["prompt"], "chosen": r["completion"], "rejected": f"No, {r['id']}."} for r in rows]
+    write_jsonl(tmp_path / "pairs.jsonl", pairs)
     write_jsonl(tmp_path / "trusted.jsonl", [r for r in NOISY if r["label"] == "task"])
     write_jsonl(tmp_path / "unsafe.jsonl", [r for r in NOISY if r["label"] == "unsafe"])
     choices = [{"prompt": f"Who, {i}?", "completion": f"The answer is ans{i % 3}: nobody"} for i in range(24)]
