@@ -154,6 +154,22 @@ def test_rows_with_one_answer_are_set_aside(tmp_path, model):
     assert scores(run)["row"] == list(range(12))
 
 
+def test_rejected_answers_beyond_the_length_limit_have_no_score(tmp_path, model):
+    rows = [
+        {
+            "id": pair["id"],
+            "chosen": [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": pair["chosen"]}],
+            "rejected": [{"role": "user", "content": "Q " * 99}, {"role": "assistant", "content": "No."}],
+        }
+        for pair in PAIRS
+    ]
+    run = filtered(rows, tmp_path / "long", model, "--max-length", "64")
+    found = scores(run)
+    assert np.isnan(found["rejected_forgetting"]).all()
+    assert not np.isnan(found["forgetting"]).any()
+    assert json.loads((run / "summary.json").read_text())["pairs"] == 0
+
+
 def test_much_more_is_more_by_what_removes_a_row():
     chosen = np.array([0.9, 0.9, 0.2, 0.1, np.nan, 0.9])
     rejected = np.array([0.1, 0.6, 0.9, 0.8, 0.0, np.nan])

@@ -206,6 +206,17 @@ def test_columns_of_these_names_may_hold_no_answers():
     assert layout.name == "prompt-completion"
 
 
+def test_empty_columns_of_these_names_are_no_preferences():
+    row = {"prompt": "Q", "completion": "A", "chosen": None, "rejected": None}
+    assert find_layout(row, "auto", {}, "data").name == "prompt-completion"
+    assert find_layout({"prompt": "Q", "chosen": None, "rejected": None}, "auto", {}, "data").name == "preference"
+
+
+def test_columns_of_preferences_can_be_named():
+    row = {"ask": "Q", "good": "A", "worse": "B"}
+    assert both(row, columns={"prompt": "ask", "chosen": "good", "rejected": "worse"}) == ([ASKED, GOOD], [ASKED, BAD])
+
+
 @pytest.mark.parametrize("label", [True, False, "True", "false"])
 def test_kto_is_named_and_read_as_prompt_and_completion(label):
     layout = find_layout({"prompt": "Q", "completion": "A", "label": label}, "auto", {}, "data")

@@ -72,6 +72,9 @@ def find_layout(row: Row, name: str, columns: Mapping[str, str], source: str) ->
         where = _by_other_names(layout, row, columns)
         if where is not None:
             return Layout(layout, where)
+    if name == "auto" and (where := _exactly(PREFERENCE, row, columns, looks=False)) is not None:
+        # Nothing else fits: of this pair both answers are missing.
+        return Layout(PREFERENCE, where)
     raise InputError(_unknown(row, name, columns, source))
 
 
@@ -97,8 +100,9 @@ def _exactly(layout: str, row: Row, columns: Mapping[str, str], *, looks: bool) 
     if any(column not in fields for column in columns):
         return None
     required = {field: columns.get(field, field) for field, optional in fields.items() if not optional}
-    looks &= layout in _PREFERENCES
-    if any(column not in row or (looks and not _fits(field, row[column])) for field, column in required.items()):
+    if any(column not in row for column in required.values()):
+        return None
+    if looks and layout in _PREFERENCES and not _fits_all(row, required):
         return None
     return _with_optional(layout, row, columns, required)
 
@@ -166,6 +170,13 @@ def _fits(field: str, value: object) -> bool:
         # Of two answers one may be missing in a row; a number or a flag is no answer.
         return is_missing(value) or isinstance(value, (str, list, Mapping))
     return True
+
+
+def _fits_all(row: Row, required: Mapping[str, str]) -> bool:
+    """Whether the required columns hold what a preference has there; not both answers may be missing."""
+    answers = [row[column] for field, column in required.items() if field in ("chosen", "rejected")]
+    empty = bool(answers) and all(map(is_missing, answers))
+    return not empty and all(_fits(field, row[column]) for field, column in required.items())
 
 
 def _unknown(row: Row, name: str, columns: Mapping[str, str], source: str) -> str:
