@@ -91,6 +91,12 @@ def test_every_published_form_says_the_same(row):
             "rejected": [{"role": "system", "content": "S"}, user("Q"), answer("B")],
         },
         {"system": "S", "chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"},
+        {
+            "system": "S",
+            "prompt": "\n\nHuman: Q\n\nAssistant:",
+            "chosen": "\n\nHuman: Q\n\nAssistant: A",
+            "rejected": "\n\nHuman: Q\n\nAssistant: B",
+        },
     ],
 )
 def test_the_system_stands_before_both_sides(row):
@@ -149,6 +155,11 @@ def test_an_answer_may_be_a_dialogue_that_was_asked_for():
     said = "Human: Hi\n\nAssistant: Hello"
     chosen, _ = both({"prompt": "Write a dialogue", "chosen": said, "rejected": "Human: No\n\nAssistant: No"})
     assert chosen == [Message("user", "Write a dialogue"), Message("assistant", said, trained=True)]
+
+
+def test_a_speaker_who_says_nothing_is_text():
+    chosen, rejected = both({"prompt": "Q", "chosen": "\n\nHuman: ", "rejected": "Human:"})
+    assert [side[-1].content for side in (chosen, rejected)] == ["\n\nHuman: ", "Human:"]
 
 
 def test_tools_come_along():

@@ -291,22 +291,26 @@ def _told(answers: list[Any], asked: list[Message]) -> list[Any]:
 
     An answer may also be a dialogue that somebody asked for; so one with a prompt has to begin as the prompt does.
     """
-    told = [_dialogue(answer) if isinstance(answer, str) else answer for answer in answers]
-    if not all(
-        isinstance(answer, str) and isinstance(turns, list) for answer, turns in zip(answers, told, strict=True)
-    ):
+    if not all(map(_is_dialogue, answers)):
         return answers
-    held = not asked or all(_alike(asked[0], _turn(turns[0], "")) for turns in told)
-    return told if held else answers
+    told = [_dialogue(answer) for answer in answers]
+    first = _first_said(asked)
+    return told if first is None or all(_alike(first, _turn(turns[0], "")) for turns in told) else answers
+
+
+def _first_said(turns: list[Message]) -> Message | None:
+    """The first turn of a chat, whatever its system message."""
+    return next((turn for turn in turns if turn.role not in _SYSTEM), None)
 
 
 def _is_dialogue(value: Any) -> bool:
-    return isinstance(value, str) and isinstance(_dialogue(value), list)
+    told = _dialogue(value) if isinstance(value, str) else ""
+    return isinstance(told, list) and bool(told)
 
 
 def _joined(asked: list[Message], side: list[Message]) -> list[Message]:
     """All turns of one side, which may begin with the prompt or not."""
-    first, begin = (next((turn for turn in turns if turn.role not in _SYSTEM), None) for turns in (asked, side))
+    first, begin = _first_said(asked), _first_said(side)
     if begin is None or begin.role != "user" or first is None or not _alike(first, begin):
         return [*asked, *side]
     system = [] if side[0].role in _SYSTEM else [turn for turn in asked[:1] if turn.role in _SYSTEM]
