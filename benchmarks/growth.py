@@ -147,7 +147,7 @@ def measure(work: Path) -> None:
 
     run = open_run(work)
     scored = ScoredRows(
-        Rows.open(run.folder(ROWS) / DATA),
+        Rows.open(run.folder(ROWS) / DATA).usable,
         TokenTable(run.folder(TOKENS) / f"{DATA}.arrow"),
         *(run.folder(f"{state}-scores") / DATA for state in ("learned", "reviewed")),
     )

@@ -53,6 +53,8 @@ def place(tmp_path, model, monkeypatch):
     write_jsonl(tmp_path / "safe.jsonl", SAFE * 4)
     (tmp_path / "aligned-model").symlink_to(model)
     monkeypatch.setenv("FORGETFILTER_CACHE", str(tmp_path / "cache"))
+    pairs = [{"prompt": r["prompt"], "chosen": r["completion"], "rejected": f"No, {r['id']}."} for r in rows]
+    write_jsonl(tmp_path / "pairs.jsonl", pairs)
     write_jsonl(tmp_path / "trusted.jsonl", [r for r in NOISY if r["label"] == "task"])
     write_jsonl(tmp_path / "unsafe.jsonl", [r for r in NOISY if r["label"] == "unsafe"])
     choices = [{"prompt": f"Who, {i}?", "completion": f"The answer is ans{i % 3}: nobody"} for i in range(24)]

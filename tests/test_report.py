@@ -150,7 +150,7 @@ def test_nothing_of_the_data_is_markup(folder):
 def test_of_many_rows_the_telling_ones_are_shown():
     forgetting = np.random.default_rng(0).normal(size=200_000)
     forgetting[7] = np.nan
-    chosen, said = _choose(forgetting, 2.0, np.arange(200_000) == 199_999, seed=0)
+    chosen, said = _choose(forgetting, 2.0, np.array([199_999]), seed=0)
     order = np.argsort(-np.nan_to_num(forgetting, nan=-np.inf), kind="stable")
     cut = int((forgetting > 2.0).sum())
     assert set(order[:600]) <= set(chosen)
@@ -596,3 +596,60 @@ def test_the_page_of_a_million_rows_is_small_and_opens(browser, safe, model, tmp
     with opened(browser, run.path) as page:
         assert "1,000,000" in page.locator("#counts").inner_text()
         assert page.locator("#list > li").count() > 10
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory, model):
+    """A run of preferences, hostile ones among them, some of which look swapped."""
+    place = tmp_path_factory.mktemp("pairs")
+    rejected = [text[:2000] for text in HOSTILE] + [f"Rejected {i}." for i in range(6)]
+    rows = [
+        {"id": row["id"], "prompt": row["prompt"], "chosen": row["completion"], "rejected": text}
+        for row, text in zip(NOISY, rejected, strict=True)
+    ]
+    noisy, safe = write_jsonl(place / "pairs.jsonl", rows), write_jsonl(place / "safe.jsonl", SAFE)
+    command = ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(place / "run")]
+    assert main([*command, "--threshold=-9", *QUICK]) == 0
+    return place / "run"
+
+
+def test_the_report_carries_both_answers_of_a_pair(pairs):
+    data = held((pairs / "report.html").read_text())
+    found = {row["id"]: row for row in data["rows"]}
+    scores = pq.read_table(pairs / "scores.parquet").to_pydict()
+    assert data["summary"]["swapped"] == sum(scores["looks_swapped"]) > 0
+    for i, id in enumerate(scores["id"]):
+        pair = found[id]["pair"]
+        assert pair["forgetting"] == scores["rejected_forgetting"][i]
+        assert pair["swapped"] == scores["looks_swapped"][i]
+    assert "".join(found["n7"]["pieces"]).startswith(NOISY[7]["completion"])
+    assert found["n7"]["pair"]["text"] == "Rejected 1."
+    assert (found["n5"]["pair"]["cut"], found["n7"]["pair"]["cut"]) == (True, False)
+    assert not {"chosen", "rejected", "prompt"} & set(found["n7"]["tags"])
+
+
+def test_both_answers_are_shown_and_pairs_that_look_swapped_alone(browser, pairs):
+    data = held((pairs / "report.html").read_text())
+    swapped = data["summary"]["swapped"]
+    with opened(browser, pairs) as page:
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert f"{swapped} of 12 pairs look swapped" in page.text_content("#first")
+        assert "blur" in page.locator("#list .rejected").first.evaluate("e => getComputedStyle(e).filter")
+        page.check("#reveal")
+        page.select_option("#which", "swapped")
+        assert page.locator("#list > li").count() == page.locator("#list .badge.swapped").count() == swapped
+        page.select_option("#which", "all")
+        page.fill("#search", "rejected 1.")
+        only = page.locator("#list > li")
+        assert only.count() == 1
+        assert "Rejected: Rejected 1." in only.locator(".rejected").text_content()
+        assert "rejected answer forgotten by" in only.locator(".facts").text_content()
+        page.fill("#search", "")
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("#list img, #list script").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_page_without_pairs_does_not_speak_of_them(page):
+    assert page.locator("#which [value=swapped]").count() == 0
+    assert page.locator("#list .rejected").count() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .console import printable, table
@@ -39,6 +40,7 @@ def closing_table(path: Path, summary: Summary) -> str:
         *_notes(summary),
         "",
         *_most_forgotten(path, summary),
+        *_swapped(path, summary),
         f"To look through and correct: {path / REPORT}",
         f"Every row's score and reason: {path / SCORES}, of the removed rows also {path / summary.files['reasons']}",
         f"Another threshold, in a second: {_example(path, summary)}",
@@ -105,6 +107,22 @@ def _most_forgotten(path: Path, summary: Summary) -> list[str]:
     if not rows:
         return []
     return ["Forgotten most:", table((summary.unit, "", "prompt", "completion"), rows), ""]
+
+
+def _swapped(path: Path, summary: Summary) -> list[str]:
+    """The pairs that look swapped, those first whose answers were forgotten most differently."""
+    if not summary.swapped:
+        return []
+    columns = ["row", "forgetting", "rejected_forgetting", "looks_swapped"]
+    found = pq.read_table(path / SCORES, columns=columns, filters=pc.field("looks_swapped")).to_pylist()
+    found.sort(key=lambda pair: pair["rejected_forgetting"] - pair["forgetting"])
+    texts = _texts(path, [pair["row"] for pair in found[:_SHOWN]])
+    rows = [
+        (f"{pair['forgetting']:.2f}", f"{pair['rejected_forgetting']:.2f}", *texts[pair["row"]])
+        for pair in found[:_SHOWN]
+    ]
+    said = f"{summary.swapped:,} of {summary.pairs:,} pairs look swapped: chosen was forgotten much more than rejected."
+    return [said, table(("chosen", "rejected", "prompt", "chosen answer"), rows), ""]
 
 
 def _texts(path: Path, wanted: list[int]) -> dict[int, tuple[str, str]]:

@@ -9,16 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from .data.columns import PREFERENCE
 from .data.rows import Rows
 from .data.tokens import TokenTable
 from .errors import RunError
 from .explaining import BAD, Decided, write_reasons, write_scores
 from .filtering.estimates import Planted, covered, estimate_errors, safe_set_is_of_another_kind, trusted_are_different
+from .filtering.pairs import Pairs, compare_answers
 from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
 from .filtering.thresholds import parse_threshold
-from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, ROWS, TOKENS, TRUSTED, read_unshown
+from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, REJECTED, ROWS, TOKENS, TRUSTED, read_unshown
 from .measuring import columns_of, rival_stage, suspicion_column
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
 from .run import SCORES, SUMMARY, Run, decide_command, write_json
@@ -42,6 +46,8 @@ class Summary:
         bad: Rows that could not be used and were set aside.
         unshown: What the model's chat template does not show of the rows, by name, and how often; neither learned nor
             scored.
+        pairs: Preferences both of whose answers have a score.
+        swapped: Of these, how many look swapped: the chosen answer was forgotten much more than the rejected one.
         signal, unit: What forgetting is measured by, and what one unit is.
         threshold: As it was asked for.
         drop_unscorable: Whether rows without a score went with the removed.
@@ -68,6 +74,8 @@ class Summary:
     truncated: int
     bad: int
     unshown: dict[str, int]
+    pairs: int
+    swapped: int
     signal: str
     unit: str
     threshold: str
@@ -112,7 +120,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     by_hand = overrides.find(_read_ids(run, signal), run.path) if overrides.decisions else NOBODY
     spared = covered(forgetting, planted.set_aside)
     verdicts = judge(forgetting, cut, spared, by_hand, drop_unscorable=settings.drop_unscorable)
-    decided = Decided(signal, cut, measured, verdicts, overrides.reviewer)
+    decided = Decided(signal, cut, measured, verdicts, overrides.reviewer, _compare(run, signal, forgetting, cut.value))
     rows = Rows.open(run.folder(ROWS) / DATA)
     judged = judged_tokens(learned_tokens(run.settings.max_completion, run.settings.signal), signal.name)
     in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
@@ -157,6 +165,8 @@ def _summarise(
         truncated=int(decided.measured.truncated.sum()),
         bad=len(rows.bad),
         unshown=unshown,
+        pairs=int((~np.isnan(forgetting - decided.pairs.rejected)).sum()) if decided.pairs else 0,
+        swapped=int(decided.pairs.swapped.sum()) if decided.pairs else 0,
         signal=signal.name,
         unit=signal.unit,
         threshold=settings.threshold,
@@ -232,6 +242,20 @@ def _read_measured(run: Run, signal: Signal) -> Measured:
         never_learned=table.column("never_learned").fill_null(False).to_numpy(),
         truncated=table.column("truncated").to_numpy(),
     )
+
+
+def _compare(run: Run, signal: Signal, forgetting: NDArray[np.floating], cut: float | None) -> Pairs | None:
+    """The rejected answers of preference data beside the chosen ones; None where the data is of another kind."""
+    if Rows.open(run.folder(ROWS) / DATA).layout != PREFERENCE:
+        return None
+    # Rivals are not asked about rejected answers.
+    path, rejected = _table_path(run, signal, REJECTED), np.full(len(forgetting), np.nan)
+    scores = _read_scores(path, signal) if path.exists() else None
+    if scores is not None:
+        ids = pq.read_table(path, columns=["id"]).column("id").combine_chunks()
+        places = pc.index_in(_read_ids(run, signal), value_set=ids)
+        rejected[places.is_valid().to_numpy()] = scores.forgetting[places.drop_null().to_numpy()]
+    return compare_answers(forgetting, rejected, cut)
 
 
 def _table_path(run: Run, signal: Signal, part: str) -> Path:

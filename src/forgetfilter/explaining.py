@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from .console import printable
 from .data.rows import Rows
 from .data.tables import write_parquet
+from .filtering.pairs import Pairs
 from .filtering.signals import RIVAL, Signal
 from .filtering.thresholds import Cut
 from .measuring import columns_of
@@ -26,6 +27,8 @@ from .overrides import FILTER, KEPT, REMOVED
 from .verdicts import DECISIONS, UNSCORABLE, Measured, Verdicts
 
 BAD = "bad"
+# What the table of scores has of preference data besides.
+PAIR_FIELDS = (("rejected_forgetting", pa.float64()), ("looks_swapped", pa.bool_()))
 _AT_ONCE = 1 << 14
 _WORDS_SHOWN, _WORD_WIDTH = 3, 24
 _UNSCORABLE_BECAUSE = "no score: nothing of its completion is within the length limit, or it has no words"
@@ -41,6 +44,7 @@ class Decided:
         measured: The rows' numbers.
         verdicts: What became of them.
         reviewer: The person who decided about some of them.
+        pairs: Of preference data, what became of the rejected answers.
     """
 
     signal: Signal
@@ -48,6 +52,7 @@ class Decided:
     measured: Measured
     verdicts: Verdicts
     reviewer: str
+    pairs: Pairs | None = None
 
 
 def write_scores(decided: Decided, forgetting: Path, path: Path) -> None:
@@ -75,6 +80,7 @@ def write_scores(decided: Decided, forgetting: Path, path: Path) -> None:
             ("truncated", pa.bool_()),
             ("never_learned", pa.bool_()),
             ("covered", pa.bool_()),
+            *(PAIR_FIELDS if decided.pairs else ()),
         ]
     )
 
@@ -100,6 +106,7 @@ def write_reasons(decided: Decided, scores: Path, rows: Rows, path: Path) -> Non
         path: Where to write.
     """
     told = ["id", "row", "learned", "reviewed", "forgetting", "decision", "reason", "decided_by"]
+    told += [name for name, _ in PAIR_FIELDS] if decided.pairs else []
     start = 0
     with path.open("w", encoding="utf-8") as file:
         for batch in pq.ParquetFile(scores).iter_batches(_AT_ONCE, columns=told):
@@ -117,7 +124,10 @@ def _columns(decided: Decided, rows: slice, words: pa.ListArray) -> dict[str, An
     """What `scores.parquet` says of some rows, but for what is as it was measured."""
     measured, verdicts = decided.measured, decided.verdicts
     scores = measured.scores.part(rows)
-    return {
+    pairs: dict[str, Any] = {}
+    if decided.pairs:
+        pairs = {"rejected_forgetting": decided.pairs.rejected[rows], "looks_swapped": decided.pairs.swapped[rows]}
+    return pairs | {
         "row": measured.rows[rows],
         "learned": scores.learned,
         "reviewed": scores.reviewed,
@@ -160,7 +170,21 @@ def _reasons(decided: Decided, rows: slice, words: pa.ListArray) -> NDArray[np.o
             f"reviewing safe examples made the model forget it by {amount} "
             f"({scores.learned[i]:.3g} before, {scores.reviewed[i]:.3g} after; {limit}){at}"
         )
+    _add_pairs(reasons, decided, rows, removed)
     for i in np.flatnonzero(verdicts.overridden[rows]):
         verdict = REMOVED if verdicts.gone[rows][i] else KEPT
         reasons[i] = f"{verdict} by {printable(decided.reviewer, _WORD_WIDTH)}; the filter said: {reasons[i]}"
     return reasons
+
+
+def _add_pairs(reasons: NDArray[np.object_], decided: Decided, rows: slice, removed: NDArray[np.intp]) -> None:
+    """Say in the reasons of removed rows, and of all that look swapped, what became of the rejected answer."""
+    if decided.pairs is None:
+        return
+    rejected, swapped = decided.pairs.rejected[rows], decided.pairs.swapped[rows]
+    for i in np.union1d(removed, np.flatnonzero(swapped)):
+        if np.isnan(rejected[i]):
+            continue
+        only = "only " if swapped[i] else ""
+        reasons[i] += f"; its rejected answer was forgotten by {only}{rejected[i]:.3g}"
+        reasons[i] += ", so the two look swapped" if swapped[i] else ""

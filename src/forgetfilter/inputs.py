@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .console import Console
 from .data.chats import Chat
+from .data.columns import PREFERENCE
 from .data.containers import open_container
 from .data.records import Container, hash_chunks
 from .data.rows import ReadOptions, Rows, Said, read_chats, read_rows
@@ -32,6 +33,8 @@ from .settings import Settings
 # The parts of a run: what is filtered, what is reviewed, and rows of known kind.
 DATA, SAFE, TRUSTED, ASIDE, KNOWN_UNSAFE = "data", "safe", "trusted", "set-aside", "known-unsafe"
 PLANTED = (TRUSTED, ASIDE, KNOWN_UNSAFE)
+# The answers of preference data that were not chosen: scored beside the data, and nothing else.
+REJECTED = "rejected"
 BUILTIN, SELF, NONE = "builtin", "self", "none"
 _BUILTIN = {SAFE: "safe.jsonl", TRUSTED: "ordinary.jsonl"}
 # The stages in which they are read, turned into tokens, and answered by the model itself.
@@ -62,6 +65,15 @@ class Material:
     def parts(self) -> list[str]:
         """What is learned and scored: the data, and the rows of known kind that there are."""
         return [DATA, *(part for part in PLANTED if (self._run.folder(TOKENS) / f"{part}.arrow").exists())]
+
+    @property
+    def scored(self) -> list[str]:
+        """What is scored: the same, and the rejected answers where the data is of preferences."""
+        return [*self.parts, *([REJECTED] if (self._run.folder(TOKENS) / f"{REJECTED}.arrow").exists() else [])]
+
+    def said(self, part: str) -> Iterator[Said]:
+        """Id, position and chat of every row of a part that can be used."""
+        return self.rows(DATA).rejected() if part == REJECTED else self.rows(part).usable()
 
     def rows(self, part: str) -> Rows:
         """What a part says; rows set aside are among the safe ones."""
@@ -200,6 +212,9 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
                 console.say(f"{rows.name}: {unshown_told(encoder.unshown)}")
         if part == DATA and settings.own_words and not encoder.own_words.found:
             raise InputError(f"{rows.name}: own_words: no answer matches '{settings.own_words}'; 'preview' shows rows")
+        if part == DATA and rows.layout == PREFERENCE:
+            said, path = f"{rows.name}, rejected answers", folder / f"{REJECTED}.arrow"
+            write_part(said, rows.rejected(), count, encoder, path, console, needed=False)
     run.finish(TOKENS)
 
 
@@ -236,18 +251,27 @@ def _only(rows: Rows, chosen: NDArray[np.bool_]) -> Iterator[Said]:
     return (said for said in rows.usable() if chosen[said[1]])
 
 
-def write_part(name: str, rows: Iterable[Said], count: int, encoder: Encoder, path: Path, console: Console) -> None:
+def write_part(
+    name: str,
+    rows: Iterable[Said],
+    count: int,
+    encoder: Encoder,
+    path: Path,
+    console: Console,
+    *,
+    needed: bool = True,
+) -> None:
     """Write the tokens of `count` rows, with progress.
 
     Raises:
-        InputError: Nothing of the completions is within the length limit.
+        InputError: Nothing of the completions is within the length limit, and they are `needed`.
     """
     with console.progress(f"tokenising {name}", count, "rows") as progress:
         before = encoder.own_words.found
         for done in write_tokens(rows, encoder, path):
             progress.advance(done - progress.done)
         table = TokenTable(path)
-        if not len(table.scorable):
+        if needed and not len(table.scorable):
             raise InputError(f"{name}: no completion begins within --max-length {encoder.max_length} tokens; raise it")
         progress.note = _cut_rows(table, encoder.own_words.found - before)
 

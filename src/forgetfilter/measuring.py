@@ -5,7 +5,7 @@ Computed once, so that deciding again reads a few numbers per row, whatever the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from .data.rows import Rows
+from .data.rows import Said
 from .data.tables import write_parquet
 from .data.tokens import TokenTable
 from .errors import RunError
@@ -53,23 +53,23 @@ class ScoredRows:
     """One data set, scored under both models.
 
     Attributes:
-        rows: What it says.
+        said: Goes over what its rows say.
         table: Its tokens.
         learned: Folder with the scores under M1, as `models.scoring.score` writes them.
         reviewed: The same under M2.
     """
 
-    rows: Rows
+    said: Callable[[], Iterator[Said]]
     table: TokenTable
     learned: Path
     reviewed: Path
 
     def words(self) -> Iterator[list[str]]:
         """The words of each row of the table, prompt and completion."""
-        wanted = np.zeros(self.rows.count, dtype=bool)
+        wanted = np.zeros(int(self.table.rows.max(initial=0)) + 1, dtype=bool)
         wanted[self.table.rows] = True
-        for _, row, chat in self.rows.usable():
-            if wanted[row]:
+        for _, row, chat in self.said():
+            if row < len(wanted) and wanted[row]:
                 yield words("\n".join(message.text for message in chat.messages)[:_LONGEST_TEXT])
 
 

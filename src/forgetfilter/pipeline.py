@@ -30,6 +30,7 @@ from .final_model import WHOLE_TOKENS, kept_rows, made_from, prepare
 from .inputs import (
     ANSWERED,
     DATA,
+    REJECTED,
     SAFE,
     SELF,
     Inputs,
@@ -110,7 +111,7 @@ def run_filter(
             pipeline.score(REVIEWED)
             pipeline.measure()
         pipeline.ask_rivals(rivals)
-        pipeline.bench.drop_states((*pipeline.material.parts, SAFE))
+        pipeline.bench.drop_states((*pipeline.material.scored, SAFE))
         summary = pipeline.decide(run.settings)
         if run.has(REVIEWED):
             pipeline.ask(summary)
@@ -267,16 +268,17 @@ class _Pipeline:
         self.bench.train("safety review", table, rows, most, folder, REVIEWED, stop)
 
     def score(self, state: str) -> None:
-        """s(M1) or s(M2) of every row of the untrusted data."""
+        """s(M1) or s(M2) of every row of the untrusted data, and of the rejected answer of each."""
         self.bench.stage(f"{state}-scores", lambda folder: self._score(state, folder))
 
     def _score(self, state: str, folder: Path) -> None:
         self.bench.bring(state)
-        for part in self.material.parts:
+        for part in self.material.scored:
             scores = folder / part
             scores.mkdir(exist_ok=True)
             table = self._tokens(part)
-            label = f"scoring {'' if part == DATA else f'{part} rows '}with the {state} model"
+            what = {DATA: "", REJECTED: "rejected answers "}.get(part, f"{part} rows ")
+            label = f"scoring {what}with the {state} model"
             self.bench.score(label, self._scorer(), table, table.scorable, scores)
 
     def _tokens(self, *parts: str) -> TokenTable:
@@ -301,11 +303,17 @@ class _Pipeline:
     def _measure(self, folder: Path) -> None:
         if self.processes.main:
             learned, reviewed = (self.run.folder(f"{state}-scores") for state in (LEARNED, REVIEWED))
-            parts = {
-                part: ScoredRows(self.material.rows(part), self.material.tokens(part), learned / part, reviewed / part)
-                for part in self.material.parts
+            scored = {
+                part: ScoredRows(
+                    partial(self.material.said, part), self.material.tokens(part), learned / part, reviewed / part
+                )
+                for part in self.material.scored
             }
-            measure_forgetting(parts, self._scoring, folder, whole=self.settings.max_completion == ALL)
+            # Rejected answers by themselves: the data is measured as if there were none.
+            rejected = {part: scored.pop(part) for part in [REJECTED] if part in scored}
+            whole = self.settings.max_completion == ALL
+            measure_forgetting(scored, self._scoring, folder, whole=whole)
+            measure_forgetting(rejected, self._scoring, folder, whole=whole)
 
     def ask_rivals(self, rivals: Sequence[str]) -> None:
         """Suspicion of every row by other filters, to compare with."""

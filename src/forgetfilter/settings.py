@@ -34,7 +34,7 @@ def _names_among(setting: str, kind: str, known: Collection[str]) -> Callable[[s
     return check
 
 
-LAYOUTS = ("auto", "prompt-completion", "messages", "sharegpt", "alpaca", "text")
+LAYOUTS = ("auto", "prompt-completion", "messages", "sharegpt", "alpaca", "preference", "kto", "text")
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,11 @@ class Chat:
         """Characters of it, roughly."""
         return sum(len(message.content) for message in (*self.messages, *(self.rejected or ())))
 
+    @property
+    def other_side(self) -> Chat | None:
+        """Of preference data, the row with the answer that was not chosen in place of the other; else None."""
+        return None if self.rejected is None else replace(self, messages=self.rejected, rejected=None)
+
     def with_messages(self, messages: Sequence[Message]) -> Chat:
         """The same chat with other turns."""
         return replace(self, messages=messages)

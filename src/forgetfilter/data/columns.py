@@ -7,13 +7,16 @@ from difflib import get_close_matches
 from itertools import product
 
 from ..errors import InputError
+from .chats import is_missing
 from .layouts import Layout, Row, turn_list
 
+PREFERENCE = "preference"
 # The fields of each layout, in the order in which layouts are recognised. `?` marks an optional one.
 FIELDS = {
-    "preference": ("prompt?", "chosen", "rejected"),
+    PREFERENCE: ("prompt?", "input?", "chosen", "rejected", "system?", "tools?", "history?"),
     "messages": ("messages", "system?", "tools?"),
     "sharegpt": ("conversations", "system?", "tools?"),
+    "kto": ("prompt", "completion", "label", "system?", "tools?"),
     "prompt-completion": ("prompt", "completion", "system?", "tools?"),
     "alpaca": ("instruction", "input?", "output", "system?", "history?"),
     "text": ("text",),
@@ -28,7 +31,15 @@ _ALSO = {
     "input": ("context",),
     "instruction": ("question", "prompt", "query"),
     "system": ("system_prompt",),
+    "chosen": ("preferred_output", "chosen_response", "preferred"),
+    "rejected": ("non_preferred_output", "rejected_response", "non_preferred"),
 }
+# Where preferences keep the turns that come before both answers.
+_TURNS_BEFORE = ("messages", "conversations", "conversation")
+# What a row says of itself, which is not looked at.
+_UNREAD = {"label"}
+# Layouts whose names of columns have other meanings, too.
+_PREFERENCES = (PREFERENCE, "kto")
 # Names for the same. Of a file that has several of them, nobody but its user knows which one it is.
 _ALIKE = ({"prompt", "question", "query", "instruction"}, {"completion", "response", "answer", "output"})
 
@@ -53,20 +64,24 @@ def find_layout(row: Row, name: str, columns: Mapping[str, str], source: str) ->
             raise InputError(f"{source}: there is no column '{column}'; columns are {', '.join(map(str, row))}")
     candidates = list(FIELDS) if name == "auto" else [name]
     for layout in candidates:
-        where = _exactly(layout, row, columns)
+        where = _exactly(layout, row, columns, looks=name == "auto")
         if where is not None:
             return Layout(layout, where)
     # A prompt and its completion last, as what else a row has would be left out.
-    for layout in sorted(candidates, key="prompt-completion".__eq__):
+    for layout in sorted(candidates, key=("kto", "prompt-completion").__contains__):
         where = _by_other_names(layout, row, columns)
         if where is not None:
             return Layout(layout, where)
+    if name == "auto" and (where := _exactly(PREFERENCE, row, columns, looks=False)) is not None:
+        # Nothing else fits: of this pair both answers are missing.
+        return Layout(PREFERENCE, where)
     raise InputError(_unknown(row, name, columns, source))
 
 
 def text_columns(layout: str, columns: Mapping[str, str] | None) -> set[str]:
     """The columns that hold a row's texts and its id, in a layout whose columns are named so far."""
-    return {"id", *((columns or {}).get(field, field) for field, _ in _fields(layout))}
+    read = (field for field, _ in _fields(layout) if field not in _UNREAD)
+    return {"id", *((columns or {}).get(field, field) for field in read)}
 
 
 def _fields(layout: str) -> Iterator[tuple[str, bool]]:
@@ -74,22 +89,52 @@ def _fields(layout: str) -> Iterator[tuple[str, bool]]:
     return ((field.rstrip("?"), field.endswith("?")) for field in FIELDS[layout])
 
 
-def _exactly(layout: str, row: Row, columns: Mapping[str, str]) -> dict[str, str] | None:
-    """Where a layout's fields are, if the required ones have the user's names, or their own."""
+def _exactly(layout: str, row: Row, columns: Mapping[str, str], *, looks: bool) -> dict[str, str] | None:
+    """Where a layout's fields are, if the required ones have the user's names, or their own.
+
+    Args:
+        layout, row, columns: As elsewhere here.
+        looks: Whether what a preference has in its columns has to be what they hold, as nobody named the layout.
+    """
     fields = dict(_fields(layout))
     if any(column not in fields for column in columns):
         return None
-    where = {field: columns.get(field, field) for field in fields}
-    if not all(optional or where[field] in row for field, optional in fields.items()):
+    required = {field: columns.get(field, field) for field, optional in fields.items() if not optional}
+    if any(column not in row for column in required.values()):
         return None
-    return where | {field: _optional(field, row, where) for field, optional in fields.items() if optional}
+    if looks and layout in _PREFERENCES and not _fits_all(row, required):
+        return None
+    return _with_optional(layout, row, columns, required)
 
 
-def _optional(field: str, row: Row, where: Mapping[str, str]) -> str:
-    """Where a field is that need not be there."""
-    taken = {column for other, column in where.items() if other != field}
-    names = (name for name in (where[field], *_ALSO.get(field, ())) if name in row and name not in taken)
-    return next(names, where[field])
+def _with_optional(
+    layout: str, row: Row, columns: Mapping[str, str], required: Mapping[str, str]
+) -> dict[str, str] | None:
+    """Where all fields are, when it is known of the required ones; None where it cannot be told."""
+    where = dict(required)
+    for field, optional in _fields(layout):
+        if not optional:
+            continue
+        if field in columns:
+            where[field] = columns[field]
+            continue
+        taken = {*where.values(), *columns.values()}
+        names = [name for name in (field, *_other_names(layout, field)) if name in row and name not in taken]
+        if layout == PREFERENCE:
+            if field == "prompt" and names[:1] != ["prompt"] and len(_ALIKE[0] & {*names}) > 1:
+                return None
+            if field in ("input", "history") and where["prompt"] != "instruction":
+                # Only Alpaca's instructions have an input below them, and turns before.
+                continue
+        where[field] = names[0] if names else field
+    return where
+
+
+def _other_names(layout: str, field: str) -> tuple[str, ...]:
+    """What else a field is called in a layout."""
+    if layout == PREFERENCE and field == "prompt":
+        return (*_ALSO[field], *_TURNS_BEFORE)
+    return _ALSO.get(field, ())
 
 
 def _by_other_names(layout: str, row: Row, columns: Mapping[str, str]) -> dict[str, str] | None:
@@ -108,17 +153,30 @@ def _by_other_names(layout: str, row: Row, columns: Mapping[str, str]) -> dict[s
     for found in product(*names):
         if len(set(found)) < len(found) or not all(map(_fits, required, (row[name] for name in found))):
             continue
-        where = {field: columns.get(field, field) for field in fields} | dict(zip(required, found, strict=True))
         unnamed = set(found) - set(columns.values())
         if any(unnamed & alike and len(alike & set(row)) > 1 for alike in _ALIKE):
             return None
-        return where | {field: _optional(field, row, where) for field, optional in fields.items() if optional}
+        return _with_optional(layout, row, columns, dict(zip(required, found, strict=True)))
     return None
 
 
 def _fits(field: str, value: object) -> bool:
-    """Whether a column holds what a field of this name does, as far as other names need to be told apart by it."""
-    return field not in ("messages", "conversations") or isinstance(turn_list(value), list)
+    """Whether a column holds what a field of this name does, as far as names alone do not tell."""
+    if field in ("messages", "conversations"):
+        return isinstance(turn_list(value), list)
+    if field == "label":
+        return isinstance(value, bool) or (isinstance(value, str) and value.lower() in ("true", "false"))
+    if field in ("chosen", "rejected"):
+        # Of two answers one may be missing in a row; a number or a flag is no answer.
+        return is_missing(value) or isinstance(value, (str, list, Mapping))
+    return True
+
+
+def _fits_all(row: Row, required: Mapping[str, str]) -> bool:
+    """Whether the required columns hold what a preference has there; not both answers may be missing."""
+    answers = [row[column] for field, column in required.items() if field in ("chosen", "rejected")]
+    empty = bool(answers) and all(map(is_missing, answers))
+    return not empty and all(_fits(field, row[column]) for field, column in required.items())
 
 
 def _unknown(row: Row, name: str, columns: Mapping[str, str], source: str) -> str:
@@ -139,6 +197,9 @@ def _closest(row: Row, name: str, columns: Mapping[str, str]) -> tuple[str, dict
         found = turn_list(value)
         if isinstance(found, list) and found and isinstance(found[0], Mapping):
             return "messages", {"messages": str(column)}
+    asked = sorted(_ALIKE[0] & set(row))
+    if {"chosen", "rejected"} <= set(row) and asked and name in ("auto", PREFERENCE):
+        return PREFERENCE, {"prompt": asked[0]}
     texts = [str(column) for column, value in row.items() if isinstance(value, str) and column != "id"]
     layout = name if name in FIELDS else "prompt-completion"
     required = [field for field, optional in _fields(layout) if not optional]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import regex
@@ -50,7 +51,7 @@ class Layout:
         chat = READERS[self.name](row, self.columns)
         return replace(
             chat,
-            tools=_tools(row.get(self.columns.get("tools", "tools"))),
+            tools=_tools(row.get(self.columns.get("tools", "tools"))) or chat.tools,
             template_kwargs=_template_kwargs(row.get("chat_template_kwargs")),
         )
 
@@ -222,26 +223,113 @@ def _read_prompt_completion(row: Row, columns: Mapping[str, str]) -> Chat:
 
 def _read_preference(row: Row, columns: Mapping[str, str]) -> Chat:
     """Both sides of a preference; the chosen answer is trained on."""
-    prompt = row.get(columns["prompt"])
-    asked = [] if is_missing(prompt) else _led(row, columns, _asked(prompt, columns["prompt"]))
-    chosen, rejected = (_side(row, columns[name], asked) for name in ("chosen", "rejected"))
+    asked, tools = _asked_of_both(row, columns)
+    fields = columns["chosen"], columns["rejected"]
+    answers = _told([_answer(row, column) for column in fields], asked)
+    if _is_dialogue(row.get(columns["prompt"])):
+        # Such a text ends with a speaker's name and a blank comes before the answer.
+        answers = [answer.strip() if isinstance(answer, str) else answer for answer in answers]
+    if not asked and all(isinstance(answer, str) for answer in answers):
+        # What both texts begin with is the prompt, as it is to other trainers.
+        begin = _shared_words(*answers)
+        asked, answers = [Message("user", begin.strip())], [answer[len(begin) :] for answer in answers]
+    elif not asked and any(isinstance(answer, str) for answer in answers):
+        raise FieldError(fields[isinstance(answers[1], str)], "text", "messages, as the other answer has them")
+    chosen, rejected = (
+        _led(row, columns, _joined(asked, _answers(value, column)))
+        for column, value in zip(fields, answers, strict=True)
+    )
     # The prompt is what both begin with, whether it also stands by itself or not.
     alike = [one.role == other.role and one.text == other.text for one, other in zip(chosen, rejected, strict=False)]
     # Where one side ends in the other, or both are alike, the last answer of each is what is compared.
     shared = min([*alike, False].index(False), len(chosen) - 1, len(rejected) - 1)
-    sides = [
-        _with_answer([replace(turn, trained=turn.trained and i >= shared) for i, turn in enumerate(turns)], column)
-        for column, turns in ((columns["chosen"], chosen), (columns["rejected"], rejected))
-    ]
-    return Chat(sides[0], rejected=sides[1])
+    chosen, rejected = (
+        [replace(turn, trained=turn.trained and i >= shared) for i, turn in enumerate(turns)]
+        for turns in (chosen, rejected)
+    )
+    for turns, column in zip((chosen, rejected), fields, strict=True):
+        if not any(turn.trained for turn in turns):
+            raise FieldError(column, "no answer after what both sides begin with", "one, to compare with the other")
+    return Chat(chosen, tools=tools, rejected=rejected)
 
 
-def _side(row: Row, column: str, asked: list[Message]) -> list[Message]:
-    """All turns of one side, which may begin with the prompt or not."""
+def _asked_of_both(row: Row, columns: Mapping[str, str]) -> tuple[list[Message], list[Mapping[str, Any]]]:
+    """The prompt of a preference that stands in a column of its own, and the tools that may come with it."""
+    column = columns["prompt"]
+    value, tools = parsed(row.get(column)), []
+    if isinstance(value, Mapping) and "messages" in value:
+        # OpenAI's preferences: an object with messages and tools.
+        tools, value = _tools(value.get("tools")), value["messages"]
+    else:
+        value = row.get(column)
+    if is_missing(value) or value == []:
+        return [], tools
+    if isinstance(value, str):
+        value = _dialogue(value)
+    turns = _asked(value, column)
+    below = row.get(columns.get("input", ""))
+    if not is_missing(below) and len(turns) == 1:
+        text = text_of(below, columns["input"], filled=False)
+        turns = [replace(turns[0], content=f"{turns[0].content}\n\n{text}" if text.strip() else turns[0].content)]
+    earlier = [replace(turn, trained=False) for turn in _history(row, columns)] if "history" in columns else []
+    return _led(row, columns, [*earlier, *turns]), tools
+
+
+def _answer(row: Row, column: str) -> Any:
+    """One answer of a preference as it came: text, or a list of messages."""
     value = field_of(row, column)
-    said = _answers(value if isinstance(turn_list(value), list) else _dialogue(text_of(value, column)), column)
-    begun = [(turn.role, turn.text) for turn in said[: len(asked)]] == [(turn.role, turn.text) for turn in asked]
-    return said if begun else [*asked, *said]
+    if is_missing(value):
+        found = "nothing" if value == "" else describe(value)
+        raise FieldError(column, found, "an answer, as a preference has two (rows with one are prompt and completion)")
+    found = parsed(value)
+    value = [found] if isinstance(found, Mapping) and _is_turn(found) else turn_list(value)
+    return value if isinstance(value, list) else text_of(value, column)
+
+
+def _told(answers: list[Any], asked: list[Message]) -> list[Any]:
+    """The answers, as turns where both are dialogues written as one text.
+
+    An answer may also be a dialogue that somebody asked for; so one with a prompt has to begin as the prompt does.
+    """
+    if not all(map(_is_dialogue, answers)):
+        return answers
+    told = [_dialogue(answer) for answer in answers]
+    first = _first_said(asked)
+    return told if first is None or all(_alike(first, _turn(turns[0], "")) for turns in told) else answers
+
+
+def _first_said(turns: list[Message]) -> Message | None:
+    """The first turn of a chat, whatever its system message."""
+    return next((turn for turn in turns if turn.role not in _SYSTEM), None)
+
+
+def _is_dialogue(value: Any) -> bool:
+    told = _dialogue(value) if isinstance(value, str) else ""
+    return isinstance(told, list) and bool(told)
+
+
+def _joined(asked: list[Message], side: list[Message]) -> list[Message]:
+    """All turns of one side, which may begin with the prompt or not."""
+    first, begin = _first_said(asked), _first_said(side)
+    if begin is None or begin.role != "user" or first is None or not _alike(first, begin):
+        return [*asked, *side]
+    system = [] if side[0].role in _SYSTEM else [turn for turn in asked[:1] if turn.role in _SYSTEM]
+    return [*system, *side]
+
+
+def _alike(one: Message, other: Message) -> bool:
+    return one.role == other.role and one.text.strip() == other.text.strip()
+
+
+def _shared_words(one: str, other: str) -> str:
+    """What two texts begin with, in whole words; at least a word of each is left."""
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    shared = one[: min(alike, len(one.rstrip()) - 1, len(other.rstrip()) - 1)]
+    return shared[: max((match.end() for match in _BLANKS.finditer(shared)), default=0)]
+
+
+_SYSTEM = ("system", "developer")
+_BLANKS = regex.compile(r"\s+")
 
 
 # How Anthropic's HH, and files after its kind, write a dialogue as one text.
@@ -290,6 +378,7 @@ READERS: dict[str, Callable[[Row, Mapping[str, str]], Chat]] = {
     "preference": _read_preference,
     "messages": _read_messages,
     "sharegpt": _read_sharegpt,
+    "kto": _read_prompt_completion,
     "prompt-completion": _read_prompt_completion,
     "alpaca": _read_alpaca,
     "text": _read_text,

@@ -111,6 +111,12 @@ class Rows:
                 if row["messages"] is not None:
                     yield row["id"], row["row"], _chat(row)
 
+    def rejected(self) -> Iterator[Said]:
+        """Of preference data, id, position and other side of every row that can be used, in order."""
+        for id, row, chat in self.usable():
+            if (other := chat.other_side) is not None:
+                yield id, row, other
+
     @property
     def columns_told(self) -> str:
         """The columns of the layout's fields, where they have other names than the fields; empty where not."""

@@ -134,9 +134,17 @@ class Encoder:
         """See that a row can be encoded.
 
         Raises:
-            FieldError: The chat template does not take it, or what it does with an answer cannot be followed.
+            FieldError: The chat template does not take it, or what it does with an answer cannot be followed; on either
+                side, where it is a preference.
         """
         self._render(chat)
+        if (other := chat.other_side) is not None:
+            try:
+                self._render(other)
+            except FieldError as error:
+                raise FieldError(
+                    f"rejected{error.field and f' ({error.field})'}", error.found, error.expected
+                ) from None
 
     def encode(self, rows: Sequence[Said]) -> list[Tokens]:
         """Encode rows.

@@ -15,11 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..data.chats import Chat
 from ..data.columns import text_columns
 from ..data.rows import Rows
 from ..data.tokens import Tokens, TokenTable
 from ..decision import Summary, read_planted
 from ..examples import EXAMPLES_FILE, TEXTS, read_examples
+from ..explaining import PAIR_FIELDS
 from ..filtering.signals import ALL, SIGNALS
 from ..inputs import DATA, ROWS, TOKENS
 from ..overrides import FILTER
@@ -36,6 +38,7 @@ _PROMPT_SHOWN, _TOKENS_SHOWN, _TOKEN_SHOWN = 1500, 400, 60
 _ROOM = 7_000_000
 _AT_ONCE = 1 << 14
 _LISTED = ["id", "row", "learned", "reviewed", "forgetting", "decision", "reason", "tokens", "truncated"]
+(_REJECTED, _SWAPPED) = (name for name, _ in PAIR_FIELDS)
 # A token that was ten times as likely before the review has the deepest shade.
 _SHADES, _NATS_A_SHADE = 5, 0.5
 # In place of a shade, of what has no say in the decision.
@@ -91,11 +94,15 @@ class Contents:
 def gather(run: Run, summary: Summary) -> Contents:
     """Read what the report shows of a run that is decided."""
     rows, short = Rows.open(run.folder(ROWS) / DATA), ["decision", "decided_by"]
-    scores = pq.read_table(run.path / SCORES, columns=["row", "forgetting", *short], read_dictionary=short)
+    columns = ["row", "forgetting", *short, *_pair_columns(run)]
+    scores = pq.read_table(run.path / SCORES, columns=columns, read_dictionary=short)
     forgetting = scores.column("forgetting").to_numpy()
     known = forgetting[~np.isnan(forgetting)]
     decided = pc.not_equal(scores.column("decided_by").cast(pa.string()), FILTER).to_numpy()
-    chosen, shown = _choose(forgetting, summary.cut, decided, run.settings.seed)
+    named = [np.flatnonzero(decided)[:_NEAR]]
+    if _SWAPPED in scores.column_names:
+        named.append(np.flatnonzero(scores.column(_SWAPPED).to_numpy())[:_NEAR])
+    chosen, shown = _choose(forgetting, summary.cut, np.concatenate(named), run.settings.seed)
     picked, said = _fit_to_list(_taken(run, chosen))
     planted = read_planted(run, SIGNALS[summary.signal])
     return Contents(
@@ -139,9 +146,9 @@ def _quantiles(values: NDArray[np.floating], most: int) -> NDArray[np.floating]:
 
 
 def _choose(
-    forgetting: NDArray[np.floating], cut: float | None, decided: NDArray[np.bool_], seed: int
+    forgetting: NDArray[np.floating], cut: float | None, named: NDArray[np.intp], seed: int
 ) -> tuple[NDArray[np.intp], str]:
-    """Which rows to show, the most forgotten first, and why these; those that a person decided about are among them."""
+    """Which rows to show, the most forgotten first, and why these; those that are named are among them."""
     order = np.argsort(-np.nan_to_num(forgetting, nan=-np.inf), kind="stable")
     if len(order) <= _MOST_FORGOTTEN + _NEAR + _SAMPLE:
         return order, "all rows"
@@ -149,17 +156,23 @@ def _choose(
     middle = int((forgetting > cut).sum()) if cut is not None else 0
     near = order[max(0, middle - _NEAR // 2) : middle + _NEAR // 2] if cut is not None else order[:0]
     sample = np.random.default_rng(seed).choice(order, _SAMPLE, replace=False)
-    chosen = np.isin(order, np.concatenate([top, near, sample, np.flatnonzero(decided)[:_NEAR]]))
+    chosen = np.isin(order, np.concatenate([top, near, sample, named]))
     around = f", {len(near):,} around the threshold" if len(near) else ""
     said = f"{len(top):,} forgotten most{around} and a random {len(sample):,}"
     return order[chosen], f"{int(chosen.sum()):,} of {len(order):,} rows: {said}"
+
+
+def _pair_columns(run: Run) -> list[str]:
+    """What the table of scores has besides where the data is of preferences."""
+    there = pq.read_schema(run.path / SCORES).names
+    return [name for name, _ in PAIR_FIELDS if name in there]
 
 
 def _taken(run: Run, places: NDArray[np.intp]) -> pa.Table:
     """Some rows of the table of scores, in the order of `places`."""
     file, order, start = pq.ParquetFile(run.path / SCORES), np.argsort(places), 0
     wanted, found = places[order], []
-    for batch in file.iter_batches(_AT_ONCE, columns=_LISTED):
+    for batch in file.iter_batches(_AT_ONCE, columns=[*_LISTED, *_pair_columns(run)]):
         here = wanted[(wanted >= start) & (wanted < start + len(batch))] - start
         found.append(batch.take(pa.array(here)))
         start += len(batch)
@@ -196,22 +209,35 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
         judged = summary.judged if in_part[place] else None
         rest = 0 if SIGNALS[summary.signal].reads_texts else UNJUDGED
         parts, whole = _completion(table[place], texts, shades.get(row["id"], []), judged, rest, room)
-        finite = {
-            key: None if row[key] is None or row[key] != row[key] else row[key]
-            for key in ("learned", "reviewed", "forgetting")
-        }
-        shown = finite | {
+        shown = _finite(row, "learned", "reviewed", "forgetting") | {
             "id": row["id"],
             "row": row["row"],
             "prompt": asked,
             "pieces": [text for text, _ in parts],
             "shades": [shade for _, shade in parts],
             "cut": len(prompt) > len(asked) or not whole or row["truncated"],
+            "pair": _pair(chat, row, room // 4),
             "decision": row["decision"],
             "reason": row["reason"][:600],
             "tags": dict(list(tags[row["row"]].items())[:_TAGS]),
         }
         yield shown
+
+
+def _finite(row: Mapping[str, Any], *keys: str) -> dict[str, float | None]:
+    return {key: None if row[key] is None or row[key] != row[key] else row[key] for key in keys}
+
+
+def _pair(chat: Chat, row: Mapping[str, Any], most: int) -> dict[str, Any] | None:
+    """The answer that was not chosen, and what the filter says of it; None where the row is no preference."""
+    other = chat.other_side
+    if other is None:
+        return None
+    begins = min(chat.first_answer, other.first_answer)
+    text = "\n".join(message.text for message in other.messages[begins:])
+    shown = _first_bytes(text[:_PROMPT_SHOWN], most)
+    said = {"text": shown, "cut": len(shown) < len(text), "swapped": row[_SWAPPED]}
+    return said | {"forgetting": _finite(row, _REJECTED)[_REJECTED]}
 
 
 def _completion(

@@ -117,6 +117,10 @@ function showHeader() {
       'What is not shown is neither learned nor scored.');
   }
   for (const line of summary.not_read) first.push(`Not read: ${line}.`);
+  if (summary.swapped) {
+    first.push(`${number(summary.swapped)} of ${number(summary.pairs)} pairs look swapped: the chosen answer was ` +
+      'forgotten much more than the rejected one. Below they can be shown alone.');
+  }
   byId('first').append(...first.map((text) => element('p', {}, visible(text))));
 }
 
@@ -261,7 +265,9 @@ let listed = [], limit = PAGE, current = -1;
 function chosenRows() {
   const which = byId('which').value, wanted = byId('search').value.trim().toLowerCase(), order = byId('order').value;
   const found = data.rows.filter((row) => {
-    if (which === 'mine' ? !overrides.has(row.id) : which !== 'all' && decision(row) !== which) return false;
+    if (which === 'swapped') {
+      if (!row.pair || !row.pair.swapped) return false;
+    } else if (which === 'mine' ? !overrides.has(row.id) : which !== 'all' && decision(row) !== which) return false;
     return !wanted || row.searched.includes(wanted);
   });
   const height = (row) => (row.forgetting === null ? -Infinity : row.forgetting);
@@ -277,6 +283,11 @@ function facts(row) {
     element('span', { class: 'small' }, `${short(row.learned)} before, ${short(row.reviewed)} after`),
     element('span', { class: 'small' }, `row ${number(row.row)}`)];
   if (row.shades.includes(UNJUDGED)) parts.push(element('span', { class: 'small' }, 'judged in part'));
+  if (row.pair) {
+    const said = row.pair.forgetting === null ? 'has no score' : `forgotten by ${short(row.pair.forgetting)}`;
+    parts.splice(2, 0, element('span', {}, `rejected answer ${said}`));
+    if (row.pair.swapped) parts.splice(1, 0, element('span', { class: 'badge swapped' }, 'looks swapped'));
+  }
   for (const [name, value] of Object.entries(row.tags)) {
     parts.push(element('span', { class: 'tag' }, visible(`${name}: ${value}`)));
   }
@@ -287,6 +298,12 @@ function completion(row) {
   const tokens = row.pieces.map((piece, i) => element('span', row.shades[i] === UNJUDGED
     ? { class: 'unjudged', title: `not judged: ${beyond}` } : { class: `t${row.shades[i]}` }, visible(piece)));
   return element('div', { class: 'text veiled', dir: 'auto' }, ...tokens, row.cut ? ' […]' : '');
+}
+
+function notChosen(row) {
+  if (!row.pair) return [];
+  return [element('div', { class: 'text rejected veiled', dir: 'auto' }, element('span', { class: 'small' }, 'Rejected: '),
+    visible(row.pair.text), row.pair.cut ? ' […]' : '')];
 }
 
 function name(button, label, row) {
@@ -316,6 +333,7 @@ function rowItem(row, i) {
   };
   const again = (verdict) => () => { override(row, verdict); refresh(i); };
   item.append(facts(row), element('div', { class: 'text prompt veiled', dir: 'auto' }, visible(row.prompt)), completion(row),
+    ...notChosen(row),
     element('p', { class: 'reason veiled' }, visible(row.reason)),
     element('div', { class: 'controls' }, button('Keep', again(kept)), button('Remove', again(removed)),
       button('Undo', again(null)), revealButton(item, row, () => { current = i; })));
@@ -494,8 +512,10 @@ function showCurve() {
 // --- Start ---
 
 for (const row of data.rows) {
-  row.searched = [row.id, row.prompt, row.pieces.join(''), ...Object.values(row.tags)].join('\n').toLowerCase();
+  const texts = [row.id, row.prompt, row.pieces.join(''), row.pair ? row.pair.text : ''];
+  row.searched = [...texts, ...Object.values(row.tags)].join('\n').toLowerCase();
 }
+if (!summary.pairs) byId('which').querySelector('[value=swapped]').remove();
 const slider = byId('slider');
 [slider.min, slider.max] = [least, most].map(String);
 byId('unit').textContent = `in ${summary.unit}`;
