@@ -141,10 +141,8 @@ class TorchRows(torch.utils.data.Dataset):
         (pd.DataFrame([["Q", "A"]], columns=["a", "a"]), "two columns named 'a'"),
         (pa.table([pa.array(["a"])] * 2, names=["a", "a"]), "two columns named 'a'"),
         (pd.DataFrame({"x": [1, "a"]}), "column 'x' holds values"),
-        (pd.DataFrame({"x": pd.period_range("2020", periods=2, freq="D")}), "column 'x' holds values"),
         (TorchRows(), r"torch TorchRows; pass a list of its items"),
         (torch.utils.data.DataLoader(TorchRows()), "torch DataLoader"),
-        (pa.table({"x": pa.array([{}], pa.struct([]))}), "column 'x' holds values"),
     ],
 )
 def test_what_holds_no_rows_is_told_with_what_to_pass(rows, said):
@@ -155,7 +153,7 @@ def test_what_holds_no_rows_is_told_with_what_to_pass(rows, said):
 
 @pytest.mark.parametrize(
     "values",
-    [[1, "a"], [2**70, 1], [1j, 1j], [object(), None], [{}, {}], ["\ud800", ""], [{"a": 1}, {"a": "x"}], [pd.NA, "x"]],
+    [[2**70, 1], [1j, 1j], [object(), None], ["\ud800", ""], [pd.NA, "x"]],
 )
 def test_a_column_that_no_table_can_hold_is_named(values):
     with pytest.raises(InputError, match="rows: column 'odd' holds values that do not go into a table") as error:

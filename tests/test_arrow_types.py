@@ -196,11 +196,11 @@ def test_rows_in_memory_may_have_values_of_several_types(tmp_path):
     [
         (
             [{"text": "a", "x": 2**70}],
-            "field 'x': these values do not make a column of a table: a number beyond 64 bits",
+            "column 'x' holds values that do not go into a table: a number beyond 64 bits",
         ),
         ([{"text": "a", "x": [{"y": -(2**63) - 1}]}], "beyond 64 bits"),
-        ([{"text": "a", "x": object()}], "field 'x'"),
-        ([{"text": "\ud800"}], "field 'text'"),
+        ([{"text": "a", "x": object()}], "column 'x'"),
+        ([{"text": "\ud800"}], "column 'text'"),
         ([{"text": "a", 1: 2}], "found 1 for the name of a field"),
         (["a"], "row 0: found a str"),
     ],

@@ -32,7 +32,7 @@ def table(tmp_path_factory, tokenizer):
     path = tmp_path_factory.mktemp("tokens") / "t.arrow"
     texts = ["Yes.", "No, I would rather not do that.", "It depends."]
     rows = [(f"r{i}", i, Chat.of("Why is it so?", t)) for i, t in enumerate(texts)]
-    rows.append(("r3", 3, [*rows[0][2], *rows[1][2]]))
+    rows.append(("r3", 3, Chat([*rows[0][2].messages, *rows[1][2].messages])))
     list(write_tokens(rows, Encoder(tokenizer, "auto", 128), path))
     return path
 

@@ -46,7 +46,7 @@ def files(tmp_path):
 
 def test_a_folder_is_all_of_its_files_each_with_its_own_name(files, tmp_path):
     rows = read(str(files), tmp_path / "s")
-    assert [messages[0].content for _, _, messages in rows.usable()] == list("abcdefgh")
+    assert [chat.messages[0].content for _, _, chat in rows.usable()] == list("abcdefgh")
     assert [source.place for source in rows.sources] == ["data.jsonl", "more/data.jsonl", "more/table.csv", "z.parquet"]
     (line,) = rows.not_read
     assert all(name in line for name in ("README.md", "notes.txt", "more/info.json"))

@@ -59,7 +59,7 @@ def test_a_csv_of_any_encoding_and_delimiter_keeps_its_bytes(tmp_path, encoding,
     path = tmp_path / ("in.tsv" if delimiter == "\t" else "in.csv")
     path.write_bytes(mark + b"".join(lines))
     rows = snapshot(path, tmp_path / "s", encoding="" if mark or encoding == "utf-8" else encoding)
-    said = [(messages[0].content, messages[1].content) for _, _, messages in rows.usable()]
+    said = [(chat.messages[0].content, chat.messages[1].content) for _, _, chat in rows.usable()]
     assert said == [(q.replace("€", "E"), a) for q, a in ROWS]
     assert [row["completion"] for row in rows.fields([0, 3])] == [ROWS[0][1], ROWS[3][1]]
     head = mark + lines[0]
@@ -73,7 +73,7 @@ def test_jsonl_of_any_encoding_keeps_its_bytes(tmp_path, encoding):
     lines = [line.encode(encoding) for line in json_lines()]
     (tmp_path / "in.jsonl").write_bytes(mark + b"".join(lines))
     rows = snapshot(tmp_path / "in.jsonl", tmp_path / "s", encoding="" if mark else encoding)
-    assert [m[1].content for _, _, m in rows.usable()] == [a for _, a in ROWS]
+    assert [chat.messages[1].content for _, _, chat in rows.usable()] == [a for _, a in ROWS]
     assert halves(rows, tmp_path) == [mark + lines[0] + lines[2], mark + lines[1] + lines[3]]
     assert [row["completion"] for row in rows.fields([1])] == [ROWS[1][1]]
 
@@ -97,7 +97,7 @@ def test_lines_longer_than_what_is_read_at_once(tmp_path, monkeypatch):
     content = b"\xff\xfe" + "".join(lines).encode("utf-16-le")
     (tmp_path / "in.jsonl").write_bytes(content)
     rows = snapshot(tmp_path / "in.jsonl", tmp_path / "s")
-    assert [m[0].content + "" for _, _, m in rows.usable()] == [json.loads(line)["text"] for line in lines]
+    assert [chat.messages[0].content for _, _, chat in rows.usable()] == [json.loads(line)["text"] for line in lines]
 
 
 COMPRESS = {"gz": lambda c: gzip.compress(c, mtime=0), "xz": lzma.compress, "bz2": bz2.compress}
@@ -146,7 +146,7 @@ def test_plain_text_has_a_row_a_line_or_a_paragraph_and_loses_nothing(tmp_path, 
     path = tmp_path / "in.txt"
     path.write_bytes(mark + content.encode(encoding))
     rows = snapshot(path, tmp_path / "s")
-    assert [messages[0].content for _, _, messages in rows.usable()] == texts
+    assert [chat.messages[0].content for _, _, chat in rows.usable()] == texts
     assert [row["text"] for row in rows.fields(range(len(texts)))] == texts
     assert rows.layout == "text"
     whole = "paragraph" if len(texts) == 3 and "more" in content else ""

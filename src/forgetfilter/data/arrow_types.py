@@ -97,6 +97,8 @@ def dataset_type(kind: pa.DataType) -> pa.DataType:
         return pa.large_list(_dataset_field(kind.value_field))
     if pa.types.is_fixed_size_list(kind):
         return pa.list_(_dataset_field(kind.value_field), kind.list_size)
+    if pa.types.is_dictionary(kind):
+        return dataset_type(kind.value_type)
     if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):
         return pa.decimal128(kind.precision, kind.scale)
     return kind

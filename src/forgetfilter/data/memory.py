@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..errors import InputError
+from .arrow_types import dataset_type, plain_array, plain_type
 from .tables import as_dataset, column_errors
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ def take_in(rows: Any, name: str, on_row: Callable[[], None]) -> datasets.Datase
         found = as_dataset(_counted(_mappings(rows, name), on_row), name)
     if not len(found):
         raise InputError(f"{name}: there are no rows in it")
-    _check_columns(found.features.arrow_schema, name)
     return found
 
 
@@ -179,30 +178,7 @@ def _from_arrow(table: pa.Table, name: str) -> datasets.Dataset:
         raise InputError(f"{name}: has two columns named '{twice}'; rename one of them")
     for field, column in zip(table.schema, table.columns, strict=True):
         with column_errors(name, field.name):
-            arrays.append(column.cast(_plain(field.type)))
+            plain = pa.chunked_array(map(plain_array, column.chunks), plain_type(field.type))
+            arrays.append(plain.cast(dataset_type(plain.type)))
             datasets.Features.from_arrow_schema(pa.schema([field.with_type(arrays[-1].type)]))
     return datasets.Dataset(pa.table(arrays, names=names))
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type that says the same without views and without dictionaries."""
-    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-        return _plain(kind.value_type)
-    if kind == pa.string_view():
-        return pa.large_string()
-    if kind == pa.binary_view():
-        return pa.large_binary()
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
-    if pa.types.is_list(kind) or pa.types.is_list_view(kind):
-        return pa.list_(_plain(kind.value_type))
-    if pa.types.is_large_list(kind) or pa.types.is_large_list_view(kind):
-        return pa.large_list(_plain(kind.value_type))
-    return kind
-
-
-def _check_columns(schema: pa.Schema, name: str) -> None:
-    """Kept and removed rows are written as parquet, and what cannot be is told before all the work."""
-    for field in schema:
-        with column_errors(name, field.name):
-            pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())
