@@ -26,10 +26,14 @@ def answer_lengths(
         max_completion: How many tokens of each answer are kept; None for all.
     """
     starts, ends = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
-    says = (ends > starts) & ~np.isin(np.array(ids), special)
+    wide, reached = ends > starts, np.maximum.accumulate(ends)
+    begun = np.maximum.accumulate(np.where(wide, starts, reached))
+    # How many tokens up to each say something.
+    says = np.concatenate([[0], np.cumsum(wide & ~np.isin(np.array(ids), special))])
     longest, cut = 0, False
     for start, end in spans:
-        inside = says & (ends > start) & (starts < end)
-        length, kept = int(inside.sum()), int(inside[:max_length].sum())
+        first, last = int(np.searchsorted(reached, start, side="right")), int(np.searchsorted(begun, end))
+        length = int(says[last] - says[first])
+        kept = int(says[min(last, max_length)] - says[min(first, max_length)])
         longest, cut = max(longest, length), cut or min(kept, max_completion or kept) < length
     return longest, cut

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,6 @@ from .marking import CALL_NAME, CONTENT, Marker, Piece, Place, where
 from .spans import Answer, Frame, Shown, Span, find_answers
 
 _GENERATION = regex.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
-# What a row cannot set: the arguments of the renderer itself.
-_OURS = {"messages", "tools", "documents", "add_generation_prompt", "chat_template", "continue_final_message"}
 # What is marked, tried in turn: templates look at names of functions, and at words such as "/no_think" in a prompt.
 _MARKED = (
     ((CONTENT, *REASONING, TOOL_CALLS), True),
@@ -60,13 +59,10 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         try:
-            tokenizer.apply_chat_template([_ASKED, _ANSWERED], tokenize=False)
+            _environment().parse(_GENERATION.sub("", self._source()))
         except (jinja2.TemplateSyntaxError, ValueError) as error:
             problem = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ModelError(f"this model's chat template is broken: {problem}; use --template plain") from error
-        except Exception:
-            # It may refuse so short a chat, and yet take the data's own.
-            pass
 
     def render(self, chat: Chat) -> Rendered:
         """Render a chat and find its answers.
@@ -90,23 +86,14 @@ class ChatTemplate:
 
     def _arguments(self, chat: Chat) -> dict[str, Any]:
         """What the template is given beside the messages. A row may set the template's own variables, and no other."""
-        names = self._variables(bool(chat.tools)) - _OURS - set(self._tokenizer.special_tokens_map)
+        renderers = inspect.signature(self._tokenizer.apply_chat_template).parameters
+        names = _variables(self._source(chat.tools)) - {"messages", *renderers, *self._tokenizer.special_tokens_map}
         kwargs = {name: value for name, value in chat.template_kwargs.items() if name in names}
         return kwargs | ({"tools": list(chat.tools)} if chat.tools else {})
 
     def _source(self, tools: Any = None) -> str:
         """The template's text; models may have one of its own for tools."""
         return str(self._tokenizer.get_chat_template(tools=tools or None))
-
-    @cache  # noqa: B019
-    def _variables(self, tools: bool) -> frozenset[str]:
-        """What the template reads, by name, with tools or without."""
-        environment = jinja2.Environment(extensions=[jinja2.ext.loopcontrols], autoescape=True)
-        try:
-            source = _GENERATION.sub("", self._source([{}] if tools else None))
-            return frozenset(jinja2.meta.find_undeclared_variables(environment.parse(source)))
-        except jinja2.TemplateError:
-            return frozenset()
 
     def _apply(self, turns: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]) -> tuple[str, list[Span]]:
         """The text that the template makes of turns, and what it marks as generated.
@@ -179,13 +166,28 @@ class ChatTemplate:
         return given.removeprefix(before).strip() if given.startswith(before) else ""
 
     def _unshown(self, chat: Chat, shown: Shown) -> Iterator[str]:
-        if chat.tools and "tools" not in self._variables(tools=True):
+        if chat.tools and "tools" not in _variables(self._source(chat.tools)):
             yield "tools"
         names = {CONTENT: "{} messages", CALL_NAME: TOOL_CALLS}
         without = {piece.group for piece in shown.hidden if piece.name == CALL_NAME}
         for piece in shown.hidden:
             if piece.letters and not (piece.name == TOOL_CALLS and piece.group in without):
                 yield names.get(piece.name, piece.name).format(chat.messages[piece.message].role)
+
+
+def _environment() -> jinja2.Environment:
+    """What reads templates, to look at them alone."""
+    return jinja2.Environment(extensions=[jinja2.ext.loopcontrols], autoescape=True)
+
+
+@cache
+def _variables(source: str) -> frozenset[str]:
+    """What a template reads, by name; nothing where it is broken."""
+    try:
+        parsed = _environment().parse(_GENERATION.sub("", source))
+    except jinja2.TemplateSyntaxError:
+        return frozenset()
+    return frozenset(jinja2.meta.find_undeclared_variables(parsed))
 
 
 def _forms(messages: Sequence[Message]) -> Iterator[list[dict[str, Any]]]:
