@@ -187,3 +187,14 @@ def test_an_answer_that_goes_on_is_told_from_one_that_ends(tokenizer, text, limi
         )
         if template == "chat" or limits[0] == 512:
             assert (tokens.longest_answer, tokens.answers_cut) == (longest, cut)
+
+
+def test_a_word_is_never_half_a_character(tokenizer, tmp_path):
+    characters = ["क्षि", "👩\u200d👧", "e\u0301", "不", "🇩🇪", "x"]
+    rows = [("x", 0, Chat.of("Hi", "".join(characters)))]
+    list(write_tokens(rows, Encoder(tokenizer, "auto", 512), tmp_path / "t.arrow"))
+    table = TokenTable(tmp_path / "t.arrow")
+    pieces = table.pieces(0)
+    assert [piece for piece in pieces if piece] == [*characters, "<|end|>"]
+    (words,) = table.words(np.arange(len(pieces))[None])
+    assert list(dict.fromkeys(words.to_pylist()[0])) == [*characters, "<|end|>"]
