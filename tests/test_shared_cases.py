@@ -1,4 +1,4 @@
-"""Small inputs that went wrong once, where they lie beside the project (`../shared/cases`): each gives what is right."""
+"""Small inputs that went wrong once, if `../shared/cases` lies beside the project: each gives what is right."""
 
 import json
 from pathlib import Path
