@@ -18,7 +18,7 @@ from forgetfilter.data.rows import Rows
 from forgetfilter.data.tokens import _SCHEMA
 from forgetfilter.decision import FORGETTING, decide
 from forgetfilter.filtering.signals import LIKELIHOOD
-from forgetfilter.inputs import DATA, ROWS, TOKENS, find_inputs, read_parts
+from forgetfilter.inputs import DATA, ROWS, TOKENS, find_inputs, make_encoder, read_parts
 from forgetfilter.measuring import columns_of
 from forgetfilter.options import from_mapping
 from forgetfilter.report import write_report
@@ -587,7 +587,8 @@ def test_the_page_of_a_million_rows_is_small_and_opens(browser, safe, model, tmp
     given = {"data": str(noisy), "safe": str(safe), "model": str(model), "trusted": "none", "threshold": "top:2%"}
     settings = from_mapping(Settings, given)
     run = Run.start(tmp_path / "run", settings, {})
-    read_parts(run, find_inputs(settings), Console(quiet=True))
+    inputs = find_inputs(settings)
+    read_parts(run, inputs, make_encoder(inputs.model, settings), Console(quiet=True))
     write_million(run, count)
     summary = decide(run, settings)
     write_report(run, summary)
