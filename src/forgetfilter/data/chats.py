@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +26,10 @@ ROLES = {
 # Where messages keep what the model thought before its answer.
 REASONING = ("reasoning_content", "thinking", "reasoning")
 TOOL_CALLS = "tool_calls"
+# What the arguments of a call are called, by OpenAI and by others.
+_ARGUMENTS = ("arguments", "parameters", "input", "args")
+# JSON that goes deeper than any data is made to exhaust what reads it.
+_DEEPEST = 100
 
 
 @dataclass(frozen=True)
@@ -172,8 +176,11 @@ def field_of(row: Mapping[str, Any], column: str) -> Any:
 
 def called(call: Any) -> dict[str, Any]:
     """Name and arguments of a tool call, whether in OpenAI's wrapping or bare."""
-    bare = call.get("function", call) if isinstance(call, Mapping) else {}
-    return {"name": bare.get("name", ""), "arguments": bare.get("arguments", {})}
+    bare: Mapping[str, Any] = call if isinstance(call, Mapping) else {}
+    if isinstance(bare.get("function"), Mapping):
+        bare = bare["function"]
+    arguments: Any = next((bare[name] for name in _ARGUMENTS if bare.get(name) is not None), {})
+    return {"name": bare.get("name", ""), "arguments": arguments}
 
 
 def is_missing(value: Any) -> bool:
@@ -210,8 +217,24 @@ def _texts_in(value: Any) -> Iterator[str]:
             yield from _texts_in(item)
 
 
+def _is_deep(value: Any) -> bool:
+    """Whether lists and objects stand within each other deeper than any data has them."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [item for held in level if isinstance(held, (Mapping, list, tuple)) for item in _items(held)]
+        if not level:
+            return False
+    return True
+
+
+def _items(held: Mapping[Any, Any] | Sequence[Any]) -> Iterable[Any]:
+    return held.values() if isinstance(held, Mapping) else held
+
+
 def usable(value: Any, field: str) -> Any:
     """A value that goes to the chat template: plain JSON, whose texts can be used."""
+    if _is_deep(value):
+        raise FieldError(field, f"objects within each other more than {_DEEPEST} deep", "fewer")
     value = _filled(value)
     for text in _texts_in(value):
         text_of(text, field, filled=False)
