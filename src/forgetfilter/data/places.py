@@ -32,8 +32,26 @@ def find_paths(source: str) -> Found | None:
     Folders are searched with all that is below them, in the order of names; what is hidden is left out.
 
     Raises:
-        InputError: A folder cannot be read, or a glob matches nothing.
+        InputError: There is no name, a folder cannot be read, a glob matches nothing, or a file's name is no text.
     """
+    if not source.strip():
+        raise InputError("a name of nothing but blanks; expected a file or a folder (was a variable of the shell empty?)")
+    found = _find(source)
+    for path in found.paths if found else []:
+        if not _is_text(str(path)):
+            raise InputError(f"{path}: the name is not valid UTF-8, so that no report can show it; rename it")
+    return found
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _find(source: str) -> Found | None:
     try:
         path = Path(source).expanduser()
         is_folder, exists = path.is_dir(), path.exists()
