@@ -118,6 +118,11 @@ def test_a_system_message_may_come_after_the_first_row():
     assert layout.chat({"prompt": "Q", "completion": "A", "system_prompt": "S"}).messages[0] == Message("system", "S")
 
 
+def test_columns_that_are_not_read_are_named():
+    row = {"prompt": "Q", "completion": "A", "id": "1", "system": "S", "context": "C", "n": 0, "history": [], "x": None}
+    assert find_layout(row, "auto", {}, "data").unread(row) == ["context", "n"]
+
+
 def test_functions_are_tools():
     row = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}
     row["functions"] = [{"name": "look", "parameters": {}}]

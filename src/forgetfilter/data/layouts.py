@@ -55,6 +55,19 @@ class Layout:
             template_kwargs=_template_kwargs(row.get("chat_template_kwargs")),
         )
 
+    def unread(self, row: Row) -> list[str]:
+        """The columns in which a row has something that is not looked at."""
+        read = {*self.columns.values(), *_BESIDE, _system_column(row, self.columns)}
+        return [str(column) for column, value in row.items() if column not in read and not _is_empty(value)]
+
+
+# What rows of any layout may have beside their texts.
+_BESIDE = ("id", "tools", "chat_template_kwargs")
+
+
+def _is_empty(value: Any) -> bool:
+    return is_missing(value) or (isinstance(value, (list, Mapping)) and not value)
+
 
 def _tools(value: Any) -> list[Mapping[str, Any]]:
     found = parsed(value)
@@ -217,12 +230,15 @@ def _asked(value: Any, field: str) -> list[Message]:
 
 def _system(row: Row, columns: Mapping[str, str]) -> list[Message]:
     """The system message that some layouts keep in a column of its own."""
-    column = columns.get("system", "system")
-    if column not in row and column == "system":
-        # The first row, by which columns are found, may have had none.
-        column = "system_prompt"
+    column = _system_column(row, columns)
     value = row.get(column)
     return [] if is_missing(value) else [Message("system", text_of(value, column))]
+
+
+def _system_column(row: Row, columns: Mapping[str, str]) -> str:
+    column = columns.get("system", "system")
+    # The first row, by which columns are found, may have had none.
+    return "system_prompt" if column == "system" and column not in row else column
 
 
 def _led(row: Row, columns: Mapping[str, str], turns: list[Message]) -> list[Message]:

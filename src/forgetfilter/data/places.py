@@ -35,7 +35,9 @@ def find_paths(source: str) -> Found | None:
         InputError: There is no name, a folder cannot be read, a glob matches nothing, or a file's name is no text.
     """
     if not source.strip():
-        raise InputError("a name of nothing but blanks; expected a file or a folder (was a variable of the shell empty?)")
+        raise InputError(
+            "a name of nothing but blanks; expected a file or a folder (was a variable of the shell empty?)"
+        )
     found = _find(source)
     for path in found.paths if found else []:
         if not _is_text(str(path)):

@@ -48,6 +48,8 @@ _SCHEMA = pa.schema(
     ]
 )
 _ROWS, _INFO = "rows.arrow", "info.json"
+# So many names stand in a line.
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Rows:
         sources: What the rows were read from, one after the other.
         splits: Which folders of theirs are saved as a DatasetDict, and the names of its splits; "" is the whole.
         not_read: What lay there, too, and was not read, a line each.
+        unread: Columns in which rows have something that the layout does not look at.
     """
 
     folder: Path
@@ -88,6 +91,7 @@ class Rows:
     sources: tuple[Source, ...]
     splits: dict[str, list[str]]
     not_read: tuple[str, ...]
+    unread: tuple[str, ...]
 
     @classmethod
     def open(cls, folder: Path) -> Rows:
@@ -102,6 +106,7 @@ class Rows:
         info["bad"] = tuple(BadRow(**row) for row in info["bad"])
         info["sources"] = tuple(Source.of(source) for source in info["sources"])
         info["not_read"] = tuple(info["not_read"])
+        info["unread"] = tuple(info.get("unread", ()))
         return cls(folder, **info)
 
     def usable(self) -> Iterator[Said]:
@@ -122,6 +127,12 @@ class Rows:
         """The columns of the layout's fields, where they have other names than the fields; empty where not."""
         other = [f"{field} in {column}" for field, column in self.columns.items() if field != column]
         return f" ({', '.join(other)})" if other else ""
+
+    @property
+    def unread_told(self) -> str:
+        """The columns that are not looked at, in words; empty where all are."""
+        more = f" and {len(self.unread) - _SHOWN:,} more" if len(self.unread) > _SHOWN else ""
+        return f"columns not read: {', '.join(self.unread[:_SHOWN])}{more}" if self.unread else ""
 
     def ids(self) -> pa.ChunkedArray:
         """The ids of all rows, in order; null where a row cannot be used."""
@@ -233,16 +244,19 @@ def read_rows(
     """
     layout: Layout | None = None
     bad: list[BadRow] = []
+    unread: dict[str, None] = {}
     count = 0
 
     def stored() -> Iterator[tuple[int, dict[str, Any]]]:
         nonlocal layout, count
-        for record, layout, said in read_chats(container, options, check):  # noqa: B007
+        for record, layout, said in read_chats(container, options, check):
             row: dict[str, Any] = {"row": count, "line": record.line, "raw": record.raw}
             if isinstance(said, BadRow):
                 bad.append(said)
             else:
                 row |= {"id": _id(record.fields, said), **_stored(said)}
+                if layout is not None and record.fields is not None:
+                    unread.update(dict.fromkeys(layout.unread(record.fields)))
             count += 1
             on_row()
             yield record.source, row
@@ -273,6 +287,7 @@ def read_rows(
         "sources": [asdict(source) for source in sources],
         "splits": container.splits if isinstance(container, Several) else {},
         "not_read": container.not_read,
+        "unread": list(unread),
     }
     (folder / _INFO).write_text(json.dumps(info), encoding="utf-8")
     return Rows.open(folder)
