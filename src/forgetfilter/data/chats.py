@@ -205,16 +205,17 @@ def _filled(value: Any) -> Any:
     return [_filled(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _texts_in(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
+    """All texts of a value, names of fields included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for name, item in value.items():
             yield str(name)
-            yield from _texts_in(item)
+            yield from texts_in(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _texts_in(item)
+            yield from texts_in(item)
 
 
 def _is_deep(value: Any) -> bool:
@@ -236,7 +237,7 @@ def usable(value: Any, field: str) -> Any:
     if _is_deep(value):
         raise FieldError(field, f"objects within each other more than {_DEEPEST} deep", "fewer")
     value = _filled(value)
-    for text in _texts_in(value):
+    for text in texts_in(value):
         text_of(text, field, filled=False)
     try:
         json.dumps(value)

@@ -58,7 +58,9 @@ class Layout:
     def unread(self, row: Row) -> list[str]:
         """The columns in which a row has something that is not looked at."""
         read = {*self.columns.values(), *_BESIDE, _system_column(row, self.columns)}
-        return [str(column) for column, value in row.items() if column not in read and not _is_empty(value)]
+        return [
+            str(column) or "(no name)" for column, value in row.items() if column not in read and not _is_empty(value)
+        ]
 
 
 # What rows of any layout may have beside their texts.

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,8 @@ _SCHEMA = pa.schema(
     ]
 )
 _ROWS, _INFO = "rows.arrow", "info.json"
+# In so many of the first rows a layout is looked for.
+_TRIED = 100
 # So many names stand in a line.
 _SHOWN = 10
 
@@ -322,17 +324,14 @@ def read_chats(
     Raises:
         InputError: The data set cannot be read, or its layout is not known.
     """
-    layout = None
     several = isinstance(container, Several)
-    for row, record in enumerate(container.records()):
-        member = container.members[record.source]
-        file = member.name if several else ""
-        if record.fields is None:
+    records, layout = _with_layout(container, options)
+    for row, record in enumerate(records):
+        file = container.members[record.source].name if several else ""
+        if record.fields is None or layout is None:
             found, expected = record.problem or ("nothing", "a row")
             yield record, layout, BadRow(row, record.line, None, found, expected, file)
             continue
-        if layout is None:
-            layout = find_layout(record.fields, options.layout, options.columns or {}, member.name)
         try:
             chat = layout.chat(record.fields)
             check(chat)
@@ -340,6 +339,33 @@ def read_chats(
             yield record, layout, BadRow(row, record.line, error.field or None, error.found, error.expected, file)
         else:
             yield record, layout, chat
+
+
+def _with_layout(container: Container, options: ReadOptions) -> tuple[Iterator[Record], Layout | None]:
+    """All records of a container, and the layout of the first that has one; None where there is no row at all.
+
+    Raises:
+        InputError: No layout is known of the first rows. What is wrong with the very first tells most.
+    """
+    records, looked_at = iter(container.records()), list[Record]()
+    problem: InputError | None = None
+    tried = 0
+    for record in records:
+        looked_at.append(record)
+        if record.fields is None:
+            continue
+        try:
+            name = container.members[record.source].name
+            layout = find_layout(record.fields, options.layout, options.columns or {}, name)
+        except InputError as error:
+            problem, tried = problem or error, tried + 1
+            if tried == _TRIED:
+                break
+        else:
+            return chain(looked_at, records), layout
+    if problem is not None:
+        raise problem
+    return iter(looked_at), None
 
 
 def _size(row: dict[str, Any]) -> int:
