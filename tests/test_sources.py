@@ -293,7 +293,11 @@ def test_a_run_over_several_files_from_reading_to_the_report(tmp_path, model, ca
         found = [line for part in parts for line in part.removeprefix(lead).splitlines(keepends=True)]
         whole = (folder / name).read_bytes().decode(encoding).removeprefix(lead).splitlines(keepends=True)
         assert sorted(found) == sorted(whole)
-    assert (run / "report.html").stat().st_size > 10_000
+    scores = pq.read_table(run / "scores.parquet", columns=["row", "file"]).to_pylist()
+    assert scores == [{"row": i, "file": "a.jsonl" if i < 5 else "b.csv"} for i in range(12)]
+    gone = [json.loads(line) for line in (run / "reasons.jsonl").read_text().splitlines()]
+    assert {(row["row"] < 5, row["file"]) for row in gone} <= {(True, "a.jsonl"), (False, "b.csv")}
+    assert "b.csv" in (run / "report.html").read_text()
     before = {file: file.read_bytes() for file in (run / "kept").iterdir()}
     assert main(command) == 0
     assert {file: file.read_bytes() for file in (run / "kept").iterdir()} == before

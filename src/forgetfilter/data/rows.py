@@ -149,6 +149,13 @@ class Rows:
                 yield position, _chat(batch.select(_CHAT).slice(position - start, 1).to_pylist()[0])
             start += len(batch)
 
+    def files(self, positions: NDArray[np.int64]) -> pa.Array:
+        """Of rows of several sources, in which file each is, by its place among `kept`."""
+        firsts = np.array([source.first for source in self.sources])
+        # Of a source without rows and the next one the first is the same.
+        places = pa.array([source.place for source in self.sources], pa.string())
+        return places.take(pa.array(np.searchsorted(firsts, positions, side="right") - 1))
+
     def fields(self, positions: Sequence[int]) -> Iterator[Mapping[str, Any]]:
         """All columns of some rows that can be used, in the order of the input."""
         wanted = np.sort(np.asarray(positions, dtype=np.int64))
