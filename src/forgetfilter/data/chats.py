@@ -29,7 +29,7 @@ TOOL_CALLS = "tool_calls"
 # What the arguments of a call are called, by OpenAI and by others.
 _ARGUMENTS = ("arguments", "parameters", "input", "args")
 # JSON that goes deeper than any data is made to exhaust what reads it.
-_DEEPEST = 100
+DEEPEST = 100
 
 
 @dataclass(frozen=True)
@@ -218,24 +218,27 @@ def texts_in(value: Any) -> Iterator[str]:
             yield from texts_in(item)
 
 
-def _is_deep(value: Any) -> bool:
-    """Whether lists and objects stand within each other deeper than any data has them."""
-    level = [value]
-    for _ in range(_DEEPEST):
-        level = [item for held in level if isinstance(held, (Mapping, list, tuple)) for item in _items(held)]
+def is_deep(value: Any) -> bool:
+    """Whether lists and objects stand within each other deeper than any data has them, or within themselves."""
+    level = _holders([value])
+    for _ in range(DEEPEST):
+        level = _holders(
+            item for held in level.values() for item in (held.values() if isinstance(held, Mapping) else held)
+        )
         if not level:
             return False
     return True
 
 
-def _items(held: Mapping[Any, Any] | Sequence[Any]) -> Iterable[Any]:
-    return held.values() if isinstance(held, Mapping) else held
+def _holders(values: Iterable[Any]) -> dict[int, Any]:
+    """Lists and objects among some values, each once."""
+    return {id(value): value for value in values if isinstance(value, (Mapping, list, tuple))}
 
 
 def usable(value: Any, field: str) -> Any:
     """A value that goes to the chat template: plain JSON, whose texts can be used."""
-    if _is_deep(value):
-        raise FieldError(field, f"objects within each other more than {_DEEPEST} deep", "fewer")
+    if is_deep(value):
+        raise FieldError(field, f"objects within each other more than {DEEPEST} deep", "fewer")
     value = _filled(value)
     for text in texts_in(value):
         text_of(text, field, filled=False)
