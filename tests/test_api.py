@@ -484,3 +484,8 @@ def test_rows_that_are_nested_too_deep_are_refused():
     for value in (within, deep, {"a": (deep,)}):
         with pytest.raises(InputError, match=r"row 1: 'x' holds values within each other more than 100 deep"):
             from_memory([{"text": "a"}, {"text": "b", "x": value}], "rows")
+
+
+def test_a_name_of_a_field_that_is_no_text_is_refused():
+    with pytest.raises(InputError, match=r"found 'm\\ud800' for the name of a field, expected valid text"):
+        from_memory([{"text": "a", "m\ud800": 1}], "rows")

@@ -172,7 +172,7 @@ def as_dataset(rows: Iterable[Mapping[str, Any]], name: str) -> datasets.Dataset
             raise InputError(f"{name}: row {i}: '{deep}' holds values within each other more than {DEEPEST} deep")
         given.append(dict(row))
     fields = dict.fromkeys(field for row in given for field in row)
-    odd = [field for field in fields if not isinstance(field, str) or not field.isascii() and not _is_utf8(field)]
+    odd = [field for field in fields if not isinstance(field, str) or not _is_utf8(field)]
     if odd:
         raise InputError(f"{name}: found {odd[0]!r} for the name of a field, expected valid text")
     columns = [_column([row.get(field) for row in given], name, field) for field in fields]
