@@ -30,6 +30,13 @@ def encoded(row: Any, tokenizer: Any, template: str = "chat") -> Any:
     return tokens
 
 
+def unshown(row: Any, tokenizer: Any) -> tuple[str, ...]:
+    """What the template leaves out of a row, by name, in order."""
+    encoder = Encoder(tokenizer, "chat", LONGEST)
+    encoder.encode([("x", 0, find_layout(row, "auto", {}, "data").chat(row))])
+    return tuple(sorted(encoder.unshown))
+
+
 class Span(NamedTuple):
     """One answer as it is trained on: its text, and the text of all tokens before it."""
 

@@ -473,3 +473,19 @@ def test_overrides_from_python(filter, noisy, safe, tmp_path):
     file.write_text(json.dumps({"decisions": {"n0": "removed"}, "threshold": 1000}))
     result.decide(overrides=file)
     assert (list(result.removed["id"]), result.summary.threshold) == (["n0"], "1000")
+
+
+def test_rows_that_are_nested_too_deep_are_refused():
+    within = []
+    within.append(within)
+    deep = 1
+    for _ in range(500):
+        deep = [deep]
+    for value in (within, deep, {"a": (deep,)}):
+        with pytest.raises(InputError, match=r"row 1: 'x' holds values within each other more than 100 deep"):
+            from_memory([{"text": "a"}, {"text": "b", "x": value}], "rows")
+
+
+def test_a_name_of_a_field_that_is_no_text_is_refused():
+    with pytest.raises(InputError, match=r"found 'm\\ud800' for the name of a field, expected valid text"):
+        from_memory([{"text": "a", "m\ud800": 1}], "rows")

@@ -56,6 +56,86 @@ def test_turns_in_the_prompt_are_context():
     assert [m.trained for m in said] == [False, False, False, True]
 
 
+def called_by(call):
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "tool_calls": call}]
+    return read({"messages": turns})[1].extra.get("tool_calls")
+
+
+@pytest.mark.parametrize("name", ["arguments", "parameters", "input", "args"])
+@pytest.mark.parametrize("beside", [{}, {"function": None}, {"arguments": None}])
+def test_arguments_of_calls_have_several_names(name, beside):
+    given = {"name": "look", **beside, name: {"place": "Rome"}}
+    wanted = [{"type": "function", "function": {"name": "look", "arguments": {"place": "Rome"}}}]
+    assert called_by([given]) == wanted
+    if "function" not in beside:
+        assert called_by([{"type": "function", "function": given}]) == wanted
+
+
+@pytest.mark.parametrize("call", [{"function": "look", "arguments": {}}, {"function": ["look"]}, {"function": {}}])
+def test_a_call_that_names_no_function_is_refused(call):
+    with pytest.raises(FieldError, match="a call without a function's name"):
+        called_by([call])
+
+
+@pytest.mark.parametrize("missing", [math.nan, None, "", []])
+def test_calls_that_are_not_there_are_none(missing):
+    assert called_by(missing) is None
+
+
+@pytest.mark.parametrize("depth", [150, 600, 20_000])
+def test_what_is_nested_too_deep_is_refused(depth):
+    arguments = 1
+    for _ in range(depth):
+        arguments = {"a": arguments} if depth % 200 else [arguments]
+    with pytest.raises(FieldError, match="more than 100 deep"):
+        called_by([{"name": "look", "arguments": arguments}])
+
+
+def test_turns_of_both_kinds_that_one_table_holds():
+    turns = [
+        {"role": None, "content": None, "from": "human", "value": "Q"},
+        {"role": "assistant", "content": "A", "from": None, "value": None},
+    ]
+    assert [(m.role, m.content) for m in read({"conversations": turns})] == [("user", "Q"), ("assistant", "A")]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": "[{'role': 'user', 'content': 'Q'}, {'role': 'assistant', 'content': 'A'}]"},
+        {"prompt": "Q", "completion": "[{'content': 'A', 'role': 'assistant'}]"},
+        {"prompt": "[{'role': 'user', 'content': 'Q'}]", "completion": "A"},
+        {"prompt": "Q", "chosen": "[{'role': 'assistant', 'content': 'A'}]", "rejected": "B"},
+    ],
+)
+def test_messages_as_python_shows_them_are_no_text(row):
+    with pytest.raises(FieldError, match="in single quotes, expected JSON"):
+        read(row)
+
+
+def test_a_system_message_may_come_after_the_first_row():
+    layout = find_layout({"prompt": "Q", "completion": "A"}, "auto", {}, "data")
+    assert layout.chat({"prompt": "Q", "completion": "A", "system_prompt": "S"}).messages[0] == Message("system", "S")
+
+
+def test_columns_that_are_not_read_are_named():
+    row = {"prompt": "Q", "completion": "A", "id": "1", "system": "S", "context": "C", "n": 0, "history": [], "x": None}
+    assert find_layout(row, "auto", {}, "data").unread(row) == ["context", "n"]
+
+
+def test_functions_are_tools():
+    row = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}
+    row["functions"] = [{"name": "look", "parameters": {}}]
+    assert find_layout(row, "auto", {}, "data").chat(row).tools == row["functions"]
+
+
+def test_an_object_of_lists_is_not_taken_for_messages():
+    row = {"context": "C", "question": "Q", "answers": {"text": ["A"], "answer_start": [1]}}
+    with pytest.raises(InputError) as error:
+        find_layout(row, "auto", {}, "data")
+    assert "messages=answers" not in str(error.value)
+
+
 def test_a_weight_of_zero_is_context():
     turns = [
         {"role": "assistant", "content": "A", "weight": 0},

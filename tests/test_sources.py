@@ -293,7 +293,11 @@ def test_a_run_over_several_files_from_reading_to_the_report(tmp_path, model, ca
         found = [line for part in parts for line in part.removeprefix(lead).splitlines(keepends=True)]
         whole = (folder / name).read_bytes().decode(encoding).removeprefix(lead).splitlines(keepends=True)
         assert sorted(found) == sorted(whole)
-    assert (run / "report.html").stat().st_size > 10_000
+    scores = pq.read_table(run / "scores.parquet", columns=["row", "file"]).to_pylist()
+    assert scores == [{"row": i, "file": "a.jsonl" if i < 5 else "b.csv"} for i in range(12)]
+    gone = [json.loads(line) for line in (run / "reasons.jsonl").read_text().splitlines()]
+    assert {(row["row"] < 5, row["file"]) for row in gone} <= {(True, "a.jsonl"), (False, "b.csv")}
+    assert "b.csv" in (run / "report.html").read_text()
     before = {file: file.read_bytes() for file in (run / "kept").iterdir()}
     assert main(command) == 0
     assert {file: file.read_bytes() for file in (run / "kept").iterdir()} == before
@@ -327,3 +331,53 @@ def test_a_run_says_what_it_did_not_read_and_python_has_all_rows(tmp_path, model
     assert len(found[0]["test"]) + len(found[1]["test"]) == 4
     memory = filters["all"].run(given, safe, output=tmp_path / "three")
     assert memory.kept["id"][:] == result.kept["id"][:]
+
+
+def test_the_folder_of_a_run_is_not_read_as_data(tmp_path):
+    data = tmp_path / "data"
+    (data / "run" / "stages").mkdir(parents=True)
+    write_jsonl(data / "a.jsonl", texts("a"))
+    write_jsonl(data / "run" / "kept.jsonl", texts("a"))
+    (data / "run" / "manifest.json").write_text("{}")
+    for source in (str(data), f"{data}/*", f"{data}/**", [str(tmp_path)]):
+        container = open_container(source, "train")
+        assert [record.fields["text"] for record in container.records()] == ["a"]
+        assert any("as it is the folder of a run" in line for line in container.not_read)
+    assert len(list(open_container(f"{data}/run/*.jsonl", "train").records())) == 1
+    with pytest.raises(InputError, match="this is the folder of a run"):
+        open_container(f"{data}/run", "train")
+
+
+def test_a_name_that_cannot_be_shown_is_refused(tmp_path):
+    try:
+        write_jsonl(tmp_path / "caf\udce9.jsonl", texts("a"))
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    for source in (str(tmp_path), str(tmp_path / "caf\udce9.jsonl"), f"{tmp_path}/*.jsonl"):
+        with pytest.raises(InputError, match="not valid UTF-8"):
+            open_container(source, "train")
+
+
+def test_a_blank_name_is_not_the_current_folder():
+    with pytest.raises(InputError, match="nothing but blanks"):
+        open_container("", "train")
+
+
+def test_the_line_that_tells_excel_the_delimiter_is_named(tmp_path):
+    (tmp_path / "a.csv").write_text("sep=;\nprompt;completion\nq;a\n")
+    with pytest.raises(InputError, match="line 1 tells Excel the delimiter"):
+        list(open_container(str(tmp_path / "a.csv"), "train").records())
+
+
+@pytest.mark.parametrize("first", [{}, {"error": "timeout"}, {"prompt": "q"}])
+def test_a_row_that_lacks_its_fields_may_come_first(first, tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [first, {"prompt": "q", "completion": "a"}])
+    rows = read(str(path), tmp_path / "s", skip_bad_rows=True)
+    assert [row.row for row in rows.bad] == [0]
+    assert (rows.layout, rows.count) == ("prompt-completion", 2)
+
+
+def test_without_any_layout_the_first_row_is_described(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"ask": "q", "reply": "a"}] + [{"other": 1}] * 200)
+    with pytest.raises(InputError, match="the columns ask, reply do not fit"):
+        read(str(path), tmp_path / "s")

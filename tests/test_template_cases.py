@@ -13,7 +13,7 @@ from forgetfilter.errors import ModelError
 from template_chats import AWKWARD, CHATS, awkward, call, message, result, tool
 from template_kinds import KINDS, bytes_of, composed, ended, greedy, pieces, source, trained
 from template_law import faults
-from template_masks import encoded, masked, shown, spans
+from template_masks import encoded, masked, shown, spans, unshown
 
 
 def said(*turns: str, system: str = "") -> dict[str, Any]:
@@ -571,3 +571,22 @@ def test_a_long_chat_is_rendered_no_oftener_than_a_short_one(name, monkeypatch):
         rendered.clear()
     assert counts[1] <= counts[0]
     assert sizes[1] <= 4.5 * sizes[0]
+
+
+@pytest.mark.parametrize("text", ["\U000f0000\U000f0001", "\U000f0001x\U000f0000", "a \U000f0001", "\U000f0002 b"])
+def test_letters_may_be_those_that_mark(text):
+    """Fonts with icons use them."""
+    assert masked(said(text, text), bytes_of("qwen25")) == [f"{text}<|im_end|>"]
+
+
+def test_what_a_template_knows_nothing_of_is_named():
+    answer = message("assistant", "A", notes="N", reasoning=["R"], id="", flags=[], n=3)
+    assert unshown({"messages": [ASKED, answer]}, bytes_of("qwen25")) == ("notes", "reasoning")
+
+
+def test_an_answer_that_is_shown_in_part_is_named():
+    cut = "{% for m in messages %}{{ m.role }}: {{ m.content[:4] }}<|end|>{% endfor %}"
+    tokenizer = composed("qwen25")
+    tokenizer.chat_template = cut
+    assert unshown(said("Ask", "Answer"), tokenizer) == ("all of assistant messages",)
+    assert unshown(said("Ask", "Answ"), tokenizer) == ()

@@ -193,7 +193,7 @@ def _write(run: Run, decided: Decided, rows: Rows, summary: Summary, overrides: 
         chosen = np.zeros(rows.count, dtype=bool)
         chosen[places] = True
         run.write_file(summary.files[role], partial(rows.write, chosen))
-    run.write_file(SCORES, partial(write_scores, decided, _table_path(run, decided.signal, DATA)))
+    run.write_file(SCORES, partial(write_scores, decided, _table_path(run, decided.signal, DATA), rows))
     if overrides.decisions:
         shown = {name: getattr(summary, name) for name in DecisionSettings.__dataclass_fields__}
         run.write_file(OVERRIDES, partial(write_overrides, replace(overrides, settings=shown)))

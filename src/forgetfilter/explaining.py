@@ -34,6 +34,9 @@ _WORDS_SHOWN, _WORD_WIDTH = 3, 24
 _UNSCORABLE_BECAUSE = "no score: nothing of its completion is within the length limit, or it has no words"
 
 
+_FILE = (("file", pa.string()),)
+
+
 @dataclass(frozen=True)
 class Decided:
     """A decision about all rows, and what it rests on.
@@ -55,12 +58,13 @@ class Decided:
     pairs: Pairs | None = None
 
 
-def write_scores(decided: Decided, forgetting: Path, path: Path) -> None:
+def write_scores(decided: Decided, forgetting: Path, rows: Rows, path: Path) -> None:
     """Write the table of every row's scores, decision and reason.
 
     Args:
         decided: The decision.
         forgetting: The table that `measuring` wrote, with the rows in the same order.
+        rows: The data. Of several sources the table says in which file each row is.
         path: Where to write.
     """
     words = columns_of(decided.signal)[2]
@@ -69,6 +73,7 @@ def write_scores(decided: Decided, forgetting: Path, path: Path) -> None:
         [
             ("id", pa.string()),
             ("row", pa.int64()),
+            *(_FILE if len(rows.sources) > 1 else ()),
             ("learned", pa.float64()),
             ("reviewed", pa.float64()),
             ("forgetting", pa.float64()),
@@ -87,9 +92,10 @@ def write_scores(decided: Decided, forgetting: Path, path: Path) -> None:
     def batches() -> Iterator[pa.RecordBatch]:
         start = 0
         for batch in file.iter_batches(_AT_ONCE, columns=["id", "tokens", words]):
-            rows = slice(start, start + len(batch))
+            here = slice(start, start + len(batch))
             start += len(batch)
-            columns = _columns(decided, rows, batch.column(words))
+            columns = _columns(decided, here, batch.column(words))
+            columns["file"] = rows.files(decided.measured.rows[here])
             columns |= {name: batch.column(name) for name in ("id", "tokens")}
             yield pa.record_batch([pa.array(columns[name], schema.field(name).type) for name in schema.names], schema)
 
@@ -107,6 +113,7 @@ def write_reasons(decided: Decided, scores: Path, rows: Rows, path: Path) -> Non
     """
     told = ["id", "row", "learned", "reviewed", "forgetting", "decision", "reason", "decided_by"]
     told += [name for name, _ in PAIR_FIELDS] if decided.pairs else []
+    told += [name for name, _ in _FILE] if len(rows.sources) > 1 else []
     start = 0
     with path.open("w", encoding="utf-8") as file:
         for batch in pq.ParquetFile(scores).iter_batches(_AT_ONCE, columns=told):

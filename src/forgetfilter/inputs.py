@@ -166,7 +166,7 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
         with console.progress(f"reading {container.name}", 0, "rows") as progress:
             rows = read_rows(container, options[part], folder, progress.advance, encoder.check)
             layout = f"layout {rows.layout}{rows.columns_told}"
-            progress.note = ", ".join(part for part in (layout, rows.note) if part)
+            progress.note = ", ".join(part for part in (layout, rows.note, rows.unread_told) if part)
         for line in rows.not_read:
             console.say(line)
         if rows.bad:

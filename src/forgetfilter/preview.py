@@ -43,13 +43,15 @@ def preview(settings: PreviewSettings, count: int) -> None:
         if line:
             console.print(Text(printable(line)))
     rows = read_chats(container, ReadOptions(settings.layout, settings.columns), encoder.check)
-    for row, (_, layout, chat) in enumerate(islice(rows, count)):
+    for row, (record, layout, chat) in enumerate(islice(rows, count)):
         console.print()
         if isinstance(chat, BadRow):
             console.print(Text(printable(str(chat)), style="red"))
             continue
         (tokens,) = encoder.encode([(str(row), row, chat)])
         console.print(Text(_header(tokens, layout.name if layout else ""), style="bold"))
+        if layout and record.fields is not None and (unread := layout.unread(record.fields)):
+            console.print(Text(printable(f"columns not read: {', '.join(unread)}"), style="yellow"))
         if encoder.unshown:
             console.print(Text(f"not shown by the chat template: {', '.join(encoder.unshown)}", style="yellow"))
             encoder.unshown.clear()

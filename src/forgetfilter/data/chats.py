@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +26,10 @@ ROLES = {
 # Where messages keep what the model thought before its answer.
 REASONING = ("reasoning_content", "thinking", "reasoning")
 TOOL_CALLS = "tool_calls"
+# What the arguments of a call are called, by OpenAI and by others.
+_ARGUMENTS = ("arguments", "parameters", "input", "args")
+# JSON that goes deeper than any data is made to exhaust what reads it.
+DEEPEST = 100
 
 
 @dataclass(frozen=True)
@@ -172,8 +176,11 @@ def field_of(row: Mapping[str, Any], column: str) -> Any:
 
 def called(call: Any) -> dict[str, Any]:
     """Name and arguments of a tool call, whether in OpenAI's wrapping or bare."""
-    bare = call.get("function", call) if isinstance(call, Mapping) else {}
-    return {"name": bare.get("name", ""), "arguments": bare.get("arguments", {})}
+    bare: Mapping[str, Any] = call if isinstance(call, Mapping) else {}
+    if isinstance(bare.get("function"), Mapping):
+        bare = bare["function"]
+    arguments: Any = next((bare[name] for name in _ARGUMENTS if bare.get(name) is not None), {})
+    return {"name": bare.get("name", ""), "arguments": arguments}
 
 
 def is_missing(value: Any) -> bool:
@@ -198,22 +205,42 @@ def _filled(value: Any) -> Any:
     return [_filled(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _texts_in(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
+    """All texts of a value, names of fields included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for name, item in value.items():
             yield str(name)
-            yield from _texts_in(item)
+            yield from texts_in(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _texts_in(item)
+            yield from texts_in(item)
+
+
+def is_deep(value: Any) -> bool:
+    """Whether lists and objects stand within each other deeper than any data has them, or within themselves."""
+    level = _holders([value])
+    for _ in range(DEEPEST):
+        level = _holders(
+            item for held in level.values() for item in (held.values() if isinstance(held, Mapping) else held)
+        )
+        if not level:
+            return False
+    return True
+
+
+def _holders(values: Iterable[Any]) -> dict[int, Any]:
+    """Lists and objects among some values, each once."""
+    return {id(value): value for value in values if isinstance(value, (Mapping, list, tuple))}
 
 
 def usable(value: Any, field: str) -> Any:
     """A value that goes to the chat template: plain JSON, whose texts can be used."""
+    if is_deep(value):
+        raise FieldError(field, f"objects within each other more than {DEEPEST} deep", "fewer")
     value = _filled(value)
-    for text in _texts_in(value):
+    for text in texts_in(value):
         text_of(text, field, filled=False)
     try:
         json.dumps(value)

@@ -8,7 +8,7 @@ from itertools import product
 
 from ..errors import InputError
 from .chats import is_missing
-from .layouts import Layout, Row, turn_list
+from .layouts import Layout, Row, is_turn, turn_list
 
 PREFERENCE = "preference"
 # The fields of each layout, in the order in which layouts are recognised. `?` marks an optional one.
@@ -31,6 +31,7 @@ _ALSO = {
     "input": ("context",),
     "instruction": ("question", "prompt", "query"),
     "system": ("system_prompt",),
+    "tools": ("functions",),
     "chosen": ("preferred_output", "chosen_response", "preferred"),
     "rejected": ("non_preferred_output", "rejected_response", "non_preferred"),
 }
@@ -195,7 +196,7 @@ def _closest(row: Row, name: str, columns: Mapping[str, str]) -> tuple[str, dict
     """The layout that a row may have, and a guess of its columns; empty where nothing can be guessed."""
     for column, value in row.items():
         found = turn_list(value)
-        if isinstance(found, list) and found and isinstance(found[0], Mapping):
+        if isinstance(found, list) and found and is_turn(found[0]):
             return "messages", {"messages": str(column)}
     asked = sorted(_ALIKE[0] & set(row))
     if {"chosen", "rejected"} <= set(row) and asked and name in ("auto", PREFERENCE):

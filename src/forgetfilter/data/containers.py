@@ -155,6 +155,7 @@ def _open(source: str, split: str, options: TextOptions, not_read: list[str]) ->
     if found is None:
         yield Path(source), _hub_dataset(source, split, not_read)
         return
+    not_read.extend(f"{run}: not read, as it is the folder of a run" for run in found.runs)
     # Beside files of another kind, a .txt is a note about them.
     kinds = {_kind(path) for path in found.paths} - {""}
     notes = found.listed and kinds > {".txt"}

@@ -55,6 +55,21 @@ class Layout:
             template_kwargs=_template_kwargs(row.get("chat_template_kwargs")),
         )
 
+    def unread(self, row: Row) -> list[str]:
+        """The columns in which a row has something that is not looked at."""
+        read = {*self.columns.values(), *_BESIDE, _system_column(row, self.columns)}
+        return [
+            str(column) or "(no name)" for column, value in row.items() if column not in read and not _is_empty(value)
+        ]
+
+
+# What rows of any layout may have beside their texts.
+_BESIDE = ("id", "tools", "chat_template_kwargs")
+
+
+def _is_empty(value: Any) -> bool:
+    return is_missing(value) or (isinstance(value, (list, Mapping)) and not value)
+
 
 def _tools(value: Any) -> list[Mapping[str, Any]]:
     found = parsed(value)
@@ -98,12 +113,15 @@ _READ = {"role", "content", "from", "value", "weight", FUNCTION_CALL}
 def _turn(turn: Any, place: str) -> Message:
     if not isinstance(turn, dict):
         raise FieldError(place, describe(turn), "an object with 'role' and 'content', or 'from' and 'value'")
-    keys = ("from", "value") if "role" not in turn and "from" in turn else ("role", "content")
+    # Tables of several kinds of turns have both, one of them null.
+    keys = ("from", "value") if turn.get("role") is None and "from" in turn else ("role", "content")
     said_by, said = turn.get(keys[0]), turn.get(keys[1])
     if not isinstance(said_by, str) or said_by not in ROLES:
         raise FieldError(f"{place}.{keys[0]}", describe(said_by), f"one of {', '.join(ROLES)}")
     role = ROLES[said_by]
     extra = {name: value for name, value in turn.items() if name not in _READ and value is not None}
+    # What stands there in other forms is no call, and templates go through it as if it were.
+    extra.pop(TOOL_CALLS, None)
     calls = _calls(turn, said if said_by == FUNCTION_CALL else None, place)
     if calls:
         extra[TOOL_CALLS] = calls
@@ -153,6 +171,7 @@ def _calls(turn: Mapping[str, Any], said: Any, place: str) -> list[dict[str, Any
 
 
 def _turns(value: Any, field: str) -> list[Message]:
+    _not_a_repr(value, field)
     value = turn_list(value)
     if not isinstance(value, list):
         raise FieldError(field, describe(value), "a list of messages")
@@ -166,16 +185,32 @@ def turn_list(value: Any) -> Any:
         # `datasets` used to keep a list of objects in this way.
         found = [dict(zip(found, turn, strict=False)) for turn in zip(*found.values(), strict=False)]
     # A text may look like JSON and yet be a prompt or an answer.
-    told = isinstance(value, str) and not (isinstance(found, list) and found and all(map(_is_turn, found)))
+    told = isinstance(value, str) and not (isinstance(found, list) and found and all(map(is_turn, found)))
     return value if told else found
 
 
-def _is_turn(value: Any) -> bool:
+def _not_a_repr(value: Any, field: str) -> None:
+    """Refuse turns that were written as Python shows them: as text they would be taken for an answer.
+
+    Raises:
+        FieldError: They are.
+    """
+    if isinstance(value, str) and _REPR.match(value):
+        raise FieldError(field, "messages as Python shows them, in single quotes", "JSON (json.dumps), or a list")
+
+
+# How pandas writes a list of messages into a csv file.
+_REPR = regex.compile(r"\s*\[\s*\{\s*'(?:role|from|content|value)'\s*:")
+
+
+def is_turn(value: Any) -> bool:
+    """Whether a value is an object that says who speaks."""
     return isinstance(value, Mapping) and ("role" in value or "from" in value)
 
 
 def _answers(value: Any, field: str) -> list[Message]:
     """What follows a prompt: text, or messages."""
+    _not_a_repr(value, field)
     if not isinstance(turn_list(value), list):
         return [Message(ASSISTANT, text_of(value, field), trained=True)]
     return _with_answer(_turns(value, field), field)
@@ -189,6 +224,7 @@ def _with_answer(turns: list[Message], field: str) -> list[Message]:
 
 def _asked(value: Any, field: str) -> list[Message]:
     """A prompt, as text or messages; none of it is trained on."""
+    _not_a_repr(value, field)
     if isinstance(turn_list(value), list):
         return [replace(turn, trained=False) for turn in _turns(value, field)]
     return [Message("user", text_of(value, field, filled=False))]
@@ -196,8 +232,15 @@ def _asked(value: Any, field: str) -> list[Message]:
 
 def _system(row: Row, columns: Mapping[str, str]) -> list[Message]:
     """The system message that some layouts keep in a column of its own."""
-    value = row.get(columns.get("system", "system"))
-    return [] if is_missing(value) else [Message("system", text_of(value, columns.get("system", "system")))]
+    column = _system_column(row, columns)
+    value = row.get(column)
+    return [] if is_missing(value) else [Message("system", text_of(value, column))]
+
+
+def _system_column(row: Row, columns: Mapping[str, str]) -> str:
+    column = columns.get("system", "system")
+    # The first row, by which columns are found, may have had none.
+    return "system_prompt" if column == "system" and column not in row else column
 
 
 def _led(row: Row, columns: Mapping[str, str], turns: list[Message]) -> list[Message]:
@@ -278,11 +321,12 @@ def _asked_of_both(row: Row, columns: Mapping[str, str]) -> tuple[list[Message],
 def _answer(row: Row, column: str) -> Any:
     """One answer of a preference as it came: text, or a list of messages."""
     value = field_of(row, column)
+    _not_a_repr(value, column)
     if is_missing(value):
         found = "nothing" if value == "" else describe(value)
         raise FieldError(column, found, "an answer, as a preference has two (rows with one are prompt and completion)")
     found = parsed(value)
-    value = [found] if isinstance(found, Mapping) and _is_turn(found) else turn_list(value)
+    value = [found] if isinstance(found, Mapping) and is_turn(found) else turn_list(value)
     return value if isinstance(value, list) else text_of(value, column)
 
 

@@ -166,7 +166,9 @@ def where(text: str, marked: str, pieces: Sequence[Piece]) -> list[Place | None]
     if len(text) != len(marked):
         return None
     plain, shown = _characters(text), _characters(marked)
-    different = np.flatnonzero(plain != shown)
+    # A letter may be the very character that marks it: all that are marked are in the text with marks alone.
+    marks = (shown >= _FIRST_MARK) & (shown < ord(_mark(len(pieces)))) if pieces else False
+    different = np.flatnonzero((plain != shown) | marks)
     codes = shown[different].astype(np.int64) - _FIRST_MARK
     codes -= 2 * (codes >= _PLANE)
     if len(codes) and (codes.min() < 0 or codes.max() >= len(pieces)):

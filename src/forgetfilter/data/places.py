@@ -11,6 +11,8 @@ from ..errors import InputError
 
 # What a folder that `datasets` saved has in it.
 _SAVED = ("dataset_dict.json", "state.json")
+# What the folder of a run has in it.
+_RUN = ("manifest.json", "stages")
 
 
 @dataclass
@@ -20,10 +22,12 @@ class Found:
     Attributes:
         paths: Files, and folders that `datasets` saved, in order, each once.
         listed: Whether they were found by looking into a folder or by a glob, rather than named by the user.
+        runs: Folders of runs that lie there, too: what they hold is made of such data, and changes with every run.
     """
 
     paths: list[Path] = field(default_factory=list)
     listed: bool = False
+    runs: list[Path] = field(default_factory=list)
 
 
 def find_paths(source: str) -> Found | None:
@@ -32,15 +36,37 @@ def find_paths(source: str) -> Found | None:
     Folders are searched with all that is below them, in the order of names; what is hidden is left out.
 
     Raises:
-        InputError: A folder cannot be read, or a glob matches nothing.
+        InputError: There is no name, a folder cannot be read, a glob matches nothing, or a file's name is no text.
     """
+    if not source.strip():
+        raise InputError(
+            "a name of nothing but blanks; expected a file or a folder (was a variable of the shell empty?)"
+        )
+    found = _find(source)
+    for path in found.paths if found else []:
+        if not _is_text(str(path)):
+            raise InputError(f"{path}: the name is not valid UTF-8, so that no report can show it; rename it")
+    return found
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _find(source: str) -> Found | None:
     try:
         path = Path(source).expanduser()
         is_folder, exists = path.is_dir(), path.exists()
     except (OSError, RuntimeError) as error:
         raise InputError(f"{source[:80]}: cannot be read: {getattr(error, 'strerror', error)}") from error
+    if is_folder and _is_run(path):
+        raise InputError(f"{source}: this is the folder of a run; name the file or folder in it that is meant")
     if is_folder:
-        return Found([path]) if is_saved(path) else Found(_below(path), listed=True)
+        return Found([path]) if is_saved(path) else _below(path)
     if exists:
         return Found([path])
     if not glob.has_magic(source):
@@ -49,15 +75,22 @@ def find_paths(source: str) -> Found | None:
     if not matches:
         raise InputError(f"{source}: no file has such a name")
     saved = {match for match in matches if match.is_dir() and is_saved(match)}
-    outside = [match for match in matches if match in saved or not saved.intersection(match.parents)]
+    runs = {match for match in matches if match.is_dir() and _is_run(match)}
+    outside = [
+        match
+        for match in matches
+        if not runs.intersection((match, *match.parents)) and (match in saved or not saved.intersection(match.parents))
+    ]
     above = {parent for match in outside for parent in match.parents}
     found: dict[Path, None] = {}
     for match in outside:
         if match in saved or not match.is_dir():
             found[match] = None
         elif match not in above:
-            found |= dict.fromkeys(_below(match))
-    return Found(list(found), listed=True)
+            below = _below(match)
+            found |= dict.fromkeys(below.paths)
+            runs.update(below.runs)
+    return Found(list(found), listed=True, runs=sorted(runs))
 
 
 def is_saved(path: Path) -> bool:
@@ -65,17 +98,25 @@ def is_saved(path: Path) -> bool:
     return any((path / name).is_file() for name in _SAVED)
 
 
-def _below(folder: Path) -> list[Path]:
+def _is_run(path: Path) -> bool:
+    return all((path / name).exists() for name in _RUN)
+
+
+def _below(folder: Path) -> Found:
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
-    found: list[Path] = []
+    found, runs = [], []
     for place, folders, files in os.walk(folder, onerror=refuse):
         here = Path(place)
         if is_saved(here):
             found.append(here)
             folders.clear()
             continue
+        if _is_run(here):
+            runs.append(here)
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [here / name for name in files if not name.startswith(".")]
-    return sorted(found)
+    return Found(sorted(found), listed=True, runs=sorted(runs))

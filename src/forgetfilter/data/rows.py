@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,10 @@ _SCHEMA = pa.schema(
     ]
 )
 _ROWS, _INFO = "rows.arrow", "info.json"
+# In so many of the first rows a layout is looked for.
+_TRIED = 100
+# So many names stand in a line.
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Rows:
         sources: What the rows were read from, one after the other.
         splits: Which folders of theirs are saved as a DatasetDict, and the names of its splits; "" is the whole.
         not_read: What lay there, too, and was not read, a line each.
+        unread: Columns in which rows have something that the layout does not look at.
     """
 
     folder: Path
@@ -88,6 +93,7 @@ class Rows:
     sources: tuple[Source, ...]
     splits: dict[str, list[str]]
     not_read: tuple[str, ...]
+    unread: tuple[str, ...]
 
     @classmethod
     def open(cls, folder: Path) -> Rows:
@@ -102,6 +108,7 @@ class Rows:
         info["bad"] = tuple(BadRow(**row) for row in info["bad"])
         info["sources"] = tuple(Source.of(source) for source in info["sources"])
         info["not_read"] = tuple(info["not_read"])
+        info["unread"] = tuple(info.get("unread", ()))
         return cls(folder, **info)
 
     def usable(self) -> Iterator[Said]:
@@ -123,6 +130,12 @@ class Rows:
         other = [f"{field} in {column}" for field, column in self.columns.items() if field != column]
         return f" ({', '.join(other)})" if other else ""
 
+    @property
+    def unread_told(self) -> str:
+        """The columns that are not looked at, in words; empty where all are."""
+        more = f" and {len(self.unread) - _SHOWN:,} more" if len(self.unread) > _SHOWN else ""
+        return f"columns not read: {', '.join(self.unread[:_SHOWN])}{more}" if self.unread else ""
+
     def ids(self) -> pa.ChunkedArray:
         """The ids of all rows, in order; null where a row cannot be used."""
         return pa.chunked_array([batch.column("id") for batch in read_batches(self.folder / _ROWS)], pa.string())
@@ -135,6 +148,13 @@ class Rows:
                 position = wanted.pop(0)
                 yield position, _chat(batch.select(_CHAT).slice(position - start, 1).to_pylist()[0])
             start += len(batch)
+
+    def files(self, positions: NDArray[np.int64]) -> pa.Array:
+        """Of rows of several sources, in which file each is, by its place among `kept`."""
+        firsts = np.array([source.first for source in self.sources])
+        # Of a source without rows and the next one the first is the same.
+        places = pa.array([source.place for source in self.sources], pa.string())
+        return places.take(pa.array(np.searchsorted(firsts, positions, side="right") - 1))
 
     def fields(self, positions: Sequence[int]) -> Iterator[Mapping[str, Any]]:
         """All columns of some rows that can be used, in the order of the input."""
@@ -233,16 +253,19 @@ def read_rows(
     """
     layout: Layout | None = None
     bad: list[BadRow] = []
+    unread: dict[str, None] = {}
     count = 0
 
     def stored() -> Iterator[tuple[int, dict[str, Any]]]:
         nonlocal layout, count
-        for record, layout, said in read_chats(container, options, check):  # noqa: B007
+        for record, layout, said in read_chats(container, options, check):
             row: dict[str, Any] = {"row": count, "line": record.line, "raw": record.raw}
             if isinstance(said, BadRow):
                 bad.append(said)
             else:
                 row |= {"id": _id(record.fields, said), **_stored(said)}
+                if layout is not None and record.fields is not None:
+                    unread.update(dict.fromkeys(layout.unread(record.fields)))
             count += 1
             on_row()
             yield record.source, row
@@ -273,6 +296,7 @@ def read_rows(
         "sources": [asdict(source) for source in sources],
         "splits": container.splits if isinstance(container, Several) else {},
         "not_read": container.not_read,
+        "unread": list(unread),
     }
     (folder / _INFO).write_text(json.dumps(info), encoding="utf-8")
     return Rows.open(folder)
@@ -307,17 +331,14 @@ def read_chats(
     Raises:
         InputError: The data set cannot be read, or its layout is not known.
     """
-    layout = None
     several = isinstance(container, Several)
-    for row, record in enumerate(container.records()):
-        member = container.members[record.source]
-        file = member.name if several else ""
-        if record.fields is None:
+    records, layout = _with_layout(container, options)
+    for row, record in enumerate(records):
+        file = container.members[record.source].name if several else ""
+        if record.fields is None or layout is None:
             found, expected = record.problem or ("nothing", "a row")
             yield record, layout, BadRow(row, record.line, None, found, expected, file)
             continue
-        if layout is None:
-            layout = find_layout(record.fields, options.layout, options.columns or {}, member.name)
         try:
             chat = layout.chat(record.fields)
             check(chat)
@@ -325,6 +346,33 @@ def read_chats(
             yield record, layout, BadRow(row, record.line, error.field or None, error.found, error.expected, file)
         else:
             yield record, layout, chat
+
+
+def _with_layout(container: Container, options: ReadOptions) -> tuple[Iterator[Record], Layout | None]:
+    """All records of a container, and the layout of the first that has one; None where there is no row at all.
+
+    Raises:
+        InputError: No layout is known of the first rows. What is wrong with the very first tells most.
+    """
+    records, looked_at = iter(container.records()), list[Record]()
+    problem: InputError | None = None
+    tried = 0
+    for record in records:
+        looked_at.append(record)
+        if record.fields is None:
+            continue
+        try:
+            name = container.members[record.source].name
+            layout = find_layout(record.fields, options.layout, options.columns or {}, name)
+        except InputError as error:
+            problem, tried = problem or error, tried + 1
+            if tried == _TRIED:
+                break
+        else:
+            return chain(looked_at, records), layout
+    if problem is not None:
+        raise problem
+    return iter(looked_at), None
 
 
 def _size(row: dict[str, Any]) -> int:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ..errors import InputError
 from .arrow_types import plain_batch, plain_schema, value_decoder
+from .chats import DEEPEST, is_deep
 from .records import BATCH, Container, Record, hash_chunks
 
 if TYPE_CHECKING:
@@ -165,15 +166,27 @@ def as_dataset(rows: Iterable[Mapping[str, Any]], name: str) -> datasets.Dataset
     for i, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise InputError(f"{name}: row {i}: found a {type(row).__name__}, expected an object with the row's fields")
+        deep = next((field for field, value in row.items() if is_deep(value)), None)
+        if deep is not None:
+            # Arrow and datasets go as deep as the data does, until nothing of the program is left.
+            raise InputError(f"{name}: row {i}: '{deep}' holds values within each other more than {DEEPEST} deep")
         given.append(dict(row))
     fields = dict.fromkeys(field for row in given for field in row)
-    odd = [field for field in fields if not isinstance(field, str)]
+    odd = [field for field in fields if not isinstance(field, str) or not _is_utf8(field)]
     if odd:
-        raise InputError(f"{name}: found {odd[0]!r} for the name of a field, expected text")
+        raise InputError(f"{name}: found {odd[0]!r} for the name of a field, expected valid text")
     columns = [_column([row.get(field) for row in given], name, field) for field in fields]
     features = datasets.Features({field: one.features[_VALUES] for field, one in zip(fields, columns, strict=True)})
     table = pa.table([one.data.column(_VALUES) for one in columns], schema=features.arrow_schema)
     return datasets.Dataset(table, datasets.DatasetInfo(features=features))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _column(values: list[Any], name: str, field: str) -> datasets.Dataset:

@@ -15,7 +15,7 @@ import jinja2.meta
 import regex
 
 from ..errors import ModelError
-from .chats import ASSISTANT, REASONING, TOOL_CALLS, Chat, FieldError, Message, called
+from .chats import ASSISTANT, REASONING, TOOL_CALLS, Chat, FieldError, Message, called, texts_in
 from .marking import CALL_NAME, CONTENT, Marker, Piece, Place, where
 from .spans import Answer, Frame, Shown, Span, find_answers
 
@@ -27,6 +27,7 @@ _MARKED = (
     ((CONTENT, *REASONING, TOOL_CALLS), False),
     ((CONTENT,), False),
 )
+_WORD = regex.compile(r"\w+")
 _TOKEN = regex.compile(r"<[|｜]\S{1,40}[|｜]>")
 _ASKED, _ANSWERED = {"role": "user", CONTENT: "A"}, {"role": ASSISTANT, CONTENT: "B"}
 
@@ -72,17 +73,24 @@ class ChatTemplate:
                 be followed.
         """
         arguments = self._arguments(chat)
+        refused: FieldError | None = None
         problem: FieldError | None = None
         for turns in _forms(chat.messages):
             try:
                 shown = self._shown(turns, arguments)
+            except FieldError as error:
+                refused = refused or error
+                continue
+            try:
                 answers = find_answers(chat.messages, shown, self._frame)
             except FieldError as error:
                 problem = problem or error
                 continue
             return Rendered(shown.text, answers, tuple(self._unshown(chat, shown)))
-        assert problem is not None
-        raise problem
+        # That one form is refused tells little where another is taken.
+        told = problem or refused
+        assert told is not None
+        raise told
 
     def _arguments(self, chat: Chat) -> dict[str, Any]:
         """What the template is given beside the messages. A row may set the template's own variables, and no other."""
@@ -173,6 +181,24 @@ class ChatTemplate:
         for piece in shown.hidden:
             if piece.letters and not (piece.name == TOOL_CALLS and piece.group in without):
                 yield names.get(piece.name, piece.name).format(chat.messages[piece.message].role)
+        for i, message in enumerate(chat.messages):
+            for piece, place in shown.of(i):
+                if place.letters < piece.letters:
+                    yield f"all of {names.get(piece.name, piece.name).format(message.role)}"
+            if message.trained:
+                yield from self._unread(message, bool(chat.tools))
+
+    def _unread(self, message: Message, tools: bool) -> Iterator[str]:
+        """What an answer has beside its usual fields, with texts in it, of which the template knows nothing."""
+        for name, value in message.extra.items():
+            usual = name == TOOL_CALLS or (name in REASONING and isinstance(value, str))
+            if not usual and any(text.strip() for text in texts_in(value)) and name not in self._names(tools):
+                yield name
+
+    @cache  # noqa: B019
+    def _names(self, tools: bool) -> frozenset[str]:
+        """All words in the template."""
+        return frozenset(_WORD.findall(self._source([{}] if tools else None)))
 
 
 def _environment() -> jinja2.Environment:

@@ -249,6 +249,8 @@ class Csv(TextContainer):
                 continue
             if problem:
                 raise InputError(f"{self.name}: line {start}: found {problem[0]}, expected {problem[1]}")
+            if start == 1 and values[0].lower().startswith("sep="):
+                raise InputError(f"{self.name}: line 1 tells Excel the delimiter ({values[0]}); remove that line")
             columns = values
             self.head = mark + raw
             if len(set(columns)) != len(columns):

@@ -194,6 +194,9 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
     said = dict(rows.at(positions))
     besides = text_columns(rows.layout, rows.columns)
     tags = {i: _tags(columns, besides) for i, columns in zip(sorted(positions), rows.fields(positions), strict=True)}
+    if len(rows.sources) > 1:
+        files = rows.files(np.array(positions, dtype=np.int64)).to_pylist()
+        tags = {i: {"in file": file} | tags[i] for i, file in zip(positions, files, strict=True)}
     shades = _shades(run, [row["id"] for row in picked])
     table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
     in_part, whole_answers = table.judged_in_part(summary.judged), run.settings.max_completion == ALL
