@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
+from ..run import is_run
 
 # What a folder that `datasets` saved has in it.
 _SAVED = ("dataset_dict.json", "state.json")
@@ -20,19 +21,22 @@ class Found:
     Attributes:
         paths: Files, and folders that `datasets` saved, in order, each once.
         listed: Whether they were found by looking into a folder or by a glob, rather than named by the user.
+        runs: Run folders of ours that lie there; what they hold was made from other data, and is left out.
     """
 
     paths: list[Path] = field(default_factory=list)
     listed: bool = False
+    runs: list[Path] = field(default_factory=list)
 
 
 def find_paths(source: str) -> Found | None:
     """The files and saved data sets that a name stands for; None where nothing on this machine has that name.
 
-    Folders are searched with all that is below them, in the order of names; what is hidden is left out.
+    Folders are searched with all that is below them, in the order of names; what is hidden is left out, and so are run
+    folders.
 
     Raises:
-        InputError: A folder cannot be read, or a glob matches nothing.
+        InputError: A folder cannot be read or is that of a run, or a glob matches nothing.
     """
     try:
         path = Path(source).expanduser()
@@ -40,7 +44,7 @@ def find_paths(source: str) -> Found | None:
     except (OSError, RuntimeError) as error:
         raise InputError(f"{source[:80]}: cannot be read: {getattr(error, 'strerror', error)}") from error
     if is_folder:
-        return Found([path]) if is_saved(path) else Found(_below(path), listed=True)
+        return Found([path]) if is_saved(path) else _below(path)
     if exists:
         return Found([path])
     if not glob.has_magic(source):
@@ -51,13 +55,19 @@ def find_paths(source: str) -> Found | None:
     saved = {match for match in matches if match.is_dir() and is_saved(match)}
     outside = [match for match in matches if match in saved or not saved.intersection(match.parents)]
     above = {parent for match in outside for parent in match.parents}
+    # A pattern that names what is in a run means it; one that goes down to any depth does not.
+    runs = {parent for parent in above | {*outside} if is_run(parent)} if "**" in source else set()
     found: dict[Path, None] = {}
     for match in outside:
+        if runs.intersection((match, *match.parents)):
+            continue
         if match in saved or not match.is_dir():
             found[match] = None
         elif match not in above:
-            found |= dict.fromkeys(_below(match))
-    return Found(list(found), listed=True)
+            below = _below(match)
+            found |= dict.fromkeys(below.paths)
+            runs |= {*below.runs}
+    return Found(list(found), listed=True, runs=sorted(runs))
 
 
 def is_saved(path: Path) -> bool:
@@ -65,17 +75,18 @@ def is_saved(path: Path) -> bool:
     return any((path / name).is_file() for name in _SAVED)
 
 
-def _below(folder: Path) -> list[Path]:
+def _below(folder: Path) -> Found:
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
     found: list[Path] = []
+    runs: list[Path] = []
     for place, folders, files in os.walk(folder, onerror=refuse):
         here = Path(place)
-        if is_saved(here):
-            found.append(here)
+        if is_run(here) or is_saved(here):
+            (runs if is_run(here) else found).append(here)
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [here / name for name in files if not name.startswith(".")]
-    return sorted(found)
+    return Found(sorted(found), listed=True, runs=sorted(runs))
