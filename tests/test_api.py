@@ -245,9 +245,9 @@ def test_a_filter_can_be_copied(filter):
 def test_what_is_no_path_is_told(filter, noisy, safe, tmp_path):
     result = filter.run(noisy, safe, output=tmp_path / "run")
     for call, said in [
-        (lambda: FilterResult(5), "path: found a int"),
-        (lambda: result.decide(overrides={"decisions": {}}), "overrides: found a dict"),
-        (lambda: filter.run(noisy, safe, output=5), "output: found a int"),
+        (lambda: FilterResult(5), "path: expected a path, found 5"),
+        (lambda: result.decide(overrides={"decisions": {}}), "overrides: expected a path, found {'decisions'"),
+        (lambda: filter.run(noisy, safe, output=5), "output: expected a path, found 5"),
     ]:
         with pytest.raises(InputError, match=said):
             call()

@@ -306,7 +306,7 @@ def _take_in(source: Any, name: str, split: str, console: Console) -> Container:
 def _path(value: Any, name: str) -> Path:
     """A path that a program gave for an argument of this name."""
     if not isinstance(value, (str, os.PathLike)):
-        raise InputError(f"{name}: found a {type(value).__name__}, expected a path")
+        raise InputError(f"{name}: expected a path, found {repr(value)[:60]}")
     return Path(value)
 
 
