@@ -237,6 +237,13 @@ def test_signature_completion_and_help_show_every_setting(filter):
     ]
 
 
+def test_none_leaves_a_decision_as_it_was(filter, noisy, safe, tmp_path):
+    result = filter.run(noisy, safe, output=tmp_path / "run").decide("top:50%", signal="likelihood-mean")
+    assert inspect.signature(result.decide).parameters["signal"].annotation == str | None
+    before = result.summary
+    assert result.decide(None, signal=None, drop_unscorable=None, overrides=None).summary == before
+
+
 def test_a_filter_can_be_copied(filter):
     for copied in (copy.deepcopy(filter), pickle.loads(pickle.dumps(filter))):
         assert copied.settings == filter.settings

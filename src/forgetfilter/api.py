@@ -156,7 +156,8 @@ class FilterResult:
         from .pipeline import run_decide
 
         person = read_overrides(_path(overrides, "overrides")) if overrides is not None else None
-        changed = settings if threshold is None else {"threshold": threshold, **settings}
+        given = {"threshold": threshold, **settings}
+        changed = {name: value for name, value in given.items() if value is not None}
         run_decide(self.path, changed, Console(quiet=True), overrides=person)
         return self
 
@@ -346,7 +347,7 @@ def _describe() -> None:
     ForgetFilter.__doc__ = f"{ForgetFilter.__doc__}\nSettings:\n{settings_help(Settings)}"
     decide = inspect.signature(FilterResult.decide)
     asked = [one for one in decide.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-    asked += [one for one in keyword_parameters(DecisionSettings, default=None) if one.name != "threshold"]
+    asked += [one for one in keyword_parameters(DecisionSettings, optional=True) if one.name != "threshold"]
     FilterResult.decide.__signature__ = decide.replace(parameters=asked)  # type: ignore[attr-defined]
 
 

@@ -206,12 +206,15 @@ def _did_you_mean(name: str, known: list[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
 
 
-def keyword_parameters(cls: type, **default: Any) -> list[inspect.Parameter]:
-    """The settings of a class as keyword-only parameters of a signature; with another `default` for all if given."""
+def keyword_parameters(cls: type, *, optional: bool = False) -> list[inspect.Parameter]:
+    """The settings of a class as keyword-only parameters of a signature; if `optional`, None leaves each as it is."""
     kinds, only = typing.get_type_hints(cls), inspect.Parameter.KEYWORD_ONLY
     return [
         inspect.Parameter(
-            spec.name, only, default=default.get("default", default_of(spec)), annotation=kinds[spec.name]
+            spec.name,
+            only,
+            default=None if optional else default_of(spec),
+            annotation=kinds[spec.name] | None if optional else kinds[spec.name],
         )
         for spec in dataclasses.fields(cls)
     ]
