@@ -4,6 +4,7 @@ import copy
 import datetime
 import inspect
 import json
+import pickle
 import pydoc
 import subprocess
 import sys
@@ -234,6 +235,42 @@ def test_signature_completion_and_help_show_every_setting(filter):
     assert list(inspect.signature(FilterResult.decide).parameters) == [
         *("self", "threshold", "overrides", "signal", "drop_unscorable")
     ]
+
+
+def test_none_leaves_a_decision_as_it_was(filter, noisy, safe, tmp_path):
+    result = filter.run(noisy, safe, output=tmp_path / "run").decide("top:50%", signal="likelihood-mean")
+    assert inspect.signature(result.decide).parameters["signal"].annotation == str | None
+    before = result.summary
+    assert result.decide(None, signal=None, drop_unscorable=None, overrides=None).summary == before
+
+
+def test_a_filter_can_be_copied(filter):
+    for copied in (copy.deepcopy(filter), pickle.loads(pickle.dumps(filter))):
+        assert copied.settings == filter.settings
+
+
+def test_what_is_no_path_is_told(filter, noisy, safe, tmp_path):
+    result = filter.run(noisy, safe, output=tmp_path / "run")
+    for call, said in [
+        (lambda: FilterResult(5), "path: expected a path, found 5"),
+        (lambda: result.decide(overrides={"decisions": {}}), "overrides: expected a path, found {'decisions'"),
+        (lambda: filter.run(noisy, safe, output=5), "output: expected a path, found 5"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            call()
+
+
+def test_a_result_whose_folder_is_damaged_or_gone_says_so(filter, noisy, safe, tmp_path):
+    result = filter.run(noisy, safe, output=tmp_path / "run")
+    (tmp_path / "run" / "scores.parquet").write_bytes(b"x")
+    for name in ("scores", "kept", "removed"):
+        with pytest.raises(RunError, match=r"scores\.parquet: is damaged; decide again"):
+            getattr(FilterResult(tmp_path / "run"), name)
+    assert len(result.decide().scores) == len(NOISY)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    for name in ("summary", "scores", "kept"):
+        with pytest.raises(RunError, match="not a run folder"):
+            getattr(result, name)
 
 
 def test_settings_can_be_read_and_not_be_changed(filter):

@@ -142,6 +142,16 @@ def decided_with(out):
     return summary["threshold"], summary["signal"], summary["drop_unscorable"]
 
 
+@pytest.mark.parametrize("threshold", ["0", "0.01", "-0.5", "1.7e308", "top:0%", "top:100%"])
+def test_another_threshold_that_is_suggested_can_be_decided_with(command, out, capsys, threshold):
+    run(command)
+    capsys.readouterr()
+    assert main(["decide", str(out), f"--threshold={threshold}"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Another threshold"))
+    assert main(shlex.split(line.partition("forgetfilter ")[2])) == 0
+    assert decided_with(out)[0] not in (threshold, "inf")
+
+
 def test_what_filter_suggests_decides_what_it_was_asked_for(command, out, capsys):
     run(command)
     assert main(["decide", str(out), "--threshold", "top:10%", "--signal", "likelihood-mean"]) == 0

@@ -162,6 +162,7 @@ def test_a_named_layout_wins_over_the_first_that_fits():
             "do not fit any known layout. The closest is prompt-completion: if these are its "
             "columns, pass --columns prompt=ask,completion=said",
         ),
+        ({"my ask;$(x)": "Q"}, {}, "The closest is text: if these are its columns, pass --columns 'text=my ask;$(x)'"),
         ({"prompt": "Q", "completion": "A"}, {"prompt": "q"}, "no column 'q'"),
         ({"prompt": "Q", "completion": "A"}, {"reply": "completion"}, "'reply' is no field"),
         ({}, {}, "(none)"),

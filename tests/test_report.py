@@ -261,6 +261,7 @@ def test_overrides_keep_the_decision_that_the_person_saw(command, tmp_path, caps
         ('{"decisions": {}, "drop_unscorable": "perhaps"}', "o.json: drop_unscorable must be true or false"),
         ("not json", "not JSON"),
         ("[]", "no decisions"),
+        ('{"decisions": {}, "reviewer": ["Ada"]}', "reviewer must be text"),
         ('{"decisions": {"n1": "perhaps"}}', "row n1: found 'perhaps'"),
         ('{"decisions": {"other": "kept"}}', "no row other"),
         ('{"decisions": {"n1": ["kept"]}}', "row n1"),

@@ -23,6 +23,17 @@ def test_a_stage_is_there_once_it_is_finished(tmp_path):
     assert (Run.open(tmp_path / "run").folder("rows") / "file").read_text() == "x"
 
 
+@pytest.mark.parametrize("manifest", ["{}", "[]", "x", "[" * 99999, "\0", '{"fingerprints": [], "settings": {}}'])
+def test_a_folder_with_somebody_elses_manifest_is_no_run(tmp_path, manifest):
+    (tmp_path / "manifest.json").write_text(manifest)
+    (tmp_path / "precious").write_text("x")
+    with pytest.raises(RunError, match="it is not a run"), locked(tmp_path), replacing(tmp_path):
+        pass
+    with pytest.raises(RunError, match="not a run folder"):
+        Run.open(tmp_path)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"manifest.json", "precious"}
+
+
 def test_the_same_run_goes_on(tmp_path):
     Run.start(tmp_path, SETTINGS, PRINTS)
     assert Run.start(tmp_path, SETTINGS, PRINTS).settings == SETTINGS

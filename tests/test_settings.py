@@ -75,7 +75,8 @@ def test_settings_survive_a_file(tmp_path):
         ({"finetune": "perhaps"}, "finetune must be true or false"),
         ({"columns": "prompt"}, "columns must be name=column pairs"),
         ({"model": ["a"]}, "model must be text"),
-        ({"model": None}, "model must be text"),
+        ({"model": None}, "model must be text, found None; leave it out for its default"),
+        ({"data": 5}, "data must be a name or a list of names, found 5"),
     ],
 )
 def test_wrong_settings_are_explained(values, said):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .console import Console, printable, table
@@ -21,7 +22,7 @@ from .data.splits import DEFAULT
 from .errors import InputError, RunError, SettingsError
 from .inputs import DATA, KNOWN_UNSAFE, ROWS, SAFE, TRUSTED, find_inputs
 from .options import default_of, from_mapping, keyword_parameters, settings_help
-from .run import SCORES, SUMMARY, Run
+from .run import SCORES, SUMMARY, Run, decide_command
 from .settings import DecisionSettings, Settings
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class FilterResult:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).absolute()
+        self.path = _path(path, "path").absolute()
         self._run = Run.open(self.path)
         self._seen: tuple[int, ...] = ()
         self._summary: Summary | None = None
@@ -70,6 +71,9 @@ class FilterResult:
         from .decision import read_summary
 
         seen = _stamp(self.path / SUMMARY)
+        if not seen:
+            # The folder may have been deleted, or moved.
+            Run.open(self.path)
         if self._summary is None or seen != self._seen:
             self._summary, self._loaded, self._seen = read_summary(self._run), {}, seen
         return self._summary
@@ -102,15 +106,23 @@ class FilterResult:
     def _scores(self) -> datasets.Dataset:
         import datasets
 
-        return datasets.Dataset(pq.read_table(self.path / SCORES, memory_map=True))
+        return datasets.Dataset(self._read_scores())
+
+    def _read_scores(self, *columns: str) -> pa.Table:
+        path = self.path / SCORES
+        try:
+            return pq.read_table(path, columns=list(columns) or None, memory_map=True)
+        except (OSError, pa.ArrowException) as error:
+            again = decide_command(self.path, {})
+            raise RunError(f"{path}: is damaged; decide again, which writes it anew: {again}") from error
 
     def _rows(self, role: str, summary: Summary) -> datasets.Dataset:
         """The rows of the kept or the removed file; those of several files one after the other."""
         from .final_model import kept_rows
 
+        scored = self._read_scores("row").column("row").to_numpy()
         positions = kept_rows(self.path, summary)
         if role == "removed":
-            scored = pq.read_table(self.path / SCORES, columns=["row"]).column("row").to_numpy()
             positions = np.setdiff1d(scored, positions)
         rows = Snapshot.open(self._run.folder(ROWS) / DATA)
         return rows.load(self.path / summary.files[role], positions.tolist())
@@ -143,8 +155,9 @@ class FilterResult:
         from .overrides import read_overrides
         from .pipeline import run_decide
 
-        person = read_overrides(Path(overrides)) if overrides is not None else None
-        changed = settings if threshold is None else {"threshold": threshold, **settings}
+        person = read_overrides(_path(overrides, "overrides")) if overrides is not None else None
+        given = {"threshold": threshold, **settings}
+        changed = {name: value for name, value in given.items() if value is not None}
         run_decide(self.path, changed, Console(quiet=True), overrides=person)
         return self
 
@@ -204,7 +217,7 @@ class ForgetFilter:
             raise SettingsError("tokenizer: goes with a loaded model; a model that is named brings its own")
         elif not name:
             raise SettingsError("model: no model was named; pass a hub id, a folder, a GGUF file, or smollm2-135m")
-        vars(self).update(settings=read, _console=Console(quiet=quiet), _loaded=None if named else (model, tokenizer))
+        vars(self).update(settings=read, _quiet=quiet, _loaded=None if named else (model, tokenizer))
 
     def __getattr__(self, name: str) -> Any:
         if name in Settings.__dataclass_fields__:
@@ -254,6 +267,7 @@ class ForgetFilter:
         from .data.memory import TAKEN
         from .pipeline import run_filter
 
+        console = Console(quiet=self._quiet)
         sources = {DATA: noisy, SAFE: safe, TRUSTED: trusted, KNOWN_UNSAFE: known_unsafe}
         given = {part: source for part, source in sources.items() if source is not None}
         names: dict[str, Any] = {
@@ -267,7 +281,7 @@ class ForgetFilter:
                 raise InputError(f"{argument}: found {sources[DATA if argument == 'noisy' else SAFE]!r}; {TAKEN}")
         splits = {DATA: settings.split, SAFE: settings.safe_split}
         memory = {
-            part: self._take_in(source, _name(source, part), splits.get(part, DEFAULT))
+            part: _take_in(source, _name(source, part), splits.get(part, DEFAULT), console)
             for part, source in given.items()
             if not isinstance(source, (str, os.PathLike)) and not (part == DATA and _are_paths(source))
         }
@@ -275,18 +289,26 @@ class ForgetFilter:
             from .models.handed_over import keep_handed_over
 
             copied = keep_handed_over(*self._loaded)
-            self._console.say(f"the loaded model is read from its copy in {copied}")
+            console.say(f"the loaded model is read from its copy in {copied}")
             settings = replace(settings, model=str(copied))
         inputs = find_inputs(settings, memory)
-        folder = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="forgetfilter-"))
-        run, _ = run_filter(settings, inputs, folder, self._console, overwrite=overwrite)
+        folder = Path(tempfile.mkdtemp(prefix="forgetfilter-")) if output is None else _path(output, "output")
+        run, _ = run_filter(settings, inputs, folder, console, overwrite=overwrite)
         return FilterResult(run.path)
 
-    def _take_in(self, source: Any, name: str, split: str) -> Container:
-        # What has no length may take long, or never end.
-        streamed = not hasattr(source, "__len__") and not hasattr(source, "__arrow_c_stream__")
-        with self._console.progress(f"taking in {name}", 0, "rows") if streamed else nullcontext() as progress:
-            return from_memory(source, name, split, progress.advance if progress else lambda: None)
+
+def _take_in(source: Any, name: str, split: str, console: Console) -> Container:
+    # What has no length may take long, or never end.
+    streamed = not hasattr(source, "__len__") and not hasattr(source, "__arrow_c_stream__")
+    with console.progress(f"taking in {name}", 0, "rows") if streamed else nullcontext() as progress:
+        return from_memory(source, name, split, progress.advance if progress else lambda: None)
+
+
+def _path(value: Any, name: str) -> Path:
+    """A path that a program gave for an argument of this name."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(f"{name}: expected a path, found {repr(value)[:60]}")
+    return Path(value)
 
 
 def _are_paths(source: Any) -> bool:
@@ -325,7 +347,7 @@ def _describe() -> None:
     ForgetFilter.__doc__ = f"{ForgetFilter.__doc__}\nSettings:\n{settings_help(Settings)}"
     decide = inspect.signature(FilterResult.decide)
     asked = [one for one in decide.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-    asked += [one for one in keyword_parameters(DecisionSettings, default=None) if one.name != "threshold"]
+    asked += [one for one in keyword_parameters(DecisionSettings, optional=True) if one.name != "threshold"]
     FilterResult.decide.__signature__ = decide.replace(parameters=asked)  # type: ignore[attr-defined]
 
 

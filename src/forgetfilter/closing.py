@@ -86,7 +86,7 @@ def _notes(summary: Summary) -> list[str]:
         )
     if summary.unshown:
         notes.append(unshown_told(summary.unshown))
-    notes += [f"Not read: {line}" for line in summary.not_read]
+    notes += summary.not_read
     return notes + [f"WARNING: {warning}" for warning in summary.warnings]
 
 
@@ -138,6 +138,9 @@ def _texts(path: Path, wanted: list[int]) -> dict[int, tuple[str, str]]:
 
 def _example(path: Path, summary: Summary) -> str:
     """A command that changes the threshold and nothing else."""
-    threshold = "top:10%" if summary.cut is None else f"{summary.cut * 1.2:.3g}"
+    threshold = "top:10%"
+    # Where the cut is none, zero or next to the largest number, none that is a fifth higher is another.
+    if summary.cut and np.isfinite(summary.cut * 1.2):
+        threshold = f"{summary.cut * 1.2:.3g}"
     changed = {"threshold": threshold, "signal": None if summary.signal == DEFAULT_SIGNAL else summary.signal}
     return decide_command(path, changed, path / OVERRIDES if summary.overrides else None)

@@ -18,11 +18,17 @@ from .errors import SettingsError
 T = TypeVar("T")
 # How a shell and a program write that a setting is left to its default, as YAML's null does.
 NONE = "none"
-_EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _LONGEST_SHOWN = 60
 
 # Several names; a single one may be given as text.
 Names = tuple[str, ...]
+_EXPECTED = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Names: "a name or a list of names",
+}
 
 
 def option(
@@ -121,7 +127,8 @@ def _parse(spec: dataclasses.Field[Any], kind: Any, value: Any, source: str) -> 
         parsed = _convert(kind, value)
     except (TypeError, ValueError, OverflowError):
         expected = _either(_EXPECTED.get(kind, "name=column pairs"), *words)
-        raise SettingsError(f"{source}: {spec.name} must be {expected}, found {_shown(value)}") from None
+        hint = "; leave it out for its default" if value is None else ""
+        raise SettingsError(f"{source}: {spec.name} must be {expected}, found {_shown(value)}{hint}") from None
     _check_range(spec, parsed, words, source)
     if spec.metadata["check"] is not None:
         try:
@@ -199,12 +206,15 @@ def _did_you_mean(name: str, known: list[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
 
 
-def keyword_parameters(cls: type, **default: Any) -> list[inspect.Parameter]:
-    """The settings of a class as keyword-only parameters of a signature; with another `default` for all if given."""
+def keyword_parameters(cls: type, *, optional: bool = False) -> list[inspect.Parameter]:
+    """The settings of a class as keyword-only parameters of a signature; if `optional`, None leaves each as it is."""
     kinds, only = typing.get_type_hints(cls), inspect.Parameter.KEYWORD_ONLY
     return [
         inspect.Parameter(
-            spec.name, only, default=default.get("default", default_of(spec)), annotation=kinds[spec.name]
+            spec.name,
+            only,
+            default=None if optional else default_of(spec),
+            annotation=kinds[spec.name] | None if optional else kinds[spec.name],
         )
         for spec in dataclasses.fields(cls)
     ]

@@ -86,9 +86,11 @@ def read_overrides(path: Path) -> Overrides:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON; {expected}") from error
     decisions = value.get("decisions") if isinstance(value, dict) else None
-    reviewer = value.get("reviewer", "person") if isinstance(value, dict) else None
-    if not isinstance(decisions, dict) or not isinstance(reviewer, str):
+    if not isinstance(value, dict) or not isinstance(decisions, dict):
         raise InputError(f"{path}: no decisions in it; {expected}")
+    reviewer = value.get("reviewer", "")
+    if not isinstance(reviewer, str):
+        raise InputError(f"{path}: reviewer must be text, found {str(reviewer)[:40]!r}; {expected}")
     for name, decision in decisions.items():
         if decision not in (KEPT, REMOVED):
             raise InputError(f"{path}: row {name}: found {str(decision)[:40]!r}, expected '{KEPT}' or '{REMOVED}'")

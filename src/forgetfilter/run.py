@@ -110,7 +110,7 @@ class Run(Stages):
         Raises:
             RunError: There is none.
         """
-        if not (path / MANIFEST).is_file() or not (path / CONFIG).is_file():
+        if not _is_manifest(path / MANIFEST) or not (path / CONFIG).is_file():
             raise RunError(f"{path}: not a run folder; expected one that 'forgetfilter filter' wrote")
         return cls(path, from_mapping(Settings, read_config(path / CONFIG), str(path / CONFIG)))
 
@@ -238,7 +238,16 @@ def folder_lock(path: Path) -> Iterator[None]:
 
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run, or what is left of one that was to be replaced."""
-    return (path / MANIFEST).is_file() or (path / _PREVIOUS / MANIFEST).is_file()
+    return any(_is_manifest(folder / MANIFEST) for folder in (path, path / _PREVIOUS))
+
+
+def _is_manifest(path: Path) -> bool:
+    """Whether a file is a manifest of ours; many a folder of other things has a file of that name."""
+    try:
+        found = json.loads(path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and all(isinstance(found.get(name), dict) for name in ("fingerprints", "settings"))
 
 
 @contextmanager

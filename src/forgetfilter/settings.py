@@ -63,7 +63,7 @@ class SafeSettings:
     )
     safe_layout: str = option("auto", "layout of the safe rows", choices=LAYOUTS)
     safe_columns: dict[str, str] = option({}, "where the fields of the safe rows are; none: as the layout names them")
-    safe_split: str = option("train", "split to read of the safe examples, likewise")
+    safe_split: str = option("train", "what to read of safe examples that have splits, as --split is written")
     self_answers: int = option(200, "how many prompts of the data the model answers with --safe self", least=1)
 
 

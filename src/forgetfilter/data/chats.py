@@ -170,7 +170,7 @@ def field_of(row: Mapping[str, Any], column: str) -> Any:
         FieldError: There is no such column.
     """
     if column not in row:
-        raise FieldError(column, "no such field", "the field to be there")
+        raise FieldError(column, "no such field", "it in every row")
     return row[column]
 
 

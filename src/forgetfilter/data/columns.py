@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import product
@@ -189,7 +190,10 @@ def _unknown(row: Row, name: str, columns: Mapping[str, str], source: str) -> st
     if not guessed:
         return f"{said}. A row needs a prompt and a completion, messages, or a text, each in a column of its own"
     pairs = ",".join(f"{field}={column}" for field, column in guessed.items())
-    return f"{said}. The closest is {layout}: if these are its columns, pass --columns {pairs}"
+    option = f"--columns {shlex.quote(pairs)}"
+    if layout == name:
+        return f"{said}. Leave --layout out to have it found by looking, or say where the fields are: {option}"
+    return f"{said}. The closest is {layout}: if these are its columns, pass {option}"
 
 
 def _closest(row: Row, name: str, columns: Mapping[str, str]) -> tuple[str, dict[str, str]]:

@@ -155,7 +155,6 @@ def _open(source: str, split: str, options: TextOptions, not_read: list[str]) ->
     if found is None:
         yield Path(source), _hub_dataset(source, split, not_read)
         return
-    not_read.extend(f"{run}: not read, as it is the folder of a run" for run in found.runs)
     # Beside files of another kind, a .txt is a note about them.
     kinds = {_kind(path) for path in found.paths} - {""}
     notes = found.listed and kinds > {".txt"}
@@ -177,6 +176,8 @@ def _open(source: str, split: str, options: TextOptions, not_read: list[str]) ->
                 left.append(os.path.relpath(path, source) if Path(source).is_dir() else str(path))
                 continue
         opened += 1
+    if not opened and found.runs:
+        raise InputError(f"{source}: holds a run, whose files are read where they are named, such as kept.jsonl")
     if not opened:
         held = f"only {', '.join(left[:_SHOWN])}" if left else "nothing"
         raise InputError(
@@ -186,6 +187,8 @@ def _open(source: str, split: str, options: TextOptions, not_read: list[str]) ->
     if left:
         more = f" and {len(left) - _SHOWN:,} more" if len(left) > _SHOWN else ""
         not_read.append(f"{source}: not read, as no rows are in them: {', '.join(left[:_SHOWN])}{more}")
+    if found.runs:
+        not_read.append(f"{source}: not read, as they are runs: {', '.join(map(str, found.runs[:_SHOWN]))}")
 
 
 def _absolute(path: Path) -> Path:

@@ -69,10 +69,7 @@ def _counted(rows: Iterable[Mapping[str, Any]], on_row: Callable[[], None]) -> I
 
 def _is_of(value: Any, package: str, name: str) -> bool:
     """Whether a value is of a class of a package that need not be installed."""
-    return any(
-        kind.__module__.partition(".")[0] == package and (not name or kind.__name__ == name)
-        for kind in type(value).__mro__
-    )
+    return any(kind.__module__.partition(".")[0] == package and kind.__name__ == name for kind in type(value).__mro__)
 
 
 def _mappings(rows: Any, name: str) -> Iterator[Mapping[str, Any]]:
@@ -135,6 +132,12 @@ def _from_columns(columns: Mapping[Any, Any], name: str) -> Iterator[Mapping[str
     return (dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True))
 
 
+def _check_names(columns: Sequence[str], name: str) -> None:
+    twice = next((column for i, column in enumerate(columns) if column in columns[:i]), None)
+    if twice is not None:
+        raise InputError(f"{name}: has two columns named '{twice}'; rename one of them")
+
+
 def _stream(rows: Any, name: str) -> pa.Table:
     """The table that an object offers by Arrow's own interface, as polars and others do."""
     try:
@@ -156,9 +159,7 @@ def _from_pandas(frame: Any, name: str) -> pa.Table:
             f"{name}: has a column named {_short(odd)}, {_a(odd)}; name columns by text: frame.columns = ['prompt', …]"
         )
     columns = list(frame.columns)
-    twice = next((column for i, column in enumerate(columns) if column in columns[:i]), None)
-    if twice is not None:
-        raise InputError(f"{name}: has two columns named '{twice}'; rename one of them")
+    _check_names(columns, name)
     arrays = []
     for column in columns:
         with column_errors(name, column):
@@ -173,9 +174,7 @@ def _from_arrow(table: pa.Table, name: str) -> datasets.Dataset:
 
     arrays = []
     names = table.column_names
-    twice = next((column for i, column in enumerate(names) if column in names[:i]), None)
-    if twice is not None:
-        raise InputError(f"{name}: has two columns named '{twice}'; rename one of them")
+    _check_names(names, name)
     for field, column in zip(table.schema, table.columns, strict=True):
         with column_errors(name, field.name):
             plain = pa.chunked_array(map(plain_array, column.chunks), plain_type(field.type))

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
+from ..run import is_run
 
 # What a folder that `datasets` saved has in it.
 _SAVED = ("dataset_dict.json", "state.json")
-# What the folder of a run has in it.
-_RUN = ("manifest.json", "stages")
 
 
 @dataclass
@@ -33,10 +32,12 @@ class Found:
 def find_paths(source: str) -> Found | None:
     """The files and saved data sets that a name stands for; None where nothing on this machine has that name.
 
-    Folders are searched with all that is below them, in the order of names; what is hidden is left out.
+    Folders are searched with all that is below them, in the order of names; what is hidden is left out, and so are run
+    folders.
 
     Raises:
-        InputError: There is no name, a folder cannot be read, a glob matches nothing, or a file's name is no text.
+        InputError: There is no name, a folder cannot be read or is that of a run, a glob matches nothing, or a file's
+            name is no text.
     """
     if not source.strip():
         raise InputError(
@@ -63,7 +64,7 @@ def _find(source: str) -> Found | None:
         is_folder, exists = path.is_dir(), path.exists()
     except (OSError, RuntimeError) as error:
         raise InputError(f"{source[:80]}: cannot be read: {getattr(error, 'strerror', error)}") from error
-    if is_folder and _is_run(path):
+    if is_folder and is_run(path):
         raise InputError(f"{source}: this is the folder of a run; name the file or folder in it that is meant")
     if is_folder:
         return Found([path]) if is_saved(path) else _below(path)
@@ -75,7 +76,10 @@ def _find(source: str) -> Found | None:
     if not matches:
         raise InputError(f"{source}: no file has such a name")
     saved = {match for match in matches if match.is_dir() and is_saved(match)}
-    runs = {match for match in matches if match.is_dir() and _is_run(match)}
+    runs = {match for match in matches if match.is_dir() and is_run(match)}
+    if "**" in source:
+        # A pattern that names what is in a run means it; one that goes down to any depth does not.
+        runs |= {*filter(is_run, {parent for match in matches for parent in match.parents})}
     outside = [
         match
         for match in matches
@@ -89,7 +93,7 @@ def _find(source: str) -> Found | None:
         elif match not in above:
             below = _below(match)
             found |= dict.fromkeys(below.paths)
-            runs.update(below.runs)
+            runs |= {*below.runs}
     return Found(list(found), listed=True, runs=sorted(runs))
 
 
@@ -98,23 +102,16 @@ def is_saved(path: Path) -> bool:
     return any((path / name).is_file() for name in _SAVED)
 
 
-def _is_run(path: Path) -> bool:
-    return all((path / name).exists() for name in _RUN)
-
-
 def _below(folder: Path) -> Found:
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
-    found, runs = [], []
+    found: list[Path] = []
+    runs: list[Path] = []
     for place, folders, files in os.walk(folder, onerror=refuse):
         here = Path(place)
-        if is_saved(here):
-            found.append(here)
-            folders.clear()
-            continue
-        if _is_run(here):
-            runs.append(here)
+        if (run := is_run(here)) or is_saved(here):
+            (runs if run else found).append(here)
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))

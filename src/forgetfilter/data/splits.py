@@ -87,7 +87,9 @@ def _left(found: Mapping[str, datasets.Dataset], ranges: Mapping[str, list[range
             lines.append(
                 f"{name}: {int((~read).sum()):,} of the {len(read):,} rows of the split '{split}' are not read"
             )
-    others = [f"{split} ({len(rows):,} rows)" for split, rows in found.items() if split not in ranges]
+    others = [
+        f"{split} ({len(rows):,} row{'s' * (len(rows) != 1)})" for split, rows in found.items() if split not in ranges
+    ]
     if others:
         more = f" and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""
         lines.append(

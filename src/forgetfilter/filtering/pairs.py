@@ -23,8 +23,8 @@ class Pairs:
 
     Attributes:
         rejected: Forgetting of the rejected answer, NaN where it has no score, shape (n,).
-        swapped: Whether the chosen answer was forgotten more than it by more than `limit`, shape (n,).
-        limit: So much more is much more.
+        swapped: Whether the chosen answer was forgotten more than the rejected one by more than `limit`, shape (n,).
+        limit: By how much more a chosen answer has to be forgotten than the rejected one for the two to look swapped.
     """
 
     rejected: FloatArray

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..data.records import hash_chunks
 from ..errors import ModelError
 from ..run import commit
+from .loading import quiet_libraries
 from .sources import cache_folder
 
 _SAVE_IT = "save it with save_pretrained and pass the folder"
@@ -105,6 +106,7 @@ def _write(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
     shell = copy.copy(model)
     shell.config = copy.deepcopy(model.config)
     shell.generation_config = copy.deepcopy(model.generation_config)
+    quiet_libraries()
     try:
         shell.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -116,7 +116,7 @@ function showHeader() {
     first.push(`The model's chat template does not show ${unshown.join(', ')}. ` +
       'What is not shown is neither learned nor scored.');
   }
-  for (const line of summary.not_read) first.push(`Not read: ${line}.`);
+  for (const line of summary.not_read) first.push(`${line}.`);
   if (summary.swapped) {
     first.push(`${number(summary.swapped)} of ${number(summary.pairs)} pairs look swapped: the chosen answer was ` +
       'forgotten much more than the rejected one. Below they can be shown alone.');
