@@ -386,12 +386,17 @@ def test_the_final_model_is_made_from_the_same_model(command, out, model, tmp_pa
     assert "model changed since this run was made" in capsys.readouterr().err
 
 
-def test_the_final_model_follows_the_decision(command, out):
+def test_the_final_model_follows_the_decision(command, out, capsys):
     run(command, "--threshold", "top:25%", "--finetune")
     first = (out / "model" / "adapter_model.safetensors").read_bytes()
     assert main(["decide", str(out), "--threshold", "top:50%"]) == 0
     assert (out / "model" / "adapter_model.safetensors").read_bytes() == first
+    capsys.readouterr()
+    assert main(["decide", str(out), "--threshold", "top:50%"]) == 0
+    assert "model: made from an earlier decision" in capsys.readouterr().err
     assert main(["decide", str(out), "--threshold", "top:50%", "--finetune"]) == 0
+    assert main(["decide", str(out)]) == 0
+    assert "earlier decision" not in capsys.readouterr().err
     assert (out / "model" / "adapter_model.safetensors").read_bytes() != first
 
 

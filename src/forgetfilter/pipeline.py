@@ -153,6 +153,9 @@ def run_decide(
         for line in filter(None, (said, alone)):
             console.say(line)
         write_report(run, summary)
+        if not finetune and run.has(MODEL) and not made_from(run.folder(MODEL), summary, run.settings.finetune_epochs):
+            command = decide_command(run.path, {})
+            console.say(f"{run.folder(MODEL)}: made from an earlier decision; to train it anew: {command} --finetune")
         if finetune:
             source = find_model(run.settings.model, run.settings.revision)
             encoder = make_encoder(source, run.settings)
