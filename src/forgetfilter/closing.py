@@ -78,7 +78,7 @@ def _notes(summary: Summary) -> list[str]:
             f"{summary.never_learned:,} rows were never learned, so their forgetting says little; raise --epochs"
         )
     if summary.truncated:
-        notes.append(f"{summary.truncated:,} rows were cut to the length limit")
+        notes.append(f"rows cut to the length limit: {summary.truncated:,}")
     if summary.judged_in_part and summary.judged is not None:
         notes.append(
             f"{summary.judged_in_part:,} rows are judged in part, by the first {summary.judged} tokens of each answer; "
@@ -86,7 +86,7 @@ def _notes(summary: Summary) -> list[str]:
         )
     if summary.unshown:
         notes.append(unshown_told(summary.unshown))
-    notes += summary.not_read
+    notes += [printable(line) for line in summary.not_read]
     return notes + [f"WARNING: {warning}" for warning in summary.warnings]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from .console import Console
+from .console import Console, printable
 from .data.chats import Chat
 from .data.columns import PREFERENCE
 from .data.containers import open_container
@@ -40,6 +40,8 @@ _BUILTIN = {SAFE: "safe.jsonl", TRUSTED: "ordinary.jsonl"}
 # The stages in which they are read, turned into tokens, and answered by the model itself.
 ROWS, TOKENS, ANSWERED = "rows", "tokens", "answers"
 UNSHOWN = "unshown.json"
+# A hostile file may have a name of its own in every row.
+_NAMES_KEPT, _NAMES_SHOWN, _NAME_WIDTH = 1000, 10, 40
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
         if count:
             write_part(rows.name, _only(rows, chosen), count, encoder, folder / f"{part}.arrow", console)
         if part == DATA:
-            write_json(dict(sorted(encoder.unshown.items())), folder / UNSHOWN)
+            write_json(dict(sorted(encoder.unshown.most_common(_NAMES_KEPT))), folder / UNSHOWN)
             if encoder.unshown:
                 console.say(f"{rows.name}: {unshown_told(encoder.unshown)}")
         if part == DATA and settings.own_words and not encoder.own_words.found:
@@ -220,7 +222,9 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
 
 def unshown_told(unshown: Mapping[str, int]) -> str:
     """What the chat template leaves out of the rows, in words."""
-    names = ", ".join(f"{name} ({count:,})" for name, count in sorted(unshown.items()))
+    often = sorted(unshown.items(), key=lambda item: (-item[1], item[0]))
+    names = ", ".join(f"{printable(name, _NAME_WIDTH)} ({count:,})" for name, count in often[:_NAMES_SHOWN])
+    names += f" and {len(often) - _NAMES_SHOWN:,} more" if len(often) > _NAMES_SHOWN else ""
     return f"the model's chat template does not show {names}; what is not shown is neither learned nor scored"
 
 

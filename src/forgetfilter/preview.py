@@ -53,7 +53,9 @@ def preview(settings: PreviewSettings, count: int) -> None:
         if layout and record.fields is not None and (unread := layout.unread(record.fields)):
             console.print(Text(printable(f"columns not read: {', '.join(unread)}"), style="yellow"))
         if encoder.unshown:
-            console.print(Text(f"not shown by the chat template: {', '.join(encoder.unshown)}", style="yellow"))
+            console.print(
+                Text(printable(f"not shown by the chat template: {', '.join(encoder.unshown)}"), style="yellow")
+            )
             encoder.unshown.clear()
         console.print(_shown(tokens, tokenizer))
 

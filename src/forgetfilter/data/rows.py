@@ -51,6 +51,7 @@ _ROWS, _INFO = "rows.arrow", "info.json"
 # In so many of the first rows a layout is looked for.
 _TRIED = 100
 # So many names stand in a line.
+_MOST_UNREAD = 1000
 _SHOWN = 10
 
 
@@ -264,7 +265,8 @@ def read_rows(
                 bad.append(said)
             else:
                 row |= {"id": _id(record.fields, said), **_stored(said)}
-                if layout is not None and record.fields is not None:
+                # A hostile file may have columns of its own in every row.
+                if layout is not None and record.fields is not None and len(unread) < _MOST_UNREAD:
                     unread.update(dict.fromkeys(layout.unread(record.fields)))
             count += 1
             on_row()

@@ -94,10 +94,12 @@ class ChatTemplate:
 
     def _arguments(self, chat: Chat) -> dict[str, Any]:
         """What the template is given beside the messages. A row may set the template's own variables, and no other."""
-        renderers = inspect.signature(self._tokenizer.apply_chat_template).parameters
-        names = _variables(self._source(chat.tools)) - {"messages", *renderers, *self._tokenizer.special_tokens_map}
-        kwargs = {name: value for name, value in chat.template_kwargs.items() if name in names}
-        return kwargs | ({"tools": list(chat.tools)} if chat.tools else {})
+        arguments: dict[str, Any] = {"tools": list(chat.tools)} if chat.tools else {}
+        if chat.template_kwargs:
+            renderers = inspect.signature(self._tokenizer.apply_chat_template).parameters
+            names = _variables(self._source(chat.tools)) - {"messages", *renderers, *self._tokenizer.special_tokens_map}
+            arguments |= {name: value for name, value in chat.template_kwargs.items() if name in names}
+        return arguments
 
     def _source(self, tools: Any = None) -> str:
         """The template's text; models may have one of its own for tools."""
@@ -186,19 +188,7 @@ class ChatTemplate:
                 if place.letters < piece.letters:
                     yield f"all of {names.get(piece.name, piece.name).format(message.role)}"
             if message.trained:
-                yield from self._unread(message, bool(chat.tools))
-
-    def _unread(self, message: Message, tools: bool) -> Iterator[str]:
-        """What an answer has beside its usual fields, with texts in it, of which the template knows nothing."""
-        for name, value in message.extra.items():
-            usual = name == TOOL_CALLS or (name in REASONING and isinstance(value, str))
-            if not usual and any(text.strip() for text in texts_in(value)) and name not in self._names(tools):
-                yield name
-
-    @cache  # noqa: B019
-    def _names(self, tools: bool) -> frozenset[str]:
-        """All words in the template."""
-        return frozenset(_WORD.findall(self._source([{}] if tools else None)))
+                yield from _unread(message, _words(self._source(chat.tools)))
 
 
 def _environment() -> jinja2.Environment:
@@ -214,6 +204,20 @@ def _variables(source: str) -> frozenset[str]:
     except jinja2.TemplateSyntaxError:
         return frozenset()
     return frozenset(jinja2.meta.find_undeclared_variables(parsed))
+
+
+@cache
+def _words(source: str) -> frozenset[str]:
+    """All words in a template."""
+    return frozenset(_WORD.findall(source))
+
+
+def _unread(message: Message, words: frozenset[str]) -> Iterator[str]:
+    """What an answer has beside its usual fields, with texts in it, of which a template knows nothing."""
+    for name, value in message.extra.items():
+        usual = name == TOOL_CALLS or (name in REASONING and isinstance(value, str))
+        if not usual and any(text.strip() for text in texts_in(value)) and name not in words:
+            yield name
 
 
 def _forms(messages: Sequence[Message]) -> Iterator[list[dict[str, Any]]]:

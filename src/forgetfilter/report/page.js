@@ -113,7 +113,7 @@ function showHeader() {
   }
   const unshown = Object.entries(summary.unshown).map(([name, count]) => `${name} (${number(count)})`);
   if (unshown.length) {
-    first.push(`The model's chat template does not show ${unshown.join(', ')}. ` +
+    first.push(`The model's chat template does not show ${unshown.slice(0, 10).join(', ')}${unshown.length > 10 ? ' and more' : ''}. ` +
       'What is not shown is neither learned nor scored.');
   }
   for (const line of summary.not_read) first.push(`${line}.`);
