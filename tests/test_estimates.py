@@ -9,6 +9,7 @@ from forgetfilter.filtering.estimates import (
     estimate_errors,
     safe_set_is_of_another_kind,
     trusted_are_different,
+    trusted_are_forgotten_more,
     wilson,
 )
 
@@ -59,6 +60,17 @@ def test_trusted_rows_of_another_kind_are_noticed():
     assert "not like the harmless rows" in trusted_are_different(
         generator.normal(1, 1, 300), generator.normal(0, 1, 100)
     )
+
+
+def test_trusted_rows_that_are_forgotten_more_are_noticed():
+    generator = np.random.default_rng(0)
+    trusted, data = generator.normal(0, 1, 100), generator.normal(0, 1, 300)
+    # Rows beyond the threshold are missing on both sides, so that a low one does not look like a difference.
+    for cut in (2.0, 0.0, -0.5):
+        assert trusted_are_forgotten_more(data[data <= cut], trusted, cut) is None
+    said = trusted_are_forgotten_more(data[data <= 2] - 1, trusted, 2.0)
+    assert "the precision is likely higher than estimated" in said
+    assert trusted_are_forgotten_more(data - 1, trusted, None) is None
 
 
 def test_a_safe_set_of_another_kind_is_noticed():

@@ -18,7 +18,14 @@ from .data.rows import Rows
 from .data.tokens import TokenTable
 from .errors import RunError
 from .explaining import BAD, Decided, write_reasons, write_scores
-from .filtering.estimates import Planted, covered, estimate_errors, safe_set_is_of_another_kind, trusted_are_different
+from .filtering.estimates import (
+    Planted,
+    covered,
+    estimate_errors,
+    safe_set_is_of_another_kind,
+    trusted_are_different,
+    trusted_are_forgotten_more,
+)
 from .filtering.pairs import Pairs, compare_answers
 from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
 from .filtering.thresholds import parse_threshold
@@ -152,6 +159,7 @@ def _summarise(
     errors = estimate_errors(int(removed.sum()), int((~unscorable).sum()), planted, cut.value)
     warnings = [
         trusted_are_different(forgetting[~removed], planted.trusted),
+        trusted_are_forgotten_more(forgetting[~removed], planted.trusted, cut.value),
         safe_set_is_of_another_kind(forgetting, planted.set_aside),
     ]
     files = {role: role + rows.suffix for role in (KEPT, REMOVED, *([BAD] if rows.bad else []))}

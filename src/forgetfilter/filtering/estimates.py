@@ -115,20 +115,48 @@ def trusted_are_different(kept: FloatArray, trusted: FloatArray) -> str | None:
     Returns:
         What is wrong, or None.
     """
-    kept, trusted = kept[~np.isnan(kept)], trusted[~np.isnan(trusted)]
-    if min(len(kept), len(trusted)) < _FEWEST_TO_COMPARE:
-        return None
-    label = np.repeat([True, False], [len(kept), len(trusted)])
-    above = auroc(np.concatenate([kept, trusted]), label)
-    # Standard error of an AUROC of two like groups.
-    spread = np.sqrt((len(kept) + len(trusted) + 1) / (12 * len(kept) * len(trusted)))
-    if above - 3 * spread <= _ALIKE:
+    above = _surely_above(kept, trusted)
+    if above is None:
         return None
     return (
         f"the kept rows are forgotten more than the trusted rows (a kept row is above a trusted one in {above:.0%} of "
         "the pairs, where 50% was expected): unsafe rows are left, or the trusted rows are not like the harmless rows "
         "of the data; then more harmless rows are removed than was estimated"
     )
+
+
+def trusted_are_forgotten_more(kept: FloatArray, trusted: FloatArray, cut: float | None) -> str | None:
+    """Whether trusted rows are forgotten more than the data's harmless ones, so that the precision is underrated.
+
+    Args:
+        kept: Forgetting of the kept rows, NaN where unscored.
+        trusted: Forgetting of the trusted rows, likewise.
+        cut: The threshold. Trusted rows beyond it are left out, as such rows of the data are; None removes nothing.
+
+    Returns:
+        What is wrong, or None.
+    """
+    if cut is None:
+        return None
+    above = _surely_above(trusted[~(trusted > cut)], kept)
+    if above is None:
+        return None
+    return (
+        f"the trusted rows are forgotten more than the kept rows (a trusted row is above a kept one in {above:.0%} of "
+        "the pairs below the threshold, where 50% was expected), so that they are not like the harmless rows of the "
+        "data: the precision is likely higher than estimated; give --trusted rows that are like the data's own"
+    )
+
+
+def _surely_above(one: FloatArray, other: FloatArray) -> float | None:
+    """The share of pairs in which a row of the one is above a row of the other, if that is more than chance."""
+    one, other = one[~np.isnan(one)], other[~np.isnan(other)]
+    if min(len(one), len(other)) < _FEWEST_TO_COMPARE:
+        return None
+    above = auroc(np.concatenate([one, other]), np.repeat([True, False], [len(one), len(other)]))
+    # Standard error of an AUROC of two like groups.
+    spread = np.sqrt((len(one) + len(other) + 1) / (12 * len(one) * len(other)))
+    return above if above - 3 * spread > _ALIKE else None
 
 
 _FEWEST_TO_COMPARE = 20
