@@ -22,7 +22,7 @@ from forgetfilter.settings import AdapterSettings, ModelSettings
 
 CPU = ModelSettings(device="cpu", dtype="float32")
 # A dozen of different make go through a whole run in the default suite, all of them in the slow one.
-RUN = "bloom deepseek_v3 falcon_h1 gemma3n_text gpt_oss lfm2 mamba opt phimoe qwen3_next rwkv zamba2"
+RUN = "gemma3n_text gpt_oss lfm2 mamba phimoe"
 
 
 @pytest.fixture(scope="module")
