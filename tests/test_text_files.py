@@ -286,3 +286,13 @@ def test_a_truncated_parquet_is_told(tmp_path):
     (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-6])
     with pytest.raises(InputError, match="not a parquet file"):
         open_container(str(tmp_path / "a.parquet"))
+
+
+def test_a_first_line_that_is_no_object_is_a_bad_row_like_any_other(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text('null\n{"text": "a"}\n')
+    rows = snapshot(path, tmp_path / "s", ReadOptions(skip_bad_rows=True))
+    assert [bad.row for bad in rows.bad] == [0]
+    path.write_text("null\n")
+    with pytest.raises(InputError, match="expected one JSON object a line"):
+        open_container(str(path))

@@ -261,7 +261,8 @@ def _text_file(path: Path, kind: str, options: TextOptions) -> Container:
                 f"{path}: holds a single JSON object over many lines; expected an array of objects, or one a line"
             )
         return made
-    if kind in (".jsonl", ".ndjson") and holds != ".jsonl" and first and first != "{":
+    objects = any(line.lstrip()[:1] == "{" for line in text.split("\n"))
+    if kind in (".jsonl", ".ndjson") and holds != ".jsonl" and first and (first == "[" or not objects):
         is_what = "a JSON array; let its name end in .json" if holds == ".json" else _shown_line(text)
         raise InputError(f"{path}: expected one JSON object a line; this is {is_what}")
     if kind in (".csv", ".tsv", ".txt") and holds:
