@@ -107,6 +107,7 @@ def test_a_row_that_the_template_refuses_is_set_aside(tmp_path, capsys):
                 ("cfg-heads-0", "cannot load"),
             ]
         ),
+        ("faults/mgood.jsonl", "faults/tokenizer-vocab-shifted", ["--signal", "neighbours"], "has token"),
         ("faults/hc.parquet", "faults/model_good", [], "cannot be read"),
         ("faults/enc2.parquet", "faults/model_good", [], "cannot be read"),
     ],

@@ -33,6 +33,12 @@ class TrainingError(ForgetFilterError):
     """A training session cannot go on, for instance because its loss is no longer finite."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, on one line; its name where it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
+
+
 @dataclass(frozen=True)
 class BadRow:
     """One row that cannot be used: where it is, what was found there, and what was expected.

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .encodings import find_encoding, unmarked_wide
 from .memory import splits_of, take_in
 from .places import find_paths, is_saved
 from .records import COMPRESSED, Container, Several, compression_of
 from .signatures import compression_told, kind_of_text, told_by_bytes, told_by_name
 from .splits import ALL, DEFAULT, Chosen, choose_splits
-from .tables import Dataset, Parquet, first_line
+from .tables import Dataset, Parquet
 from .text_files import LOOK, Csv, JsonArray, JsonLines, Text, TextContainer, TextOptions, read_start
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -248,13 +249,8 @@ def _led(row: Row, columns: Mapping[str, str], turns: list[Message]) -> list[Mes
     return turns if turns and turns[0].role in ("system", "developer") else [*_system(row, columns), *turns]
 
 
-def _read_messages(row: Row, columns: Mapping[str, str]) -> Chat:
-    column = columns["messages"]
-    return Chat(_with_answer(_led(row, columns, _turns(field_of(row, column), column)), column))
-
-
-def _read_sharegpt(row: Row, columns: Mapping[str, str]) -> Chat:
-    column = columns["conversations"]
+def _read_turns(field: str, row: Row, columns: Mapping[str, str]) -> Chat:
+    column = columns[field]
     return Chat(_with_answer(_led(row, columns, _turns(field_of(row, column), column)), column))
 
 
@@ -420,8 +416,8 @@ def _read_text(row: Row, columns: Mapping[str, str]) -> Chat:
 
 READERS: dict[str, Callable[[Row, Mapping[str, str]], Chat]] = {
     "preference": _read_preference,
-    "messages": _read_messages,
-    "sharegpt": _read_sharegpt,
+    "messages": partial(_read_turns, "messages"),
+    "sharegpt": partial(_read_turns, "conversations"),
     "kto": _read_prompt_completion,
     "prompt-completion": _read_prompt_completion,
     "alpaca": _read_alpaca,

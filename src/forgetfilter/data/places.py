@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..run import is_run
+from .records import is_valid_text
 
 # What a folder that `datasets` saved has in it.
 _SAVED = ("dataset_dict.json", "state.json")
@@ -45,17 +46,9 @@ def find_paths(source: str) -> Found | None:
         )
     found = _find(source)
     for path in found.paths if found else []:
-        if not _is_text(str(path)):
+        if not is_valid_text(str(path)):
             raise InputError(f"{path}: the name is not valid UTF-8, so that no report can show it; rename it")
     return found
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _find(source: str) -> Found | None:

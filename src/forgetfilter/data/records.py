@@ -177,6 +177,15 @@ def in_batches(rows: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]
         yield batch
 
 
+def is_valid_text(text: str) -> bool:
+    """Whether a name can be stored and shown: half characters, as bytes that are not UTF-8 leave them, cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def hash_chunks(chunks: Iterable[bytes]) -> str:
     """A hash of these bytes, one chunk after the other."""
     digest = blake2b(digest_size=16)

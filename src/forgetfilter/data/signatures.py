@@ -6,19 +6,20 @@ import json
 import re
 from pathlib import Path
 
-from .records import COMPRESSED
-
 _PACKED = "unpack it and name the file that is in it"
 _SHEET = "save the sheet as .csv"
 _PICKLE = "that is never opened, as it can run code; save the rows as .jsonl or .parquet"
 _DATABASE = "export the table as .csv or .jsonl"
 
+# What a compressed file begins with, by how its name ends.
+_COMPRESSED = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".xz": b"\xfd7zXZ\x00", ".bz2": b"BZh"}
+
 # First bytes, what such a file is, and what to do with it.
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x1f\x8b", "a gzip file", "let its name end in .gz, as in rows.jsonl.gz"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file", "let its name end in .zst, as in rows.jsonl.zst"),
-    (b"\xfd7zXZ\x00", "an xz file", "let its name end in .xz, as in rows.jsonl.xz"),
-    (b"BZh", "a bzip2 file", "let its name end in .bz2, as in rows.jsonl.bz2"),
+    (_COMPRESSED[".gz"], "a gzip file", "let its name end in .gz, as in rows.jsonl.gz"),
+    (_COMPRESSED[".zst"], "a zstd file", "let its name end in .zst, as in rows.jsonl.zst"),
+    (_COMPRESSED[".xz"], "an xz file", "let its name end in .xz, as in rows.jsonl.xz"),
+    (_COMPRESSED[".bz2"], "a bzip2 file", "let its name end in .bz2, as in rows.jsonl.bz2"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _PACKED),
     (b"Rar!", "a rar archive", _PACKED),
     (b"PAR1", "a parquet file", "let its name end in .parquet"),
@@ -86,9 +87,7 @@ def told_by_name(name: str) -> tuple[str, str] | None:
 
 def compression_told(start: bytes) -> str:
     """How the name of a file should end that begins so, where it is compressed; else empty."""
-    marks = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".xz": b"\xfd7zXZ\x00", ".bz2": b"BZh"}
-    found = [ending for ending in COMPRESSED if start.startswith(marks[ending])]
-    return found[0] if found else ""
+    return next((ending for ending, mark in _COMPRESSED.items() if start.startswith(mark)), "")
 
 
 def kind_of_text(text: str) -> str:

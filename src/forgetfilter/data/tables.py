@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .arrow_types import plain_batch, plain_schema, value_decoder
 from .chats import DEEPEST, is_deep
-from .records import BATCH, Container, Record, hash_chunks
+from .records import BATCH, Container, Record, hash_chunks, is_valid_text
 
 if TYPE_CHECKING:
     import datasets
@@ -135,12 +135,6 @@ def readable(name: str) -> Iterator[None]:
         raise InputError(f"{name}: holds something that cannot be read: {first_line(error)}") from error
 
 
-def first_line(error: BaseException) -> str:
-    """What an error of a library says, on one line."""
-    said = str(error).strip().splitlines()
-    return said[0].strip() if said else type(error).__name__
-
-
 def fields_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """The rows of a batch as dictionaries, with the values that JSON columns stand for."""
     rows: list[dict[str, Any]] = batch.to_pylist()
@@ -172,21 +166,13 @@ def as_dataset(rows: Iterable[Mapping[str, Any]], name: str) -> datasets.Dataset
             raise InputError(f"{name}: row {i}: '{deep}' holds values within each other more than {DEEPEST} deep")
         given.append(dict(row))
     fields = dict.fromkeys(field for row in given for field in row)
-    odd = [field for field in fields if not isinstance(field, str) or not _is_utf8(field)]
+    odd = [field for field in fields if not isinstance(field, str) or not is_valid_text(field)]
     if odd:
         raise InputError(f"{name}: found {odd[0]!r} for the name of a field, expected valid text")
     columns = [_column([row.get(field) for row in given], name, field) for field in fields]
     features = datasets.Features({field: one.features[_VALUES] for field, one in zip(fields, columns, strict=True)})
     table = pa.table([one.data.column(_VALUES) for one in columns], schema=features.arrow_schema)
     return datasets.Dataset(table, datasets.DatasetInfo(features=features))
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _column(values: list[Any], name: str, field: str) -> datasets.Dataset:

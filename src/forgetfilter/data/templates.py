@@ -14,7 +14,7 @@ import jinja2.ext
 import jinja2.meta
 import regex
 
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 from .chats import ASSISTANT, REASONING, TOOL_CALLS, Chat, FieldError, Message, called, texts_in
 from .marking import CALL_NAME, CONTENT, Marker, Piece, Place, where
 from .spans import Answer, Frame, Shown, Span, find_answers
@@ -62,7 +62,7 @@ class ChatTemplate:
         try:
             _environment().parse(_GENERATION.sub("", self._source()))
         except (jinja2.TemplateSyntaxError, ValueError) as error:
-            problem = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            problem = first_line(error)
             raise ModelError(f"this model's chat template is broken: {problem}; use --template plain") from error
 
     def render(self, chat: Chat) -> Rendered:
@@ -113,7 +113,7 @@ class ChatTemplate:
         """
         tokenizer = self._tokenizer
         try:
-            if not _GENERATION.search(self._source(arguments.get("tools"))):
+            if not _marks_answers(self._source(arguments.get("tools"))):
                 return str(tokenizer.apply_chat_template(list(turns), tokenize=False, **arguments)), []
             # `apply_chat_template` itself says which tokens are marked, where characters are wanted.
             from transformers.utils.chat_template_utils import render_jinja_template
@@ -126,7 +126,7 @@ class ChatTemplate:
             )
         except Exception as error:
             # A template is a program of the model's author; whatever it raises is about this row and that model.
-            problem = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            problem = first_line(error)
             found = f"a chat that the model's chat template refuses ({problem})"
             raise FieldError("", found, "one that it takes, or --template plain") from error
         return text, blocks
@@ -204,6 +204,12 @@ def _variables(source: str) -> frozenset[str]:
     except jinja2.TemplateSyntaxError:
         return frozenset()
     return frozenset(jinja2.meta.find_undeclared_variables(parsed))
+
+
+@cache
+def _marks_answers(source: str) -> bool:
+    """Whether a template marks what is generated."""
+    return _GENERATION.search(source) is not None
 
 
 @cache

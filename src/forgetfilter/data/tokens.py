@@ -213,14 +213,15 @@ class Encoder:
             ids, offsets = self._ended(ids, offsets, len(text))
             # The model learns to stop after the completion, if that is what the row ends with.
             spans = [(start, end + (end == len(text))) for start, end in spans]
-        truncated = len(ids) > self.max_length
-        kept = self.max_length, self.max_completion
-        longest, cut = answer_lengths(ids, offsets, spans, self._special, *kept)
-        ids, offsets = ids[: self.max_length], offsets[: self.max_length]
         starts, ends = np.array(offsets, np.int64).reshape(-1, 2).T
         # A token without width, as tokenizers add some, stands behind what came before it.
         wide, reached = ends > starts, np.maximum.accumulate(ends)
-        starts = np.where(wide, starts, reached)
+        starts = np.maximum.accumulate(np.where(wide, starts, reached))
+        says = wide & ~np.isin(np.array(ids), self._special)
+        longest, cut = answer_lengths(starts, reached, says, spans, self.max_length, self.max_completion)
+        truncated = len(ids) > self.max_length
+        ids = ids[: self.max_length]
+        starts, reached, wide = starts[: self.max_length], reached[: self.max_length], wide[: self.max_length]
         found, prompt_ends, pieces = [], [], []
         for start, end in sorted(spans):
             # Nothing stands before a row's first token, so no model can be asked for it.

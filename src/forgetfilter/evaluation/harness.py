@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ForgetFilterError, SettingsError
+from ..errors import ForgetFilterError, SettingsError, first_line
 from .measures import HIGHER, LOWER, Measure
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def harness_measures(session: Session, tokenizer: Any, tasks: list[str], most_ro
         found = lm_eval.simple_evaluate(model=model, tasks=tasks, limit=most_rows)
     except Exception as error:
         # The harness and the hub's client raise a wide family of errors; whichever it is, there is no result.
-        problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        problem = first_line(error)
         raise ForgetFilterError(f"lm_eval: cannot run {', '.join(tasks)}: {problem}") from error
     return [measure for task, results in found["results"].items() for measure in _of_task(task, results, found)]
 

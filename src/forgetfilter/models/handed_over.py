@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.records import hash_chunks
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 from ..run import commit
 from .loading import quiet_libraries
 from .sources import cache_folder
@@ -94,7 +94,7 @@ def _merged(model: Any) -> PreTrainedModel:
     try:
         merged: PreTrainedModel = copy.deepcopy(model).merge_and_unload()
     except (AttributeError, RuntimeError, ValueError, NotImplementedError) as error:
-        problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        problem = first_line(error)
         raise ModelError(
             f"model: its adapter cannot be merged into a copy: {problem}; merge it and {_SAVE_IT}"
         ) from error
@@ -111,7 +111,7 @@ def _write(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
         shell.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     except (RuntimeError, ValueError, NotImplementedError) as error:
-        raise ModelError(f"model: cannot be saved: {str(error).strip().splitlines()[0]}; {_SAVE_IT}") from error
+        raise ModelError(f"model: cannot be saved: {first_line(error)}; {_SAVE_IT}") from error
 
 
 def _fingerprint(model: Any, tokenizer: Any) -> str:

@@ -33,6 +33,7 @@ class HiddenStates:
 
     @torch.inference_mode()
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
+        self._session.check(rows)
         # With so dear a pass no prefix is shared, so that every row has all of its states.
         _, input_ids, mask = collate(rows, self._session.hardware.device, pass_overhead=1 << 30)
         model = self._session.model.eval()

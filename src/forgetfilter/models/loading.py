@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import cached_file
 
-from ..errors import ForgetFilterError, ModelError, SettingsError
+from ..errors import ForgetFilterError, ModelError, SettingsError, first_line
 from ..run import commit
 from ..settings import ModelSettings
 from .merging import merge_adapters
@@ -66,7 +66,7 @@ def choose_hardware(settings: ModelSettings, *, trained_fully: bool = False) -> 
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        problem = str(error).splitlines()[0]
+        problem = first_line(error)
         raise SettingsError(f"device: '{name}' cannot be used here: {problem}") from error
     auto = torch.float32 if trained_fully else _fastest_format(device)
     return Hardware(device, _DTYPES.get(settings.dtype, auto))

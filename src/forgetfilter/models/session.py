@@ -176,14 +176,22 @@ class Session:
             return 1 << 30
         return 2 * scored if self.hardware.device.type == "cpu" else scored
 
-    def inputs(self, rows: Sequence[Tokens]) -> tuple[Any, ...]:
-        """What the scorer takes for some rows.
+    def check(self, rows: Sequence[Tokens]) -> None:
+        """Refuse rows that cannot go through the model.
 
         Raises:
             ModelError: A row has a token that the model does not have.
         """
         for row in rows:
             check_tokens(row.id, row.row, row.input_ids, self.vocabulary)
+
+    def inputs(self, rows: Sequence[Tokens]) -> tuple[Any, ...]:
+        """What the scorer takes for some rows.
+
+        Raises:
+            ModelError: As `check`.
+        """
+        self.check(rows)
         return self.scorer.inputs(rows, self.pass_overhead)
 
     def deal(self, indices: Indices, lengths: NDArray[np.integer], token_budget: int, work: Work = "score") -> Passes:

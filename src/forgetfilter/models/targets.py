@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ..errors import SettingsError
+from ..errors import SettingsError, first_line
 from ..options import split_names
 from ..settings import AdapterSettings
 from .blocks import base_of
@@ -81,7 +81,7 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings) -> PeftModel:
             warnings.simplefilter("ignore")
             return get_peft_model(model, config)
     except (ValueError, TypeError) as error:
-        problem = str(error).strip().splitlines()[0]
+        problem = first_line(error)
         raise SettingsError(f"lora_targets: {problem}") from error
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError
+from ...errors import InputError, first_line
 from ..chats import FieldError, describe, field_of
 from ..layouts import Row
 from ..records import Container
@@ -37,7 +37,7 @@ def open_bbq(place: str, split: str) -> list[Container]:
         folder = huggingface_hub.snapshot_download(place, repo_type="dataset", allow_patterns=["data/*.jsonl"])
     except Exception as error:
         # As with any hub data set: whatever the client raises, the user cannot have this one.
-        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        problem = first_line(error)
         raise InputError(f"{place}: there is no such folder, and the hub does not give it: {problem}") from error
     return open_files(str(Path(folder) / "data"), split)
 
