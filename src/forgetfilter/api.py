@@ -17,10 +17,8 @@ import pyarrow.parquet as pq
 from .console import Console, printable, table
 from .data.containers import from_memory
 from .data.records import Container
-from .data.rows import Rows as Snapshot
 from .data.splits import DEFAULT
 from .errors import InputError, RunError, SettingsError
-from .inputs import DATA, KNOWN_UNSAFE, ROWS, SAFE, TRUSTED, find_inputs
 from .options import default_of, from_mapping, keyword_parameters, settings_help
 from .run import SCORES, SUMMARY, Run, decide_command
 from .settings import DecisionSettings, Settings
@@ -118,7 +116,9 @@ class FilterResult:
 
     def _rows(self, role: str, summary: Summary) -> datasets.Dataset:
         """The rows of the kept or the removed file; those of several files one after the other."""
+        from .data.rows import Rows as Snapshot
         from .final_model import kept_rows
+        from .inputs import DATA, ROWS
 
         scored = self._read_scores("row").column("row").to_numpy()
         positions = kept_rows(self.path, summary)
@@ -265,6 +265,7 @@ class ForgetFilter:
             ForgetFilterError: Inputs, settings or the folder do not allow it; the message says what to do.
         """
         from .data.memory import TAKEN
+        from .inputs import DATA, KNOWN_UNSAFE, SAFE, TRUSTED, find_inputs
         from .pipeline import run_filter
 
         console = Console(quiet=self._quiet)
@@ -274,7 +275,7 @@ class ForgetFilter:
             part.replace("-", "_"): _name(source, part) for part, source in given.items() if part != DATA
         }
         if noisy is not None:
-            names["data"] = _names(noisy)
+            names["data"] = _names(noisy, DATA)
         settings = replace(self.settings, **names)
         for argument, source in (("noisy", settings.data), ("safe", settings.safe)):
             if not source or source == ("",):
@@ -319,8 +320,8 @@ def _are_paths(source: Any) -> bool:
     )
 
 
-def _names(source: Any) -> tuple[str, ...]:
-    return tuple(map(os.fspath, source)) if _are_paths(source) else (_name(source, "data"),)
+def _names(source: Any, role: str) -> tuple[str, ...]:
+    return tuple(map(os.fspath, source)) if _are_paths(source) else (_name(source, role),)
 
 
 def _name(source: Any, role: str) -> str:
