@@ -13,7 +13,7 @@ from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.errors import TrainingError
 from forgetfilter.models import batching, steps
 from forgetfilter.models.batching import by_length, deal
-from forgetfilter.models.hidden_states import HiddenStates
+from forgetfilter.models.hidden_states import HiddenStates, View
 from forgetfilter.models.lanes import Lanes
 from forgetfilter.models.scoring import Answers, Likelihood, Rouge, score_in_memory
 from forgetfilter.models.session import Session
@@ -127,7 +127,7 @@ def test_scores_side_by_side_are_those_in_turn(model, table, tokenizer, kind):
             "likelihood": lambda: Likelihood(session, 300),
             "rouge": lambda: Rouge(session, tokenizer, 300),
             "answers": lambda: Answers(session, tokenizer, 300, most_tokens=12),
-            "states": lambda: HiddenStates(session, 300, (0.0, 1.0)),
+            "states": lambda: HiddenStates(session, 300, [View("answer", 0.0), View("prompt", 1.0)]),
         }[kind]()
         return score_in_memory(session, scorer, table, table.scorable)
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from forgetfilter.filtering.smoothing import _RIDGE, _predict, folds, smoothed
+from forgetfilter.filtering.ridge import folds, predict
+from forgetfilter.filtering.smoothing import RIDGE, smoothed
 from forgetfilter.filtering.word_table import word_table
 
 WORDS = ["insult", "slur", "flower", "garden"]
@@ -80,9 +81,9 @@ def test_the_prediction_is_that_of_ridge_regression():
     matrix = np.zeros((60, table.vocabulary))
     matrix[table.rows, table.words] = table.weights
     known, values = np.arange(60) % 3 > 0, scores[:, 0] - scores[:, 0].mean()
-    gram = matrix[known].T @ matrix[known] + _RIDGE * np.eye(table.vocabulary)
+    gram = matrix[known].T @ matrix[known] + RIDGE * np.eye(table.vocabulary)
     expected = matrix @ np.linalg.solve(gram, matrix[known].T @ values[known])
-    assert np.allclose(_predict(values, table, known), expected, atol=1e-3)
+    assert np.allclose(predict(values, known.astype(float), table, RIDGE), expected, atol=1e-3)
 
 
 def test_no_row_takes_part_in_its_own_prediction():
@@ -91,4 +92,6 @@ def test_no_row_takes_part_in_its_own_prediction():
     known = fold_of != fold_of[7]
     changed = scores[:, 0].copy()
     changed[7] += 100
-    assert np.array_equal(_predict(scores[:, 0], table, known), _predict(changed, table, known))
+    assert np.array_equal(
+        predict(scores[:, 0], known.astype(float), table, RIDGE), predict(changed, known.astype(float), table, RIDGE)
+    )

@@ -242,10 +242,11 @@ class Lab:
         stage = f"{state}!{name}-hidden-{'-'.join(f'{depth:g}' for depth in depths)}"
 
         def work(folder: Path) -> None:
-            from .models.hidden_states import HiddenStates
+            from .models.hidden_states import HiddenStates, View
 
             self.bench.bring(state)
-            table, scorer = self.tokens(name), HiddenStates(self.bench.session, self.bench.budget, depths)
+            views = [View("answer", depth) for depth in depths]
+            table, scorer = self.tokens(name), HiddenStates(self.bench.session, self.bench.budget, views)
             self.bench.score(f"hidden states of {name}", scorer, table, table.scorable, folder)
 
         self.bench.stage(stage, work)

@@ -20,8 +20,9 @@ from .data.rows import Said
 from .data.tables import write_parquet
 from .data.tokens import TokenTable
 from .errors import RunError
+from .filtering.ridge import folds
 from .filtering.signals import LIKELIHOOD_MEAN, ROUGE, SIGNALS, Scores, Signal, beginnings, likelihood_scores
-from .filtering.smoothing import folds, smoothed
+from .filtering.smoothing import smoothed
 from .filtering.word_table import word_table
 from .metrics.text import words
 

@@ -39,6 +39,11 @@ class WordTable:
     words: NDArray[np.int32]
     weights: NDArray[np.float32]
 
+    @property
+    def width(self) -> int:
+        """Its columns: the vocabulary."""
+        return self.vocabulary
+
     def times(self, of_words: FloatArray) -> FloatArray:
         """The matrix times a vector of shape (vocabulary,), shape (n,)."""
         product = np.zeros(self.count)
@@ -52,6 +57,28 @@ class WordTable:
         for part in _parts(self.words):
             np.add.at(product, self.words[part], self.weights[part] * of_rows[self.rows[part]])
         return product
+
+    def take(self, rows: NDArray[np.integer]) -> WordTable:
+        """The table of some rows, in this order; words keep their numbers and weights."""
+        places = np.full(self.count, -1, dtype=np.int32)
+        places[rows] = np.arange(len(rows), dtype=np.int32)
+        there = places[self.rows] >= 0
+        return WordTable(len(rows), self.vocabulary, places[self.rows[there]], self.words[there], self.weights[there])
+
+    def save(self, folder: Path) -> None:
+        """Keep the table in a folder, for `load`."""
+        for name in _SAVED:
+            np.save(folder / f"{name}.npy", getattr(self, name))
+        np.save(folder / "shape.npy", np.array([self.count, self.vocabulary]))
+
+    @classmethod
+    def load(cls, folder: Path) -> WordTable:
+        """The table that `save` kept, mapped into memory."""
+        count, vocabulary = np.load(folder / "shape.npy").tolist()
+        return cls(count, vocabulary, *(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _SAVED))
+
+
+_SAVED = ("rows", "words", "weights")
 
 
 def word_table(documents: Iterable[list[str]], folder: Path | None = None) -> WordTable:

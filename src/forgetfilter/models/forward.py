@@ -54,7 +54,8 @@ class CompletionScorer(nn.Module):
 
     Attributes:
         model: The model.
-        frozen: How many of its blocks are never trained, nor anything below them.
+        blocks: How many blocks it has.
+        frozen: How many of them are never trained, nor anything below them.
         skips: Whether passes can leave out these blocks, where it is known what they make.
         by_parts: Whether the head can be applied to some places at a time.
         shares: Whether what rows begin with alike can go through the model once, and be repeated for each.
@@ -67,6 +68,7 @@ class CompletionScorer(nn.Module):
         self.model = model
         self._blocks = FrozenBlocks(model)
         self.frozen = self._blocks.count
+        self.blocks = self.frozen + len(self._blocks.above)
         self._head = model.get_output_embeddings()
         self.by_parts = is_plain(self._head) and leaves_logits_alone(model)
         self._passing = _Passing()
@@ -233,6 +235,23 @@ class CompletionScorer(nn.Module):
         of_prefix = self._blocks.made_in(lambda: self.model(input_ids=prefix, past_key_values=before))
         before.batch_repeat_interleave(len(input_ids))
         return of_prefix, self._blocks.made_in(lambda: self.model(input_ids=input_ids, past_key_values=before))
+
+    @torch.inference_mode()
+    def hidden_states(self, input_ids: Tensor, states: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Hidden states of rows behind the embeddings and behind each block.
+
+        Args:
+            input_ids: Tokens, padded on the right, shape (rows, length).
+            states: What the frozen blocks make of them, where it is known, shape (rows, length, width). What lies below
+                the last of these is then not computed, and stands for nothing.
+
+        Returns:
+            For the embeddings and each block, shape (rows, length, width).
+        """
+        with self._blocks.given(states):
+            made = self.model(input_ids=input_ids, output_hidden_states=True, use_cache=False, logits_to_keep=1)
+        layers: tuple[Tensor, ...] = made.hidden_states
+        return layers
 
     def _agrees(self, shared: int = 0) -> bool:
         """Whether scores, and their slopes, are those of a plain pass of a row alone, if it goes with a longer one.

@@ -1,32 +1,52 @@
-"""What a model makes of a row inside: the mean hidden state of its completion, at some depths."""
+"""What a model makes of a row inside: mean hidden states of parts of it, at some depths."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ..data.tokens import Tokens, TokenTable
-from .collating import collate
+from .collating import NOT_SHARED, collate, pad_right, with_states
+from .packed import PackedScorer
 from .session import Session, Work
+
+Part = Literal["answer", "beginning", "prompt"]
+# How many tokens of each answer are its beginning, where an answer that should not be given is contradicted.
+BEGINNING = 24
+
+
+class View(NamedTuple):
+    """Which hidden states of a row to average.
+
+    Attributes:
+        part: Those of all its completion tokens, of the first ones of each answer, or of what stands before the first.
+        depth: How far up the model, 0 (embeddings) to 1 (the last block).
+    """
+
+    part: Part
+    depth: float
 
 
 class HiddenStates:
-    """A scorer: the mean over a row's completion tokens, depth after depth in one list.
+    """A scorer: mean hidden states of a row, view after view in one list.
 
     Args:
         session: The model, in its present state.
         tokens_per_pass: Budget of one forward pass.
-        depths: How far up the model, 0 (embeddings) to 1 (the last block).
+        views: What to average.
     """
 
     schema: ClassVar[dict[str, pa.DataType]] = {"states": pa.list_(pa.float32())}
     work: ClassVar[Work] = "pad"
 
-    def __init__(self, session: Session, tokens_per_pass: int, depths: Sequence[float]) -> None:
-        self._session, self.tokens_per_pass, self._depths = session, tokens_per_pass, depths
+    def __init__(self, session: Session, tokens_per_pass: int, views: Sequence[View]) -> None:
+        self._session, self.tokens_per_pass, self._views = session, tokens_per_pass, views
 
     def length(self, table: TokenTable, i: int) -> int:
         return int(table.lengths[i])
@@ -34,11 +54,35 @@ class HiddenStates:
     @torch.inference_mode()
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
         self._session.check(rows)
-        # With so dear a pass no prefix is shared, so that every row has all of its states.
-        _, input_ids, mask = collate(rows, self._session.hardware.device, pass_overhead=1 << 30)
-        model = self._session.model.eval()
-        layers = model(input_ids=input_ids, output_hidden_states=True, use_cache=False, logits_to_keep=1).hidden_states
-        chosen = [layers[round(depth * (len(layers) - 1))].float() for depth in self._depths]
-        inside = mask[:, :, None]
-        means = [(states * inside).sum(dim=1) / inside.sum(dim=1) for states in chosen]
+        scorer = self._session.scorer.eval()
+        padded = scorer.padded if isinstance(scorer, PackedScorer) else scorer
+        # Nothing that rows share is left out, so that every row has all of its states.
+        inputs = with_states(rows, collate(rows, padded.device, NOT_SHARED))
+        # Where it is known what the frozen blocks make, what lies within them is not computed again.
+        lowest = min(round(view.depth * padded.blocks) for view in self._views)
+        known = inputs[4] if len(inputs) > 3 and padded.frozen <= lowest else None
+        layers = padded.hidden_states(inputs[1], known)
+        inside = {
+            part: torch.from_numpy(pad_right([_inside(row, part) for row in rows])).to(padded.device)[:, :, None]
+            for part in {view.part for view in self._views}
+        }
+        means = [_mean(layers[round(depth * padded.blocks)], inside[part]) for part, depth in self._views]
         return [{"states": states} for states in torch.cat(means, dim=1).cpu().numpy()]
+
+
+def _inside(row: Tokens, part: Part) -> NDArray[np.bool_]:
+    """Which tokens of a row are of a part, shape (length,); a row without any prompt has its first token for one."""
+    if part == "answer":
+        return row.mask
+    inside = np.zeros(len(row.input_ids), dtype=bool)
+    if part == "prompt":
+        inside[: max(1, row.spans[0][0])] = True
+    else:
+        for start, end in row.spans:
+            inside[start : min(end, start + BEGINNING)] = True
+    return inside
+
+
+def _mean(states: Tensor, inside: Tensor) -> Tensor:
+    mean: Tensor = (states.float() * inside).sum(dim=1) / inside.sum(dim=1)
+    return mean

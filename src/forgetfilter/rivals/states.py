@@ -133,10 +133,10 @@ def _slope(session: Session, table: TokenTable, rows: NDArray[np.intp], budget: 
 
 
 def _states(desk: Desk, table: TokenTable, rows: NDArray[np.intp], name: str) -> FloatArray:
-    from ..models.hidden_states import HiddenStates
+    from ..models.hidden_states import HiddenStates, View
 
     folder = desk.own_folder(name)
-    scorer = HiddenStates(desk.bench.session, desk.bench.budget, (_DEPTH,))
+    scorer = HiddenStates(desk.bench.session, desk.bench.budget, [View("answer", _DEPTH)])
     desk.bench.score(f"hidden states of the {name}", scorer, table, rows, folder)
     return read_vectors(folder, "states")
 

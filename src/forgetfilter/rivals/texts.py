@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingsError
-from ..filtering.smoothing import folds, predicted_from_words
+from ..filtering.ridge import cross_fitted, folds
+from ..filtering.smoothing import RIDGE
 from ..filtering.word_table import word_table
 from ..inputs import KNOWN_UNSAFE, SAFE, TRUSTED
 from ..metrics.text import words
@@ -66,4 +67,4 @@ def known_by_words(texts: Sequence[str], kinds: NDArray[np.integer], ids: Sequen
     known = kinds != 0
     values *= known.sum()
     table = word_table(words(text) for text in texts)
-    return predicted_from_words(values, table, known, folds(ids))
+    return cross_fitted(values, known.astype(float), table, folds(ids), RIDGE)

@@ -1,0 +1,102 @@
+"""Likeness to unsafe rows, from words and hidden states."""
+
+import numpy as np
+import pytest
+
+from forgetfilter.filtering import likeness
+from forgetfilter.filtering.likeness import (
+    HARMLESS,
+    PROTOTYPE_UNSAFE,
+    SAFE,
+    TRUSTED,
+    UNSAFE,
+    UNTRUSTED,
+    Marks,
+    beyond_harmless,
+    measure_likeness,
+)
+from forgetfilter.filtering.ridge import folds
+from forgetfilter.filtering.word_table import WordTable, word_table
+from forgetfilter.metrics.detection import auroc
+
+
+def problem(counts, unsafe_share=0.5, seed=0):
+    """Rows of each kind; unsafe ones have words and states of their own. Marks, kinds, whether each is unsafe."""
+    generator = np.random.default_rng(seed)
+    kinds = np.repeat(list(counts), list(counts.values()))
+    unsafe = np.isin(kinds, (UNSAFE, PROTOTYPE_UNSAFE))
+    among = np.flatnonzero(kinds == UNTRUSTED)
+    unsafe[among[: round(unsafe_share * len(among))]] = True
+    documents = [
+        [
+            f"{'bad' if bad and generator.random() < 0.7 else 'good'}{generator.integers(8)}",
+            f"any{generator.integers(30)}",
+        ]
+        for bad in unsafe
+    ]
+    states = generator.normal(size=(len(kinds), 16)) + np.outer(unsafe, np.full(16, 0.6))
+    states /= np.linalg.norm(states, axis=1, keepdims=True)
+    return Marks(word_table(documents), states.astype(np.float32)), kinds, unsafe
+
+
+def ids(count):
+    return folds([f"id{i}" for i in range(count)])
+
+
+def test_unsafe_rows_come_first_without_any_that_is_known():
+    marks, kinds, unsafe = problem({UNTRUSTED: 200, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
+    found, there = measure_likeness(marks, kinds, ids(len(kinds))), kinds == UNTRUSTED
+    assert auroc(found.total[there], unsafe[there]) > 0.9
+    assert 0.3 < found.posterior[there].mean() < 0.6
+
+
+def test_clean_data_has_nothing_that_is_likely_unsafe():
+    marks, kinds, _ = problem({UNTRUSTED: 200, SAFE: 100, TRUSTED: 100, PROTOTYPE_UNSAFE: 20}, unsafe_share=0)
+    found = measure_likeness(marks, kinds, ids(len(kinds)))
+    assert (found.posterior > 0.5).sum() <= 2
+
+
+def test_a_label_of_one_row_tells_of_the_others():
+    marks, kinds, unsafe = problem({UNTRUSTED: 300, SAFE: 60, TRUSTED: 60}, unsafe_share=0.05)
+    before = measure_likeness(marks, kinds, ids(len(kinds)))
+    labelled = kinds.copy()
+    labelled[:8], labelled[100:120] = UNSAFE, HARMLESS
+    after, rest = measure_likeness(marks, labelled, ids(len(kinds))), labelled == UNTRUSTED
+    assert auroc(after.total[rest], unsafe[rest]) > auroc(before.total[rest], unsafe[rest]) + 0.02
+
+
+def test_no_row_takes_part_in_what_is_said_of_itself(monkeypatch):
+    monkeypatch.setattr(likeness, "_ROUNDS", 0)
+    marks, kinds, _ = problem({UNTRUSTED: 100, SAFE: 50, TRUSTED: 50, UNSAFE: 10})
+    fold_of, turned = ids(len(kinds)), kinds.copy()
+    turned[205] = HARMLESS
+    same = fold_of == fold_of[205]
+    one, other = (measure_likeness(marks, of, fold_of).total for of in (kinds, turned))
+    assert not np.allclose(one[~same], other[~same])
+    # What the sides weigh in all changes with the row's kind, and nothing else.
+    assert np.corrcoef(one[same], other[same])[0, 1] > 0.999
+
+
+def test_with_many_rows_the_rule_is_fitted_to_some(monkeypatch):
+    marks, kinds, unsafe = problem({UNTRUSTED: 400, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
+    whole = measure_likeness(marks, kinds, ids(len(kinds))).total
+    monkeypatch.setattr(likeness, "_MOST_FITTED", 100)
+    some = measure_likeness(marks, kinds, ids(len(kinds)))
+    assert np.corrcoef(whole, some.total)[0, 1] > 0.9
+    assert some.posterior[:200].mean() > 2 * some.posterior[200:400].mean()
+
+
+def test_the_posterior_is_one_less_the_false_discovery_rate():
+    harmless = np.arange(99.0)
+    found = beyond_harmless(np.array([1000.0, 50.0, -1.0, -2.0]), harmless)
+    # Of four rows two lie below the harmless median, so all may be harmless: 1 in 100 is expected up there.
+    assert found == pytest.approx([1 - 0.01 / 0.25, 0, 0, 0])
+    assert np.array_equal(beyond_harmless(np.ones(3), np.empty(0)), np.zeros(3))
+
+
+def test_a_word_table_is_kept_and_taken_from(tmp_path):
+    table = word_table([["a", "b"], ["b", "c"], ["a", "c"], [], ["x"]])
+    table.save(tmp_path)
+    again, vector = WordTable.load(tmp_path), np.arange(1.0, table.vocabulary + 1)
+    assert np.array_equal(again.times(vector), table.times(vector))
+    assert np.array_equal(again.take(np.array([2, 0])).times(vector), table.times(vector)[[2, 0]])
