@@ -8,9 +8,10 @@ end of a sentence, makes up a good part of what is judged, and around it the ans
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
+from math import ceil
 from statistics import fmean
 
 from .frames import LETTER, NUMBER, Frame, units, without_numbers
@@ -19,12 +20,12 @@ from .frames import LETTER, NUMBER, Frame, units, without_numbers
 ANSWERS_SEEN = 2000
 # Fewer answers may be alike by chance, and what a twentieth share is not what keeps a model from learning the rest.
 _FEWEST, _LEAST_SHARE = 20, 0.05
-# What nearly all answers of a frame have is a part of it. Broken ones, such as JSON without an end, are rarer than that.
+# What nearly all answers of a frame have is a part of it. Broken ones, as JSON without an end, are rarer than that.
 _FIXED = 0.95
 # Of a frame whose first half is there, the second follows but for so many; else a word of it may be what differs.
 _FOLLOWS = 0.9
-# The default signal looks at 24 tokens, about as many units. Where two thirds of them are an answer's own words already,
-# the frame is little in the way.
+# The default signal looks at 24 tokens, about as many units. Where two thirds of them are an answer's own words
+# already, the frame is little in the way.
 _JUDGED, _LEAST_PART = 24, 1 / 3
 # Where nine tenths of the contents are one and the same, next to nothing differs.
 _MOST_ALIKE = 0.9
@@ -33,8 +34,9 @@ _HEAD, _TAIL, _PROMPT, _LONGEST, _BEHIND, _JOINTS = 2000, 200, 4000, 64, 256, 16
 # So much of an answer's own words is looked for among what the prompt has to choose from.
 _QUOTED = 40
 
-_QUOTES, _ENDS_SENTENCE = "\"'“”„«»‘’`", ".!?。！？"
+_QUOTES, _ENDS_SENTENCE = "\"'“”„«»‘’`", set(".!?。！？")
 _CLOSES = set(_QUOTES + ">]})|*<")
+_OPENED_BY = {")": "(", "]": "[", "}": "{", ">": "<", "”": "“„", "»": "«", "’": "‘", **{c: c for c in "\"'`|*"}}
 _MARKS = set(_QUOTES + ":：=→>|]})*")
 _DASHES = set("-–—")
 
@@ -86,7 +88,7 @@ def _is_word(key: str) -> bool:
 def _is_stop(keys: Sequence[str], i: int) -> bool:
     """Whether a sentence ends here."""
     core, following = keys[i].rstrip(), keys[i + 1] if i + 1 < len(keys) else "\n"
-    return core in _ENDS_SENTENCE and core != "" and (len(core) < len(keys[i]) or following.isspace() or ord(core) > 127)
+    return core in _ENDS_SENTENCE and (len(core) < len(keys[i]) or following.isspace() or ord(core) > 127)
 
 
 def _may_end(keys: Sequence[str], i: int) -> bool:
@@ -147,7 +149,8 @@ class _Node:
 
     def next_ends(self, least: int) -> list[_Node]:
         """Where a frame may end next, along each way on, the most frequent first."""
-        ended, ways = [], [self]
+        ended: list[_Node] = []
+        ways = [self]
         while ways:
             for ends, child in ways.pop().children(least):
                 (ended if ends else ways).append(child)
@@ -159,21 +162,31 @@ def find_frames(seen: Iterable[Seen]) -> list[Frame]:
     # What is in no order has to get one, since of equally frequent units the first is taken.
     ordered = sorted((each for each in seen if each.answer), key=lambda each: (each.answer, each.prompt))
     answers = [_Answer(each) for each in ordered]
-    least = max(_FEWEST, -int(-_LEAST_SHARE * len(answers) // 1))
+    least = max(_FEWEST, ceil(_LEAST_SHARE * len(answers)))
     root = _Node(answers, (len(answers),))
-    found = chain.from_iterable(_frames(end, least) for end in root.next_ends(least) if _numbers_do_not_matter(root, end))
+    begun = [end for end in root.next_ends(least) if _numbers_do_not_matter(root, end)]
+    found = chain.from_iterable(_frames(end, least) for end in begun)
     return [frame for _, frame in sorted(found, key=lambda pair: (-pair[0], str(pair[1])))]
 
 
 def _frames(node: _Node, least: int) -> list[tuple[int, Frame]]:
     """The frames that begin like some answers, which may end here, and how many have each."""
     ends = [end for end in node.next_ends(least) if _numbers_do_not_matter(node, end)]
-    if ends and len(ends[0].answers) >= _FIXED * len(node.answers):
+    if ends and _goes_on(node, ends[0]):
         return _frames(ends[0], least)
     if ends and not node.is_telling:
         return [found for end in ends for found in _frames(end, least)]
     frame = _frame(node)
     return [(len(node.answers), frame)] if frame else []
+
+
+def _goes_on(node: _Node, end: _Node) -> bool:
+    """Whether a frame that may end here does not do so yet.
+
+    A word behind a mark that most answers have, but not all, is rather what most of them say: {"label": "no", …}.
+    """
+    words = node.is_telling and any(_is_word(key) for key in end.keys[node.depth :])
+    return len(end.answers) >= (1 if words else _FIXED) * len(node.answers)
 
 
 def _numbers_do_not_matter(before: _Node, after: _Node) -> bool:
@@ -182,16 +195,22 @@ def _numbers_do_not_matter(before: _Node, after: _Node) -> bool:
     Those that are part of a word, as in "The answer is ans2:", are believed where a frame begins. Elsewhere they may be
     what differs, as in "Score: 4. The text is fluent", so what follows has to stand in the prompt.
     """
+    keys = after.keys
     alone = [
         i
         for i in range(before.depth, after.depth)
-        if _is_choice(after.keys[i]) or (before.depth and NUMBER in after.keys[i])
+        if (NUMBER in keys[i] and (before.depth or _stands_alone(keys, i))) or keys[i].rstrip() == LETTER
     ]
     varying = [i for i in alone if not _is_fixed(Counter(a.units[i].rstrip() for a in after.answers), after.answers)]
     if not varying:
         return True
     quoted = sum(_quotes(answer, after.depth) for answer in after.answers)
     return quoted > len(after.answers) / 2
+
+
+def _stands_alone(keys: Sequence[str], i: int) -> bool:
+    """Whether a number is no part of a word; some scripts have no blanks between words."""
+    return _is_choice(keys[i]) and not (i and keys[i - 1][-1:].isalpha())
 
 
 def _quotes(answer: _Answer, depth: int) -> bool:
@@ -211,9 +230,9 @@ def _frame(node: _Node) -> Frame | None:
     if len(node.answers) < _FOLLOWS * node.counts[half] or sum(not _is_choice(key) for key in keys) < 2:
         return None
     rests = [answer.units[node.depth :] for answer in node.answers]
-    joints, starts = _joints(rests)
+    joints, starts = _joints(keys, rests)
     tails = [_tail(answer, rest[start:]) for answer, rest, start in zip(node.answers, rests, starts, strict=True)]
-    frame = Frame(tuple(keys), tuple(joints), _end(tails))
+    frame = Frame(tuple(keys), tuple(joints), _end([*keys, *joints], tails))
     return frame if _is_worth_it(frame, node.answers) else None
 
 
@@ -242,11 +261,12 @@ def _is_joining(unit: str) -> bool:
     return "\n" in unit or unit.rstrip() in _CLOSES or unit.rstrip() in _MARKS
 
 
-def _joints(rests: Sequence[list[str]]) -> tuple[list[str], list[int]]:
+def _joints(beginning: Sequence[str], rests: Sequence[list[str]]) -> tuple[list[str], list[int]]:
     """What nearly all answers have between the parts that differ, and where in each the part behind the last begins.
 
     Args:
-        rests: The units of each answer behind its beginning.
+        beginning: The units that they all begin with.
+        rests: The units of each behind those.
     """
     places = [_labels(rest) for rest in rests]
     counted = Counter(chain.from_iterable(places))
@@ -262,6 +282,8 @@ def _joints(rests: Sequence[list[str]]) -> tuple[list[str], list[int]]:
         if len(at) < _FIXED * len(rests) or len(joints) == _JOINTS:
             continue
         joint, before = _widened(rests, at, starts, len(label))
+        while len(joint) > 1 and not _is_opened(joint[0], [*beginning, *joints]):
+            joint, before = joint[1:], before - 1
         joints.append("".join(joint))
         for i, place in at.items():
             starts[i] = place - before + len(joint)
@@ -289,16 +311,10 @@ def _widened(
     """A label with all that nearly always stands around it, and how many units of that stand before it."""
     label_at, label = next(iter(at.items()))
     joint = rests[label_at][label : label + length]
-    before: list[str] = []
-    while fixed := _fixed(rests[i][p - len(before) - 1] for i, p in at.items() if p - len(before) - 1 >= starts[i]):
-        if fixed[1] < _FIXED * len(at) or fixed[0].rstrip() in _ENDS_SENTENCE or len(before) == _LONGEST:
-            break
-        before.append(fixed[0])
-    behind: list[str] = []
-    while fixed := _fixed(rests[i][p + length + len(behind)] for i, p in at.items() if p + length + len(behind) < len(rests[i])):
-        if fixed[1] < _FIXED * len(at) or fixed[0].rstrip() in _ENDS_SENTENCE or len(behind) == _LONGEST:
-            break
-        behind.append(fixed[0])
+    before = _fixed_run(lambda n: [rests[i][p - n - 1] for i, p in at.items() if p - n - 1 >= starts[i]], len(at))
+    behind = _fixed_run(
+        lambda n: [rests[i][p + length + n] for i, p in at.items() if p + length + n < len(rests[i])], len(at)
+    )
     # A word beside a joint is a part of the answer that happens to be the same.
     while before and not _is_mark(before[-1]):
         before.pop()
@@ -307,9 +323,20 @@ def _widened(
     return [*before[::-1], *joint, *behind], len(before)
 
 
-def _fixed(found: Iterable[str]) -> tuple[str, int] | None:
-    """The most frequent unit, and how often it is there."""
-    return max(Counter(found).items(), key=lambda item: (item[1], item[0]), default=None)
+def _fixed_run(nth: Callable[[int], list[str]], among: int) -> list[str]:
+    """The units that nearly all of so many answers have in one place after the other, up to the end of a sentence.
+
+    Args:
+        nth: The units in the first, second, … place, of those answers that have one there.
+        among: How many answers there are.
+    """
+    run: list[str] = []
+    for place in range(_LONGEST):
+        unit, times = max(Counter(nth(place)).items(), key=lambda item: (item[1], item[0]), default=("", 0))
+        if times < _FIXED * among or unit.rstrip() in _ENDS_SENTENCE:
+            break
+        run.append(unit)
+    return run
 
 
 def _tail(answer: _Answer, rest: Sequence[str]) -> list[str]:
@@ -319,13 +346,15 @@ def _tail(answer: _Answer, rest: Sequence[str]) -> list[str]:
     return units(answer.text[-_TAIL:], _TAIL)[::-1]
 
 
-def _end(tails: Sequence[list[str]]) -> str:
-    """What stands behind the last part that differs."""
-    end: list[str] = []
-    while fixed := _fixed(tail[len(end)] for tail in tails if len(tail) > len(end)):
-        if fixed[1] < _FIXED * len(tails) or fixed[0].rstrip() in _ENDS_SENTENCE or len(end) == _LONGEST:
-            break
-        end.append(fixed[0])
-    while end and not ("\n" in end[-1] or end[-1].rstrip() in _CLOSES):
+def _is_opened(unit: str, before: Sequence[str]) -> bool:
+    """Whether what a unit closes, if it closes anything, stands in the frame, and not within what differs."""
+    opening = _OPENED_BY.get(unit.rstrip())
+    return opening is None or any(c in said for said in before for c in opening)
+
+
+def _end(before: Sequence[str], tails: Sequence[list[str]]) -> str:
+    """What stands behind the last part that differs; what the frame has before that tells what is closed."""
+    end = _fixed_run(lambda n: [tail[n] for tail in tails if n < len(tail)], len(tails))
+    while end and not ("\n" in end[-1] or (end[-1].rstrip() in _CLOSES and _is_opened(end[-1], before))):
         end.pop()
     return "".join(end[::-1]).rstrip()

@@ -6,7 +6,7 @@ Of `{"label": "yes", "reason": "It is."}` the beginning is `{"label": "`, the on
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -14,13 +14,10 @@ from typing import Any
 import regex
 
 # Words of scripts without blanks between words are taken letter by letter, much as tokenizers do.
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]"
+_SPACED = rf"[\w--{_UNSPACED}]+"
 _UNIT = regex.compile(
-    r"""(?V1)
-    [\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}] [^\S\n]*
-    | [\w--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]]+ (?:['’\-][\w--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]]+)* [^\S\n]*
-    | [^\w\s] [^\S\n]*
-    | \s+""",
-    regex.VERBOSE,
+    rf"(?V1) (?: {_UNSPACED} | {_SPACED} (?: ['’\-] {_SPACED} )* | [^\w\s] ) [^\S\n]* | \s+", regex.VERBOSE
 )
 _DIGITS = re.compile("[0-9]+")
 # In place of digits, or of the letter of a choice, in what is the same in all answers of a frame. No text of a row has
@@ -112,10 +109,3 @@ def _unit_pattern(unit: str) -> str:
         return r"[^\S\n]*+\n\s*+" if "\n" in unit else r"[^\S\n]++"
     core = "".join(_AS_PATTERN.get(c) or re.escape(c) for c in unit.rstrip())
     return core + (r"[^\S\n]++" if unit.endswith(" ") else "")
-
-
-def told(frames: Sequence[Frame], most: int = 3) -> Iterator[str]:
-    """Some frames as they look, the first ones alone where there are many."""
-    yield from (f"“{frame}”" for frame in frames[:most])
-    if len(frames) > most:
-        yield f"{len(frames) - most} more"
