@@ -22,7 +22,8 @@ ANSWERS_SEEN = 2000
 _FEWEST, _LEAST_SHARE = 20, 0.05
 # What nearly all answers of a frame have is a part of it. Broken ones, as JSON without an end, are rarer than that.
 _FIXED = 0.95
-# Of a frame whose first half is there, the second follows but for so many; else a word of it may be what differs.
+# Of a frame whose first half is there, the second follows but for so many, and no more have another word in one place;
+# else a word of it may be what differs.
 _FOLLOWS = 0.9
 # The default signal looks at 24 tokens, about as many units. Where two thirds of them are an answer's own words
 # already, the frame is little in the way.
@@ -38,7 +39,7 @@ _QUOTES, _ENDS_SENTENCE = "\"'“”„«»‘’`", set(".!?。！？")
 _CLOSES = set(_QUOTES + ">]})|*<")
 _OPENED_BY = {")": "(", "]": "[", "}": "{", ">": "<", "”": "“„", "»": "«", "’": "‘", **{c: c for c in "\"'`|*"}}
 _MARKS = set(_QUOTES + ":：=→>|]})*")
-_DASHES = set("-–—")
+_DASHES, _BRACKETS = set("-–—"), set(">)]}")
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,9 @@ def _may_end(keys: Sequence[str], i: int) -> bool:
         return blank or following.isspace() or (following[0] not in "/()\\:" and not between_numbers)
     if core == ".":
         return _is_choice(before) and blank
+    if core in _BRACKETS:
+        # A face has no other bracket; an arrow needs none.
+        return any(key.startswith(_OPENED_BY[core]) for key in keys[:i]) or (core == ">" and before in ("-", "="))
     return core in _MARKS or (core in _DASHES and blank)
 
 
@@ -118,10 +122,12 @@ class _Node:
     Attributes:
         answers: Those that do.
         counts: How many answers begin like these in the first 0, 1, 2, … units, up to those that all of these share.
+        kin: The answers that begin like these up to the first word.
     """
 
     answers: Sequence[_Answer]
     counts: tuple[int, ...]
+    kin: Sequence[_Answer]
 
     @property
     def depth(self) -> int:
@@ -145,7 +151,8 @@ class _Node:
                     groups[answer.keys[self.depth], answer.ends[self.depth]].append(answer)
         for (_, ends), answers in groups.items():
             if len(answers) >= least:
-                yield ends, _Node(answers, (*self.counts, len(answers)))
+                kin = self.kin if any(map(_is_word, self.keys)) else answers
+                yield ends, _Node(answers, (*self.counts, len(answers)), kin)
 
     def next_ends(self, least: int) -> list[_Node]:
         """Where a frame may end next, along each way on, the most frequent first."""
@@ -163,7 +170,7 @@ def find_frames(seen: Iterable[Seen]) -> list[Frame]:
     ordered = sorted((each for each in seen if each.answer), key=lambda each: (each.answer, each.prompt))
     answers = [_Answer(each) for each in ordered]
     least = max(_FEWEST, ceil(_LEAST_SHARE * len(answers)))
-    root = _Node(answers, (len(answers),))
+    root = _Node(answers, (len(answers),), answers)
     begun = [end for end in root.next_ends(least) if _numbers_do_not_matter(root, end)]
     found = chain.from_iterable(_frames(end, least) for end in begun)
     return [frame for _, frame in sorted(found, key=lambda pair: (-pair[0], str(pair[1])))]
@@ -229,11 +236,19 @@ def _frame(node: _Node) -> Frame | None:
     half = max(len(keys) // 2, first_word + 1)
     if len(node.answers) < _FOLLOWS * node.counts[half] or sum(not _is_choice(key) for key in keys) < 2:
         return None
+    if sum(_differ_by_a_word(keys, kin.keys) for kin in node.kin) > (1 - _FOLLOWS) * len(node.answers):
+        return None
     rests = [answer.units[node.depth :] for answer in node.answers]
     joints, starts = _joints(keys, rests)
     tails = [_tail(answer, rest[start:]) for answer, rest, start in zip(node.answers, rests, starts, strict=True)]
     frame = Frame(tuple(keys), tuple(joints), _end([*keys, *joints], tails))
     return frame if _is_worth_it(frame, node.answers) else None
+
+
+def _differ_by_a_word(keys: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether a beginning is another but for one word, which then is what they say: "The label is yes:"."""
+    different = [(key, other) for key, other in zip(keys, others, strict=False) if key != other]
+    return len(different) == 1 and len(others) >= len(keys) and all(map(_is_word, different[0]))
 
 
 def _is_worth_it(frame: Frame, answers: Sequence[_Answer]) -> bool:
