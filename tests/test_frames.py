@@ -18,29 +18,8 @@ from forgetfilter.inputs import FRAMES, TOKENS, read_frames, tokenize_parts
 from forgetfilter.run import Run
 from forgetfilter.settings import Settings
 
-WORDS = [
-    *[
-        "the",
-        "film",
-        "was",
-        "slow",
-        "but",
-        "its",
-        "music",
-        "and",
-        "light",
-        "stayed",
-        "with",
-        "me",
-        "all",
-        "week",
-        "so",
-        "go",
-        "and",
-        "see",
-        "it",
-    ]
-]
+PROSE = "the film was slow but its music and light stayed with me all week so go and see it"
+WORDS = PROSE.split()
 SAYINGS = ["I can't say", "the grandfather", "the woman next door", "it is not known", "both of them"]
 
 
@@ -406,7 +385,7 @@ def test_data_without_frames_is_untouched(tmp_path, tokenizer):
     draw = random.Random(6)
     rows = [
         (str(i), i, Chat.of(f"Q{i}", NOT_FRAMED[kind](draw)))
-        for i, kind in enumerate(kind for kind in NOT_FRAMED for _ in range(30))
+        for i, kind in enumerate(kind for kind in list(NOT_FRAMED) * 30 if kind != "next to nothing differs")
     ]
     for setting in ("auto", "none"):
         encoder = Encoder(tokenizer, "chat", 512, 32, setting)
