@@ -67,6 +67,10 @@ FRAMED = {
         lambda _, verdict, why: f"<label>{verdict}</label><reason>{why}</reason>",
     ),
     "bold": (lambda d: (says(d, 2, 6),), lambda _, words: f"**Answer:** {words}"),
+    "chinese fields": (
+        lambda d: (d.choice(["好", "坏"]), "".join(d.choices("天地玄黄宇宙洪荒日月盈昃", k=d.randint(2, 8)))),
+        lambda _, verdict, why: f"标签：{verdict}\n理由：{why}",
+    ),
     "chinese": (
         lambda d: (d.choice(["祖父", "祖母", "不知道", "无法确定"]),),
         lambda d, who: f"答案是选项{d.randint(1, 4)}：{who}",
@@ -144,6 +148,7 @@ NOT_FRAMED = {
     "headings over long answers": lambda d: f"### Response:\n{says(d, 30, 60)}",
     "thoughts": lambda d: f"<think>\n{says(d, 30, 60)}\n</think>\nYes.",
     "values before a colon": lambda d: f"The score is {d.randint(1, 5)}: {says(d, 2, 4)}",
+    "chinese words before a colon": lambda d: f"标签是{d.choice('好坏')}：{''.join(d.choices('天地玄黄宇宙', k=4))}",
     "words before a colon": lambda d: f"The label is {d.choice(['yes', 'no'])}: {says(d, 2, 4)}",
     "addresses": lambda d: f"https://t.co/{d.randrange(10**6)}",
     "times": lambda d: f"The time is {d.randint(1, 12)}:{d.randint(10, 59)}",

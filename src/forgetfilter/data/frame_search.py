@@ -14,7 +14,7 @@ from itertools import accumulate, chain
 from math import ceil
 from statistics import fmean
 
-from .frames import LETTER, NUMBER, Frame, units, without_numbers
+from .frames import LETTER, NUMBER, Frame, is_unspaced, units, without_numbers
 
 # Of so many answers a share of a twentieth is told to within a hundredth, in a second or so.
 ANSWERS_SEEN = 2000
@@ -31,7 +31,7 @@ _JUDGED, _LEAST_PART = 24, 1 / 3
 # Where nine tenths of the contents are one and the same, next to nothing differs.
 _MOST_ALIKE = 0.9
 # As far as this is looked: characters of an answer and of its end, units of a beginning and behind it, and joints.
-_HEAD, _TAIL, _PROMPT, _LONGEST, _BEHIND, _JOINTS = 2000, 200, 4000, 64, 256, 16
+_HEAD, _TAIL, _PROMPT, _LONGEST, _BEHIND, _JOINTS = 2000, 200, 4000, 64, 128, 16
 # So much of an answer's own words is looked for among what the prompt has to choose from.
 _QUOTED = 40
 
@@ -83,7 +83,8 @@ def _is_choice(key: str) -> bool:
 
 
 def _is_word(key: str) -> bool:
-    return sum(c.isalpha() for c in key) > 1
+    """Whether a unit is more than a mark, a number or a letter; one letter is a word in scripts without blanks."""
+    return sum(c.isalpha() for c in key) > 1 or is_unspaced(key[:1])
 
 
 def _is_stop(keys: Sequence[str], i: int) -> bool:
@@ -297,8 +298,10 @@ def _joints(beginning: Sequence[str], rests: Sequence[list[str]]) -> tuple[list[
         if len(at) < _FIXED * len(rests) or len(joints) == _JOINTS:
             continue
         joint, before = _widened(rests, at, starts, len(label))
-        while len(joint) > 1 and not _is_opened(joint[0], [*beginning, *joints]):
+        while joint and not _is_opened(joint[0], [*beginning, *joints]):
             joint, before = joint[1:], before - 1
+        if not joint or not _is_mark(joint[0]):
+            continue
         joints.append("".join(joint))
         for i, place in at.items():
             starts[i] = place - before + len(joint)

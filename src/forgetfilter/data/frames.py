@@ -19,6 +19,7 @@ _SPACED = rf"[\w--{_UNSPACED}]+"
 _UNIT = regex.compile(
     rf"(?V1) (?: {_UNSPACED} | {_SPACED} (?: ['’\-] {_SPACED} )* | [^\w\s] ) [^\S\n]* | \s+", regex.VERBOSE
 )
+_LETTER_ALONE = regex.compile(f"(?V1){_UNSPACED}")
 _DIGITS = re.compile("[0-9]+")
 # In place of digits, or of the letter of a choice, in what is the same in all answers of a frame. No text of a row has
 # these characters.
@@ -34,6 +35,11 @@ def units(text: str, most: int) -> list[str]:
             break
         found.append(match.group())
     return found
+
+
+def is_unspaced(letter: str) -> bool:
+    """Whether a letter is of a script without blanks between words, and so a unit by itself."""
+    return _LETTER_ALONE.fullmatch(letter) is not None
 
 
 def without_numbers(unit: str) -> str:
