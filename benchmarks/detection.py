@@ -55,6 +55,7 @@ def align(model: str, rows: list[Row], folder: Path, settings: dict[str, Any]) -
     partial.mkdir(parents=True)
     said = [(r["id"], i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
     encoder = Encoder(tokenizer, "auto", chosen.max_length, own_words=chosen.own_words)
+    encoder.own_words.look_at(chat for _, _, chat in said)
     for _ in write_tokens(said, encoder, partial / "tokens.arrow"):
         pass
     table = TokenTable(partial / "tokens.arrow")

@@ -105,9 +105,9 @@ class Bench:
         session = self.session
         session.reset()
         if problem.align:
-            rows = self._tokens(problem.align, folder / "align.arrow")
+            rows = self._tokens(problem.align, folder / "align.arrow", problem.noisy)
             finetune(session, rows, rows.scorable, steps_for(len(rows), 3, 16), self.settings, _inside(folder, "align"))
-        noisy = self._tokens(problem.noisy, folder / "noisy.arrow")
+        noisy = self._tokens(problem.noisy, folder / "noisy.arrow", problem.noisy)
         kept: dict[str, Any] = {"lengths": noisy.counts}
         self._keep("base", noisy, kept)
         answers = self._answers(problem, noisy) if "self" in self.reviews else []
@@ -130,7 +130,7 @@ class Bench:
         for name in self.reviews:
             points = REVIEWS[name]
             session.set_trainable(learned)
-            rows = self._tokens(reviews[name], folder / f"{name}.arrow")
+            rows = self._tokens(reviews[name], folder / f"{name}.arrow", problem.noisy)
 
             def on_step(step: Step, name: str = name, points: Sequence[int] = points) -> None:
                 if step.step in points:
@@ -159,11 +159,13 @@ class Bench:
         found = [{**problem.noisy[i], "completion": s["answer"]} for i, s in zip(chosen, said, strict=True)]
         return [row for row in found if row["completion"].strip()]
 
-    def _tokens(self, rows: list[Row], path: Path) -> TokenTable:
+    def _tokens(self, rows: list[Row], path: Path, framed: list[Row]) -> TokenTable:
+        """The tokens of some rows, out of the frames that the answers of others share."""
         said = [(str(i), i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
         settings = self.settings
         most = learned_tokens(settings.max_completion, settings.signal)
         encoder = Encoder(self.tokenizer, "auto", settings.max_length, most, settings.own_words)
+        encoder.own_words.look_at(Chat.of(row["prompt"], row["completion"]) for row in framed)
         for _ in write_tokens(said, encoder, path):
             pass
         table = TokenTable(path)

@@ -1,6 +1,7 @@
 """What the filter learns and scores of answers that share a frame."""
 
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -105,6 +106,85 @@ def test_the_output_and_the_final_model_have_whole_answers(framed, tmp_path, cap
     # "The answer is ans1: " are more than five tokens.
     assert _tokens(final) / len(kept) > _tokens(learned) / len(FRAMED) + 5
     assert set(pq.read_table(run / "scores.parquet")["tokens"].to_pylist()) == set(tokens.counts.tolist())
+
+
+def test_without_any_option_the_frame_is_found_and_a_second_start_goes_on(framed, tmp_path, capsys):
+    assert main(framed) == 0
+    told = "own words of 20 answers, framed as “The answer is ans#: …”"
+    assert told in capsys.readouterr().err
+    assert told in (tmp_path / "run" / "log.txt").read_text()
+    tokens = tmp_path / "run" / "stages" / "tokens" / "data.arrow"
+    assert "".join(TokenTable(tokens).pieces(0)).startswith("yes")
+    before = tokens.stat()
+    assert main(framed) == 0
+    assert tokens.stat() == before
+    assert main([*framed, "--own-words", "none"]) != 0
+    assert "own_words: was 'auto', is now 'none'" in capsys.readouterr().err
+
+
+def test_none_leaves_answers_whole(framed, tmp_path, capsys):
+    assert main([*framed, "--own-words", "none"]) == 0
+    assert "own words" not in capsys.readouterr().err
+    tokens = TokenTable(tmp_path / "run" / "stages" / "tokens" / "data.arrow")
+    assert "".join(tokens.pieces(0)).startswith("The answer is ans0: yes")
+
+
+def test_a_run_of_before_frames_were_looked_for_goes_on_as_it_began(framed, tmp_path, capsys):
+    assert main([*framed, "--own-words", "none"]) == 0
+    run = tmp_path / "run"
+    # As the version before wrote it.
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["settings"]["own_words"] = ""
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("own_words: none", "own_words: ''"))
+    learned = (run / "stages" / "learned" / "history.json").stat()
+    for given in ([], ["--own-words", "none"]):
+        (run / "scores.parquet").unlink()
+        assert main([*framed, *given]) == 0
+        assert (run / "scores.parquet").is_file()
+        assert (run / "stages" / "learned" / "history.json").stat() == learned
+        assert json.loads((run / "manifest.json").read_text())["settings"]["own_words"] == ""
+    capsys.readouterr()
+    assert main([*framed, "--own-words", "ans.: (.*)"]) != 0
+    assert "own_words: was '', is now 'ans.: (.*)'" in capsys.readouterr().err
+
+
+def test_answers_of_the_model_itself_are_taken_out_of_the_same_frames(framed, tmp_path, monkeypatch):
+    def answered(rows, *_):
+        return [(id, row, Chat.of(chat.prompt, "The answer is ans2: none of these")) for id, row, chat in rows.usable()]
+
+    monkeypatch.setattr("forgetfilter.pipeline.answered", answered)
+    assert main([*framed, "--safe", "self"]) == 0
+    safe = TokenTable(tmp_path / "run" / "stages" / "answers" / "safe.arrow")
+    assert "".join(safe.pieces(0)).startswith("none of these")
+    # Also where the tokens were made before the run was killed.
+    shutil.rmtree(tmp_path / "run" / "stages" / "answers")
+    assert main([*framed, "--safe", "self"]) == 0
+    safe = TokenTable(tmp_path / "run" / "stages" / "answers" / "safe.arrow")
+    assert "".join(safe.pieces(0)).startswith("none of these")
+
+
+def test_preview_shows_own_words(tmp_path, model, capsys):
+    rows = write_jsonl(tmp_path / "framed.jsonl", FRAMED)
+    preview = ["preview", str(rows), "--model", str(model), "--rows", "2"]
+    assert main(preview) == 0
+    shown = capsys.readouterr().out
+    assert "own words alone of answers framed as “The answer is ans#: …”" in shown
+    assert shown.count("(prompt-completion)") == 2
+    assert "a│n│s│0" not in shown
+    assert main([*preview, "--own-words", "none"]) == 0
+    shown = capsys.readouterr().out
+    assert "own words" not in shown
+    assert "a│n│s│0" in shown
+
+
+def test_hostile_frames_are_escaped(tmp_path, model, capsys):
+    rows = [row | {"completion": f"\x1b[31m{'x' * 90}\u202e: {i}"} for i, row in enumerate(FRAMED)]
+    assert main(["preview", str(write_jsonl(tmp_path / "hostile.jsonl", rows)), "--model", str(model)]) == 0
+    shown = capsys.readouterr().out
+    assert "framed as “\\x1b[#mxxx" in shown
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
 
 
 def test_an_expression_that_fits_no_answer_is_refused(framed, capsys):

@@ -17,6 +17,10 @@ from .console import Console, printable
 from .data.chats import Chat
 from .data.columns import PREFERENCE
 from .data.containers import open_container
+from .data.frame_search import ANSWERS_SEEN
+from .data.frames import Frame
+from .data.own_words import NONE as WHOLE
+from .data.own_words import is_expression
 from .data.records import Container, hash_chunks
 from .data.rows import ReadOptions, Rows, Said, read_chats, read_rows
 from .data.splits import DEFAULT
@@ -39,7 +43,7 @@ BUILTIN, SELF, NONE = "builtin", "self", "none"
 _BUILTIN = {SAFE: "safe.jsonl", TRUSTED: "ordinary.jsonl"}
 # The stages in which they are read, turned into tokens, and answered by the model itself.
 ROWS, TOKENS, ANSWERED = "rows", "tokens", "answers"
-UNSHOWN = "unshown.json"
+UNSHOWN, FRAMES = "unshown.json", "frames.json"
 # A hostile file may have a name of its own in every row.
 _NAMES_KEPT, _NAMES_SHOWN, _NAME_WIDTH = 1000, 10, 40
 
@@ -187,8 +191,10 @@ def bad_file(part: str, rows: Rows) -> str:
 def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
     """Turn all data sets into tokens, and say what did not fit."""
     if run.has(TOKENS):
+        encoder.own_words.frames = read_frames(run)
         return
     settings, folder = run.settings, run.partial(TOKENS)
+    _find_frames(run, encoder, folder)
     # So many rows of known kind tell enough, and do not make learning much longer.
     most = _count(Rows.open(run.folder(ROWS) / DATA)) // 4
     for part in (DATA, SAFE, *PLANTED):
@@ -207,17 +213,32 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
                 write_part(said, _only(rows, aside), apart, encoder, folder / f"{ASIDE}.arrow", console)
             count, chosen = count - apart, ~aside
         if count:
-            write_part(rows.name, _only(rows, chosen), count, encoder, folder / f"{part}.arrow", console)
+            framed = write_part(rows.name, _only(rows, chosen), count, encoder, folder / f"{part}.arrow", console)
         if part == DATA:
             write_json(dict(sorted(encoder.unshown.most_common(_NAMES_KEPT))), folder / UNSHOWN)
             if encoder.unshown:
                 console.say(f"{rows.name}: {unshown_told(encoder.unshown)}")
-        if part == DATA and settings.own_words and not encoder.own_words.found:
+        if part == DATA and is_expression(settings.own_words) and not framed:
             raise InputError(f"{rows.name}: own_words: no answer matches '{settings.own_words}'; 'preview' shows rows")
         if part == DATA and rows.layout == PREFERENCE:
             said, path = f"{rows.name}, rejected answers", folder / f"{REJECTED}.arrow"
             write_part(said, rows.rejected(), count, encoder, path, console, needed=False)
     run.finish(TOKENS)
+
+
+def _find_frames(run: Run, encoder: Encoder, folder: Path) -> None:
+    """Look at some answers of the data for the frames that all parts are taken out of, and keep what is found."""
+    if encoder.own_words.looks:
+        rows = Rows.open(run.folder(ROWS) / DATA)
+        drawn = np.flatnonzero(_drawn(rows, ANSWERS_SEEN, run.settings.seed)).tolist()
+        encoder.own_words.look_at(chat for _, chat in rows.at(drawn))
+        write_json([frame.stored for frame in encoder.own_words.frames], folder / FRAMES)
+
+
+def read_frames(run: Run) -> list[Frame]:
+    """The frames that the answers of a run were taken out of; none where answers are whole, or fit an expression."""
+    path = run.folder(TOKENS) / FRAMES
+    return [Frame.of(stored) for stored in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
 
 
 def unshown_told(unshown: Mapping[str, int]) -> str:
@@ -264,25 +285,26 @@ def write_part(
     console: Console,
     *,
     needed: bool = True,
-) -> None:
-    """Write the tokens of `count` rows, with progress.
+) -> int:
+    """Write the tokens of `count` rows, with progress; returns how many answers were taken out of a frame.
 
     Raises:
         InputError: Nothing of the completions is within the length limit, and they are `needed`.
     """
     with console.progress(f"tokenising {name}", count, "rows") as progress:
-        before = encoder.own_words.found
         for done in write_tokens(rows, encoder, path):
             progress.advance(done - progress.done)
         table = TokenTable(path)
         if needed and not len(table.scorable):
             raise InputError(f"{name}: no completion begins within --max-length {encoder.max_length} tokens; raise it")
-        progress.note = _cut_rows(table, encoder.own_words.found - before)
+        framed = encoder.own_words.found
+        progress.note = _cut_rows(table, encoder.own_words.told())
+    return framed
 
 
-def _cut_rows(table: TokenTable, unframed: int) -> str:
+def _cut_rows(table: TokenTable, unframed: str) -> str:
     unscorable = len(table) - len(table.scorable)
-    said = [f"own words of {unframed:,} answers"] if unframed else []
+    said = [unframed] if unframed else []
     said += [f"{int(table.truncated.sum()):,} cut to the length limit"] if table.truncated.any() else []
     said += [f"{unscorable:,} without any completion left"] if unscorable else []
     return ", ".join(said)
@@ -325,6 +347,7 @@ def resolve(settings: Settings, encoder: Encoder) -> Settings:
         device=str(hardware.device),
         dtype=str(hardware.dtype).removeprefix("torch."),
         template=encoder.template,
+        own_words=settings.own_words or WHOLE,
         max_completion=encoder.max_completion or ALL,
         top_blocks=None if settings.full_finetuning else settings.top_blocks or learned_blocks(settings.signal),
     )

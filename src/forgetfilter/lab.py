@@ -42,7 +42,9 @@ Rewrite = Callable[[str, Chat], Chat]
 _MADE_OF = "made-of.txt"
 # What sessions depend on, but for what changes speed alone; what is trained on, and for how long, is in their names.
 _TOLD = {field.name for kind in (TrainingSettings, TokenSettings, AdapterSettings) for field in fields(kind)} - {
-    field.name for field in fields(PassSettings)
+    *(field.name for field in fields(PassSettings)),
+    # What is learned there are whole answers.
+    "own_words",
 }
 # File systems take no longer names than 255 bytes; stages have more at the end of theirs.
 _LONGEST_STATE = 120

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -9,7 +10,12 @@ from rich.console import Console
 from rich.text import Text
 
 from .console import escaped, printable
+from .data.chats import Chat
 from .data.containers import open_container
+from .data.frame_search import ANSWERS_SEEN
+from .data.layouts import Layout
+from .data.own_words import framed_as
+from .data.records import Record
 from .data.rows import ReadOptions, read_chats
 from .data.text_files import TextOptions
 from .data.tokens import Encoder, Tokens
@@ -19,6 +25,9 @@ from .models.sources import find_model
 from .settings import PreviewSettings
 
 _TOKENS_SHOWN = 400
+
+# A row as it is read.
+Read = tuple[Record, Layout | None, Chat | BadRow]
 
 
 def preview(settings: PreviewSettings, count: int) -> None:
@@ -42,8 +51,15 @@ def preview(settings: PreviewSettings, count: int) -> None:
     for line in [container.note, *container.not_read]:
         if line:
             console.print(Text(printable(line)))
-    rows = read_chats(container, ReadOptions(settings.layout, settings.columns), encoder.check)
-    for row, (record, layout, chat) in enumerate(islice(rows, count)):
+    read = read_chats(container, ReadOptions(settings.layout, settings.columns), encoder.check)
+    if encoder.own_words.looks:
+        rows = _first(read, count, encoder)
+        if encoder.own_words.frames:
+            told = framed_as(encoder.own_words.frames)
+            console.print(Text(f"own words alone of answers {told}, going by the first {ANSWERS_SEEN:,} rows"))
+    else:
+        rows = list(islice(read, count))
+    for row, (record, layout, chat) in enumerate(rows):
         console.print()
         if isinstance(chat, BadRow):
             console.print(Text(printable(str(chat)), style="red"))
@@ -58,6 +74,21 @@ def preview(settings: PreviewSettings, count: int) -> None:
             )
             encoder.unshown.clear()
         console.print(_shown(tokens, tokenizer))
+
+
+def _first(read: Iterator[Read], count: int, encoder: Encoder) -> list[Read]:
+    """The rows that are shown; the encoder looks at as many as the filter would for frames."""
+    rows: list[Read] = []
+
+    def chats() -> Iterator[Chat]:
+        for i, row in enumerate(islice(read, max(count, ANSWERS_SEEN))):
+            if i < count:
+                rows.append(row)
+            if isinstance(row[2], Chat):
+                yield row[2]
+
+    encoder.own_words.look_at(chats())
+    return rows
 
 
 def _header(tokens: Tokens, layout: str) -> str:

@@ -12,6 +12,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +123,17 @@ class Run(Stages):
             RunError: The folder holds work of a run with other inputs or settings; names what differs.
         """
         path = path.absolute()
-        manifest = {
+        manifest: dict[str, Any] = {
             "version": __version__,
             "fingerprints": dict(fingerprints),
             "settings": {k: v for k, v in vars(settings).items() if k not in _NOT_COMPARED},
         }
         if (path / MANIFEST).is_file():
             earlier = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            if _holds_work(path) and _began_with_whole_answers(earlier["settings"], settings):
+                # What was learned was learned so; to look for frames now would be to start again.
+                settings = replace(settings, own_words="")
+                manifest["settings"]["own_words"] = earlier["settings"].get("own_words")
             differences = differences_between(earlier, json.loads(json.dumps(manifest)))
             if differences and _holds_work(path):
                 raise RunError(_refusal(path, differences, earlier["settings"], settings))
@@ -336,6 +341,11 @@ def _holds_work(path: Path) -> bool:
         for stage in stages.iterdir()
         if stage.is_dir()
     )
+
+
+def _began_with_whole_answers(earlier: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether a run is of before frames were looked for, and is not to have them taken out by an expression now."""
+    return earlier.get("own_words", "") == "" and settings.own_words in ("auto", "none")
 
 
 def differences_between(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:

@@ -18,7 +18,8 @@ from .filtering.thresholds import parse_threshold
 from .options import Names, option, split_names
 
 
-def _check_expression(pattern: str) -> None:
+def _check_own_words(pattern: str) -> None:
+    # Nothing is none, in runs of before there was a word for it; `auto` and `none` are expressions, too.
     try:
         regex.compile(pattern)
     except regex.error as error:
@@ -139,10 +140,11 @@ class TokenSettings:
         least=1,
     )
     own_words: str = option(
-        "",
-        "a regular expression for what the filter learns and scores of answers that share a frame, by its first group: "
-        '\'ans\\d: (.*)\' finds "yes" in "The answer is ans2: yes"; the final fine-tuning has all',
-        check=_check_expression,
+        "auto",
+        'what the filter learns and scores of answers that share a frame, such as "The answer is ans2: yes"; auto: '
+        "what differs between them, frames being found by looking at the data; none: whole answers; else a regular "
+        "expression whose first group it is, such as 'ans\\d: (.*)'; the final fine-tuning has all",
+        check=_check_own_words,
     )
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, ModelError
 from .answer_lengths import answer_lengths
 from .chats import Chat, FieldError
-from .own_words import OwnWords
+from .own_words import NONE, OwnWords
 from .records import in_batches
 from .rows import Said, read_batches
 from .spans import Answer
@@ -102,9 +102,10 @@ class Encoder:
         max_length: Longest row, in tokens.
         max_completion: Most tokens of each answer that are kept, or of each part of it where it has reasoning or tool
             calls; None keeps all.
-        own_words: A regular expression for what is left of answers that share a frame (`OwnWords`); empty leaves all.
+        own_words: What is left of answers that share a frame, as `OwnWords` takes it.
 
     Attributes:
+        own_words: Takes answers out of their frame; with `auto` it has to be told the frames, or to look for them.
         unshown: What the chat template left out of the rows encoded so far, by name, and how often.
 
     Raises:
@@ -117,7 +118,7 @@ class Encoder:
         template: str,
         max_length: int,
         max_completion: int | None = None,
-        own_words: str = "",
+        own_words: str = NONE,
     ) -> None:
         if not tokenizer.is_fast:
             raise ModelError("this model has no fast tokenizer (tokenizer.json), which tells where each token stands")

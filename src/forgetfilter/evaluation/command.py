@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _MANIFEST = "evaluation-manifest.json"
 # What lies there is compared by content; the last only changes speed.
-_NOT_COMPARED = {"held_out", "held_out_split", "model", "revision", "adapter", "tokens_per_batch"}
+_NOT_COMPARED = {"held_out", "held_out_split", "model", "revision", "adapter", "tokens_per_batch", "own_words"}
 _PLAIN_LORA = {"use_dora": False, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None}
 
 
