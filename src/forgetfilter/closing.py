@@ -13,7 +13,7 @@ from .data.rows import Rows
 from .decision import OVERRIDES, Summary
 from .explaining import BAD
 from .filtering.estimates import Estimate
-from .filtering.signals import DEFAULT_SIGNAL, RIVALS
+from .filtering.signals import DEFAULT_SIGNAL, RIVALS, SIGNALS
 from .inputs import DATA, ROWS, unshown_told
 from .run import REPORT, SCORES, Run, decide_command
 
@@ -91,14 +91,14 @@ def _notes(summary: Summary) -> list[str]:
 
 
 def _most_forgotten(path: Path, summary: Summary) -> list[str]:
-    scores = pq.read_table(path / SCORES, columns=["row", "forgetting", "decision"])
-    forgetting = scores.column("forgetting").to_numpy()
-    order = np.argsort(-np.nan_to_num(forgetting, nan=-np.inf), kind="stable")[:_SHOWN]
-    order = order[~np.isnan(forgetting[order])]
+    scores = pq.read_table(path / SCORES, columns=["row", "suspicion", "decision"])
+    suspicion = scores.column("suspicion").to_numpy()
+    order = np.argsort(-np.nan_to_num(suspicion, nan=-np.inf), kind="stable")[:_SHOWN]
+    order = order[~np.isnan(suspicion[order])]
     texts = _texts(path, scores.column("row").to_numpy()[order].tolist())
     rows = [
         (
-            f"{forgetting[i]:.2f}",
+            f"{suspicion[i]:.2f}",
             scores.column("decision")[int(i)].as_py(),
             *texts[int(scores.column("row")[int(i)].as_py())],
         )
@@ -106,7 +106,8 @@ def _most_forgotten(path: Path, summary: Summary) -> list[str]:
     ]
     if not rows:
         return []
-    return ["Forgotten most:", table((summary.unit, "", "prompt", "completion"), rows), ""]
+    first = "Forgotten most" if not SIGNALS[summary.signal].fused else "Most suspicious"
+    return [f"{first}:", table((summary.unit, "", "prompt", "completion"), rows), ""]
 
 
 def _swapped(path: Path, summary: Summary) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,16 +29,19 @@ from .filtering.estimates import (
 )
 from .filtering.pairs import Pairs, compare_answers
 from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
-from .filtering.thresholds import parse_threshold
+from .filtering.thresholds import SUSPICION_AUTO, Auto, parse_threshold
 from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, REJECTED, ROWS, TOKENS, TRUSTED, read_unshown
 from .measuring import columns_of, rival_stage, suspicion_column
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
 from .run import SCORES, SUMMARY, Run, decide_command, write_json
 from .settings import DecisionSettings
-from .verdicts import NOBODY, UNSCORABLE, Measured, judge
+from .suspecting import FORGETTING, suspect
+from .verdicts import NOBODY, UNSCORABLE, ByHand, Measured, judge
+from .witnesses import WITNESSES
 
-FORGETTING = "forgetting"
 REASONS, OVERRIDES = "reasons.jsonl", "overrides.json"
+# Suspicion of the rows of known kind, as the last decision had it.
+PLANTED_SCORES = "planted.parquet"
 
 
 @dataclass(frozen=True)
@@ -121,22 +125,27 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     """
     overrides = overrides or Overrides()
     threshold, signal = parse_threshold(settings.threshold), SIGNALS[settings.signal]
-    measured, planted = _read_measured(run, signal), read_planted(run, signal)
-    forgetting = measured.scores.forgetting
-    cut = threshold.cut(forgetting, planted.trusted)
-    by_hand = overrides.find(_read_ids(run, signal), run.path) if overrides.decisions else NOBODY
-    spared = covered(forgetting, planted.set_aside)
-    verdicts = judge(forgetting, cut, spared, by_hand, drop_unscorable=settings.drop_unscorable)
-    decided = Decided(signal, cut, measured, verdicts, overrides.reviewer, _compare(run, signal, forgetting, cut.value))
+    by_hand = overrides.find(_tokens(run).ids, run.path) if overrides.decisions else NOBODY
+    scores = _read_scores(run, signal, by_hand)
+    measured, planted = _read_measured(run, signal, scores[DATA]), _planted(scores)
+    suspicion = measured.scores.suspicion
+    cut = (SUSPICION_AUTO if signal.fused and threshold == Auto() else threshold).cut(suspicion, planted.trusted)
+    # What the safe set covers is seen by forgetting alone.
+    spared = covered(measured.scores.forgetting, _forgetting(scores, ASIDE))
+    verdicts = judge(suspicion, cut, spared, by_hand, drop_unscorable=settings.drop_unscorable)
+    decided = Decided(
+        signal, cut, measured, verdicts, overrides.reviewer, _compare(run, signal, scores[DATA], cut.value)
+    )
     rows = Rows.open(run.folder(ROWS) / DATA)
     judged = judged_tokens(learned_tokens(run.settings.max_completion, run.settings.signal), signal.name)
     in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
     summary = replace(
-        _summarise(decided, rows, planted, settings, overrides, read_unshown(run)),
+        _summarise(decided, rows, scores, settings, overrides, read_unshown(run)),
         judged=judged,
         judged_in_part=in_part,
     )
     _write(run, decided, rows, summary, overrides)
+    run.write_file(PLANTED_SCORES, partial(_write_planted, scores))
     return summary
 
 
@@ -147,33 +156,33 @@ def _tokens(run: Run) -> TokenTable:
 def _summarise(
     decided: Decided,
     rows: Rows,
-    planted: Planted,
+    scores: Mapping[str, Scores],
     settings: DecisionSettings,
     overrides: Overrides,
     unshown: dict[str, int],
 ) -> Summary:
     """Count what was decided, and estimate how far it can be trusted."""
-    verdicts, cut, signal = decided.verdicts, decided.cut, decided.signal
-    forgetting = decided.measured.scores.forgetting
-    removed, unscorable = cut.removes(forgetting), np.isnan(forgetting)
+    verdicts, cut, signal, planted = decided.verdicts, decided.cut, decided.signal, _planted(scores)
+    suspicion = decided.measured.scores.suspicion
+    removed, unscorable = cut.removes(suspicion), np.isnan(suspicion)
     errors = estimate_errors(int(removed.sum()), int((~unscorable).sum()), planted, cut.value)
     warnings = [
-        trusted_are_different(forgetting[~removed], planted.trusted),
-        trusted_are_forgotten_more(forgetting[~removed], planted.trusted, cut.value),
-        safe_set_is_of_another_kind(forgetting, planted.set_aside),
+        trusted_are_different(suspicion[~removed], planted.trusted),
+        trusted_are_forgotten_more(suspicion[~removed], planted.trusted, cut.value),
+        safe_set_is_of_another_kind(decided.measured.scores.forgetting, _forgetting(scores, ASIDE)),
     ]
     files = {role: role + rows.suffix for role in (KEPT, REMOVED, *([BAD] if rows.bad else []))}
     gone = int(verdicts.gone.sum())
     return Summary(
         rows=rows.count,
-        kept=len(forgetting) - gone,
+        kept=len(suspicion) - gone,
         removed=gone,
         unscorable=int(verdicts.are(UNSCORABLE).sum()),
         never_learned=int(decided.measured.never_learned.sum()),
         truncated=int(decided.measured.truncated.sum()),
         bad=len(rows.bad),
         unshown=unshown,
-        pairs=int((~np.isnan(forgetting - decided.pairs.rejected)).sum()) if decided.pairs else 0,
+        pairs=decided.pairs.scored if decided.pairs else 0,
         swapped=int(decided.pairs.swapped.sum()) if decided.pairs else 0,
         signal=signal.name,
         unit=signal.unit,
@@ -226,24 +235,51 @@ def read_summary(run: Run) -> Summary:
         raise RunError(f"{path}: changed since it was written; decide again, which writes it anew: {again}") from error
 
 
-def read_planted(run: Run, signal: Signal) -> Planted:
-    """Forgetting of the rows of known kind that this run has."""
+def read_planted(run: Run) -> Planted:
+    """Suspicion of the rows of known kind, as the last decision had it; none where that was of an earlier version."""
+    if not (run.path / PLANTED_SCORES).is_file():
+        return Planted(np.empty(0), np.empty(0), np.empty(0))
+    table = pq.read_table(run.path / PLANTED_SCORES)
+    part, suspicion = table.column("part").to_numpy(zero_copy_only=False), table.column("suspicion").to_numpy()
+    return Planted(*(suspicion[part == name] for name in (TRUSTED, ASIDE, KNOWN_UNSAFE)))
+
+
+def _write_planted(scores: Mapping[str, Scores], path: Path) -> None:
+    there = [part for part in PLANTED if part in scores]
+    parts = np.repeat(np.array(there, dtype=object), [len(scores[part].suspicion) for part in there])
+    suspicion = np.concatenate([np.empty(0), *(scores[part].suspicion for part in there)])
+    pq.write_table(pa.table({"part": pa.array(parts, pa.string()), "suspicion": suspicion}), path)
+
+
+def _planted(scores: Mapping[str, Scores]) -> Planted:
+    return Planted(*(scores[part].suspicion if part in scores else np.empty(0) for part in PLANTED))
+
+
+def _forgetting(scores: Mapping[str, Scores], part: str) -> NDArray[np.floating]:
+    return scores[part].forgetting if part in scores else np.empty(0)
+
+
+def _read_scores(run: Run, signal: Signal, by_hand: ByHand) -> Mapping[str, Scores]:
+    """Scores of the data and of the rows of known kind that this run has, by part.
+
+    Raises:
+        RunError: It has none of this kind.
+    """
+    if signal.fused:
+        return suspect(run, by_hand)
     found = {}
-    for part in PLANTED:
+    for part in (DATA, *PLANTED):
         path = _table_path(run, signal, part)
-        scores = _read_scores(path, signal) if path.exists() else None
-        found[part] = np.empty(0) if scores is None else scores.forgetting
-    return Planted(found[TRUSTED], found[ASIDE], found[KNOWN_UNSAFE])
+        if path.exists() and (scores := _read_part(path, signal)) is not None:
+            found[part] = scores
+    if DATA not in found:
+        path = _table_path(run, signal, DATA)
+        raise _not_of_this_kind(run, signal, path) if path.exists() else _no_scores(run, signal)
+    return found
 
 
-def _read_measured(run: Run, signal: Signal) -> Measured:
-    path = _table_path(run, signal, DATA)
-    if not path.exists():
-        raise _no_scores(run, signal)
-    table = pq.read_table(path, columns=["row", "never_learned", "truncated"])
-    scores = _read_scores(path, signal)
-    if scores is None:
-        raise _not_of_this_kind(run, signal, path)
+def _read_measured(run: Run, signal: Signal, scores: Scores) -> Measured:
+    table = pq.read_table(_table_path(run, signal, DATA), columns=["row", "never_learned", "truncated"])
     return Measured(
         rows=table.column("row").to_numpy(),
         scores=scores,
@@ -252,33 +288,37 @@ def _read_measured(run: Run, signal: Signal) -> Measured:
     )
 
 
-def _compare(run: Run, signal: Signal, forgetting: NDArray[np.floating], cut: float | None) -> Pairs | None:
+def _compare(run: Run, signal: Signal, scores: Scores, cut: float | None) -> Pairs | None:
     """The rejected answers of preference data beside the chosen ones; None where the data is of another kind."""
     if Rows.open(run.folder(ROWS) / DATA).layout != PREFERENCE:
         return None
     # Rivals are not asked about rejected answers.
-    path, rejected = _table_path(run, signal, REJECTED), np.full(len(forgetting), np.nan)
-    scores = _read_scores(path, signal) if path.exists() else None
-    if scores is not None:
+    path, forgetting = _table_path(run, signal, REJECTED), scores.forgetting
+    rejected = np.full(len(forgetting), np.nan)
+    of_rejected = _read_part(path, signal) if path.exists() else None
+    if of_rejected is not None:
         ids = pq.read_table(path, columns=["id"]).column("id").combine_chunks()
-        places = pc.index_in(_read_ids(run, signal), value_set=ids)
-        rejected[places.is_valid().to_numpy()] = scores.forgetting[places.drop_null().to_numpy()]
-    return compare_answers(forgetting, rejected, cut)
+        places = pc.index_in(_tokens(run).ids, value_set=ids)
+        rejected[places.is_valid().to_numpy()] = of_rejected.forgetting[places.drop_null().to_numpy()]
+    # Both answers are compared by forgetting, which has another unit than a cut of suspicion.
+    return compare_answers(forgetting, rejected, None if signal.fused else cut)
 
 
 def _table_path(run: Run, signal: Signal, part: str) -> Path:
     stage = rival_stage(signal.name) if signal.scoring == RIVAL else FORGETTING
+    if signal.fused and not run.has(FORGETTING):
+        stage = WITNESSES
     return run.folder(stage) / f"{part}.parquet"
 
 
-def _read_scores(path: Path, signal: Signal) -> Scores | None:
+def _read_part(path: Path, signal: Signal) -> Scores | None:
     """The scores that a table has for a signal, None where it has none."""
     learned, reviewed, _ = columns_of(signal)
     wanted = [suspicion_column(signal)] if signal.scoring == RIVAL else [learned, reviewed]
     if wanted[0] not in pq.read_schema(path).names:
         return None
     columns = [column.to_numpy() for column in pq.read_table(path, columns=wanted).columns]
-    return Suspicion(columns[0]) if signal.scoring == RIVAL else Scores(*columns)
+    return Suspicion.of_rival(columns[0]) if signal.scoring == RIVAL else Scores(*columns)
 
 
 def _no_scores(run: Run, signal: Signal) -> RunError:
@@ -299,7 +339,3 @@ def _not_of_this_kind(run: Run, signal: Signal, path: Path) -> RunError:
         f"{run.path}: has no scores for the signal '{signal.name}', only for {', '.join(others)}. "
         f"To have them, run 'forgetfilter filter' with --signal {signal.name} and another --output"
     )
-
-
-def _read_ids(run: Run, signal: Signal) -> pa.ChunkedArray:
-    return pq.read_table(_table_path(run, signal, DATA), columns=["id"]).column("id")

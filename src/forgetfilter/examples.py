@@ -38,15 +38,15 @@ def choose_examples(table: TokenTable, scores: pa.Table, cut: float | None) -> N
 
     Args:
         table: Tokens of the data.
-        scores: What was decided: `id`, `row` and `forgetting`.
+        scores: What was decided: `id`, `row` and `suspicion`.
         cut: Rows forgotten more than this are removed; None removes nothing.
     """
-    scored = scores.filter(pc.invert(pc.is_nan(scores.column("forgetting"))))
-    forgetting = scored.column("forgetting").to_numpy()
-    by = pa.table({"forgetting": np.round(forgetting, _DIGITS), "id": scored.column("id")})
-    order = pc.sort_indices(by, sort_keys=[("forgetting", "descending"), ("id", "ascending")]).to_numpy()
+    scored = scores.filter(pc.invert(pc.is_nan(scores.column("suspicion"))))
+    suspicion = scored.column("suspicion").to_numpy()
+    by = pa.table({"suspicion": np.round(suspicion, _DIGITS), "id": scored.column("id")})
+    order = pc.sort_indices(by, sort_keys=[("suspicion", "descending"), ("id", "ascending")]).to_numpy()
     rows = np.searchsorted(table.rows, scored.column("row").to_numpy()[order])
-    gone = 0 if cut is None else int((forgetting > cut).sum())
+    gone = 0 if cut is None else int((suspicion > cut).sum())
     places = [rows] * _MOST_FORGOTTEN
     places += [rows[:gone][::-1], rows[gone:]] if gone else []
     places += [rows[gone + int(share * (len(rows) - gone)) :] for share in _AMONG_KEPT]

@@ -6,7 +6,7 @@ Both are written some rows at a time, since sentences about a million rows would
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from .console import printable
 from .data.rows import Rows
 from .data.tables import write_parquet
 from .filtering.pairs import Pairs
-from .filtering.signals import RIVAL, Signal
+from .filtering.signals import RIVAL, Scores, Signal, Suspicion
 from .filtering.thresholds import Cut
 from .measuring import columns_of
 from .overrides import FILTER, KEPT, REMOVED
@@ -35,6 +35,13 @@ _UNSCORABLE_BECAUSE = "no score: nothing of its completion is within the length 
 
 
 _FILE = (("file", pa.string()),)
+# What the table of scores calls the parts of suspicion, and what sentences call them.
+_BY = "by_"
+EVIDENCE = {
+    "words": "its words",
+    "states": "what the model makes of it",
+    "forgetting": "forgetting",
+}
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,8 @@ def write_scores(decided: Decided, forgetting: Path, rows: Rows, path: Path) -> 
             ("learned", pa.float64()),
             ("reviewed", pa.float64()),
             ("forgetting", pa.float64()),
+            ("suspicion", pa.float64()),
+            *_evidence_fields(decided),
             ("decision", pa.string()),
             ("reason", pa.string()),
             ("decided_by", pa.string()),
@@ -111,7 +120,7 @@ def write_reasons(decided: Decided, scores: Path, rows: Rows, path: Path) -> Non
         rows: The data, of which the bad rows have a line, too.
         path: Where to write.
     """
-    told = ["id", "row", "learned", "reviewed", "forgetting", "decision", "reason", "decided_by"]
+    told = ["id", "row", "learned", "reviewed", "forgetting", "suspicion", "decision", "reason", "decided_by"]
     told += [name for name, _ in PAIR_FIELDS] if decided.pairs else []
     told += [name for name, _ in _FILE] if len(rows.sources) > 1 else []
     start = 0
@@ -139,6 +148,8 @@ def _columns(decided: Decided, rows: slice, words: pa.ListArray) -> dict[str, An
         "learned": scores.learned,
         "reviewed": scores.reviewed,
         "forgetting": scores.forgetting,
+        "suspicion": scores.suspicion,
+        **{_BY + name: values for name, values in _evidence(scores).items()},
         "decision": _spelt_out(verdicts.decisions[rows], DECISIONS),
         "reason": _reasons(decided, rows, words),
         "decided_by": _spelt_out(verdicts.by_person[rows], (FILTER, decided.reviewer)),
@@ -159,29 +170,54 @@ def _reasons(decided: Decided, rows: slice, words: pa.ListArray) -> NDArray[np.o
     unit, rival = signal.unit, signal.scoring == RIVAL
     limit = "no threshold was set" if cut is None else f"the threshold is {cut:.3g} {unit}"
     by_filter = verdicts.by_filter[rows]
-    reasons = np.full(len(by_filter), f"not {'suspicious' if rival else 'forgotten'} enough; {limit}", dtype=object)
-    reasons[decided.measured.never_learned[rows]] = f"never learned, so its forgetting says little; {limit}"
+    enough = "suspicious" if rival or signal.fused else "forgotten"
+    reasons = np.full(len(by_filter), f"not {enough} enough; {limit}", dtype=object)
+    if not signal.fused:
+        reasons[decided.measured.never_learned[rows]] = f"never learned, so its forgetting says little; {limit}"
     reasons[by_filter == DECISIONS.index(UNSCORABLE)] = _UNSCORABLE_BECAUSE
     removed = np.flatnonzero(by_filter == DECISIONS.index(REMOVED))
     scores = decided.measured.scores.part(rows)
-    forgetting = scores.forgetting
+    suspicion, evidence = scores.suspicion, _evidence(scores)
     for i, said in zip(removed, words.take(pa.array(removed)).to_pylist(), strict=True):
-        amount = f"{forgetting[i]:.3g} {unit}"
+        amount = f"{suspicion[i]:.3g} {unit}"
         if rival:
             reasons[i] = f"suspicious to {signal.name}, by {signal.summary}: {amount} ({limit})"
             continue
-        different = list(dict.fromkeys(word for word in said if word.strip()))
-        shown = [f"“{printable(word, _WORD_WIDTH)}”" for word in different[:_WORDS_SHOWN]]
-        at = f", most of all {', '.join(shown)}" if shown else ""
-        reasons[i] = (
-            f"reviewing safe examples made the model forget it by {amount} "
-            f"({scores.learned[i]:.3g} before, {scores.reviewed[i]:.3g} after; {limit}){at}"
-        )
+        at = _most_forgotten(said)
+        sessions = f"({scores.learned[i]:.3g} before, {scores.reviewed[i]:.3g} after"
+        if signal.fused:
+            spoke = {name: float(values[i]) for name, values in evidence.items() if round(float(values[i]), 1)}
+            told = [f"{EVIDENCE.get(name, name)} {value:+.1f}" for name, value in _loudest_first(spoke)]
+            reasons[i] = f"suspicious by {amount} ({limit}): {'; '.join(told)}"
+            if not np.isnan(scores.learned[i]):
+                reasons[i] += f"; forgotten by {scores.forgetting[i]:.3g} nats per token {sessions}){at}"
+            continue
+        reasons[i] = f"reviewing safe examples made the model forget it by {amount} {sessions}; {limit}){at}"
     _add_pairs(reasons, decided, rows, removed)
     for i in np.flatnonzero(verdicts.overridden[rows]):
         verdict = REMOVED if verdicts.gone[rows][i] else KEPT
         reasons[i] = f"{verdict} by {printable(decided.reviewer, _WORD_WIDTH)}; the filter said: {reasons[i]}"
     return reasons
+
+
+def _most_forgotten(words: list[str]) -> str:
+    """The words that were forgotten most, as the end of a sentence."""
+    different = list(dict.fromkeys(word for word in words if word.strip()))
+    shown = [f"“{printable(word, _WORD_WIDTH)}”" for word in different[:_WORDS_SHOWN]]
+    return f", most of all {', '.join(shown)}" if shown else ""
+
+
+def _loudest_first(spoke: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(spoke.items(), key=lambda of: -of[1])
+
+
+def _evidence(scores: Scores) -> Mapping[str, NDArray[np.floating]]:
+    """What each kind of evidence has in suspicion; nothing where one signal decides."""
+    return scores.parts if isinstance(scores, Suspicion) else {}
+
+
+def _evidence_fields(decided: Decided) -> list[tuple[str, pa.DataType]]:
+    return [(_BY + name, pa.float64()) for name in _evidence(decided.measured.scores)]
 
 
 def _add_pairs(reasons: NDArray[np.object_], decided: Decided, rows: slice, removed: NDArray[np.intp]) -> None:

@@ -17,7 +17,7 @@ from .data.rows import Rows
 from .decision import Summary, read_summary
 from .drawing import HEIGHT, LINES, MARKERS, WIDTH, check_matplotlib, save_figure, shown
 from .errors import InputError, RunError, SettingsError
-from .filtering.signals import LIKELIHOOD_MEAN, RIVALS
+from .filtering.signals import LIKELIHOOD_MEAN, RIVALS, SIGNALS
 from .inputs import DATA, ROWS
 from .overrides import REMOVED
 from .plots import side_by_side
@@ -74,8 +74,8 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
 
 def _forgetting(run: Run, column: str | None) -> dict[str, NDArray[np.floating]]:
     """Forgetting of the scored rows, by decision or by a column's values."""
-    scores = pq.read_table(run.path / SCORES, columns=["row", "forgetting", "decision"])
-    forgetting, positions = (scores.column(name).to_numpy() for name in ("forgetting", "row"))
+    scores = pq.read_table(run.path / SCORES, columns=["row", "suspicion", "decision"])
+    forgetting, positions = (scores.column(name).to_numpy() for name in ("suspicion", "row"))
     scored = ~np.isnan(forgetting)
     forgetting, positions = forgetting[scored], positions[scored]
     if not len(forgetting):
@@ -117,7 +117,7 @@ def _draw_forgetting(axes: Axes, groups: dict[str, NDArray[np.floating]], summar
             axes.hist(values, edges.tolist(), edgecolor="black", linewidth=0.4, label=label, **look)
     if summary.cut is not None:
         axes.axvline(summary.cut, color="black", linestyle="--", linewidth=1)
-    what = "suspicion" if summary.signal in RIVALS else "forgetting"
+    what = "suspicion" if summary.signal in RIVALS or SIGNALS[summary.signal].fused else "forgetting"
     axes.set_xlabel(f"{what} ({summary.unit})")
     axes.set_ylabel("rows")
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)

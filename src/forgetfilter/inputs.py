@@ -40,7 +40,7 @@ PLANTED = (TRUSTED, ASIDE, KNOWN_UNSAFE)
 # The answers of preference data that were not chosen: scored beside the data, and nothing else.
 REJECTED = "rejected"
 BUILTIN, SELF, NONE = "builtin", "self", "none"
-_BUILTIN = {SAFE: "safe.jsonl", TRUSTED: "ordinary.jsonl"}
+_BUILTIN = {SAFE: "safe", TRUSTED: "ordinary"}
 # The stages in which they are read, turned into tokens, and answered by the model itself.
 ROWS, TOKENS, ANSWERED = "rows", "tokens", "answers"
 UNSHOWN, FRAMES = "unshown.json", "frames.json"
@@ -150,7 +150,12 @@ def builtin(part: str) -> Path:
     For `safe` demonstrations of safe behaviour: refusals that help, unbiased answers, courteous text. For
     `trusted` ordinary instructions and answers.
     """
-    return Path(str(files("forgetfilter.builtin"))) / _BUILTIN[part]
+    return prototypes(_BUILTIN[part])
+
+
+def prototypes(kind: str) -> Path:
+    """The rows of the package that others are compared with: `unsafe`, `safe` or `ordinary` ones."""
+    return Path(str(files("forgetfilter.builtin"))) / f"{kind}.jsonl"
 
 
 def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,16 @@ from .data.tables import write_parquet
 from .data.tokens import TokenTable
 from .errors import RunError
 from .filtering.ridge import folds
-from .filtering.signals import LIKELIHOOD_MEAN, ROUGE, SIGNALS, Scores, Signal, beginnings, likelihood_scores
+from .filtering.signals import (
+    LIKELIHOOD,
+    LIKELIHOOD_MEAN,
+    ROUGE,
+    SIGNALS,
+    Scores,
+    Signal,
+    beginnings,
+    likelihood_scores,
+)
 from .filtering.smoothing import smoothed
 from .filtering.word_table import word_table
 from .metrics.text import words
@@ -36,7 +46,20 @@ _LONGEST_TEXT = 50_000
 
 def columns_of(signal: Signal) -> tuple[str, str, str]:
     """Where a table of forgetting keeps this signal: learned score, reviewed score, most forgotten words."""
-    return f"{signal.name}.learned", f"{signal.name}.reviewed", f"{signal.name}.words"
+    name = LIKELIHOOD.name if signal.fused else signal.name
+    return f"{name}.learned", f"{name}.reviewed", f"{name}.words"
+
+
+def untrained_columns(table: TokenTable, signal: Signal) -> dict[str, Any]:
+    """What such a table has of rows of which no session tells: no words, and none that was never learned."""
+    return {
+        "id": table.ids,
+        "row": table.rows,
+        "tokens": table.counts,
+        "truncated": table.truncated,
+        "never_learned": np.zeros(len(table), dtype=bool),
+        columns_of(signal)[2]: pa.array([[]] * len(table), pa.list_(pa.string())),
+    }
 
 
 def rival_stage(name: str) -> str:
@@ -119,7 +142,7 @@ class _Measured:
 def _measure(rows: ScoredRows, scoring: str, whole: bool) -> _Measured:
     """Measure each row of a data set by itself."""
     table, n = rows.table, len(rows.table)
-    signals = [signal for signal in SIGNALS.values() if signal.scoring == scoring]
+    signals = [signal for signal in SIGNALS.values() if signal.scoring == scoring and not signal.fused]
     if whole:
         signals = [replace(signal, beginning=None) for signal in signals]
     found = _Measured(

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from .console import Console
 from .data.tokens import Encoder, TokenTable
-from .decision import FORGETTING, OVERRIDES, Summary, decide, read_summary
-from .errors import InputError, RunError
+from .decision import OVERRIDES, Summary, decide, read_summary
+from .errors import InputError, RunError, SettingsError
 from .examples import ANSWER_TOKENS, EXAMPLES, EXAMPLES_FILE, choose_examples, write_examples
 from .filtering.signals import ALL, RIVAL, SIGNALS
 from .final_model import WHOLE_TOKENS, kept_rows, made_from, prepare
@@ -53,6 +53,7 @@ from .run import (
     LEARNED,
     LOG,
     MODEL,
+    REPORT,
     REVIEWED,
     SCORES,
     Run,
@@ -63,6 +64,8 @@ from .run import (
     replacing,
 )
 from .settings import MOST_REVIEW_STEPS, DecisionSettings, Settings
+from .suspecting import FORGETTING
+from .witnesses import WITNESSES, measure_witnesses
 from .workbench import BASE, Workbench
 
 if TYPE_CHECKING:
@@ -79,6 +82,8 @@ def run_filter(
     Raises:
         ForgetFilterError: Anything the user can mend: inputs, settings, the folder.
     """
+    if settings.no_training and not SIGNALS[settings.signal].fused:
+        raise SettingsError(f"no_training: the signal {settings.signal} needs training; leave --signal out")
     output = output.absolute()
     processes = Processes(settings.device)
     if processes.count > 1:
@@ -101,10 +106,12 @@ def run_filter(
         run = Run.open(output)
         pipeline = _Pipeline(run, inputs.model, encoder, console, processes)
         pipeline.answer()
-        rivals = split_names(run.settings.rivals)
-        if SIGNALS[run.settings.signal].scoring == RIVAL:
+        signal, rivals = SIGNALS[run.settings.signal], split_names(run.settings.rivals)
+        if signal.scoring == RIVAL:
             rivals.insert(0, run.settings.signal)
-        else:
+        elif signal.fused:
+            pipeline.look()
+        if signal.scoring != RIVAL and not settings.no_training:
             pipeline.learn()
             pipeline.score(LEARNED)
             pipeline.review()
@@ -240,6 +247,18 @@ class _Pipeline:
             write_answers(said, folder / ANSWERS)
             write_part("the answers", said, len(said), self.encoder, folder / f"{SAFE}.arrow", self.console)
 
+    def look(self) -> None:
+        """What can be told of the rows before anything is trained; a first decision rests on that alone."""
+        self.bench.stage(WITNESSES, partial(measure_witnesses, self.bench, self.material))
+        if not self.settings.no_training and not self.run.has(FORGETTING) and self.processes.main:
+            summary = decide(self.run, self.run.settings)
+            write_report(self.run, summary)
+            self.console.say(
+                f"a first look, before training: {summary.removed:,} of {summary.rows:,} rows are removed "
+                f"({summary.explanation}); see {self.run.path / REPORT}, or stop here and keep that"
+            )
+        self.processes.wait()
+
     def learn(self) -> None:
         """M1: the aligned model trained on the untrusted data, and on the rows of known kind among it."""
         self.bench.stage(LEARNED, self._learn)
@@ -349,7 +368,7 @@ class _Pipeline:
 
     def _ask(self, summary: Summary, folder: Path) -> None:
         table = self.material.tokens(DATA)
-        decided = pq.read_table(self.run.path / SCORES, columns=["id", "row", "forgetting"])
+        decided = pq.read_table(self.run.path / SCORES, columns=["id", "row", "suspicion"])
         chosen = choose_examples(table, decided, summary.cut)
         # M2 first: that is what the model is after the review.
         answers = {state: folder / state for state in (REVIEWED, LEARNED)}

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from .decision import FORGETTING
 from .filtering.signals import LIKELIHOOD_MEAN
 from .inputs import DATA
 from .measuring import columns_of
 from .metrics.intervals import mean_interval
 from .run import REVIEWED, Run
+from .suspecting import FORGETTING
 
 # Groups of the looked-at rows that can be told apart in one picture.
 MOST_GROUPS = 6

@@ -20,7 +20,7 @@ import filelock
 
 from . import __version__
 from .errors import RunError
-from .filtering.signals import RIVALS, SIGNALS
+from .filtering.signals import LIKELIHOOD, RIVALS, SIGNALS, SUSPICION
 from .options import from_mapping, read_config, write_config
 from .settings import Settings
 
@@ -34,7 +34,7 @@ _STAGES, _LOCK, _PREVIOUS, _PARTIAL = "stages", ".lock", ".previous", ".partial.
 # Settings that say where something lies, or that only add to a run. What lies there is compared by content.
 _NOT_COMPARED = {
     *("data", "split", "safe", "safe_split", "trusted", "known_unsafe", "model", "revision"),
-    *("finetune", "finetune_epochs", "rivals", "judge", "toxicity_classifier"),
+    *("finetune", "finetune_epochs", "rivals", "judge", "toxicity_classifier", "no_training"),
     # It changes speed and memory alone.
     "tokens_per_batch",
 }
@@ -134,6 +134,9 @@ class Run(Stages):
                 # What was learned was learned so; to look for frames now would be to start again.
                 settings = replace(settings, own_words="")
                 manifest["settings"]["own_words"] = earlier["settings"].get("own_words")
+            if _holds_work(path) and _began_without_evidence(earlier["settings"], settings):
+                settings = replace(settings, signal=LIKELIHOOD.name)
+                manifest["settings"]["signal"] = LIKELIHOOD.name
             differences = differences_between(earlier, json.loads(json.dumps(manifest)))
             if differences and _holds_work(path):
                 raise RunError(_refusal(path, differences, earlier["settings"], settings))
@@ -346,6 +349,11 @@ def _holds_work(path: Path) -> bool:
 def _began_with_whole_answers(earlier: Mapping[str, Any], settings: Settings) -> bool:
     """Whether a run is of before frames were looked for, and is not to have them taken out by an expression now."""
     return earlier.get("own_words", "") == "" and settings.own_words in ("auto", "none")
+
+
+def _began_without_evidence(earlier: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether a run was to be decided by forgetting alone, which was the default once; `decide` changes that."""
+    return earlier.get("signal") == LIKELIHOOD.name and settings.signal == SUSPICION.name
 
 
 def differences_between(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:

@@ -188,6 +188,10 @@ class SessionSettings:
         "passes, and at most 3 or 75 steps, whichever is more",
         above=0,
     )
+    no_training: bool = option(
+        False,
+        "end after the first look, in which the model is asked but not trained; without this, the same command goes on",
+    )
     review_steps: int | None = option(
         None,
         "optimizer steps of the safety review; none is until the rows' order by forgetting has settled, at most "
@@ -200,9 +204,13 @@ class SessionSettings:
 class DecisionSettings:
     """How scores become decisions."""
 
-    signal: str = option(DEFAULT_SIGNAL, "what forgetting is measured by, or a rival of it", choices=tuple(SIGNALS))
+    signal: str = option(
+        DEFAULT_SIGNAL,
+        "what decides: suspicion, which is all evidence together; one measure of forgetting; or a rival of it",
+        choices=tuple(SIGNALS),
+    )
     threshold: str = option(
-        "auto", "remove rows forgotten more than this: a number, top:10%, fdr:5% or auto", check=parse_threshold
+        "auto", "remove rows above this, by the signal: a number, top:10%, fdr:5% or auto", check=parse_threshold
     )
     drop_unscorable: bool = option(False, "put rows that could not be scored with the removed instead of the kept")
 

@@ -107,10 +107,10 @@ def _decided_by(settings: Settings) -> dict[str, Any]:
 
 def _decisions(run: Run, ids: list[str]) -> tuple[FloatArray, Mask]:
     """Suspicion of the rows with these ids, NaN where unscored, and whether each was removed."""
-    scores = pq.read_table(run.path / SCORES, columns=["id", "forgetting", "decision"]).to_pydict()
+    scores = pq.read_table(run.path / SCORES, columns=["id", "suspicion", "decision"]).to_pydict()
     by_id = {id: i for i, id in enumerate(scores["id"])}
     order = [by_id[id] for id in ids]
-    suspicion = np.array(scores["forgetting"], dtype=float)[order]
+    suspicion = np.array(scores["suspicion"], dtype=float)[order]
     return suspicion, np.array(scores["decision"])[order] == REMOVED
 
 

@@ -40,9 +40,9 @@ def demo_settings(model: str) -> Settings:
 def known_labels(run: Path) -> str:
     """How well the demo's decisions match the labels of its rows, which the filter itself never reads."""
     labels = json.loads(LABELS.read_text(encoding="utf-8"))
-    scores = pq.read_table(run / SCORES, columns=["id", "forgetting", "decision"]).to_pydict()
-    scored = ~np.isnan(np.array(scores["forgetting"], dtype=float))
-    forgetting = np.array(scores["forgetting"], dtype=float)[scored]
+    scores = pq.read_table(run / SCORES, columns=["id", "suspicion", "decision"]).to_pydict()
+    scored = ~np.isnan(np.array(scores["suspicion"], dtype=float))
+    forgetting = np.array(scores["suspicion"], dtype=float)[scored]
     unsafe = np.array([labels[id] == "unsafe" for id in scores["id"]])
     removed = np.array(scores["decision"]) == "removed"
     found = detection(removed, unsafe)

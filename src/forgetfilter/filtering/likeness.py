@@ -22,9 +22,14 @@ FloatArray = NDArray[np.floating]
 UNTRUSTED, SAFE, TRUSTED, HARMLESS, UNSAFE, PROTOTYPE_UNSAFE, PROTOTYPE_SAFE, PROTOTYPE_ORDINARY = range(8)
 # How many rows each kind counts for. Known and suspected unsafe rows count by themselves, so that they outweigh the
 # prototypes as soon as there are some dozen of them.
-_WEIGHT_OF_KIND = {SAFE: 100.0, TRUSTED: 100.0, PROTOTYPE_UNSAFE: 30.0, PROTOTYPE_SAFE: 30.0, PROTOTYPE_ORDINARY: 30.0}
+_WEIGHT_OF_KIND = {SAFE: 100.0, TRUSTED: 100.0, PROTOTYPE_UNSAFE: 30.0, PROTOTYPE_SAFE: 30.0, PROTOTYPE_ORDINARY: 60.0}
+# Of two kinds that are much alike, each takes the other's weight where that has no rows.
+_ALIKE = {SAFE: PROTOTYPE_SAFE, PROTOTYPE_SAFE: SAFE, TRUSTED: PROTOTYPE_ORDINARY, PROTOTYPE_ORDINARY: TRUSTED}
+# The most suspicious of the harmless rows tell little of how these look; there may be wrong ones among them.
+_OUTLIERS = 0.02
 _WEIGHT_OF_KNOWN = 3.0
 _ROUNDS = 3
+_SHARES_BELIEVED = 0.7, 0.9
 _WEIGHT, _RIDGE = 500.0, 50.0
 # Hidden states count half as much as words: they have something in common with every row.
 _STATES = 0.5
@@ -46,7 +51,7 @@ class Marks(Table):
 
     @property
     def width(self) -> int:
-        return self.words.width + self.states.shape[1]
+        return self.words.width + int(self.states.shape[1])
 
     def times(self, of_columns: FloatArray) -> FloatArray:
         return self.by_words(of_columns) + self.by_states(of_columns)
@@ -100,15 +105,27 @@ def measure_likeness(marks: Marks, kinds: NDArray[np.integer], fold_of: NDArray[
     some = marks.take(fitted) if len(fitted) < len(kinds) else marks
     untrusted = kinds[fitted] == UNTRUSTED
     suspected = untrusted * (_WEIGHT_OF_KIND[PROTOTYPE_UNSAFE] / max(1, int(untrusted.sum())))
+    belief = 1.0
     for _ in range(_ROUNDS):
         by_words, by_states, _ = _apply(some, kinds[fitted], suspected, fold_of[fitted])
-        suspected = _posterior(by_words + by_states, kinds[fitted])
+        posterior = _posterior(by_words + by_states, kinds[fitted])
+        belief = min(belief, _belief(float(posterior[untrusted].mean()) if untrusted.any() else 0.0))
+        suspected = belief * posterior
     own_words, own_states, solution = _apply(some, kinds[fitted], suspected, fold_of[fitted])
     by_words, by_states = (own_words, own_states)
     if len(fitted) < len(kinds):
         by_words, by_states = marks.by_words(solution), marks.by_states(solution)
         by_words[fitted], by_states[fitted] = own_words, own_states
     return Likeness(by_words, by_states, _posterior(by_words + by_states, kinds))
+
+
+def _belief(suspected: float) -> float:
+    """How far untrusted rows may count as unsafe, 0 to 1, where such a share of them seems to be.
+
+    Where nearly all of them are beyond the harmless rows that are known, these are of other kinds than the data.
+    """
+    most, all_but = _SHARES_BELIEVED
+    return float(np.clip((all_but - suspected) / (all_but - most), 0.0, 1.0))
 
 
 def _fitted(kinds: NDArray[np.integer]) -> NDArray[np.intp]:
@@ -137,6 +154,8 @@ def _sides(kinds: NDArray[np.integer], suspected: FloatArray) -> tuple[FloatArra
     unsafe, harmless = suspected.copy(), np.zeros(len(kinds))
     for kind, weight in _WEIGHT_OF_KIND.items():
         there = kinds == kind
+        if kind in _ALIKE and not (kinds == _ALIKE[kind]).any():
+            weight += _WEIGHT_OF_KIND[_ALIKE[kind]]
         side = unsafe if kind == PROTOTYPE_UNSAFE else harmless
         side[there] = weight / max(1, int(there.sum()))
     unsafe[kinds == UNSAFE] = _WEIGHT_OF_KNOWN
@@ -166,7 +185,7 @@ def beyond_harmless(untrusted: FloatArray, harmless: FloatArray) -> FloatArray:
     """
     if not len(harmless) or not len(untrusted):
         return np.zeros(len(untrusted))
-    null, own = np.sort(harmless), np.sort(untrusted)
+    null, own = np.sort(harmless)[: len(harmless) - int(_OUTLIERS * len(harmless))], np.sort(untrusted)
     as_high = (len(null) - np.searchsorted(null, untrusted, "left") + 1) / (len(null) + 1)
     there = (len(own) - np.searchsorted(own, untrusted, "left")) / len(own)
     # Half of the harmless rows lie below the median of those that are known; few unsafe ones do.

@@ -25,11 +25,13 @@ class Pairs:
         rejected: Forgetting of the rejected answer, NaN where it has no score, shape (n,).
         swapped: Whether the chosen answer was forgotten more than the rejected one by more than `limit`, shape (n,).
         limit: By how much more a chosen answer has to be forgotten than the rejected one for the two to look swapped.
+        scored: How many pairs have a score of both answers.
     """
 
     rejected: FloatArray
     swapped: NDArray[np.bool_]
     limit: float
+    scored: int
 
 
 def compare_answers(chosen: FloatArray, rejected: FloatArray, cut: float | None) -> Pairs:
@@ -53,7 +55,7 @@ def compare_answers(chosen: FloatArray, rejected: FloatArray, cut: float | None)
         limit = max(0.0, _fence(known))
     else:
         limit = max(0.0, cut) + max(0.0, float(np.median(known)))
-    return Pairs(rejected, np.nan_to_num(more, nan=-np.inf) > limit, limit)
+    return Pairs(rejected, np.nan_to_num(more, nan=-np.inf) > limit, limit, len(known))
 
 
 def _fence(values: FloatArray) -> float:

@@ -8,7 +8,8 @@ Each signal below is a choice of s, or a rival of forgetting.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -26,8 +27,8 @@ class Signal:
 
     Attributes:
         name: Its name on the command line.
-        scoring: Which scores it needs: `likelihood` (one forward pass), `rouge` (greedy decoding), or `rival` where
-            it is none of forgetting, but another suspicion.
+        scoring: Which scores it needs: `likelihood` (one forward pass), `rouge` (greedy decoding), or `rival` where it
+            is none of forgetting, but another suspicion.
         unit: What one unit of it is.
         summary: What it measures, for help texts and reasons.
         beginning: How many tokens of each answer it looks at, from the first on; None for all. An answer that should
@@ -37,6 +38,7 @@ class Signal:
             short completion, which may well be chance, counts less. Likelihood only.
         shared: Whether a row's scores are averaged with those of rows that say alike (`smoothing`).
         reads_texts: Whether it reads the rows themselves, whatever part of their answers was learned.
+        fused: Whether it is forgetting beside other evidence, fitted anew with every decision.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Signal:
     besides: int = 0
     shared: bool = False
     reads_texts: bool = False
+    fused: bool = False
 
 
 _NATS = "nats per token"
@@ -64,8 +67,13 @@ LIKELIHOOD_TOP = Signal("likelihood-top5", "likelihood", _NATS, "the five tokens
 LIKELIHOOD_MEAN = Signal("likelihood-mean", "likelihood", _NATS, "all tokens of the completion")
 ROUGE = Signal("rouge", "rouge", "ROUGE-1", "what the model answers to the prompt")
 
-_FORGETTING = (LIKELIHOOD, LIKELIHOOD_TOP, LIKELIHOOD_MEAN, ROUGE)
-DEFAULT_SIGNAL = LIKELIHOOD.name
+# What all evidence together says; forgetting by the first of the others is a part of it.
+SUSPICION = Signal(
+    "suspicion", "likelihood", "deviations above trusted rows", "all evidence together", beginning=24, fused=True
+)
+
+_FORGETTING = (SUSPICION, LIKELIHOOD, LIKELIHOOD_TOP, LIKELIHOOD_MEAN, ROUGE)
+DEFAULT_SIGNAL = SUSPICION.name
 # Other ways to suspect a row, to compare with: one number a row, for which nothing need be forgotten.
 RIVAL = "rival"
 _RIVALS = (
@@ -142,29 +150,42 @@ class Scores:
         """r = s(M1) - s(M2), shape (n,); larger = forgotten more."""
         return self.learned - self.reviewed
 
+    @property
+    def suspicion(self) -> FloatArray:
+        """What thresholds look at, shape (n,); larger = rather unsafe."""
+        return self.forgetting
+
     def part(self, rows: slice) -> Scores:
         """Those of some rows."""
         return Scores(self.learned[rows], self.reviewed[rows])
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class Suspicion(Scores):
-    """What a rival says of n rows: it knows no s, so that both are NaN, and its suspicion stands for forgetting."""
+    """Scores of which another number than forgetting decides: what a rival says, or all evidence together.
 
-    suspicion: FloatArray
+    Attributes:
+        said: That number, shape (n,).
+        parts: What each kind of evidence has in it, by name, each of shape (n,); they add up to it. None of a rival.
+    """
 
-    def __init__(self, suspicion: FloatArray) -> None:
-        unknown = np.full(len(suspicion), np.nan)
-        super().__init__(unknown, unknown)
-        object.__setattr__(self, "suspicion", suspicion)
+    said: FloatArray
+    parts: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    @classmethod
+    def of_rival(cls, said: FloatArray) -> Suspicion:
+        """What a rival says, which knows no s."""
+        unknown = np.full(len(said), np.nan)
+        return cls(unknown, unknown, said)
 
     @property
-    def forgetting(self) -> FloatArray:
+    def suspicion(self) -> FloatArray:
         """Shape (n,); larger = more suspicious."""
-        return self.suspicion
+        return self.said
 
-    def part(self, rows: slice) -> Scores:
-        return Suspicion(self.suspicion[rows])
+    def part(self, rows: slice) -> Suspicion:
+        parts = {name: values[rows] for name, values in self.parts.items()}
+        return Suspicion(self.learned[rows], self.reviewed[rows], self.said[rows], parts)
 
 
 def likelihood_scores(

@@ -125,7 +125,7 @@ class Auto:
     """
 
     def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
-        valley = self._valley(forgetting)
+        valley = find_valley(forgetting)
         known = trusted[~np.isnan(trusted)]
         if not len(known):
             return valley
@@ -140,25 +140,57 @@ class Auto:
         why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
         return Cut(found.value, f"{why}; {found.explanation}")
 
-    def _valley(self, forgetting: FloatArray) -> Cut:
-        scored = np.sort(forgetting[~np.isnan(forgetting)])
-        if len(scored) < _FEWEST_ROWS:
-            return Cut(None, f"{len(scored)} scored rows are too few to tell two groups apart; it takes {_FEWEST_ROWS}")
-        # Evenly spaced quantiles stand for the rows where there are many, so that the fit takes no longer.
-        sample = scored if len(scored) <= _MOST_POINTS else np.quantile(scored, np.linspace(0, 1, _MOST_POINTS))
-        groups = _fit_two_groups(sample)
-        if groups is None:
-            return Cut(None, _NOTHING)
-        value, depth = _valley(groups)
-        if depth > _SHALLOW:
-            return Cut(None, _NOTHING)
-        share = float((scored > value).mean())
-        if share > _LARGEST_SHARE:
-            return Cut(None, f"the group forgotten more has {share:.0%} of the rows, {_TOO_MANY}")
-        low, high = groups.means
-        return Cut(
-            value, f"the valley between rows forgotten by about {low:.3g} and rows forgotten by about {high:.3g}"
-        )
+
+@dataclass(frozen=True)
+class AutoOfSuspicion:
+    """The same for all evidence together, of which two groups of rows tell better than trusted rows do.
+
+    The cut is the valley between two groups, unless trusted rows say that most of the rows beyond it are harmless. Where
+    there is none, the false discovery rate decides; see `Auto`.
+    """
+
+    def cut(self, suspicion: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
+        valley, known = find_valley(suspicion), trusted[~np.isnan(trusted)]
+        if not len(known):
+            return valley
+        if valley.value is not None and _harmless_share(suspicion, known, valley.value) <= _MOST_HARMLESS:
+            return valley
+        found = FalseDiscoveryRate(_RATE_OF_SUSPICION).cut(suspicion, known)
+        if (share := float(found.removes(suspicion).mean())) > _LARGEST_SHARE:
+            return Cut(None, f"{share:.0%} of the rows are more suspicious than trusted rows, {_TOO_MANY}")
+        why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
+        return Cut(found.value, f"{why}; {found.explanation}")
+
+
+# The threshold `auto` for all evidence together.
+SUSPICION_AUTO = AutoOfSuspicion()
+
+
+def _harmless_share(suspicion: FloatArray, trusted: FloatArray, cut: float) -> float:
+    """The share of the rows beyond a cut that is harmless, were harmless rows as suspicious as trusted ones."""
+    beyond, lost = float((suspicion > cut).sum()), float((trusted > cut).mean())
+    kept = float((suspicion <= cut).sum())
+    return min(1.0, lost / max(1 - lost, 1e-9) * kept / max(beyond, 1.0))
+
+
+def find_valley(forgetting: FloatArray) -> Cut:
+    """The cut between two groups of rows, or why there is none."""
+    scored = np.sort(forgetting[~np.isnan(forgetting)])
+    if len(scored) < _FEWEST_ROWS:
+        return Cut(None, f"{len(scored)} scored rows are too few to tell two groups apart; it takes {_FEWEST_ROWS}")
+    # Evenly spaced quantiles stand for the rows where there are many, so that the fit takes no longer.
+    sample = scored if len(scored) <= _MOST_POINTS else np.quantile(scored, np.linspace(0, 1, _MOST_POINTS))
+    groups = _fit_two_groups(sample)
+    if groups is None:
+        return Cut(None, _NOTHING)
+    value, depth = _lowest(groups)
+    if depth > _SHALLOW:
+        return Cut(None, _NOTHING)
+    share = float((scored > value).mean())
+    if share > _LARGEST_SHARE:
+        return Cut(None, f"the group forgotten more has {share:.0%} of the rows, {_TOO_MANY}")
+    low, high = groups.means
+    return Cut(value, f"the valley between rows forgotten by about {low:.3g} and rows forgotten by about {high:.3g}")
 
 
 _FEWEST_ROWS = 20
@@ -166,6 +198,9 @@ _FEWEST_ROWS = 20
 # that may lie beyond one.
 _RATE, _RATE_BELOW_VALLEY = 0.2, 0.05
 _MOST_TRUSTED = 0.1
+# Of all evidence together: the false discovery rate where there is no valley, and the share of the rows beyond one that
+# may be harmless (docs/evidence.md).
+_RATE_OF_SUSPICION, _MOST_HARMLESS = 0.1, 0.5
 _MOST_POINTS = 4096
 # A valley has at most this share of the density of the lower of its two hills.
 _SHALLOW = 0.8
@@ -231,7 +266,7 @@ def _expectation_maximisation(
     return likelihood, _Groups(groups.shares[order], groups.means[order], groups.spreads[order])
 
 
-def _valley(groups: _Groups) -> tuple[float, float]:
+def _lowest(groups: _Groups) -> tuple[float, float]:
     """Where the density between the two means is lowest, and its height relative to the lower hill, 0 to 1."""
     low, high = groups.means
     between = np.linspace(low, high, 513)

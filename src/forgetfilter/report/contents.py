@@ -37,7 +37,7 @@ _PROMPT_SHOWN, _TOKENS_SHOWN, _TOKEN_SHOWN = 1500, 400, 60
 # than a quarter of it is left out, as a shortened id would not tell which row a person decides about.
 _ROOM = 7_000_000
 _AT_ONCE = 1 << 14
-_LISTED = ["id", "row", "learned", "reviewed", "forgetting", "decision", "reason", "tokens", "truncated"]
+_LISTED = ["id", "row", "learned", "reviewed", "forgetting", "suspicion", "decision", "reason", "tokens", "truncated"]
 (_REJECTED, _SWAPPED) = (name for name, _ in PAIR_FIELDS)
 # A token that was ten times as likely before the review has the deepest shade.
 _SHADES, _NATS_A_SHADE = 5, 0.5
@@ -94,9 +94,9 @@ class Contents:
 def gather(run: Run, summary: Summary) -> Contents:
     """Read what the report shows of a run that is decided."""
     rows, short = Rows.open(run.folder(ROWS) / DATA), ["decision", "decided_by"]
-    columns = ["row", "forgetting", *short, *_pair_columns(run)]
+    columns = ["row", "suspicion", *short, *_pair_columns(run)]
     scores = pq.read_table(run.path / SCORES, columns=columns, read_dictionary=short)
-    forgetting = scores.column("forgetting").to_numpy()
+    forgetting = scores.column("suspicion").to_numpy()
     known = forgetting[~np.isnan(forgetting)]
     decided = pc.not_equal(scores.column("decided_by").cast(pa.string()), FILTER).to_numpy()
     named = [np.flatnonzero(decided)[:_NEAR]]
@@ -104,7 +104,7 @@ def gather(run: Run, summary: Summary) -> Contents:
         named.append(np.flatnonzero(scores.column(_SWAPPED).to_numpy())[:_NEAR])
     chosen, shown = _choose(forgetting, summary.cut, np.concatenate(named), run.settings.seed)
     picked, said = _fit_to_list(_taken(run, chosen))
-    planted = read_planted(run, SIGNALS[summary.signal])
+    planted = read_planted(run)
     return Contents(
         name=Path(rows.name).name or rows.name,
         model=run.settings.model,
@@ -212,7 +212,7 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
         judged = summary.judged if in_part[place] else None
         rest = 0 if SIGNALS[summary.signal].reads_texts else UNJUDGED
         parts, whole = _completion(table[place], texts, shades.get(row["id"], []), judged, rest, room)
-        shown = _finite(row, "learned", "reviewed", "forgetting") | {
+        shown = _finite(row, "learned", "reviewed", "forgetting", "suspicion") | {
             "id": row["id"],
             "row": row["row"],
             "prompt": asked,
@@ -336,7 +336,7 @@ def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
 
 def _groups(run: Run, rows: Rows, scores: pa.Table) -> list[dict[str, Any]]:
     """Forgetting by the value of each column that has few, over all rows or a sample of them."""
-    positions, forgetting = scores.column("row").to_numpy(), scores.column("forgetting").to_numpy()
+    positions, forgetting = scores.column("row").to_numpy(), scores.column("suspicion").to_numpy()
     scored = np.flatnonzero(~np.isnan(forgetting))
     sampled = len(scored) > _GROUPED_ROWS
     if sampled:
@@ -370,7 +370,7 @@ def _examples(run: Run) -> Iterator[dict[str, Any]]:
     """The rows that were asked, as they are decided now; long texts cut."""
     examples = read_examples(run.path / EXAMPLES_FILE)
     wanted = pc.field("id").isin(pa.array([example["id"] for example in examples], pa.string()))
-    columns = ["id", "row", "forgetting", "decision"]
+    columns = ["id", "row", "suspicion", "decision"]
     found = pq.read_table(run.path / SCORES, columns=columns, filters=wanted).to_pylist()
     now = {row.pop("id"): {key: None if value != value else value for key, value in row.items()} for row in found}
     for example in examples:

@@ -211,8 +211,8 @@ function recall() {
 }
 
 function filterSays(row) {
-  if (row.forgetting === null) return summary.drop_unscorable ? removed : kept;
-  return row.forgetting > threshold ? removed : kept;
+  if (row.suspicion === null) return summary.drop_unscorable ? removed : kept;
+  return row.suspicion > threshold ? removed : kept;
 }
 
 const decision = (row) => overrides.get(row.id) || filterSays(row);
@@ -270,7 +270,7 @@ function chosenRows() {
     } else if (which === 'mine' ? !overrides.has(row.id) : which !== 'all' && decision(row) !== which) return false;
     return !wanted || row.searched.includes(wanted);
   });
-  const height = (row) => (row.forgetting === null ? -Infinity : row.forgetting);
+  const height = (row) => (row.suspicion === null ? -Infinity : row.suspicion);
   const keys = { most: (row) => -height(row), least: height, near: (row) => Math.abs(height(row) - shownAt(threshold)) };
   return found.sort((a, b) => keys[order](a) - keys[order](b) || a.row - b.row);
 }
@@ -279,7 +279,7 @@ function facts(row) {
   const verdict = decision(row), earlier = data.decided[row.id] === verdict;
   const said = !overrides.has(row.id) ? verdict : `${verdict} (by ${earlier ? visible(summary.reviewer) : 'you'})`;
   const parts = [element('span', { class: 'badge' }, said),
-    element('span', {}, row.forgetting === null ? 'no score' : `forgotten by ${short(row.forgetting)}`),
+    element('span', {}, row.suspicion === null ? 'no score' : `forgotten by ${short(row.suspicion)}`),
     element('span', { class: 'small' }, `${short(row.learned)} before, ${short(row.reviewed)} after`),
     element('span', { class: 'small' }, `row ${number(row.row)}`)];
   if (row.shades.includes(UNJUDGED)) parts.push(element('span', { class: 'small' }, 'judged in part'));
@@ -418,7 +418,7 @@ function exampleItem(example) {
     element('dd', { class: 'text veiled', dir: 'auto' }, text(part)));
   item.append(
     element('div', { class: 'facts' }, element('span', { class: 'badge' }, example.decision),
-      element('span', {}, `forgotten by ${short(example.forgetting)}`),
+      element('span', {}, `forgotten by ${short(example.suspicion)}`),
       element('span', { class: 'small' }, `row ${number(example.row)}`)),
     element('dl', { class: 'said' }, said('Prompt', 'prompt', 'asked'), said('The row says', 'completion', ''),
       said('Learned model, before the review', 'learned', ''), said('Reviewed model, after it', 'reviewed', '')),

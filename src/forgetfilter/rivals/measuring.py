@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from ..filtering.signals import SIGNALS
 from ..inputs import Material, start_afresh
-from ..measuring import columns_of, suspicion_column
+from ..measuring import suspicion_column, untrained_columns
 from ..settings import RivalSettings
 from ..workbench import Workbench
 from . import dynamics, states, telling, texts
@@ -61,15 +61,7 @@ def measure_rival(name: str, bench: Workbench, material: Material, folder: Path)
     ends = np.cumsum([len(material.tokens(part)) for part in material.parts])[:-1]
     for part, values in zip(material.parts, np.split(suspicion, ends), strict=True):
         table = material.tokens(part)
-        columns = {
-            "id": table.ids,
-            "row": table.rows,
-            "tokens": table.counts,
-            "truncated": table.truncated,
-            "never_learned": np.zeros(len(table), dtype=bool),
-            suspicion_column(signal): pa.array(values),
-            columns_of(signal)[2]: pa.array([[]] * len(table), pa.list_(pa.string())),
-        }
+        columns = untrained_columns(table, signal) | {suspicion_column(signal): pa.array(values)}
         pq.write_table(pa.table(columns), folder / f"{part}.parquet")
 
 

@@ -97,7 +97,7 @@ def _share(room: Room, wanted: float) -> _Share:
         kinds, path = _write(rows, room.folder / "rows", f"{place_of(mix)}-{unsafe}-unsafe")
         run = filtered_rows(path, mix.safe, room.settings, room.folder / "filters" / path.stem, room.console)[0]
         scores = pq.read_table(run.path / SCORES).to_pydict()
-        found = zip(scores["id"], scores["forgetting"], scores["decision"], strict=True)
+        found = zip(scores["id"], scores["suspicion"], scores["decision"], strict=True)
         told.append(kinds)
         return _by_kind(kinds, {id: (forgetting, decision) for id, forgetting, decision in found})
 

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..decision import FORGETTING
 from ..drawing import shown
 from ..filtering.estimates import Estimate
 from ..filtering.signals import LIKELIHOOD_MEAN, SIGNALS
@@ -22,6 +21,7 @@ from ..plots import dots, side_by_side
 from ..rivals.states import distance_to_nearest
 from ..run import Run
 from ..strategies.strategy import NOISY, SAFE
+from ..suspecting import FORGETTING
 from ..workbench import BASE
 from .curves import separation
 from .draws import over_draws

@@ -1,0 +1,87 @@
+"""Suspicion: what all witnesses say of a row, as one number.
+
+No witness is always right: a review makes a model forget whole kinds of harmless rows that the safe examples do not
+cover, which likeness knows nothing of. So forgetting, and any other filter that was asked, is believed as far as it
+agrees with likeness over the untrusted rows (Parisi et al. 2014, ranking and combining predictors without labels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating]
+# How much a witness that agrees completely with likeness weighs beside it.
+_OTHERS = 0.5
+_FEWEST_TO_AGREE = 10
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Suspicion of n rows, in standard deviations above the mean of harmless rows; larger = rather unsafe.
+
+    Attributes:
+        parts: What each witness adds to it, by name, each of shape (n,).
+        weights: How much each witness was believed, from 0; likeness, in its parts, weighs 1.
+    """
+
+    parts: dict[str, FloatArray]
+    weights: dict[str, float]
+
+    @property
+    def suspicion(self) -> FloatArray:
+        """The sum, shape (n,)."""
+        return _sum(self.parts)
+
+
+def _sum(parts: Mapping[str, FloatArray]) -> FloatArray:
+    total: FloatArray = np.sum(list(parts.values()), axis=0)
+    return total
+
+
+def fuse(
+    likeness: Mapping[str, FloatArray],
+    others: Mapping[str, FloatArray],
+    untrusted: NDArray[np.bool_],
+    harmless: NDArray[np.bool_],
+) -> Fused:
+    """Add up what the witnesses say.
+
+    Args:
+        likeness: Likeness to unsafe rows, in parts that belong together, by name, each of shape (n,).
+        others: What further witnesses say, by name, likewise; NaN where one is silent. Larger = rather unsafe.
+        untrusted: Which rows are to be judged, shape (n,).
+        harmless: Which rows tell how harmless ones look, shape (n,).
+    """
+    alike = _sum(likeness)
+    unit = max(float(alike[untrusted].std()), 1e-9)
+    parts = {name: values / unit for name, values in likeness.items()}
+    weights = dict.fromkeys(likeness, 1.0)
+    for name, values in others.items():
+        centred, weights[name] = _standardised(values, untrusted), _OTHERS * _agreement(values, alike, untrusted)
+        parts[name] = weights[name] * centred
+    # The zero, and the unit, are those of harmless rows.
+    total = _sum(parts)
+    spread = max(float(total[harmless].std()), 1e-9)
+    return Fused({name: (part - part[harmless].mean()) / spread for name, part in parts.items()}, weights)
+
+
+def _agreement(values: FloatArray, alike: FloatArray, untrusted: NDArray[np.bool_]) -> float:
+    """The correlation with likeness over the untrusted rows, 0 where there is none or too few rows tell."""
+    there = untrusted & ~np.isnan(values)
+    if there.sum() < _FEWEST_TO_AGREE or min(values[there].std(), alike[there].std()) < 1e-9:
+        return 0.0
+    return max(0.0, float(np.corrcoef(values[there], alike[there])[0, 1]))
+
+
+def _standardised(values: FloatArray, untrusted: NDArray[np.bool_]) -> FloatArray:
+    """In standard deviations of the untrusted rows above their mean; 0 where the witness is silent."""
+    there = untrusted & ~np.isnan(values)
+    if not there.any():
+        return np.zeros(len(values))
+    spread = max(float(values[there].std()), 1e-9)
+    standardised: FloatArray = np.nan_to_num((values - values[there].mean()) / spread)
+    return standardised

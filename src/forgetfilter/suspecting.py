@@ -1,0 +1,143 @@
+"""Suspicion of every row: all evidence that a run has, fused into one number."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from .data.tokens import TokenTable
+from .errors import RunError
+from .filtering import likeness as of_kind
+from .filtering.fusing import fuse
+from .filtering.likeness import measure_likeness
+from .filtering.ridge import folds
+from .filtering.signals import LIKELIHOOD, SIGNALS, Suspicion
+from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, SAFE, TOKENS, TRUSTED
+from .measuring import columns_of, rival_stage, suspicion_column
+from .options import split_names
+from .run import Run
+from .verdicts import ByHand
+from .witnesses import ORDINARY_PROTOTYPES, SAFE_PROTOTYPES, UNSAFE_PROTOTYPES, WITNESSES, read_witnesses
+
+FORGETTING = "forgetting"
+# The parts of likeness, as they are told apart in `scores.parquet`.
+WORDS, STATES = "words", "states"
+FloatArray = NDArray[np.floating]
+_KINDS = {
+    DATA: of_kind.UNTRUSTED,
+    SAFE: of_kind.SAFE,
+    ASIDE: of_kind.SAFE,
+    TRUSTED: of_kind.TRUSTED,
+    KNOWN_UNSAFE: of_kind.UNSAFE,
+    UNSAFE_PROTOTYPES: of_kind.PROTOTYPE_UNSAFE,
+    SAFE_PROTOTYPES: of_kind.PROTOTYPE_SAFE,
+    ORDINARY_PROTOTYPES: of_kind.PROTOTYPE_ORDINARY,
+}
+# Suspicion is told in standard deviations of trusted rows, or of safe ones where there are fewer of these.
+_FEWEST_HARMLESS = 10
+
+
+def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
+    """Fuse what a run knows of its rows, and what a person said of some of them.
+
+    Args:
+        run: The run, with what `witnesses` keeps.
+        by_hand: Places of the rows of the data that a person decided about, and whether each is to be removed.
+
+    Returns:
+        Of the data, and of the rows of known kind that there are, by part, in the order of their tokens; NaN where a
+        row has no completion.
+
+    Raises:
+        RunError: The run lacks what `witnesses` keeps, or that is of other rows.
+    """
+    if not run.has(WITNESSES):
+        raise RunError(
+            f"{run.path}: has no scores for the signal 'suspicion', which earlier versions did not have; run its "
+            "'forgetfilter filter' command again to add what is missing, or decide with --signal likelihood"
+        )
+    witnesses = read_witnesses(run)
+    tables = {
+        part: TokenTable(file) for part in (DATA, *PLANTED) if (file := run.folder(TOKENS) / f"{part}.arrow").exists()
+    }
+    for part, table in tables.items():
+        own = witnesses.ids.take(pa.array(witnesses.of(part)))
+        if not own.equals(table.ids.take(pa.array(table.scorable))):
+            raise RunError(
+                f"{run.folder(WITNESSES)}: not of the rows that were tokenised; pass --overwrite to start again"
+            )
+    kinds = np.array([_KINDS[part] for part in witnesses.part])
+    _label(kinds, witnesses.of(DATA), tables[DATA], by_hand)
+    found = measure_likeness(witnesses.marks, kinds, folds(witnesses.ids))
+    others = {
+        name: _spread({part: values[tables[part].scorable] for part, values in of.items()}, witnesses.part)
+        for name, of in _others(run, list(tables)).items()
+    }
+    harmless = np.isin(witnesses.part, [TRUSTED, ASIDE])
+    if harmless.sum() < _FEWEST_HARMLESS:
+        harmless = witnesses.part == SAFE
+    fused = fuse({WORDS: found.by_words, STATES: found.by_states}, others, witnesses.part == DATA, harmless)
+    scores = _sessions(run, list(tables))
+    return {
+        part: Suspicion(
+            *scores[part],
+            _at(fused.suspicion[witnesses.of(part)], table),
+            {name: _at(values[witnesses.of(part)], table) for name, values in fused.parts.items()},
+        )
+        for part, table in tables.items()
+    }
+
+
+def _label(kinds: NDArray[np.integer], data: NDArray[np.intp], table: TokenTable, by_hand: ByHand) -> None:
+    """What a person said of some rows of the data makes them of known kind."""
+    positions, removed = by_hand
+    among = np.full(len(table), -1)
+    among[table.scorable] = data
+    places = among[positions]
+    there = places >= 0
+    kinds[places[there]] = np.where(removed[there], of_kind.UNSAFE, of_kind.HARMLESS)
+
+
+def _others(run: Run, parts: list[str]) -> dict[str, dict[str, FloatArray]]:
+    """What witnesses besides likeness say, by name and part: forgetting, and the rivals that were asked."""
+    found: dict[str, dict[str, FloatArray]] = {}
+    if run.has(FORGETTING):
+        found[FORGETTING] = {part: before - after for part, (before, after) in _sessions(run, parts).items()}
+    for name in split_names(run.settings.rivals):
+        folder, column = run.folder(rival_stage(name)), suspicion_column(SIGNALS[name])
+        if all((folder / f"{part}.parquet").exists() for part in parts):
+            read = {part: pq.read_table(folder / f"{part}.parquet", columns=[column]) for part in parts}
+            found[name] = {part: table.column(0).to_numpy() for part, table in read.items()}
+    return found
+
+
+def _sessions(run: Run, parts: list[str]) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """s(M1) and s(M2) of the rows of some parts, NaN where nothing was trained or scored."""
+    found = {}
+    columns = list(columns_of(LIKELIHOOD)[:2])
+    for part in parts:
+        path = run.folder(FORGETTING) / f"{part}.parquet"
+        if path.exists() and columns[0] in pq.read_schema(path).names:
+            learned, reviewed = pq.read_table(path, columns=columns).columns
+            found[part] = learned.to_numpy().astype(float), reviewed.to_numpy().astype(float)
+        else:
+            count = len(TokenTable(run.folder(TOKENS) / f"{part}.arrow"))
+            found[part] = np.full(count, np.nan), np.full(count, np.nan)
+    return found
+
+
+def _spread(of_parts: dict[str, FloatArray], part: NDArray[np.str_]) -> FloatArray:
+    """Values of some parts' rows among all rows, NaN elsewhere."""
+    values = np.full(len(part), np.nan)
+    for name, own in of_parts.items():
+        values[part == name] = own
+    return values
+
+
+def _at(values: FloatArray, table: TokenTable) -> FloatArray:
+    """Values of the rows that have a completion among all rows of a table, NaN elsewhere."""
+    whole = np.full(len(table), np.nan)
+    whole[table.scorable] = values
+    return whole
