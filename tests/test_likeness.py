@@ -29,12 +29,12 @@ def problem(counts, unsafe_share=0.5, seed=0):
     unsafe[among[: round(unsafe_share * len(among))]] = True
     documents = [
         [
-            f"{'bad' if bad and generator.random() < 0.7 else 'good'}{generator.integers(8)}",
+            f"{'bad' if bad and generator.random() < 0.9 else 'good'}{generator.integers(8)}",
             f"any{generator.integers(30)}",
         ]
         for bad in unsafe
     ]
-    states = generator.normal(size=(len(kinds), 16)) + np.outer(unsafe, np.full(16, 0.6))
+    states = generator.normal(size=(len(kinds), 16)) + np.outer(unsafe, np.full(16, 1.5))
     states /= np.linalg.norm(states, axis=1, keepdims=True)
     return Marks(word_table(documents), states.astype(np.float32)), kinds, unsafe
 
@@ -47,7 +47,7 @@ def test_unsafe_rows_come_first_without_any_that_is_known():
     marks, kinds, unsafe = problem({UNTRUSTED: 200, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
     found, there = measure_likeness(marks, kinds, ids(len(kinds))), kinds == UNTRUSTED
     assert auroc(found.total[there], unsafe[there]) > 0.9
-    assert 0.3 < found.posterior[there].mean() < 0.6
+    assert found.posterior[there][unsafe[there]].mean() > 0.5 > 5 * found.posterior[there][~unsafe[there]].mean()
 
 
 def test_clean_data_has_nothing_that_is_likely_unsafe():
@@ -78,7 +78,7 @@ def test_no_row_takes_part_in_what_is_said_of_itself(monkeypatch):
 
 
 def test_with_many_rows_the_rule_is_fitted_to_some(monkeypatch):
-    marks, kinds, unsafe = problem({UNTRUSTED: 400, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
+    marks, kinds, _ = problem({UNTRUSTED: 400, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
     whole = measure_likeness(marks, kinds, ids(len(kinds))).total
     monkeypatch.setattr(likeness, "_MOST_FITTED", 100)
     some = measure_likeness(marks, kinds, ids(len(kinds)))
@@ -87,10 +87,11 @@ def test_with_many_rows_the_rule_is_fitted_to_some(monkeypatch):
 
 
 def test_the_posterior_is_one_less_the_false_discovery_rate():
-    harmless = np.arange(99.0)
-    found = beyond_harmless(np.array([1000.0, 50.0, -1.0, -2.0]), harmless)
-    # Of four rows two lie below the harmless median, so all may be harmless: 1 in 100 is expected up there.
-    assert found == pytest.approx([1 - 0.01 / 0.25, 0, 0, 0])
+    harmless = np.arange(50.0)
+    found = beyond_harmless(np.array([1000.0, 40.0, -1.0, -2.0]), harmless)
+    # One of fifty is left out as an outlier. Of four rows two lie below the others' median, so all may be harmless: one
+    # in fifty is expected up there.
+    assert found == pytest.approx([1 - 0.02 / 0.25, 1 - 0.2 / 0.5, 0, 0])
     assert np.array_equal(beyond_harmless(np.ones(3), np.empty(0)), np.zeros(3))
 
 

@@ -130,7 +130,8 @@ def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[S
         taken = set(material.texts(TRUSTED))
     container, seen = open_container(str(prototypes(name.removeprefix("builtin-"))), "train"), Counter[str]()
     for position, (record, _, chat) in enumerate(read_chats(container, ReadOptions())):
-        assert isinstance(chat, Chat) and record.fields is not None
+        assert isinstance(chat, Chat)
+        assert record.fields is not None
         notion = str(record.fields.get("notion", ""))
         most = _OF_A_NOTION if notion else _ORDINARY
         if seen[notion] < most and (chat.prompt, chat.completion) not in taken:

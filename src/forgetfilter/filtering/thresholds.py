@@ -145,7 +145,7 @@ class Auto:
 class AutoOfSuspicion:
     """The same for all evidence together, of which two groups of rows tell better than trusted rows do.
 
-    The cut is the valley between two groups, unless trusted rows say that most of the rows beyond it are harmless. Where
+    The cut is the valley between two groups, unless trusted rows say that most rows beyond it are harmless. Where
     there is none, the false discovery rate decides; see `Auto`.
     """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,13 +24,20 @@ from .blocks import FastBlock, base_of, only_fast_blocks
 from .collating import NOT_SHARED, collate, with_states
 from .frozen import FrozenBlocks, PassState
 from .head import is_plain, leaves_logits_alone, token_logprobs
+from .targets import decoder_blocks
 from .trials import tolerance, trial_tokens
 
 # Trained parameters, from the lowest, of which slopes are compared.
 _LOWEST = 8
 
 
+class _Enough(Exception):  # noqa: N818
+    """Ends a pass behind the last block that is asked about."""
+
+
 class _Passing(PassState):
+    # By depth, where to put the hidden states that are asked for; None where none are.
+    wanted: dict[int, Tensor] | None = None
     # Tokens whose output is asked for, counted through all rows; of all where nothing is set.
     places: Tensor | None = None
     hidden: Tensor | None = None
@@ -71,7 +79,8 @@ class CompletionScorer(nn.Module):
         self.blocks = self.frozen + len(self._blocks.above)
         self._head = model.get_output_embeddings()
         self.by_parts = is_plain(self._head) and leaves_logits_alone(model)
-        self._passing = _Passing()
+        self._passing, self._whole = _Passing(), whole
+        self._tapped: set[int] = set()
         blocks = only_fast_blocks(model)
         if blocks:
             base_of(model).model.layers[-1].forward = _LastBlock(blocks[-1], self._passing)
@@ -236,22 +245,49 @@ class CompletionScorer(nn.Module):
         before.batch_repeat_interleave(len(input_ids))
         return of_prefix, self._blocks.made_in(lambda: self.model(input_ids=input_ids, past_key_values=before))
 
+    def tap(self, depths: Sequence[int]) -> None:
+        """Make ready for `hidden_states` behind so many blocks each; not while passes are under way."""
+        blocks = decoder_blocks(self.model)
+        for depth in set(depths) - self._tapped - {0}:
+            blocks[depth - 1].register_forward_hook(partial(self._take, depth))
+            self._tapped.add(depth)
+
+    def _take(self, depth: int, _module: nn.Module, _inputs: Any, made: Any) -> None:
+        wanted = self._passing.wanted
+        if wanted is None or depth not in wanted:
+            return
+        wanted[depth] = made[0] if isinstance(made, tuple) else made
+        # Where processes hold the model together, every pass goes through all of it.
+        if depth == max(wanted) and not self._whole:
+            raise _Enough
+
     @torch.inference_mode()
-    def hidden_states(self, input_ids: Tensor, states: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Hidden states of rows behind the embeddings and behind each block.
+    def hidden_states(self, input_ids: Tensor, depths: Sequence[int], states: Tensor | None = None) -> list[Tensor]:
+        """Hidden states of rows behind so many blocks each; what lies above the last of these is not computed.
 
         Args:
             input_ids: Tokens, padded on the right, shape (rows, length).
-            states: What the frozen blocks make of them, where it is known, shape (rows, length, width). What lies below
-                the last of these is then not computed, and stands for nothing.
+            depths: Numbers of blocks, from 0 (the embeddings) to all, that `tap` was told of.
+            states: What the frozen blocks make of the tokens, where it is known, shape (rows, length, width); not for
+                depths within the frozen blocks.
 
         Returns:
-            For the embeddings and each block, shape (rows, length, width).
+            For each depth, shape (rows, length, width).
         """
-        with self._blocks.given(states):
-            made = self.model(input_ids=input_ids, output_hidden_states=True, use_cache=False, logits_to_keep=1)
-        layers: tuple[Tensor, ...] = made.hidden_states
-        return layers
+        found: dict[int, Tensor] = {0: self.model.get_input_embeddings()(input_ids)} if 0 in depths else {}
+        found |= {self.frozen: states} if states is not None and self.frozen in depths else {}
+        wanted = {depth: input_ids for depth in depths if depth not in found}
+        self._passing.wanted = wanted or None
+        try:
+            if wanted:
+                with self._blocks.given(states):
+                    self.model(input_ids=input_ids, use_cache=False, logits_to_keep=1)
+        except _Enough:
+            pass
+        finally:
+            self._passing.wanted = None
+        found |= wanted
+        return [found[depth] for depth in depths]
 
     def _agrees(self, shared: int = 0) -> bool:
         """Whether scores, and their slopes, are those of a plain pass of a row alone, if it goes with a longer one.

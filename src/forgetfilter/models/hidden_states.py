@@ -47,6 +47,10 @@ class HiddenStates:
 
     def __init__(self, session: Session, tokens_per_pass: int, views: Sequence[View]) -> None:
         self._session, self.tokens_per_pass, self._views = session, tokens_per_pass, views
+        scorer = session.scorer
+        self._scorer = scorer.padded if isinstance(scorer, PackedScorer) else scorer
+        self._depths = [round(view.depth * self._scorer.blocks) for view in views]
+        self._scorer.tap(self._depths)
 
     def length(self, table: TokenTable, i: int) -> int:
         return int(table.lengths[i])
@@ -54,19 +58,17 @@ class HiddenStates:
     @torch.inference_mode()
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
         self._session.check(rows)
-        scorer = self._session.scorer.eval()
-        padded = scorer.padded if isinstance(scorer, PackedScorer) else scorer
+        self._session.scorer.eval()
         # Nothing that rows share is left out, so that every row has all of its states.
-        inputs = with_states(rows, collate(rows, padded.device, NOT_SHARED))
+        inputs = with_states(rows, collate(rows, self._scorer.device, NOT_SHARED))
         # Where it is known what the frozen blocks make, what lies within them is not computed again.
-        lowest = min(round(view.depth * padded.blocks) for view in self._views)
-        known = inputs[4] if len(inputs) > 3 and padded.frozen <= lowest else None
-        layers = padded.hidden_states(inputs[1], known)
+        known = inputs[4] if len(inputs) > 3 and self._scorer.frozen <= min(self._depths) else None
+        layers = self._scorer.hidden_states(inputs[1], self._depths, known)
         inside = {
-            part: torch.from_numpy(pad_right([_inside(row, part) for row in rows])).to(padded.device)[:, :, None]
+            part: torch.from_numpy(pad_right([_inside(row, part) for row in rows])).to(self._scorer.device)[:, :, None]
             for part in {view.part for view in self._views}
         }
-        means = [_mean(layers[round(depth * padded.blocks)], inside[part]) for part, depth in self._views]
+        means = [_mean(states, inside[view.part]) for states, view in zip(layers, self._views, strict=True)]
         return [{"states": states} for states in torch.cat(means, dim=1).cpu().numpy()]
 
 
