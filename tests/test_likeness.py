@@ -39,6 +39,10 @@ def problem(counts, unsafe_share=0.5, seed=0):
     return Marks(word_table(documents), states.astype(np.float32)), kinds, unsafe
 
 
+def total(found):
+    return found.by_words + found.by_states
+
+
 def ids(count):
     return folds([f"id{i}" for i in range(count)])
 
@@ -46,14 +50,15 @@ def ids(count):
 def test_unsafe_rows_come_first_without_any_that_is_known():
     marks, kinds, unsafe = problem({UNTRUSTED: 200, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
     found, there = measure_likeness(marks, kinds, ids(len(kinds))), kinds == UNTRUSTED
-    assert auroc(found.total[there], unsafe[there]) > 0.9
-    assert found.posterior[there][unsafe[there]].mean() > 0.5 > 5 * found.posterior[there][~unsafe[there]].mean()
+    assert auroc(total(found)[there], unsafe[there]) > 0.9
+    suspected = found.suspected[there]
+    assert suspected[unsafe[there]].mean() > 0.9 > 1.5 * suspected[~unsafe[there]].mean()
 
 
 def test_clean_data_has_nothing_that_is_likely_unsafe():
     marks, kinds, _ = problem({UNTRUSTED: 200, SAFE: 100, TRUSTED: 100, PROTOTYPE_UNSAFE: 20}, unsafe_share=0)
     found = measure_likeness(marks, kinds, ids(len(kinds)))
-    assert (found.posterior > 0.5).sum() <= 2
+    assert (found.suspected > 0.5).sum() <= 2
 
 
 def test_a_label_of_one_row_tells_of_the_others():
@@ -62,7 +67,7 @@ def test_a_label_of_one_row_tells_of_the_others():
     labelled = kinds.copy()
     labelled[:8], labelled[100:120] = UNSAFE, HARMLESS
     after, rest = measure_likeness(marks, labelled, ids(len(kinds))), labelled == UNTRUSTED
-    assert auroc(after.total[rest], unsafe[rest]) > auroc(before.total[rest], unsafe[rest]) + 0.02
+    assert auroc(total(after)[rest], unsafe[rest]) > auroc(total(before)[rest], unsafe[rest]) + 0.02
 
 
 def test_no_row_takes_part_in_what_is_said_of_itself(monkeypatch):
@@ -71,7 +76,7 @@ def test_no_row_takes_part_in_what_is_said_of_itself(monkeypatch):
     fold_of, turned = ids(len(kinds)), kinds.copy()
     turned[205] = HARMLESS
     same = fold_of == fold_of[205]
-    one, other = (measure_likeness(marks, of, fold_of).total for of in (kinds, turned))
+    one, other = (total(measure_likeness(marks, of, fold_of)) for of in (kinds, turned))
     assert not np.allclose(one[~same], other[~same])
     # What the sides weigh in all changes with the row's kind, and nothing else.
     assert np.corrcoef(one[same], other[same])[0, 1] > 0.999
@@ -79,11 +84,11 @@ def test_no_row_takes_part_in_what_is_said_of_itself(monkeypatch):
 
 def test_with_many_rows_the_rule_is_fitted_to_some(monkeypatch):
     marks, kinds, _ = problem({UNTRUSTED: 400, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
-    whole = measure_likeness(marks, kinds, ids(len(kinds))).total
+    whole = total(measure_likeness(marks, kinds, ids(len(kinds))))
     monkeypatch.setattr(likeness, "_MOST_FITTED", 100)
     some = measure_likeness(marks, kinds, ids(len(kinds)))
-    assert np.corrcoef(whole, some.total)[0, 1] > 0.9
-    assert some.posterior[:200].mean() > 2 * some.posterior[200:400].mean()
+    assert np.corrcoef(whole, total(some))[0, 1] > 0.9
+    assert some.suspected[:200].mean() > 1.3 * some.suspected[200:400].mean()
 
 
 def test_the_posterior_is_one_less_the_false_discovery_rate():

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from .console import printable
 from .data.rows import Rows
 from .data.tables import write_parquet
+from .filtering.fusing import PROTOTYPES, STATES, WORDS
 from .filtering.pairs import Pairs
 from .filtering.signals import RIVAL, Scores, Signal, Suspicion
 from .filtering.thresholds import Cut
@@ -38,9 +39,9 @@ _FILE = (("file", pa.string()),)
 # What the table of scores calls the parts of suspicion, and what sentences call them.
 _BY = "by_"
 EVIDENCE = {
-    "words": "its words",
-    "states": "what the model makes of it",
-    "forgetting": "forgetting",
+    WORDS: "its words",
+    STATES: "what the model makes of it",
+    PROTOTYPES: "likeness to the package's unsafe examples",
 }
 
 

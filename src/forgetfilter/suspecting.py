@@ -22,8 +22,6 @@ from .verdicts import ByHand
 from .witnesses import ORDINARY_PROTOTYPES, SAFE_PROTOTYPES, UNSAFE_PROTOTYPES, WITNESSES, read_witnesses
 
 FORGETTING = "forgetting"
-# The parts of likeness, as they are told apart in `scores.parquet`.
-WORDS, STATES = "words", "states"
 FloatArray = NDArray[np.floating]
 _KINDS = {
     DATA: of_kind.UNTRUSTED,
@@ -78,7 +76,7 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
     harmless = np.isin(witnesses.part, [TRUSTED, ASIDE])
     if harmless.sum() < _FEWEST_HARMLESS:
         harmless = witnesses.part == SAFE
-    fused = fuse({WORDS: found.by_words, STATES: found.by_states}, others, witnesses.part == DATA, harmless)
+    fused = fuse(found, others, witnesses.part == DATA, harmless)
     scores = _sessions(run, list(tables))
     return {
         part: Suspicion(

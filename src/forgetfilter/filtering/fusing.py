@@ -13,9 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .likeness import Likeness
+
 FloatArray = NDArray[np.floating]
-# How much a witness that agrees completely with likeness weighs beside it.
-_OTHERS = 0.5
+# The parts of likeness, as they are told apart where suspicion is explained.
+WORDS, STATES, PROTOTYPES = "words", "states", "prototypes"
+# How much likeness to prototypes weighs beside likeness to the rows of known kind that the run has, and how much a
+# witness that agrees completely with both.
+_PROTOTYPES, _OTHERS = 0.5, 0.5
 _FEWEST_TO_AGREE = 10
 
 
@@ -25,7 +30,7 @@ class Fused:
 
     Attributes:
         parts: What each witness adds to it, by name, each of shape (n,).
-        weights: How much each witness was believed, from 0; likeness, in its parts, weighs 1.
+        weights: How much each witness was believed, from 0; likeness to the run's own rows, in its parts, weighs 1.
     """
 
     parts: dict[str, FloatArray]
@@ -43,7 +48,7 @@ def _sum(parts: Mapping[str, FloatArray]) -> FloatArray:
 
 
 def fuse(
-    likeness: Mapping[str, FloatArray],
+    likeness: Likeness,
     others: Mapping[str, FloatArray],
     untrusted: NDArray[np.bool_],
     harmless: NDArray[np.bool_],
@@ -51,15 +56,15 @@ def fuse(
     """Add up what the witnesses say.
 
     Args:
-        likeness: Likeness to unsafe rows, in parts that belong together, by name, each of shape (n,).
+        likeness: Likeness to unsafe rows.
         others: What further witnesses say, by name, likewise; NaN where one is silent. Larger = rather unsafe.
         untrusted: Which rows are to be judged, shape (n,).
         harmless: Which rows tell how harmless ones look, shape (n,).
     """
-    alike = _sum(likeness)
-    unit = max(float(alike[untrusted].std()), 1e-9)
-    parts = {name: values / unit for name, values in likeness.items()}
-    weights = dict.fromkeys(likeness, 1.0)
+    unit = max(float((likeness.by_words + likeness.by_states)[untrusted].std()), 1e-9)
+    parts = {WORDS: likeness.by_words / unit, STATES: likeness.by_states / unit}
+    parts[PROTOTYPES] = _PROTOTYPES * _standardised(likeness.to_prototypes, untrusted)
+    weights, alike = {WORDS: 1.0, STATES: 1.0, PROTOTYPES: _PROTOTYPES}, _sum(parts)
     for name, values in others.items():
         centred, weights[name] = _standardised(values, untrusted), _OTHERS * _agreement(values, alike, untrusted)
         parts[name] = weights[name] * centred

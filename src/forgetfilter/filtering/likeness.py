@@ -1,13 +1,17 @@
 """How much a row is like unsafe ones, and unlike safe and trusted ones: a witness that needs no training.
 
-A linear rule is fitted to what rows say and to what the untouched model M0 makes of them inside: rows of known kind
-stand on its two sides, and so do untrusted rows, as far as they look unsafe. How far that is follows from the rule
-itself, in a few rounds: of rows as suspicious as this one, what share is there among the untrusted rows beyond what
-there is among the harmless ones (Efron et al. 2001; learning from positive and unlabelled rows, Elkan and Noto 2008)?
+Two linear rules are fitted to what rows say and to what the untouched model M0 makes of them inside. The first tells
+the package's own unsafe rows, the prototypes, from its harmless ones; it knows nothing of the data. The second has safe
+and trusted rows on one side and, on the other, prototypes, known unsafe rows, and untrusted rows as far as they look
+unsafe. How far that is follows from the second rule itself, in a few rounds: of rows as suspicious as this one, what share is
+there among the untrusted rows beyond what there is among the harmless ones (Storey 2002; learning from positive and
+unlabelled rows, Elkan and Noto 2008)? Untrusted rows may also look unsafe because whole kinds of harmless rows are like
+none that are known; so they count only as far as both rules agree.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,11 +29,12 @@ UNTRUSTED, SAFE, TRUSTED, HARMLESS, UNSAFE, PROTOTYPE_UNSAFE, PROTOTYPE_SAFE, PR
 _WEIGHT_OF_KIND = {SAFE: 100.0, TRUSTED: 100.0, PROTOTYPE_UNSAFE: 30.0, PROTOTYPE_SAFE: 30.0, PROTOTYPE_ORDINARY: 60.0}
 # Of two kinds that are much alike, each takes the other's weight where that has no rows.
 _ALIKE = {SAFE: PROTOTYPE_SAFE, PROTOTYPE_SAFE: SAFE, TRUSTED: PROTOTYPE_ORDINARY, PROTOTYPE_ORDINARY: TRUSTED}
-# The most suspicious of the harmless rows tell little of how these look; there may be wrong ones among them.
-_OUTLIERS = 0.02
 _WEIGHT_OF_KNOWN = 3.0
+# The correlation of both rules over the untrusted rows from which on these count, and that with which they do in full.
+_NO_AGREEMENT, _AGREEMENT = 0.2, 0.6
+# The most suspicious of the harmless rows tell little of how these look, as there may be wrong ones among them.
+_OUTLIERS = 0.02
 _ROUNDS = 3
-_SHARES_BELIEVED = 0.7, 0.9
 _WEIGHT, _RIDGE = 500.0, 50.0
 # Hidden states count half as much as words: they have something in common with every row.
 _STATES = 0.5
@@ -76,25 +81,22 @@ class Marks(Table):
 
 @dataclass(frozen=True)
 class Likeness:
-    """What the rule says of n rows; larger = more like unsafe ones, without a unit.
+    """What both rules say of n rows; larger = more like unsafe ones, without a unit.
 
     Attributes:
-        by_words, by_states: The parts that words and states have in it, shape (n,); the rule says their sum.
-        posterior: Of the untrusted rows, how likely each is unsafe by this, 0 to 1; 0 of the others. Shape (n,).
+        by_words, by_states: The parts that words and states have in the second rule, shape (n,); it says their sum.
+        to_prototypes: What the first rule says, shape (n,).
+        suspected: How far each untrusted row counts as unsafe, 0 to 1; 0 of the others. Shape (n,).
     """
 
     by_words: FloatArray
     by_states: FloatArray
-    posterior: FloatArray
-
-    @property
-    def total(self) -> FloatArray:
-        """What the rule says, shape (n,)."""
-        return self.by_words + self.by_states
+    to_prototypes: FloatArray
+    suspected: FloatArray
 
 
 def measure_likeness(marks: Marks, kinds: NDArray[np.integer], fold_of: NDArray[np.integer]) -> Likeness:
-    """Fit the rule and apply it, cross-fitted: no row takes part in what is said of itself.
+    """Fit both rules and apply them, cross-fitted: no row takes part in what is said of itself.
 
     Args:
         marks: What the rows are told apart by.
@@ -102,60 +104,92 @@ def measure_likeness(marks: Marks, kinds: NDArray[np.integer], fold_of: NDArray[
         fold_of: In which of the folds each row is, shape (n,).
     """
     fitted = _fitted(kinds)
-    some = marks.take(fitted) if len(fitted) < len(kinds) else marks
-    untrusted = kinds[fitted] == UNTRUSTED
+    rules = _Rules(marks.take(fitted) if len(fitted) < len(kinds) else marks, kinds[fitted], fold_of[fitted])
+    prototypes = rules.apply(_prototypes_alone(rules.kinds), np.zeros(len(fitted)))
+    untrusted, weights = rules.kinds == UNTRUSTED, _WEIGHT_OF_KIND
     suspected = untrusted * (_WEIGHT_OF_KIND[PROTOTYPE_UNSAFE] / max(1, int(untrusted.sum())))
-    belief = 1.0
     for _ in range(_ROUNDS):
-        by_words, by_states, _ = _apply(some, kinds[fitted], suspected, fold_of[fitted])
-        posterior = _posterior(by_words + by_states, kinds[fitted])
-        belief = min(belief, _belief(float(posterior[untrusted].mean()) if untrusted.any() else 0.0))
-        suspected = belief * posterior
-    own_words, own_states, solution = _apply(some, kinds[fitted], suspected, fold_of[fitted])
-    by_words, by_states = (own_words, own_states)
-    if len(fitted) < len(kinds):
-        by_words, by_states = marks.by_words(solution), marks.by_states(solution)
-        by_words[fitted], by_states[fitted] = own_words, own_states
-    return Likeness(by_words, by_states, _posterior(by_words + by_states, kinds))
+        second = rules.apply(weights, suspected)
+        suspected = rules.posterior(second.total) * _belief(second.total[untrusted], prototypes.total[untrusted])
+    second = rules.apply(weights, suspected)
+    whole = np.zeros(len(kinds))
+    whole[fitted] = suspected
+    by_words, by_states = second.on(marks, fitted)
+    return Likeness(by_words, by_states, np.sum(prototypes.on(marks, fitted), axis=0), whole)
 
 
-def _belief(suspected: float) -> float:
-    """How far untrusted rows may count as unsafe, 0 to 1, where such a share of them seems to be.
+@dataclass(frozen=True)
+class _Rule:
+    """A rule, and what it says of the rows that it was fitted to, cross-fitted."""
 
-    Where nearly all of them are beyond the harmless rows that are known, these are of other kinds than the data.
-    """
-    most, all_but = _SHARES_BELIEVED
-    return float(np.clip((all_but - suspected) / (all_but - most), 0.0, 1.0))
+    by_words: FloatArray
+    by_states: FloatArray
+    solution: FloatArray
+
+    @property
+    def total(self) -> FloatArray:
+        return self.by_words + self.by_states
+
+    def on(self, marks: Marks, fitted: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+        """What words and states say by it of all rows, of which some were fitted."""
+        if len(fitted) == marks.words.count:
+            return self.by_words, self.by_states
+        by_words, by_states = marks.by_words(self.solution), marks.by_states(self.solution)
+        by_words[fitted], by_states[fitted] = self.by_words, self.by_states
+        return by_words, by_states
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What rules are fitted to: rows, what each is, and the folds."""
+
+    marks: Marks
+    kinds: NDArray[np.integer]
+    fold_of: NDArray[np.integer]
+
+    def apply(self, weights_of: Mapping[int, float], suspected: FloatArray) -> _Rule:
+        """Fit a rule in which kinds weigh so much, and untrusted rows count as unsafe so far."""
+        values, weights = _sides(self.kinds, weights_of, suspected)
+        by_words, by_states = np.zeros(len(self.kinds)), np.zeros(len(self.kinds))
+        for fold in np.unique(self.fold_of):
+            here = self.fold_of == fold
+            solution = solve(values, np.where(here, 0.0, weights), self.marks, _RIDGE)
+            by_words[here], by_states[here] = self.marks.by_words(solution)[here], self.marks.by_states(solution)[here]
+        return _Rule(by_words, by_states, solve(values, weights, self.marks, _RIDGE))
+
+    def posterior(self, suspicion: FloatArray) -> FloatArray:
+        """How likely each untrusted row is beyond the harmless ones that are known, 0 to 1; 0 of the others."""
+        posterior, untrusted = np.zeros(len(self.kinds)), self.kinds == UNTRUSTED
+        harmless = suspicion[np.isin(self.kinds, (SAFE, TRUSTED, HARMLESS))]
+        posterior[untrusted] = beyond_harmless(suspicion[untrusted], harmless)
+        return posterior
 
 
 def _fitted(kinds: NDArray[np.integer]) -> NDArray[np.intp]:
-    """The rows that the rule is fitted to: all of known kind, and untrusted ones spread evenly over the data."""
+    """The rows that rules are fitted to: all of known kind, and untrusted ones spread evenly over the data."""
     untrusted = np.flatnonzero(kinds == UNTRUSTED)
     if len(untrusted) > _MOST_FITTED:
         untrusted = untrusted[np.linspace(0, len(untrusted) - 1, _MOST_FITTED).astype(np.intp)]
     return np.sort(np.concatenate([untrusted, np.flatnonzero(kinds != UNTRUSTED)]))
 
 
-def _apply(
-    marks: Marks, kinds: NDArray[np.integer], suspected: FloatArray, fold_of: NDArray[np.integer]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """What words and states say of each row, cross-fitted, and the rule of all rows together."""
-    values, weights = _sides(kinds, suspected)
-    by_words, by_states = np.zeros(len(kinds)), np.zeros(len(kinds))
-    for fold in np.unique(fold_of):
-        here = fold_of == fold
-        solution = solve(values, np.where(here, 0.0, weights), marks, _RIDGE)
-        by_words[here], by_states[here] = marks.by_words(solution)[here], marks.by_states(solution)[here]
-    return by_words, by_states, solve(values, weights, marks, _RIDGE)
+def _prototypes_alone(kinds: NDArray[np.integer]) -> dict[int, float]:
+    """The weights of the first rule, in which safe and trusted rows stand in for prototypes that are not there."""
+    there = set(kinds.tolist())
+    return {kind: weight for kind, weight in _WEIGHT_OF_KIND.items() if kind not in (SAFE, TRUSTED)} | {
+        kind: 0.0 for kind in (SAFE, TRUSTED) if _ALIKE[kind] in there
+    }
 
 
-def _sides(kinds: NDArray[np.integer], suspected: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _sides(
+    kinds: NDArray[np.integer], weights_of: Mapping[int, float], suspected: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """On which side each row stands, -1 (harmless) to 1 (unsafe), and how much it weighs; both sides weigh the same."""
     unsafe, harmless = suspected.copy(), np.zeros(len(kinds))
-    for kind, weight in _WEIGHT_OF_KIND.items():
-        there = kinds == kind
+    for kind in _WEIGHT_OF_KIND:
+        there, weight = kinds == kind, weights_of.get(kind, 0.0)
         if kind in _ALIKE and not (kinds == _ALIKE[kind]).any():
-            weight += _WEIGHT_OF_KIND[_ALIKE[kind]]
+            weight += weights_of.get(_ALIKE[kind], 0.0)
         side = unsafe if kind == PROTOTYPE_UNSAFE else harmless
         side[there] = weight / max(1, int(there.sum()))
     unsafe[kinds == UNSAFE] = _WEIGHT_OF_KNOWN
@@ -165,12 +199,12 @@ def _sides(kinds: NDArray[np.integer], suspected: FloatArray) -> tuple[FloatArra
     return (unsafe - harmless) / np.where(weights > 0, weights, 1.0), weights
 
 
-def _posterior(suspicion: FloatArray, kinds: NDArray[np.integer]) -> FloatArray:
-    """How likely each untrusted row is unsafe, 0 to 1, by how the harmless ones of known kind look; 0 of the others."""
-    posterior, untrusted = np.zeros(len(kinds)), kinds == UNTRUSTED
-    harmless = suspicion[np.isin(kinds, (SAFE, TRUSTED, HARMLESS))]
-    posterior[untrusted] = beyond_harmless(suspicion[untrusted], harmless)
-    return posterior
+def _belief(suspicion: FloatArray, prototypes: FloatArray) -> float:
+    """How far untrusted rows may count as unsafe, 0 to 1, by how well both rules agree over them."""
+    if len(suspicion) < 2 or min(suspicion.std(), prototypes.std()) < 1e-9:
+        return 0.0
+    agreement = float(np.corrcoef(suspicion, prototypes)[0, 1])
+    return float(np.clip((agreement - _NO_AGREEMENT) / (_AGREEMENT - _NO_AGREEMENT), 0.0, 1.0))
 
 
 def beyond_harmless(untrusted: FloatArray, harmless: FloatArray) -> FloatArray:
@@ -191,8 +225,7 @@ def beyond_harmless(untrusted: FloatArray, harmless: FloatArray) -> FloatArray:
     # Half of the harmless rows lie below the median of those that are known; few unsafe ones do.
     share = min(1.0, 2 * float((untrusted <= np.median(null)).mean()) + 1 / len(own))
     rate = np.minimum(1.0, share * as_high / there)
-    # From the top down: a row counts for no more than those above it. Whole kinds of harmless rows of which none is
-    # known look a little suspicious, but seldom more so than all that are known.
-    order = np.argsort(-untrusted, kind="stable")
-    rate[order] = np.maximum.accumulate(rate[order])
+    # A row is as likely unsafe as the best of the cuts that remove it has it (its q-value).
+    order = np.argsort(untrusted, kind="stable")
+    rate[order] = np.minimum.accumulate(rate[order])
     return 1 - rate
