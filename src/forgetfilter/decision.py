@@ -29,7 +29,7 @@ from .filtering.estimates import (
 )
 from .filtering.pairs import Pairs, compare_answers
 from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
-from .filtering.thresholds import SUSPICION_AUTO, Auto, parse_threshold
+from .filtering.thresholds import Auto, AutoOfSuspicion, parse_threshold
 from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, REJECTED, ROWS, TOKENS, TRUSTED, read_unshown
 from .measuring import columns_of, rival_stage, suspicion_column
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
@@ -129,7 +129,9 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     scores = _read_scores(run, signal, by_hand)
     measured, planted = _read_measured(run, signal, scores[DATA]), _planted(scores)
     suspicion = measured.scores.suspicion
-    cut = (SUSPICION_AUTO if signal.fused and threshold == Auto() else threshold).cut(suspicion, planted.trusted)
+    if signal.fused and threshold == Auto():
+        threshold = AutoOfSuspicion(np.concatenate([planted.known_unsafe, suspicion[by_hand[0][by_hand[1]]]]))
+    cut = threshold.cut(suspicion, planted.trusted)
     # What the safe set covers is seen by forgetting alone.
     spared = covered(measured.scores.forgetting, _forgetting(scores, ASIDE))
     verdicts = judge(suspicion, cut, spared, by_hand, drop_unscorable=settings.drop_unscorable)

@@ -145,16 +145,24 @@ class Auto:
 class AutoOfSuspicion:
     """The same for all evidence together, of which two groups of rows tell better than trusted rows do.
 
-    The cut is the valley between two groups, unless trusted rows say that most rows beyond it are harmless. Where
-    there is none, the false discovery rate decides; see `Auto`.
+    The cut is the valley between two groups, unless trusted rows say that most rows beyond it are harmless. Where there
+    is none, rows known to be unsafe tell where their like begin, and else the false discovery rate decides.
+
+    Attributes:
+        known_unsafe: Suspicion of rows known to be unsafe, shape (k,).
     """
+
+    known_unsafe: FloatArray
 
     def cut(self, suspicion: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
         valley, known = find_valley(suspicion), trusted[~np.isnan(trusted)]
+        like_unsafe = _where_unsafe_begin(suspicion, known, self.known_unsafe[~np.isnan(self.known_unsafe)])
         if not len(known):
-            return valley
+            return valley if valley.value is not None or like_unsafe is None else like_unsafe
         if valley.value is not None and _harmless_share(suspicion, known, valley.value) <= _MOST_HARMLESS:
             return valley
+        if like_unsafe is not None:
+            return like_unsafe
         found = FalseDiscoveryRate(_RATE_OF_SUSPICION).cut(suspicion, known)
         if (share := float(found.removes(suspicion).mean())) > _LARGEST_SHARE:
             return Cut(None, f"{share:.0%} of the rows are more suspicious than trusted rows, {_TOO_MANY}")
@@ -162,8 +170,30 @@ class AutoOfSuspicion:
         return Cut(found.value, f"{why}; {found.explanation}")
 
 
-# The threshold `auto` for all evidence together.
-SUSPICION_AUTO = AutoOfSuspicion()
+def _where_unsafe_begin(suspicion: FloatArray, trusted: FloatArray, unsafe: FloatArray) -> Cut | None:
+    """The cut with the largest F1, were unsafe rows of the data as suspicious as known ones; None where few are there.
+
+    How many there are is told by the rows beyond most, and beyond half, of the known unsafe ones.
+    """
+    scored = suspicion[~np.isnan(suspicion)]
+    if len(unsafe) < _FEWEST_UNSAFE or not len(scored):
+        return None
+    there = 0.0
+    for share in (0.25, 0.5):
+        place = float(np.quantile(unsafe, share))
+        by_chance = len(scored) * float((trusted > place).mean()) if len(trusted) else 0.0
+        beyond = float((scored > place).sum()) - by_chance
+        if beyond > 2 * by_chance**0.5:
+            there = max(there, beyond / max(float((unsafe > place).mean()), 1e-9))
+    if there < _FEWEST_THERE:
+        return None
+    cuts = np.unique(np.concatenate([scored, unsafe]))
+    removed, recall = (len(of) - np.searchsorted(np.sort(of), cuts, side="right") for of in (scored, unsafe))
+    best = cuts[np.argmax(2 * there * recall / len(unsafe) / (removed + there))]
+    return Cut(
+        float(best),
+        f"where rows like the {len(unsafe):,} known unsafe ones begin, of which there are about {there:.0f}",
+    )
 
 
 def _harmless_share(suspicion: FloatArray, trusted: FloatArray, cut: float) -> float:
@@ -201,6 +231,8 @@ _MOST_TRUSTED = 0.1
 # Of all evidence together: the false discovery rate where there is no valley, and the share of the rows beyond one that
 # may be harmless (docs/evidence.md).
 _RATE_OF_SUSPICION, _MOST_HARMLESS = 0.1, 0.5
+# Fewer known unsafe rows do not tell how unsafe rows look, nor do fewer of the data that they are not there by chance.
+_FEWEST_UNSAFE, _FEWEST_THERE = 10, 3
 _MOST_POINTS = 4096
 # A valley has at most this share of the density of the lower of its two hills.
 _SHALLOW = 0.8
