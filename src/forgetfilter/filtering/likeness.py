@@ -1,12 +1,12 @@
 """How much a row is like unsafe ones, and unlike safe and trusted ones: a witness that needs no training.
 
 Two linear rules are fitted to what rows say and to what the untouched model M0 makes of them inside. The first tells
-the package's own unsafe rows, the prototypes, from its harmless ones; it knows nothing of the data. The second has safe
-and trusted rows on one side and, on the other, prototypes, known unsafe rows, and untrusted rows as far as they look
-unsafe. How far that is follows from the second rule itself, in a few rounds: of rows as suspicious as this one, what share is
-there among the untrusted rows beyond what there is among the harmless ones (Storey 2002; learning from positive and
-unlabelled rows, Elkan and Noto 2008)? Untrusted rows may also look unsafe because whole kinds of harmless rows are like
-none that are known; so they count only as far as both rules agree.
+the package's own unsafe rows, the prototypes, from its harmless ones; it knows nothing of the data. The second has
+safe and trusted rows on one side and, on the other, prototypes, known unsafe rows, and untrusted rows as far as they
+look unsafe. How far that is follows from the second rule itself, in a few rounds: of rows as suspicious as this one,
+what share is there among the untrusted rows beyond what there is among the harmless ones (Storey 2002; learning from
+positive and unlabelled rows, Elkan and Noto 2008)? Untrusted rows may also look unsafe because whole kinds of
+harmless rows are like none that are known; so they count only as far as both rules agree.
 """
 
 from __future__ import annotations
