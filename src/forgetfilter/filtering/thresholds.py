@@ -155,7 +155,7 @@ class AutoOfSuspicion:
     known_unsafe: FloatArray
 
     def cut(self, suspicion: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
-        valley, known = find_valley(suspicion), trusted[~np.isnan(trusted)]
+        valley, known = find_valley(suspicion, "suspicious"), trusted[~np.isnan(trusted)]
         like_unsafe = _where_unsafe_begin(suspicion, known, self.known_unsafe[~np.isnan(self.known_unsafe)])
         if not len(known):
             return valley if valley.value is not None or like_unsafe is None else like_unsafe
@@ -203,7 +203,7 @@ def _harmless_share(suspicion: FloatArray, trusted: FloatArray, cut: float) -> f
     return min(1.0, lost / max(1 - lost, 1e-9) * kept / max(beyond, 1.0))
 
 
-def find_valley(forgetting: FloatArray) -> Cut:
+def find_valley(forgetting: FloatArray, how: str = "forgotten") -> Cut:
     """The cut between two groups of rows, or why there is none."""
     scored = np.sort(forgetting[~np.isnan(forgetting)])
     if len(scored) < _FEWEST_ROWS:
@@ -218,9 +218,9 @@ def find_valley(forgetting: FloatArray) -> Cut:
         return Cut(None, _NOTHING)
     share = float((scored > value).mean())
     if share > _LARGEST_SHARE:
-        return Cut(None, f"the group forgotten more has {share:.0%} of the rows, {_TOO_MANY}")
+        return Cut(None, f"the group {how} more has {share:.0%} of the rows, {_TOO_MANY}")
     low, high = groups.means
-    return Cut(value, f"the valley between rows forgotten by about {low:.3g} and rows forgotten by about {high:.3g}")
+    return Cut(value, f"the valley between rows {how} by about {low:.3g} and rows {how} by about {high:.3g}")
 
 
 _FEWEST_ROWS = 20
