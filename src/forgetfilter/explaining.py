@@ -171,8 +171,7 @@ def _reasons(decided: Decided, rows: slice, words: pa.ListArray) -> NDArray[np.o
     unit, rival = signal.unit, signal.scoring == RIVAL
     limit = "no threshold was set" if cut is None else f"the threshold is {cut:.3g} {unit}"
     by_filter = verdicts.by_filter[rows]
-    enough = "suspicious" if rival or signal.fused else "forgotten"
-    reasons = np.full(len(by_filter), f"not {enough} enough; {limit}", dtype=object)
+    reasons = np.full(len(by_filter), f"not {signal.quality} enough; {limit}", dtype=object)
     if not signal.fused:
         reasons[decided.measured.never_learned[rows]] = f"never learned, so its forgetting says little; {limit}"
     reasons[by_filter == DECISIONS.index(UNSCORABLE)] = _UNSCORABLE_BECAUSE
