@@ -8,8 +8,8 @@ from forgetfilter.filtering.estimates import (
     covered,
     estimate_errors,
     safe_set_is_of_another_kind,
-    trusted_are_different,
     trusted_are_above,
+    trusted_are_different,
     wilson,
 )
 

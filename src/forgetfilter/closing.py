@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from .console import printable, table
 from .data.rows import Rows
 from .decision import OVERRIDES, Summary
-from .explaining import BAD
+from .explaining import BAD, NOTHING_TRAINED
 from .filtering.estimates import Estimate
 from .filtering.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS
 from .inputs import DATA, ROWS, unshown_told
@@ -19,13 +19,6 @@ from .run import REPORT, SCORES, Run, decide_command
 
 _SHOWN = 5
 _PROMPT_WIDTH, _ANSWER_WIDTH = 40, 44
-
-
-# What is left to do where a run ended after its first look.
-NOTHING_TRAINED = (
-    "nothing was trained: rows were judged by what they say and what the untouched model makes of it alone; to have "
-    "forgetting beside that, run the same 'forgetfilter filter' command without --no-training"
-)
 
 
 def closing_table(path: Path, summary: Summary) -> str:

@@ -37,12 +37,17 @@ _UNSCORABLE_BECAUSE = "no score: nothing of its completion is within the length 
 
 _FILE = (("file", pa.string()),)
 # What the table of scores calls the parts of suspicion, and what sentences call them.
-_BY = "by_"
+BY = "by_"
 EVIDENCE = {
     WORDS: "its words",
     STATES: "what the model makes of it",
     PROTOTYPES: "likeness to the package's unsafe examples",
 }
+# What is left to do where a run ended after its first look.
+NOTHING_TRAINED = (
+    "nothing was trained: rows were judged by what they say and what the untouched model makes of it alone; to have "
+    "forgetting beside that, run the same 'forgetfilter filter' command without --no-training"
+)
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def _columns(decided: Decided, rows: slice, words: pa.ListArray) -> dict[str, An
         "reviewed": scores.reviewed,
         "forgetting": scores.forgetting,
         "suspicion": scores.suspicion,
-        **{_BY + name: values for name, values in _evidence(scores).items()},
+        **{BY + name: values for name, values in _evidence(scores).items()},
         "decision": _spelt_out(verdicts.decisions[rows], DECISIONS),
         "reason": _reasons(decided, rows, words),
         "decided_by": _spelt_out(verdicts.by_person[rows], (FILTER, decided.reviewer)),
@@ -217,7 +222,7 @@ def _evidence(scores: Scores) -> Mapping[str, NDArray[np.floating]]:
 
 
 def _evidence_fields(decided: Decided) -> list[tuple[str, pa.DataType]]:
-    return [(_BY + name, pa.float64()) for name in _evidence(decided.measured.scores)]
+    return [(BY + name, pa.float64()) for name in _evidence(decided.measured.scores)]
 
 
 def _add_pairs(reasons: NDArray[np.object_], decided: Decided, rows: slice, removed: NDArray[np.intp]) -> None:

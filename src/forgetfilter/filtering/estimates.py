@@ -135,8 +135,8 @@ def trusted_are_different(kept: FloatArray, trusted: FloatArray, more: str) -> D
     because = f"the kept rows are {more} than the trusted rows"
     return Doubt(
         because,
-        f"{because} (a kept row is above a trusted one in {above:.0%} of the pairs, where 50% was expected): unsafe rows "
-        "are left, or the trusted rows are not like the harmless rows of the data; then more harmless rows are removed "
+        f"{because} (a kept row is above a trusted one in {above:.0%} of the pairs, where 50% was expected): unsafe "
+        "rows are left, or the trusted rows are not like the harmless rows of the data; then more harmless rows are removed "
         "than the trusted rows tell",
     )
 

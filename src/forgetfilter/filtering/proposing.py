@@ -1,8 +1,8 @@
 """Which rows a person should look at first: those that tell most about all the others.
 
-Half are the rows about which the threshold is least certain (Lewis and Gale 1994). Half lead groups: rows that stand for
-many which neither they nor a person's earlier decisions speak for yet, suspicious ones above all. These maximise
-coverage, of which each step is the best there is (facility location; Nemhauser, Wolsey and Fisher 1978).
+Half are the rows about which the threshold is least certain (Lewis and Gale 1994). Half lead groups: rows that stand
+for many, suspicious ones above all, of which none that is proposed or was decided by a person speaks yet. They are chosen
+one by one, each for what it adds (facility location; Nemhauser, Wolsey and Fisher 1978).
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
 _UNCERTAIN, _PROPOSED = 10, 20
-# So many rows stand for all others. Unlike rows are looked for in the tenth nearest to the threshold, and so many of it.
+# So many rows stand for all others. Unlike rows are looked for in the tenth nearest to the threshold, so many at most.
 _SAMPLE, _NEAREST_SHARE, _NEAREST = 2000, 0.1, 500
 # Of two rows as alike as this, a person need see but one.
 _SAME = 0.95
+# What a leader has to add, beside what the first one adds, to be worth a look.
+_LEAST_GAIN = 0.02
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Proposal:
 
 
 def propose(suspicion: FloatArray, states: FloatArray, cut: float | None, decided: NDArray[np.bool_]) -> Proposal:
-    """Propose up to twenty rows.
+    """Propose twenty rows, or fewer where rows are much alike.
 
     Works on a sample of many rows, which follows from suspicion and not from the order of the rows.
 
@@ -58,12 +60,13 @@ def propose(suspicion: FloatArray, states: FloatArray, cut: float | None, decide
     weights = np.linspace(0, 1, len(sample)) if len(sample) > 1 else np.ones(len(sample))
     free = np.flatnonzero(~decided[sample] & ~np.isin(sample, uncertain))
     alike = here @ here[free].T
-    chosen, group = list[int](), np.full(len(sample), -1)
+    chosen, group, least = list[int](), np.full(len(sample), -1), 0.0
     while len(chosen) < min(_PROPOSED - len(uncertain), len(free)):
         gains = weights @ np.maximum(alike - covered[:, None], 0.0)
         best = int(np.argmax(gains))
-        if gains[best] <= 0:
+        if gains[best] <= least:
             break
+        least = least or _LEAST_GAIN * float(gains[best])
         group[alike[:, best] > covered] = len(chosen)
         covered = np.maximum(covered, alike[:, best])
         chosen.append(best)

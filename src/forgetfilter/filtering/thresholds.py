@@ -244,7 +244,9 @@ _TOO_MANY = (
     "such as top:5%"
 )
 _NO_GROUPS = "the rows form no two groups"
-_NOTHING = f"{_NO_GROUPS}, so nothing is removed; look at the rows with the largest values and set a threshold, such as top:5%"
+_NOTHING = (
+    f"{_NO_GROUPS}, so nothing is removed; look at the rows with the largest values and set a threshold, such as top:5%"
+)
 
 
 @dataclass(frozen=True)

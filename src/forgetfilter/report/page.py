@@ -23,7 +23,8 @@ from .contents import gather
 def write_report(run: Run, summary: Summary) -> None:
     """Write `report.html` into a run folder that is decided."""
     contents = gather(run, summary)
-    page = _render(json.dumps(asdict(contents), ensure_ascii=False, allow_nan=False), contents.name, _rival(summary))
+    data = json.dumps(asdict(contents), ensure_ascii=False, allow_nan=False)
+    page = _render(data, contents.name, SIGNALS[summary.signal])
     run.write_file(REPORT, lambda path: _write(page, path))
 
 
@@ -31,18 +32,13 @@ def _write(page: str, path: Path) -> None:
     path.write_bytes(page.encode("utf-8", "replace"))
 
 
-def _rival(summary: Summary) -> Signal | None:
-    """The rival that decided, where it was not forgetting."""
-    signal = SIGNALS[summary.signal]
-    return signal if signal.scoring == RIVAL else None
-
-
-def _render(data: str, name: str, rival: Signal | None) -> str:
+def _render(data: str, name: str, signal: Signal) -> str:
     style, script, template = (_part(kind) for kind in ("css", "js", "html"))
     environment = Environment(autoescape=True)
     return environment.from_string(template).render(
         name=escaped(name),
-        rival=rival,
+        signal=signal,
+        rival=signal.scoring == RIVAL,
         version=__version__,
         style=Markup(style),
         script=Markup(script),
