@@ -23,7 +23,8 @@ from .witnesses import ORDINARY_PROTOTYPES, SAFE_PROTOTYPES, UNSAFE_PROTOTYPES, 
 
 FORGETTING = "forgetting"
 FloatArray = NDArray[np.floating]
-_KINDS = {
+# What the rows of each part are to `measure_likeness`.
+KIND_OF_PART = {
     DATA: of_kind.UNTRUSTED,
     SAFE: of_kind.SAFE,
     ASIDE: of_kind.SAFE,
@@ -66,7 +67,7 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
             raise RunError(
                 f"{run.folder(WITNESSES)}: not of the rows that were tokenised; pass --overwrite to start again"
             )
-    kinds = np.array([_KINDS[part] for part in witnesses.part])
+    kinds = np.array([KIND_OF_PART[part] for part in witnesses.part])
     _label(kinds, witnesses.of(DATA), tables[DATA], by_hand)
     found = measure_likeness(witnesses.marks, kinds, folds(witnesses.ids))
     others = {
@@ -77,7 +78,7 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
     if harmless.sum() < _FEWEST_HARMLESS:
         harmless = witnesses.part == SAFE
     fused = fuse(found, others, witnesses.part == DATA, harmless)
-    scores = _sessions(run, list(tables))
+    scores = sessions(run, list(tables))
     return {
         part: Suspicion(
             *scores[part],
@@ -102,7 +103,7 @@ def _others(run: Run, parts: list[str]) -> dict[str, dict[str, FloatArray]]:
     """What witnesses besides likeness say, by name and part: forgetting, and the rivals that were asked."""
     found: dict[str, dict[str, FloatArray]] = {}
     if run.has(FORGETTING):
-        found[FORGETTING] = {part: before - after for part, (before, after) in _sessions(run, parts).items()}
+        found[FORGETTING] = {part: before - after for part, (before, after) in sessions(run, parts).items()}
     for name in split_names(run.settings.rivals):
         folder, column = run.folder(rival_stage(name)), suspicion_column(SIGNALS[name])
         if all((folder / f"{part}.parquet").exists() for part in parts):
@@ -111,7 +112,7 @@ def _others(run: Run, parts: list[str]) -> dict[str, dict[str, FloatArray]]:
     return found
 
 
-def _sessions(run: Run, parts: list[str]) -> dict[str, tuple[FloatArray, FloatArray]]:
+def sessions(run: Run, parts: list[str]) -> dict[str, tuple[FloatArray, FloatArray]]:
     """s(M1) and s(M2) of the rows of some parts, NaN where nothing was trained or scored."""
     found = {}
     columns = list(columns_of(LIKELIHOOD)[:2])
