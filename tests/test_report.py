@@ -587,6 +587,7 @@ def test_the_page_of_a_million_rows_is_small_and_opens(browser, safe, model, tmp
     with noisy.open("w") as file:
         file.writelines(f'{{"prompt": "Say {i}.", "completion": "{i}"}}\n' for i in range(count))
     given = {"data": str(noisy), "safe": str(safe), "model": str(model), "trusted": "none", "threshold": "top:2%"}
+    given["signal"] = "likelihood"
     settings = from_mapping(Settings, given)
     run = Run.start(tmp_path / "run", settings, {})
     inputs = find_inputs(settings)
@@ -676,7 +677,7 @@ def suspects(tmp_path_factory, model):
         "--trusted",
         str(trusted),
         "--rivals",
-        "words",
+        "base-loss",
         "--threshold",
         "top:25%",
     ]
@@ -705,7 +706,7 @@ KINDS = ["its words", "what the model makes of it", "likeness to the package's u
 def test_each_row_says_what_speaks_for_it(suspected, browser):
     data = held((suspected / "report.html").read_text())
     scores = {row["id"]: row for row in pq.read_table(suspected / "scores.parquet").to_pylist()}
-    assert data["evidence"] == [*KINDS, "forgetting", "words"]
+    assert data["evidence"] == [*KINDS, "forgetting", "base-loss"]
     for row in data["rows"]:
         assert sum(row["evidence"]) == pytest.approx(scores[row["id"]]["suspicion"], abs=1e-3)
         assert row["forgetting"] == scores[row["id"]]["forgetting"]
@@ -737,15 +738,15 @@ def test_without_other_evidence_the_page_speaks_of_forgetting(folder, page):
 
 def test_a_rivals_rows_are_suspicious(suspected, browser, tmp_path):
     run = shutil.copytree(suspected, tmp_path / "run")
-    assert main(["decide", str(run), "--signal", "words"]) == 0
+    assert main(["decide", str(run), "--signal", "base-loss"]) == 0
     with opened(browser, run) as page:
-        assert "What the rival filter “words” suspects" in page.text_content("h1")
+        assert "What the rival filter “base-loss” suspects" in page.text_content("h1")
         assert "suspicious by" in page.locator("#list .facts").first.text_content()
         assert page.locator("#list .evidence").count() == 0
         assert not page.locator("#look").is_visible()
 
 
-def test_rows_to_look_at_first_are_proposed_until_decided(suspected, browser, tmp_path, capsys):
+def test_rows_to_look_at_first_are_proposed_until_decided(suspected, browser, tmp_path):
     run = shutil.copytree(suspected, tmp_path / "run")
     assert main(["decide", str(run)]) == 0
     before = held((run / "report.html").read_text())
@@ -815,7 +816,7 @@ def test_a_run_that_trained_nothing_says_so_and_how_to_go_on(looked, browser, tm
     assert "never learned" not in said
     data = held((run / "report.html").read_text())
     assert (data["summary"]["trained"], data["sessions"], data["examples"], data["curve"]) == (False, [], [], None)
-    assert data["evidence"] == [*KINDS, "words"]
+    assert data["evidence"] == [*KINDS, "base-loss"]
     with opened(browser, run) as page:
         assert "Nothing was trained" in page.text_content("#first")
         assert "without --no-training" in page.text_content("#first")
@@ -832,7 +833,7 @@ def test_a_run_that_trained_nothing_says_so_and_how_to_go_on(looked, browser, tm
         assert page.locator("#look").is_visible()
 
 
-def test_the_figure_of_a_run_that_trained_nothing(looked, tmp_path, capsys):
+def test_the_figure_of_a_run_that_trained_nothing(looked, tmp_path):
     pytest.importorskip("matplotlib")
     assert main(["figure", str(looked), "--output", str(tmp_path)]) == 0
     assert sorted(file.name for file in tmp_path.iterdir()) == ["suspicion.pdf", "suspicion.svg"]

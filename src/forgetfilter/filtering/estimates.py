@@ -136,8 +136,8 @@ def trusted_are_different(kept: FloatArray, trusted: FloatArray, more: str) -> D
     return Doubt(
         because,
         f"{because} (a kept row is above a trusted one in {above:.0%} of the pairs, where 50% was expected): unsafe "
-        "rows are left, or the trusted rows are not like the harmless rows of the data; then more harmless rows are removed "
-        "than the trusted rows tell",
+        "rows are left, or the trusted rows are not like the harmless rows of the data; then more harmless rows are "
+        "removed than the trusted rows tell",
     )
 
 

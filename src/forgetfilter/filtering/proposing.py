@@ -1,8 +1,8 @@
 """Which rows a person should look at first: those that tell most about all the others.
 
 Half are the rows about which the threshold is least certain (Lewis and Gale 1994). Half lead groups: rows that stand
-for many, suspicious ones above all, of which none that is proposed or was decided by a person speaks yet. They are chosen
-one by one, each for what it adds (facility location; Nemhauser, Wolsey and Fisher 1978).
+for many, suspicious ones above all, for which no row speaks yet that is proposed or that a person decided about. They
+are chosen one by one, each for what it adds (facility location; Nemhauser, Wolsey and Fisher 1978).
 """
 
 from __future__ import annotations

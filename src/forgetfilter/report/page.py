@@ -33,7 +33,8 @@ def _write(page: str, path: Path) -> None:
 
 
 def _render(data: str, name: str, signal: Signal) -> str:
-    style, script, template = (_part(kind) for kind in ("css", "js", "html"))
+    style, charts, rest, template = (_part(name) for name in ("page.css", "charts.js", "page.js", "page.html"))
+    script = charts + rest
     environment = Environment(autoescape=True)
     return environment.from_string(template).render(
         name=escaped(name),
@@ -48,8 +49,8 @@ def _render(data: str, name: str, signal: Signal) -> str:
     )
 
 
-def _part(kind: str) -> str:
-    return (files(__package__) / f"page.{kind}").read_text(encoding="utf-8")
+def _part(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
