@@ -500,8 +500,9 @@ for (const row of data.rows) {
 }
 if (!summary.pairs) byId('which').querySelector('[value=swapped]').remove();
 if (!proposed.size) byId('which').querySelector('[value=look]').remove();
-byId('look-says').replaceChildren(`A person's word tells most about these ${number(proposed.size)} rows: some are nearest to ` +
-  'the threshold, others stand for many like them. Keep or remove them, save your decisions, and run ',
+byId('look-says').replaceChildren(`A person's word tells most about these ${number(proposed.size)} rows: some are ` +
+  `${summary.cut === null ? 'the most suspicious' : 'nearest to the threshold'}, others stand for many like them. ` +
+  'Keep or remove them, save your decisions, and run ',
 element('code', {}, visible(`forgetfilter decide ${quoted(data.folder)} --overrides overrides.json`)),
 ': it takes seconds, and all other rows are ranked anew.');
 byId('look-show').addEventListener('click', () => {
