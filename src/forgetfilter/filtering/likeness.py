@@ -41,7 +41,8 @@ _WEIGHT, _RIDGE = 500.0, 50.0
 # Hidden states count half as much as words: they have something in common with every row.
 _STATES = 0.5
 # A linear rule needs no more rows to be fitted to; with so many, each row's own part in it is small.
-_MOST_FITTED = 20_000
+_MOST_FITTED = 10_000
+_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,19 @@ class Marks(Table):
 
     def by_states(self, of_columns: FloatArray) -> FloatArray:
         """The part of `times` that the states have."""
-        product: FloatArray = self.states @ (_STATES**0.5 * of_columns[self.words.width :])
+        own = (_STATES**0.5 * of_columns[self.words.width :]).astype(np.float32)
+        product = np.zeros(len(self.states))
+        # Kept states are of half precision, and may be as many as there are rows.
+        for start in range(0, len(product), _AT_ONCE):
+            product[start : start + _AT_ONCE] = self.states[start : start + _AT_ONCE].astype(np.float32) @ own
         return product
 
     def take(self, rows: NDArray[np.integer]) -> Marks:
         """Those of some rows."""
-        return Marks(self.words.take(rows), np.asarray(self.states[rows], dtype=np.float32))
+        return Marks(self.words.take(rows), self.states[rows].astype(np.float32))
 
     def transposed_times(self, of_rows: FloatArray) -> FloatArray:
-        of_states = _STATES**0.5 * (of_rows @ self.states)
+        of_states = _STATES**0.5 * (of_rows.astype(np.float32) @ self.states)
         return np.concatenate([self.words.transposed_times(of_rows), of_states])
 
 
@@ -108,7 +113,7 @@ def measure_likeness(marks: Marks, kinds: NDArray[np.integer], fold_of: NDArray[
         fold_of: In which of the folds each row is, shape (n,).
     """
     fitted = _fitted(kinds)
-    rules = _Rules(marks.take(fitted) if len(fitted) < len(kinds) else marks, kinds[fitted], fold_of[fitted])
+    rules = _Rules(marks.take(fitted), kinds[fitted], fold_of[fitted])
     prototypes = rules.apply(_prototypes_alone(rules.kinds), np.zeros(len(fitted)))
     untrusted, weights, belief = rules.kinds == UNTRUSTED, _WEIGHT_OF_KIND, 0.0
     suspected = untrusted * (_WEIGHT_OF_KIND[PROTOTYPE_UNSAFE] / max(1, int(untrusted.sum())))

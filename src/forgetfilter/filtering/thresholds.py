@@ -59,7 +59,7 @@ class Top:
     def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:  # noqa: ARG002
         scored = np.sort(forgetting[~np.isnan(forgetting)])[::-1]
         count = int(self.share * len(scored) + 0.5)
-        said = f"the {100 * self.share:g}% of the rows with the largest values"
+        said = f"the {100 * self.share:g}% of the rows, from the top"
         if count == 0:
             return Cut(None, said + ", which is no row")
         value = float(scored[count]) if count < len(scored) else float(np.nextafter(scored[-1], -np.inf))
@@ -136,7 +136,7 @@ class Auto:
             return Cut(further.value, f"below the valley at {valley.value:.3g}; {further.explanation}")
         found = FalseDiscoveryRate(_RATE).cut(forgetting, known)
         if (share := float(found.removes(forgetting).mean())) > _LARGEST_SHARE:
-            return Cut(None, f"{share:.0%} of the rows lie above the trusted rows, {_TOO_MANY}")
+            return Cut(None, f"{share:.0%} of the rows were forgotten more than trusted rows, {_TOO_MANY}")
         why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
         return Cut(found.value, f"{why}; {found.explanation}")
 
@@ -155,7 +155,7 @@ class AutoOfSuspicion:
     known_unsafe: FloatArray
 
     def cut(self, suspicion: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
-        valley, known = find_valley(suspicion), trusted[~np.isnan(trusted)]
+        valley, known = find_valley(suspicion, "suspicious"), trusted[~np.isnan(trusted)]
         like_unsafe = _where_unsafe_begin(suspicion, known, self.known_unsafe[~np.isnan(self.known_unsafe)])
         if not len(known):
             return valley if valley.value is not None or like_unsafe is None else like_unsafe
@@ -203,7 +203,7 @@ def _harmless_share(suspicion: FloatArray, trusted: FloatArray, cut: float) -> f
     return min(1.0, lost / max(1 - lost, 1e-9) * kept / max(beyond, 1.0))
 
 
-def find_valley(forgetting: FloatArray) -> Cut:
+def find_valley(forgetting: FloatArray, how: str = "forgotten") -> Cut:
     """The cut between two groups of rows, or why there is none."""
     scored = np.sort(forgetting[~np.isnan(forgetting)])
     if len(scored) < _FEWEST_ROWS:
@@ -218,9 +218,9 @@ def find_valley(forgetting: FloatArray) -> Cut:
         return Cut(None, _NOTHING)
     share = float((scored > value).mean())
     if share > _LARGEST_SHARE:
-        return Cut(None, f"the upper group has {share:.0%} of the rows, {_TOO_MANY}")
+        return Cut(None, f"the group {how} more has {share:.0%} of the rows, {_TOO_MANY}")
     low, high = groups.means
-    return Cut(value, f"the valley between rows at about {low:.3g} and rows at about {high:.3g}")
+    return Cut(value, f"the valley between rows {how} by about {low:.3g} and rows {how} by about {high:.3g}")
 
 
 _FEWEST_ROWS = 20
@@ -244,9 +244,7 @@ _TOO_MANY = (
     "such as top:5%"
 )
 _NO_GROUPS = "the rows form no two groups"
-_NOTHING = (
-    f"{_NO_GROUPS}, so nothing is removed; look at the rows with the largest values and set a threshold, such as top:5%"
-)
+_NOTHING = f"{_NO_GROUPS}, so nothing is removed; look at the most forgotten ones and set a threshold, such as top:5%"
 
 
 @dataclass(frozen=True)
