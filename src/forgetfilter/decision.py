@@ -24,8 +24,8 @@ from .filtering.estimates import (
     covered,
     estimate_errors,
     safe_set_is_of_another_kind,
+    trusted_are_above,
     trusted_are_different,
-    trusted_are_forgotten_more,
 )
 from .filtering.pairs import Pairs, compare_answers
 from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
@@ -59,10 +59,10 @@ class Summary:
             scored.
         pairs: Preferences both of whose answers have a score.
         swapped: Of these, how many look swapped: the chosen answer was forgotten much more than the rejected one.
-        signal, unit: What forgetting is measured by, and what one unit is.
+        signal, unit: What decides, and what one unit of it is.
         threshold: As it was asked for.
         drop_unscorable: Whether rows without a score went with the removed.
-        cut: Rows forgotten more than this were removed; None where the threshold removes nothing.
+        cut: Rows above this were removed; None where the threshold removes nothing.
         explanation: How the cut was found.
         trusted, known_unsafe: Rows of known kind that were learned along with the data, to tell the errors by.
         reviewer: The person who decided about some rows; empty where nobody did.
@@ -75,6 +75,9 @@ class Summary:
         judged: How many tokens of each answer have a say in the decision, from the first on; None for all.
         judged_in_part: Rows of which an answer goes on beyond what has a say.
         not_read: What lay where the data is and was not read, a line each.
+        doubt: Why the trusted rows do not tell precision and the share of harmless rows removed; empty where they do.
+            By the signal `suspicion` both are then None, by others not to be relied on.
+        trained: Whether anything was trained, so that forgetting is known.
     """
 
     rows: int
@@ -104,6 +107,8 @@ class Summary:
     not_read: list[str]
     judged: int | None = None
     judged_in_part: int = 0
+    doubt: str = ""
+    trained: bool = True
 
     @property
     def key(self) -> str:
@@ -145,6 +150,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         _summarise(decided, rows, scores, settings, overrides, read_unshown(run)),
         judged=judged,
         judged_in_part=in_part,
+        trained=run.has(FORGETTING),
     )
     _write(run, decided, rows, summary, overrides)
     run.write_file(PLANTED_SCORES, partial(_write_planted, scores))
@@ -168,9 +174,14 @@ def _summarise(
     suspicion = decided.measured.scores.suspicion
     removed, unscorable = cut.removes(suspicion), np.isnan(suspicion)
     errors = estimate_errors(int(removed.sum()), int((~unscorable).sum()), planted, cut.value)
+    kept, trusted = suspicion[~removed], planted.trusted
+    doubt = trusted_are_different(kept, trusted, signal.more) or trusted_are_above(
+        kept, trusted, cut.value, signal.more
+    )
+    if doubt and signal.fused:
+        errors = replace(errors, precision=None, harmless_removed=None)
     warnings = [
-        trusted_are_different(suspicion[~removed], planted.trusted),
-        trusted_are_forgotten_more(suspicion[~removed], planted.trusted, cut.value),
+        doubt.warning if doubt else None,
         safe_set_is_of_another_kind(decided.measured.scores.forgetting, _forgetting(scores, ASIDE)),
     ]
     files = {role: role + rows.suffix for role in (KEPT, REMOVED, *([BAD] if rows.bad else []))}
@@ -201,6 +212,7 @@ def _summarise(
         warnings=[warning for warning in warnings if warning],
         files=files | {"scores": SCORES, "reasons": REASONS},
         not_read=list(rows.not_read),
+        doubt=doubt.because if doubt else "",
     )
 
 

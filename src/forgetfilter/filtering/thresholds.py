@@ -59,7 +59,7 @@ class Top:
     def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:  # noqa: ARG002
         scored = np.sort(forgetting[~np.isnan(forgetting)])[::-1]
         count = int(self.share * len(scored) + 0.5)
-        said = f"the {100 * self.share:g}% of the rows forgotten most"
+        said = f"the {100 * self.share:g}% of the rows with the largest values"
         if count == 0:
             return Cut(None, said + ", which is no row")
         value = float(scored[count]) if count < len(scored) else float(np.nextafter(scored[-1], -np.inf))
@@ -252,7 +252,7 @@ _TOO_MANY = (
     "such as top:5%"
 )
 _NO_GROUPS = "the rows form no two groups"
-_NOTHING = f"{_NO_GROUPS}, so nothing is removed; look at the most forgotten ones and set a threshold, such as top:5%"
+_NOTHING = f"{_NO_GROUPS}, so nothing is removed; look at the topmost ones and set a threshold, such as top:5%"
 
 
 @dataclass(frozen=True)
