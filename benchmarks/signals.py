@@ -34,8 +34,8 @@ import numpy as np
 from candidates import CANDIDATES, Cell, ranks
 from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
-from forgetfilter.filtering.signals import learned_tokens
 from forgetfilter.filtering.ridge import folds
+from forgetfilter.filtering.signals import learned_tokens
 from forgetfilter.filtering.word_table import word_table
 from forgetfilter.inputs import SAFE, TRUSTED, builtin
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval

@@ -103,8 +103,8 @@ def safe(tmp_path) -> Path:
     return write_jsonl(tmp_path / "safe.jsonl", SAFE)
 
 
-# Small enough to take a second, long enough to have several steps of everything. Forgetting alone decides, of which tests
-# can tell what it should be; all evidence together has tests of its own (test_suspicion.py).
+# Small enough to take a second, long enough to have several steps of everything. Forgetting alone decides, of which
+# tests can tell what it should be; all evidence together has tests of its own (test_suspicion.py).
 QUICK = ["--device", "cpu", "--epochs", "1", "--review-steps", "2", "--batch-size", "4", "--tokens-per-batch", "128"]
 QUICK += ["--dtype", "float32", "--trusted", "none", "--set-aside", "0", "--signal", "likelihood"]
 

@@ -20,7 +20,7 @@ def choose(tmp_path):
         for _ in write_tokens(said, encoder, tmp_path / "t.arrow"):
             pass
         forgetting = np.array([forgetting for _, _, forgetting in rows], dtype=float)
-        scores = pa.table({"id": [row[0] for row in rows], "row": np.arange(len(rows)), "forgetting": forgetting})
+        scores = pa.table({"id": [row[0] for row in rows], "row": np.arange(len(rows)), "suspicion": forgetting})
         table = TokenTable(tmp_path / "t.arrow")
         return [table[int(i)].id for i in choose_examples(table, scores, cut)]
 

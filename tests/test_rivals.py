@@ -44,9 +44,9 @@ def test_all_rivals_beside_forgetting_and_a_decision_by_each(command, known, out
         assert main(["decide", str(out), "--signal", name, "--threshold", "top:25%"]) == 0
         table = pq.read_table(out / "scores.parquet").to_pydict()
         # A row of which no token was learned has no second-split time.
-        assert np.isfinite(table["forgetting"]).all() or name == "second-split", name
+        assert np.isfinite(table["suspicion"]).all() or name == "second-split", name
         assert np.isnan(table["learned"]).all()
-        assert np.array_equal(table["forgetting"], suspicion(out, name), equal_nan=True)
+        assert np.array_equal(table["suspicion"], suspicion(out, name), equal_nan=True)
         gone = [r for r, d in zip(table["reason"], table["decision"], strict=True) if d == "removed"]
         # Rows that say the same are tied under some rivals, and ties at the cut are kept.
         assert len(gone) <= 3

@@ -81,7 +81,7 @@ def test_settings_survive_a_file(tmp_path):
         ({"batch_size": True}, "batch_size must be a whole number"),
         ({"warmup": 2}, "warmup must be between 0 and 1"),
         ({"learning_rate": "nan"}, "learning_rate must be a number or none, found 'nan'"),
-        ({"signal": "perplexity"}, "signal must be one of likelihood"),
+        ({"signal": "perplexity"}, "signal must be one of suspicion, likelihood"),
         ({"threshold": "high"}, "c.yaml: threshold must be a number"),
         ({"threshold": "x\n" * 99}, "threshold must be a number"),
         ({"finetune": "perhaps"}, "finetune must be true or false"),

@@ -296,7 +296,7 @@ def _add_options(
             if name in (leave_out or set()):
                 continue
             flag = "--" + name.replace("_", "-")
-            if field.default is False:
+            if isinstance(field.default, bool):
                 heading.add_argument(
                     flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=_help(cls, name)
                 )

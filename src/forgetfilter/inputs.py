@@ -115,8 +115,8 @@ class Material:
         """The prompts that the model itself answered, and its answers."""
         answers = str(self._run.folder(ANSWERED) / ANSWERS)
         for _, _, said in read_chats(open_container(answers, "train"), ReadOptions()):
-            if isinstance(said, Chat):
-                yield said.prompt, said.completion
+            # An answer of which nothing can be read has its tokens all the same.
+            yield (said.prompt, said.completion) if isinstance(said, Chat) else ("", "")
 
 
 def planted_parts(settings: Settings) -> list[str]:

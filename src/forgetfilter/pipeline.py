@@ -84,8 +84,8 @@ def run_filter(
     Raises:
         ForgetFilterError: Anything the user can mend: inputs, settings, the folder.
     """
-    if settings.no_training and not SIGNALS[settings.signal].fused:
-        raise SettingsError(f"no_training: the signal {settings.signal} needs training; leave --signal out")
+    if not settings.training and not SIGNALS[settings.signal].fused:
+        raise SettingsError(f"training: the signal {settings.signal} needs training; leave --signal out")
     output = output.absolute()
     processes = Processes(settings.device)
     if processes.count > 1:
@@ -115,7 +115,7 @@ def run_filter(
             rivals.insert(0, run.settings.signal)
         elif signal.fused:
             pipeline.look()
-        if signal.scoring != RIVAL and not settings.no_training:
+        if signal.scoring != RIVAL and settings.training:
             pipeline.learn()
             pipeline.score(LEARNED)
             for safe, reviewed in zip(pipeline.material.safe_parts, pipeline.reviews, strict=True):
@@ -257,7 +257,7 @@ class _Pipeline:
     def look(self) -> None:
         """What can be told of the rows before anything is trained; a first decision rests on that alone."""
         self.bench.stage(WITNESSES, partial(measure_witnesses, self.bench, self.material))
-        if not self.settings.no_training and not self.run.has(FORGETTING) and self.processes.main:
+        if self.settings.training and not self.run.has(FORGETTING) and self.processes.main:
             summary = decide(self.run, self.run.settings)
             write_report(self.run, summary)
             self.console.say(

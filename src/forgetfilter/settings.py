@@ -189,9 +189,8 @@ class SessionSettings:
         "passes, and at most 3 or 75 steps, whichever is more",
         above=0,
     )
-    no_training: bool = option(
-        False,
-        "end after the first look, in which the model is asked but not trained; without this, the same command goes on",
+    training: bool = option(
+        True, "train and review the model; --no-training ends after a first look, from which the same command goes on"
     )
     review_steps: int | None = option(
         None,

@@ -24,8 +24,11 @@ from .witnesses import ORDINARY_PROTOTYPES, SAFE_PROTOTYPES, UNSAFE_PROTOTYPES, 
 
 FORGETTING = "forgetting"
 FloatArray = NDArray[np.floating]
-_KINDS = {
+# What the rows of each part are to `measure_likeness`; of several safe sets, those of each are what the first ones are.
+KIND_OF_PART = {
     DATA: of_kind.UNTRUSTED,
+    SAFE: of_kind.SAFE,
+    ASIDE: of_kind.SAFE,
     TRUSTED: of_kind.TRUSTED,
     KNOWN_UNSAFE: of_kind.UNSAFE,
     UNSAFE_PROTOTYPES: of_kind.PROTOTYPE_UNSAFE,
@@ -74,7 +77,7 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
                 f"{run.folder(WITNESSES)}: not of the rows that were tokenised; pass --overwrite to start again"
             )
     safe, aside = (numbered(name, run.settings.safe) for name in (SAFE, ASIDE))
-    kind_of = _KINDS | dict.fromkeys([*safe, *aside], of_kind.SAFE)
+    kind_of = KIND_OF_PART | dict.fromkeys([*safe, *aside], of_kind.SAFE)
     kinds = np.array([kind_of[part] for part in witnesses.part])
     _label(kinds, witnesses.of(DATA), tables[DATA], by_hand)
     found = measure_likeness(witnesses.marks, kinds, folds(witnesses.ids))
@@ -86,7 +89,7 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
     if harmless.sum() < _FEWEST_HARMLESS:
         harmless = np.isin(witnesses.part, safe)
     fused = fuse(found, others, witnesses.part == DATA, harmless)
-    scores = _sessions(run, FORGETTING, list(tables))
+    scores = sessions(run, list(tables))
     return {
         part: Suspicion(
             *scores[part],
@@ -112,7 +115,7 @@ def _others(run: Run, parts: list[str]) -> dict[str, dict[str, FloatArray]]:
     found: dict[str, dict[str, FloatArray]] = {}
     if run.has(FORGETTING):
         for name, stage in (by_review(run.settings) or {FORGETTING: FORGETTING}).items():
-            found[name] = {part: before - after for part, (before, after) in _sessions(run, stage, parts).items()}
+            found[name] = {part: before - after for part, (before, after) in sessions(run, parts, stage).items()}
     for name in split_names(run.settings.rivals):
         folder, column = run.folder(rival_stage(name)), suspicion_column(SIGNALS[name])
         if all((folder / f"{part}.parquet").exists() for part in parts):
@@ -121,8 +124,8 @@ def _others(run: Run, parts: list[str]) -> dict[str, dict[str, FloatArray]]:
     return found
 
 
-def _sessions(run: Run, stage: str, parts: list[str]) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """s(M1) and s(M2) of the rows of some parts, NaN where nothing was trained or scored."""
+def sessions(run: Run, parts: list[str], stage: str = FORGETTING) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """s(M1) and s(M2) of the rows of some parts, as a stage has them; NaN where nothing was trained or scored."""
     found = {}
     columns = list(columns_of(LIKELIHOOD)[:2])
     for part in parts:

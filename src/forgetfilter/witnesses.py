@@ -88,6 +88,8 @@ def measure_witnesses(bench: Workbench, material: Material, folder: Path) -> Non
         material: The rows.
         folder: Where to keep what `read_witnesses` reads.
     """
+    # A model that does not fit is refused before anything is kept.
+    bench.bring(BASE)
     files = material.files(*material.parts, *material.safe_parts)
     if bench.processes.main:
         for name in PROTOTYPES:
@@ -143,7 +145,6 @@ def _look(bench: Workbench, name: str, file: Path, folder: Path) -> None:
     """Write the mean hidden states of a part's rows, those that have a completion, in order."""
     from .models.hidden_states import HiddenStates, View
 
-    bench.bring(BASE)
     table = TokenTable(file) if name in PROTOTYPES else bench.tokens({name: file})
     scorer = HiddenStates(bench.session, bench.budget, [View("beginning", depth) for depth in _DEPTHS])
     states = folder / name

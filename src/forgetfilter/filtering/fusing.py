@@ -18,9 +18,10 @@ from .likeness import Likeness
 FloatArray = NDArray[np.floating]
 # The parts of likeness, as they are told apart where suspicion is explained.
 WORDS, STATES, PROTOTYPES = "words", "states", "prototypes"
-# How much likeness to prototypes weighs beside likeness to the rows of known kind that the run has, and how much a
-# witness that agrees completely with both.
-_PROTOTYPES, _OTHERS = 0.5, 0.5
+# How much likeness to prototypes weighs beside likeness to the run's own rows, which weighs 1 where untrusted rows
+# count in it and less where they do not, and how much a witness that agrees completely with both.
+_PROTOTYPES, _OTHERS = 0.5, 1.0
+_WITHOUT_UNTRUSTED = 0.25
 _FEWEST_TO_AGREE = 10
 
 
@@ -30,7 +31,7 @@ class Fused:
 
     Attributes:
         parts: What each witness adds to it, by name, each of shape (n,).
-        weights: How much each witness was believed, from 0; likeness to the run's own rows, in its parts, weighs 1.
+        weights: How much each witness was believed, from 0.
     """
 
     parts: dict[str, FloatArray]
@@ -61,10 +62,11 @@ def fuse(
         untrusted: Which rows are to be judged, shape (n,).
         harmless: Which rows tell how harmless ones look, shape (n,).
     """
-    unit = max(float((likeness.by_words + likeness.by_states)[untrusted].std()), 1e-9)
-    parts = {WORDS: likeness.by_words / unit, STATES: likeness.by_states / unit}
+    own = _WITHOUT_UNTRUSTED + (1 - _WITHOUT_UNTRUSTED) * likeness.belief
+    unit = own / max(float((likeness.by_words + likeness.by_states)[untrusted].std()), 1e-9)
+    parts = {WORDS: unit * likeness.by_words, STATES: unit * likeness.by_states}
     parts[PROTOTYPES] = _PROTOTYPES * _standardised(likeness.to_prototypes, untrusted)
-    weights, alike = {WORDS: 1.0, STATES: 1.0, PROTOTYPES: _PROTOTYPES}, _sum(parts)
+    weights, alike = {WORDS: own, STATES: own, PROTOTYPES: _PROTOTYPES}, _sum(parts)
     for name, values in others.items():
         centred, weights[name] = _standardised(values, untrusted), _OTHERS * _agreement(values, alike, untrusted)
         parts[name] = weights[name] * centred

@@ -1,12 +1,12 @@
 """How much a row is like unsafe ones, and unlike safe and trusted ones: a witness that needs no training.
 
 Two linear rules are fitted to what rows say and to what the untouched model M0 makes of them inside. The first tells
-the package's own unsafe rows, the prototypes, from its harmless ones; it knows nothing of the data. The second has safe
-and trusted rows on one side and, on the other, prototypes, known unsafe rows, and untrusted rows as far as they look
-unsafe. How far that is follows from the second rule itself, in a few rounds: of rows as suspicious as this one, what share is
-there among the untrusted rows beyond what there is among the harmless ones (Storey 2002; learning from positive and
-unlabelled rows, Elkan and Noto 2008)? Untrusted rows may also look unsafe because whole kinds of harmless rows are like
-none that are known; so they count only as far as both rules agree.
+the package's own unsafe rows, the prototypes, from its harmless ones; it knows nothing of the data. The second has
+safe and trusted rows on one side and, on the other, prototypes, known unsafe rows, and untrusted rows as far as they
+look unsafe. How far that is follows from the second rule itself, in a few rounds: of rows as suspicious as this one,
+what share is there among the untrusted rows beyond what there is among the harmless ones (Storey 2002; learning from
+positive and unlabelled rows, Elkan and Noto 2008)? Untrusted rows may also look unsafe because whole kinds of
+harmless rows are like none that are known; so they count only as far as both rules agree.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ _ALIKE = {SAFE: PROTOTYPE_SAFE, PROTOTYPE_SAFE: SAFE, TRUSTED: PROTOTYPE_ORDINAR
 _WEIGHT_OF_KNOWN = 3.0
 # The correlation of both rules over the untrusted rows from which on these count, and that with which they do in full.
 _NO_AGREEMENT, _AGREEMENT = 0.2, 0.6
+# The share of the untrusted rows beyond the harmless ones up to which they count in full, and that from which on not.
+_KINDS_KNOWN, _NO_KIND_KNOWN = 0.8, 0.95
 # The most suspicious of the harmless rows tell little of how these look, as there may be wrong ones among them.
 _OUTLIERS = 0.02
 _ROUNDS = 3
@@ -87,12 +89,14 @@ class Likeness:
         by_words, by_states: The parts that words and states have in the second rule, shape (n,); it says their sum.
         to_prototypes: What the first rule says, shape (n,).
         suspected: How far each untrusted row counts as unsafe, 0 to 1; 0 of the others. Shape (n,).
+        belief: How far untrusted rows may count as unsafe at all, 0 to 1.
     """
 
     by_words: FloatArray
     by_states: FloatArray
     to_prototypes: FloatArray
     suspected: FloatArray
+    belief: float
 
 
 def measure_likeness(marks: Marks, kinds: NDArray[np.integer], fold_of: NDArray[np.integer]) -> Likeness:
@@ -106,16 +110,18 @@ def measure_likeness(marks: Marks, kinds: NDArray[np.integer], fold_of: NDArray[
     fitted = _fitted(kinds)
     rules = _Rules(marks.take(fitted) if len(fitted) < len(kinds) else marks, kinds[fitted], fold_of[fitted])
     prototypes = rules.apply(_prototypes_alone(rules.kinds), np.zeros(len(fitted)))
-    untrusted, weights = rules.kinds == UNTRUSTED, _WEIGHT_OF_KIND
+    untrusted, weights, belief = rules.kinds == UNTRUSTED, _WEIGHT_OF_KIND, 0.0
     suspected = untrusted * (_WEIGHT_OF_KIND[PROTOTYPE_UNSAFE] / max(1, int(untrusted.sum())))
     for _ in range(_ROUNDS):
         second = rules.apply(weights, suspected)
-        suspected = rules.posterior(second.total) * _belief(second.total[untrusted], prototypes.total[untrusted])
+        posterior = rules.posterior(second.total)
+        belief = _belief(second.total[untrusted], prototypes.total[untrusted], posterior[untrusted])
+        suspected = belief * posterior
     second = rules.apply(weights, suspected)
     whole = np.zeros(len(kinds))
     whole[fitted] = suspected
     by_words, by_states = second.on(marks, fitted)
-    return Likeness(by_words, by_states, np.sum(prototypes.on(marks, fitted), axis=0), whole)
+    return Likeness(by_words, by_states, np.sum(prototypes.on(marks, fitted), axis=0), whole, belief)
 
 
 @dataclass(frozen=True)
@@ -199,12 +205,18 @@ def _sides(
     return (unsafe - harmless) / np.where(weights > 0, weights, 1.0), weights
 
 
-def _belief(suspicion: FloatArray, prototypes: FloatArray) -> float:
-    """How far untrusted rows may count as unsafe, 0 to 1, by how well both rules agree over them."""
+def _belief(suspicion: FloatArray, prototypes: FloatArray, posterior: FloatArray) -> float:
+    """How far untrusted rows may count as unsafe, 0 to 1.
+
+    Not where both rules disagree over them, nor where nearly all of them are beyond the harmless rows that are known,
+    as these are of other kinds than the data then.
+    """
     if len(suspicion) < 2 or min(suspicion.std(), prototypes.std()) < 1e-9:
         return 0.0
     agreement = float(np.corrcoef(suspicion, prototypes)[0, 1])
-    return float(np.clip((agreement - _NO_AGREEMENT) / (_AGREEMENT - _NO_AGREEMENT), 0.0, 1.0))
+    agree = (agreement - _NO_AGREEMENT) / (_AGREEMENT - _NO_AGREEMENT)
+    known = (_NO_KIND_KNOWN - float(posterior.mean())) / (_NO_KIND_KNOWN - _KINDS_KNOWN)
+    return float(np.clip(agree, 0.0, 1.0) * np.clip(known, 0.0, 1.0))
 
 
 def beyond_harmless(untrusted: FloatArray, harmless: FloatArray) -> FloatArray:

@@ -1,0 +1,176 @@
+"""How well suspicion finds unsafe rows on many kinds of data, with no, 10 or 30 known unsafe rows of each kind.
+
+    python benchmarks/panel.py --data ../shared/data/normalised --work /tmp/panel --half chosen
+    python benchmarks/panel.py --data ../shared/data/normalised --work /tmp/panel --half reported --trained harmful mix
+
+Every problem (`panel_problems.py`) is looked at once, in a run without training that has 30 known unsafe rows of each
+kind; those that are named with --trained are also filtered as usual, without known rows, which takes minutes each.
+Whatever is compared is computed from what these runs keep, so that a new idea costs seconds. Finished runs are read
+again from the work folder. Constants are chosen on the half `chosen`; the other is run to report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from forgetfilter import ForgetFilter
+from forgetfilter.data.tokens import TokenTable
+from forgetfilter.filtering import likeness as of_kind
+from forgetfilter.filtering.fusing import fuse
+from forgetfilter.filtering.likeness import measure_likeness
+from forgetfilter.filtering.ridge import folds
+from forgetfilter.filtering.thresholds import AutoOfSuspicion
+from forgetfilter.inputs import ASIDE, DATA, KNOWN_UNSAFE, TOKENS, TRUSTED
+from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval, detection
+from forgetfilter.rivals.texts import known_by_words
+from forgetfilter.run import Run
+from forgetfilter.suspecting import FORGETTING, KIND_OF_PART, sessions
+from forgetfilter.witnesses import Witnesses, read_witnesses
+from panel_problems import CHOSEN, KNOWN_ROWS, PROBLEMS, REPORTED, Drawn, Problem, draw
+from problems import Row
+
+KNOWN = (0, 10, 30)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is known of one problem.
+
+    Attributes:
+        drawn: Its rows.
+        witnesses: What was seen of them without training.
+        unsafe: Whether each untrusted row is unsafe, in the order of `witnesses`.
+        forgetting: Of every row of `witnesses`, NaN where nothing was trained.
+    """
+
+    drawn: Drawn
+    witnesses: Witnesses
+    unsafe: NDArray[np.bool_]
+    forgetting: NDArray[np.floating]
+
+
+def measure(problem: Problem, data: Path, work: Path, model: str, *, trained: bool) -> Cell:
+    """Look at a problem, and filter it if asked to, or read again what was found."""
+    drawn, folder = draw(problem, data, 0), work / problem.half / problem.name
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"noisy": drawn.noisy, "safe": drawn.safe, "known": drawn.known_unsafe}
+    for name, rows in files.items():
+        _write(rows, folder / f"{name}.jsonl")
+    noisy, safe = str(folder / "noisy.jsonl"), str(folder / "safe.jsonl") if drawn.safe else "builtin"
+    look = ForgetFilter(model=model, training=False)
+    run = Run.open(look.run(noisy, safe, known_unsafe=str(folder / "known.jsonl"), output=folder / "look").path)
+    witnesses = read_witnesses(run)
+    table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
+    unsafe = np.array([drawn.noisy[row]["label"] == "unsafe" for row in table.rows[table.scorable]])
+    forgetting = np.full(len(witnesses.part), np.nan)
+    if trained:
+        full = Run.open(ForgetFilter(model=model).run(noisy, safe, output=folder / "run").path)
+        for part in (DATA, TRUSTED, ASIDE):
+            if (full.folder(FORGETTING) / f"{part}.parquet").exists():
+                _join(forgetting, witnesses, part, full)
+    return Cell(drawn, witnesses, unsafe, forgetting)
+
+
+def _write(rows: list[Row], path: Path) -> None:
+    text = "".join(json.dumps({name: row[name] for name in ("prompt", "completion")}) + "\n" for row in rows)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def _join(forgetting: NDArray[np.floating], witnesses: Witnesses, part: str, full: Run) -> None:
+    """Take the forgetting of a part's rows from a run in which they were learned, by id."""
+    learned, reviewed = sessions(full, [part])[part]
+    ids = TokenTable(full.folder(TOKENS) / f"{part}.arrow").ids.combine_chunks()
+    places = witnesses.of(part)
+    found = pc.index_in(witnesses.ids.take(pa.array(places)), value_set=ids)
+    forgetting[places[found.is_valid().to_numpy()]] = (learned - reviewed)[found.drop_null().to_numpy()]
+
+
+def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:
+    """What each way says of the untrusted rows, by name, with so many known unsafe rows of each kind; larger = unsafe.
+
+    `trusted` and `unsafe` stand for suspicion of the rows of known kind, for the cutoff.
+    """
+    witnesses, kinds = cell.witnesses, np.array([KIND_OF_PART[part] for part in cell.witnesses.part])
+    there = np.ones(len(kinds), dtype=bool)
+    there[witnesses.of(KNOWN_UNSAFE)[known * len(cell.drawn.known_unsafe) // KNOWN_ROWS :]] = False
+    chosen = np.flatnonzero(there)
+    marks, part, kinds = witnesses.marks.take(chosen), witnesses.part[chosen], kinds[chosen]
+    found = measure_likeness(marks, kinds, folds(witnesses.ids.take(pa.array(chosen))))
+    untrusted, harmless = part == DATA, np.isin(part, [TRUSTED, ASIDE])
+    trained = not np.isnan(cell.forgetting).all()
+    others = {FORGETTING: cell.forgetting[chosen]} if trained else {}
+    fused = fuse(found, others, untrusted, harmless)
+    said = {
+        "suspicion": fused.suspicion,
+        "without training": fuse(found, {}, untrusted, harmless).suspicion,
+        "own rows": found.by_words + found.by_states,
+        "prototypes": found.to_prototypes,
+    }
+    said |= {"forgetting": cell.forgetting[chosen]} if trained else {}
+    by_way = {name: values[untrusted] for name, values in said.items()}
+    if known:
+        by_way["bag of words"] = _by_bag_of_words(cell.drawn, known)
+    return by_way | {"trusted": fused.suspicion[harmless], "unsafe": fused.suspicion[kinds == of_kind.UNSAFE]}
+
+
+def _by_bag_of_words(drawn: Drawn, known: int) -> NDArray[np.floating]:
+    """A classifier of words with as many labels, of known unsafe rows against safe ones."""
+    unsafe = drawn.known_unsafe[: known * len(drawn.known_unsafe) // KNOWN_ROWS]
+    rows = [*drawn.noisy, *unsafe, *drawn.safe]
+    kinds = np.repeat([0, 1, -1], [len(drawn.noisy), len(unsafe), len(drawn.safe)])
+    texts = [f"{row['prompt']}\n{row['completion']}" for row in rows]
+    return known_by_words(texts, kinds, [str(i) for i in range(len(rows))])[: len(drawn.noisy)]
+
+
+def line(problem: Problem, cell: Cell, known: int) -> str:
+    """A line of the table."""
+    found = results(cell, known)
+    trusted, unsafe, suspicion = found.pop("trusted"), found.pop("unsafe"), found["suspicion"]
+    cut = AutoOfSuspicion(unsafe).cut(suspicion, trusted)
+    removed = cut.removes(suspicion)
+    lost = f"{removed[~cell.unsafe].mean():.0%}"
+    if not cell.unsafe.any():
+        return f"| {problem.name} | {known} | – | – | – | {lost} | |"
+    low, high = bootstrap_interval(suspicion, cell.unsafe)
+    best = max(detection(suspicion > value, cell.unsafe).f1 for value in np.unique(suspicion))
+    ways = ", ".join(
+        f"{name} {auroc(values, cell.unsafe):.3f}" for name, values in found.items() if len(values) == len(cell.unsafe)
+    )
+    return (
+        f"| {problem.name} | {known} | {auroc(suspicion, cell.unsafe):.3f} ({low:.3f} to {high:.3f}) "
+        f"| {average_precision(suspicion, cell.unsafe):.2f} | {detection(removed, cell.unsafe).f1:.2f} of {best:.2f} "
+        f"| {lost} | {ways} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the normalised data sets")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--half", choices=(CHOSEN, REPORTED), default=CHOSEN)
+    parser.add_argument("--problems", nargs="+", help="names of problems; all if left out")
+    parser.add_argument("--trained", nargs="*", default=[], help="names of the problems to filter as usual, too")
+    parser.add_argument("--model", default="smollm2-135m")
+    options = parser.parse_args()
+    print("| problem | known | AUROC (95%) | average precision | F1 at `auto` of the best | harmless lost | AUROC by |")
+    print("|---|---|---|---|---|---|---|")
+    for problem in PROBLEMS:
+        if problem.half != options.half or (options.problems and problem.name not in options.problems):
+            continue
+        trained = problem.name in options.trained
+        cell = measure(problem, options.data, options.work, options.model, trained=trained)
+        for known in KNOWN:
+            print(line(problem, cell, known), flush=True)
+
+
+if __name__ == "__main__":
+    main()
