@@ -138,6 +138,13 @@ def test_a_row_is_covered_by_any_of_the_sets(command, noisy, tmp_path, out):
     assert scores(out)["covered"] == covered.tolist()
 
 
+def test_a_warning_names_its_set(two, safe, courteous, out, monkeypatch):
+    monkeypatch.setattr("forgetfilter.decision.safe_set_is_of_another_kind", lambda *_: "of another kind")
+    assert main(two) == 0
+    warnings = json.loads((out / "summary.json").read_text())["warnings"]
+    assert warnings[-2:] == [f"{safe}: of another kind", f"{courteous}: of another kind"]
+
+
 def test_the_order_of_the_sets_does_not_change_which_rows_are_learned(two, command, safe, courteous, out, tmp_path):
     assert main(two) == 0
     other = tmp_path / "other"

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from .console import printable
 from .data.columns import PREFERENCE
 from .data.rows import Rows
 from .data.tokens import TokenTable
@@ -148,7 +149,11 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
     of_another_kind = (safe_set_is_of_another_kind(*of_review) for of_review in reviews)
     names = run.settings.safe if len(reviews) > 1 else ("",)
-    told = [f"{name}: {said}" if name else said for name, said in zip(names, of_another_kind, strict=True) if said]
+    told = [
+        f"{printable(name)}: {said}" if name else said
+        for name, said in zip(names, of_another_kind, strict=True)
+        if said
+    ]
     summary = _summarise(decided, rows, planted, settings, overrides, read_unshown(run))
     summary = replace(
         summary,
