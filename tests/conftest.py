@@ -117,3 +117,10 @@ def command(noisy, safe, model, tmp_path) -> list[str]:
     """The arguments of a quick run into tmp_path/run."""
     run = tmp_path / "run"
     return ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(run), *QUICK]
+
+
+def reviewing(command: list[str], *safe: str | Path) -> list[str]:
+    """The same command with other safe sets."""
+    place = command.index("--safe")
+    named = [word for name in safe for word in ("--safe", str(name))]
+    return [*command[:place], *command[place + 2 :], *named]
