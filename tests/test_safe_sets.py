@@ -194,7 +194,7 @@ def test_rows_of_the_package_and_rivals_go_with_several_sets(command, safe, out)
     more = ["--rivals", "neighbours,gradient", "--signal", "suspicion", "--known-unsafe", str(unsafe)]
     assert main([*reviewing(command, "builtin", safe), *more]) == 0
     found = scores(out)
-    assert {"by_neighbours", "by_gradient", "by_forgetting-2"} <= set(found)
+    assert {"by_rival-neighbours", "by_rival-gradient", "by_forgetting-2"} <= set(found)
     rows = pq.read_table(out / "stages" / "witnesses" / "rows.parquet").column("part").to_pylist()
     assert {"safe", "safe-2"} <= set(rows)
     assert "builtin-safe" not in rows
