@@ -19,7 +19,14 @@ from .measuring import columns_of, rival_stage, suspicion_column
 from .options import split_names
 from .run import Run
 from .verdicts import ByHand
-from .witnesses import ORDINARY_PROTOTYPES, SAFE_PROTOTYPES, UNSAFE_PROTOTYPES, WITNESSES, read_witnesses
+from .witnesses import (
+    ORDINARY_PROTOTYPES,
+    SAFE_PROTOTYPES,
+    UNSAFE_PROTOTYPES,
+    WITNESSES,
+    no_witnesses,
+    read_witnesses,
+)
 
 FORGETTING = "forgetting"
 FloatArray = NDArray[np.floating]
@@ -53,10 +60,7 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
         RunError: The run lacks what `witnesses` keeps, or that is of other rows.
     """
     if not run.has(WITNESSES):
-        raise RunError(
-            f"{run.path}: has no scores for the signal 'suspicion', which earlier versions did not have; run its "
-            "'forgetfilter filter' command again to add what is missing, or decide with --signal likelihood"
-        )
+        raise no_witnesses(run)
     witnesses = read_witnesses(run)
     tables = {
         part: TokenTable(file) for part in (DATA, *PLANTED) if (file := run.folder(TOKENS) / f"{part}.arrow").exists()
