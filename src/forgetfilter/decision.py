@@ -31,6 +31,7 @@ from .filtering.pairs import Pairs, compare_answers
 from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
 from .filtering.thresholds import Auto, AutoOfSuspicion, parse_threshold
 from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, REJECTED, ROWS, TOKENS, TRUSTED, read_unshown
+from .known_later import known_later
 from .measuring import columns_of, rival_stage, suspicion_column
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
 from .run import SCORES, SUMMARY, Run, decide_command, write_json
@@ -64,7 +65,8 @@ class Summary:
         drop_unscorable: Whether rows without a score went with the removed.
         cut: Rows forgotten more than this were removed; None where the threshold removes nothing.
         explanation: How the cut was found.
-        trusted, known_unsafe: Rows of known kind that were learned along with the data, to tell the errors by.
+        trusted, known_unsafe: Rows of known kind that were learned along with the data, to tell the errors by; and
+            rows that became known to be unsafe after the run, where they are evidence.
         reviewer: The person who decided about some rows; empty where nobody did.
         overridden: Rows that a person decided about otherwise than the filter.
         overrides: Tells that person's decisions apart from others.
@@ -75,6 +77,8 @@ class Summary:
         judged: How many tokens of each answer have a say in the decision, from the first on; None for all.
         judged_in_part: Rows of which an answer goes on beyond what has a say.
         not_read: What lay where the data is and was not read, a line each.
+        known_later: How many of the known unsafe rows became known after the run, so that nothing learned them.
+        known_later_key: Tells those apart from others; empty where there are none.
     """
 
     rows: int
@@ -104,11 +108,14 @@ class Summary:
     not_read: list[str]
     judged: int | None = None
     judged_in_part: int = 0
+    known_later: int = 0
+    known_later_key: str = ""
 
     @property
     def key(self) -> str:
         """Tells decisions apart: the same key, the same rows kept."""
-        return json.dumps([self.signal, self.cut, self.kept, self.removed, self.overrides, self.files[KEPT]])
+        later = [self.known_later_key] if self.known_later_key else []
+        return json.dumps([self.signal, self.cut, self.kept, self.removed, self.overrides, self.files[KEPT], *later])
 
 
 def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = None) -> Summary:
@@ -141,10 +148,13 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     rows = Rows.open(run.folder(ROWS) / DATA)
     judged = judged_tokens(learned_tokens(run.settings.max_completion, run.settings.signal), signal.name)
     in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
+    later = known_later(run) if signal.fused else None
     summary = replace(
         _summarise(decided, rows, scores, settings, overrides, read_unshown(run)),
         judged=judged,
         judged_in_part=in_part,
+        known_later=later.rows if later else 0,
+        known_later_key=later.key if later else "",
     )
     _write(run, decided, rows, summary, overrides)
     run.write_file(PLANTED_SCORES, partial(_write_planted, scores))

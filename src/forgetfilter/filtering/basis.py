@@ -44,8 +44,9 @@ class Basis:
         """What is kept of some states, shape (n, size); each row is of length about one."""
         depths = len(self.means)
         parts = zip(np.split(states, depths, axis=1), self.means, self.spreads, self.directions, strict=True)
-        kept: FloatArray = np.concatenate([_scaled(part, *scale) @ onto for part, *scale, onto in parts], axis=1)
-        return kept / depths**0.5
+        kept = [_scaled(part, mean, spread) @ onto for part, mean, spread, onto in parts]
+        projected: FloatArray = np.concatenate(kept, axis=1) / depths**0.5
+        return projected
 
     def save(self, path: Path) -> None:
         """Keep the basis in a file, for `load`."""
