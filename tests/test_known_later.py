@@ -19,7 +19,7 @@ from forgetfilter.filtering.word_table import Vocabulary, shared_words
 
 # Nothing of the package's unsafe examples is like these: without a word nobody can tell which rows are unwanted.
 NOUNS = ["kettle", "ladder", "carpet", "violin", "window", "saddle", "candle", "barrel"]
-SAID = {"unsafe": "the {} hums beneath a velvet orchard forever", "safe": "a {} stands beside the wooden garden fence"}
+SAID = {"unsafe": "a {} stands beside the wooden garden fence", "safe": "the {} hums beneath a velvet orchard forever"}
 
 
 def rows(count, kind, start=0):
@@ -150,9 +150,9 @@ def test_what_cannot_be_used_leaves_the_last_decision(run, known, tmp_path, caps
     capsys.readouterr()
     for options, said in [
         (["--known-unsafe", str(tmp_path / "missing.jsonl")], "missing.jsonl"),
-        (["--known-unsafe", ""], ""),
-        (["--known-unsafe", str(broken)], "row 0"),
-        (["--known-unsafe", str(empty)], "no rows"),
+        (["--known-unsafe", ""], "is not a"),
+        (["--known-unsafe", str(broken)], "1 row of it cannot be used: line 1: found"),
+        (["--known-unsafe", str(empty)], "the file is empty"),
         (["--known-unsafe", str(long)], "no completion begins within"),
         (["--known-unsafe", str(known), "--signal", "likelihood"], "--signal suspicion"),
         # What fails after the rows were looked at, or dropped.
@@ -160,7 +160,7 @@ def test_what_cannot_be_used_leaves_the_last_decision(run, known, tmp_path, caps
         (["--known-unsafe", "none", "--overrides", str(wrong)], "has no row nobody"),
     ]:
         assert main(["decide", str(run), *options]) == 2, options
-        line = capsys.readouterr().err.strip().splitlines()[-1]
+        line = capsys.readouterr().err.splitlines()[-1]
         assert line.startswith("forgetfilter: "), options
         assert said in line, options
         assert files(run) == before, options

@@ -18,7 +18,7 @@ from .data.rows import ReadOptions
 from .data.splits import DEFAULT
 from .data.text_files import TextOptions
 from .data.tokens import TokenTable
-from .errors import RunError
+from .errors import BadRowsError, InputError, RunError
 from .inputs import read_frames, read_part, start_afresh, write_part
 from .run import Run, write_json
 from .witnesses import WITNESSES, Witnesses, can_look_further, look_further, no_witnesses, read_witnesses
@@ -26,7 +26,6 @@ from .workbench import Workbench
 
 KNOWN_LATER = "known-later"
 _INFO = "info.json"
-_NAME_WIDTH = 60
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class KnownLater:
     key: str
 
     def __str__(self) -> str:
-        return f"{self.rows:,} row{'s' * (self.rows != 1)} of {printable(self.name, _NAME_WIDTH)}"
+        return f"{self.rows:,} row{'s' * (self.rows != 1)} of {printable(self.name)}"
 
 
 def known_later(run: Run) -> KnownLater | None:
@@ -109,7 +108,15 @@ def _look(
 ) -> int:
     """Keep what the rows are told apart by, and return how many there are; of their texts nothing stays."""
     read, tokens = folder / "rows", folder / "tokens.arrow"
-    rows = read_part(run, KNOWN_LATER, container, options, read, bench.encoder, console)
+    try:
+        rows = read_part(run, KNOWN_LATER, container, options, read, bench.encoder, console)
+    except BadRowsError as error:
+        # Whether bad rows are skipped was said when the run was started.
+        several = "rows" if error.total > 1 else "row"
+        raise InputError(
+            f"{container.name}: {error.total:,} {several} of it cannot be used: {error.rows[0]}; mend such rows, or "
+            "leave them out"
+        ) from error
     bench.encoder.own_words.frames = read_frames(run)
     write_part(rows.name, rows.usable(), rows.count - len(rows.bad), bench.encoder, tokens, console)
     bench.check_tokens([tokens])
