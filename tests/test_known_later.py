@@ -150,7 +150,7 @@ def test_what_cannot_be_used_leaves_the_last_decision(run, known, tmp_path, caps
     capsys.readouterr()
     for options, said in [
         (["--known-unsafe", str(tmp_path / "missing.jsonl")], "missing.jsonl"),
-        (["--known-unsafe", ""], "is not a"),
+        (["--known-unsafe", ""], "a name of nothing but blanks"),
         (["--known-unsafe", str(broken)], "1 row of it cannot be used: line 1: found"),
         (["--known-unsafe", str(empty)], "the file is empty"),
         (["--known-unsafe", str(long)], "no completion begins within"),
