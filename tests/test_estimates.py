@@ -8,8 +8,8 @@ from forgetfilter.filtering.estimates import (
     covered,
     estimate_errors,
     safe_set_is_of_another_kind,
+    trusted_are_above,
     trusted_are_different,
-    trusted_are_forgotten_more,
     wilson,
 )
 
@@ -55,22 +55,28 @@ def test_rows_without_a_score_do_not_count():
 
 def test_trusted_rows_of_another_kind_are_noticed():
     generator = np.random.default_rng(0)
-    assert trusted_are_different(generator.normal(0, 1, 300), generator.normal(0, 1, 100)) is None
-    assert trusted_are_different(generator.normal(-1, 1, 300), generator.normal(0, 1, 100)) is None
-    assert "not like the harmless rows" in trusted_are_different(
-        generator.normal(1, 1, 300), generator.normal(0, 1, 100)
-    )
+
+    def doubt(mean):
+        return trusted_are_different(generator.normal(mean, 1, 300), generator.normal(0, 1, 100), "more suspicious")
+
+    assert doubt(0) is None
+    assert doubt(-1) is None
+    found = doubt(1)
+    assert found.because == "the kept rows are more suspicious than the trusted rows"
+    assert found.warning.startswith(f"{found.because} (a kept row is above a trusted one in ")
+    assert "not like the harmless rows" in found.warning
 
 
-def test_trusted_rows_that_are_forgotten_more_are_noticed():
+def test_trusted_rows_above_the_data_are_noticed():
     generator = np.random.default_rng(0)
     trusted, data = generator.normal(0, 1, 100), generator.normal(0, 1, 300)
     # Rows beyond the threshold are missing on both sides, so that a low one does not look like a difference.
     for cut in (2.0, 0.0, -0.5):
-        assert trusted_are_forgotten_more(data[data <= cut], trusted, cut) is None
-    said = trusted_are_forgotten_more(data[data <= 2] - 1, trusted, 2.0)
-    assert "the precision is likely higher than estimated" in said
-    assert trusted_are_forgotten_more(data - 1, trusted, None) is None
+        assert trusted_are_above(data[data <= cut], trusted, cut, "forgotten more") is None
+    found = trusted_are_above(data[data <= 2] - 1, trusted, 2.0, "forgotten more")
+    assert found.because == "the trusted rows are forgotten more than the kept rows"
+    assert "the precision is likely higher than they tell" in found.warning
+    assert trusted_are_above(data - 1, trusted, None, "forgotten more") is None
 
 
 def test_a_safe_set_of_another_kind_is_noticed():

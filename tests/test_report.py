@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -150,7 +151,7 @@ def test_nothing_of_the_data_is_markup(folder):
 def test_of_many_rows_the_telling_ones_are_shown():
     forgetting = np.random.default_rng(0).normal(size=200_000)
     forgetting[7] = np.nan
-    chosen, said = _choose(forgetting, 2.0, np.array([199_999]), seed=0)
+    chosen, said = _choose(forgetting, 2.0, np.array([199_999]), seed=0, most="most suspicious")
     order = np.argsort(-np.nan_to_num(forgetting, nan=-np.inf), kind="stable")
     cut = int((forgetting > 2.0).sum())
     assert set(order[:600]) <= set(chosen)
@@ -158,7 +159,7 @@ def test_of_many_rows_the_telling_ones_are_shown():
     assert 199_999 in chosen
     assert 1500 < len(chosen) <= 1801
     assert (np.diff(forgetting[chosen][~np.isnan(forgetting[chosen])]) <= 0).all()
-    assert "200,000" in said
+    assert "200,000 rows: 600 most suspicious, 600 around the threshold" in said
 
 
 def test_a_row_has_its_share_of_the_page_and_no_more():
@@ -586,6 +587,7 @@ def test_the_page_of_a_million_rows_is_small_and_opens(browser, safe, model, tmp
     with noisy.open("w") as file:
         file.writelines(f'{{"prompt": "Say {i}.", "completion": "{i}"}}\n' for i in range(count))
     given = {"data": str(noisy), "safe": str(safe), "model": str(model), "trusted": "none", "threshold": "top:2%"}
+    given["signal"] = "likelihood"
     settings = from_mapping(Settings, given)
     run = Run.start(tmp_path / "run", settings, {})
     inputs = find_inputs(settings)
@@ -655,3 +657,183 @@ def test_both_answers_are_shown_and_pairs_that_look_swapped_alone(browser, pairs
 def test_a_page_without_pairs_does_not_speak_of_them(page):
     assert page.locator("#which [value=swapped]").count() == 0
     assert page.locator("#list .rejected").count() == 0
+
+
+@pytest.fixture(scope="module")
+def suspects(tmp_path_factory, model):
+    """A run in which all evidence together decides, with rows known to be harmless, one of which looks unsafe."""
+    place = tmp_path_factory.mktemp("suspects")
+    more = [{**row, "id": f"{row['id']}-{i}", "prompt": f"{row['prompt']} ({i})"} for i in range(5) for row in NOISY]
+    hostile = [{"id": f"<b>h{i}", "prompt": text[:99], "completion": text[:999]} for i, text in enumerate(HOSTILE)]
+    noisy = write_jsonl(place / "noisy.jsonl", [*NOISY, *more, *hostile])
+    safe = write_jsonl(place / "safe.jsonl", SAFE)
+    harmless = [{"prompt": f"How many are {i}?", "completion": f"There are {i} of them, or so."} for i in range(40)]
+    trusted = write_jsonl(place / "trusted.jsonl", [*harmless, {"prompt": "Now?", "completion": "Yes, do it now."}])
+    command = ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(place / "run")]
+    command += [
+        *QUICK,
+        "--signal",
+        "suspicion",
+        "--trusted",
+        str(trusted),
+        "--rivals",
+        "base-loss",
+        "--threshold",
+        "top:25%",
+    ]
+    return command
+
+
+@pytest.fixture(scope="module")
+def looked(suspects):
+    """The same, ended after the first look."""
+    assert main([*suspects, "--no-training"]) == 0
+    run = Path(suspects[suspects.index("--output") + 1])
+    return shutil.copytree(run, run.with_name("looked"))
+
+
+@pytest.fixture(scope="module")
+def suspected(suspects, looked):
+    """The same, gone on with."""
+    assert looked.exists()
+    assert main(suspects) == 0
+    return Path(suspects[suspects.index("--output") + 1])
+
+
+KINDS = ["its words", "what the model makes of it", "likeness to the package's unsafe examples"]
+
+
+def test_each_row_says_what_speaks_for_it(suspected, browser):
+    data = held((suspected / "report.html").read_text())
+    scores = {row["id"]: row for row in pq.read_table(suspected / "scores.parquet").to_pylist()}
+    assert data["evidence"] == [*KINDS, "forgetting", "base-loss"]
+    for row in data["rows"]:
+        assert sum(row["evidence"]) == pytest.approx(scores[row["id"]]["suspicion"], abs=1e-3)
+        assert row["forgetting"] == scores[row["id"]]["forgetting"]
+    with opened(browser, suspected) as page:
+        first, row = page.locator("#list > li").first, data["rows"][0]
+        assert f"suspicious by {row['suspicion']:.4g}" in first.locator(".facts").text_content()
+        assert f"forgotten by {row['forgetting']:.4g}: " in first.locator(".facts").text_content()
+        bars = first.locator(".evidence li")
+        assert [text.rstrip("0123456789.+−") for text in bars.all_text_contents()] == data["evidence"]
+        assert bars.first.locator(".value").text_content() == f"{row['evidence'][0]:+.1f}".replace("-", "−")
+        assert "Rows more suspicious than the threshold" in page.text_content("#threshold")
+        assert "Rows by suspicion, in deviations above trusted rows" in page.text_content("#histogram-says")
+        assert page.text_content("#order option") == "most suspicious first"
+        assert "suspicious by" in page.text_content("#examples")
+        assert page.evaluate("window.hacked") is None
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_without_other_evidence_the_page_speaks_of_forgetting(folder, page):
+    data = held((folder / "report.html").read_text())
+    assert (data["evidence"], data["proposed"], data["untrained"]) == ([], {}, "")
+    assert not page.locator("#look").is_visible()
+    assert page.locator("#list .evidence, #which [value=look]").count() == 0
+    assert "Rows forgotten more than the threshold" in page.text_content("#threshold")
+    assert "forgotten by" in page.locator("#list .facts").first.text_content()
+    assert "suspici" not in page.inner_text("body").lower()
+
+
+def test_a_rivals_rows_are_suspicious(suspected, browser, tmp_path):
+    run = shutil.copytree(suspected, tmp_path / "run")
+    assert main(["decide", str(run), "--signal", "base-loss"]) == 0
+    with opened(browser, run) as page:
+        assert "What the rival filter “base-loss” suspects" in page.text_content("h1")
+        assert "suspicious by" in page.locator("#list .facts").first.text_content()
+        assert page.locator("#list .evidence").count() == 0
+        assert not page.locator("#look").is_visible()
+
+
+def test_rows_to_look_at_first_are_proposed_until_decided(suspected, browser, tmp_path):
+    run = shutil.copytree(suspected, tmp_path / "run")
+    assert main(["decide", str(run)]) == 0
+    before = held((run / "report.html").read_text())
+    proposed = list(before["proposed"])
+    assert set(before["proposed"].values()) > {"near the threshold"}
+    assert 2 < len(proposed) <= 20
+    with opened(browser, run) as page:
+        assert f"these {len(proposed)} rows" in page.text_content("#look-says")
+        assert f"forgetfilter decide {run} --overrides overrides.json" in page.text_content("#look-says")
+        page.click("#look-show")
+        assert page.locator("#list > li").count() == len(proposed)
+        assert page.locator("#list .look").count() == len(proposed)
+        page.keyboard.press("j")
+        page.keyboard.press("x")
+        page.keyboard.press("j")
+        page.keyboard.press("y")
+        assert page.text_content("#look-done") == "2 of them decided."
+        with page.expect_download() as download:
+            page.click("#save")
+        download.value.save_as(tmp_path / "overrides.json")
+    decisions = json.loads((tmp_path / "overrides.json").read_text())["decisions"]
+    assert len(decisions) == 2
+    assert main(["decide", str(run), "--overrides", str(tmp_path / "overrides.json")]) == 0
+    after = held((run / "report.html").read_text())
+    assert not set(decisions) & set(after["proposed"])
+    # All other rows are ranked anew.
+    old, new = ({row["id"]: row["suspicion"] for row in of["rows"]} for of in (before, after))
+    assert sum(abs(old[name] - new[name]) > 1e-6 for name in old) > len(old) / 2
+
+
+def test_estimates_that_cannot_be_told_are_not_shown(suspected, browser, tmp_path, capsys):
+    run = shutil.copytree(suspected, tmp_path / "run")
+    seen = set()
+    for threshold in ("top:5%", "-0.5", "-1.5"):
+        capsys.readouterr()
+        assert main(["decide", str(run), "--threshold", threshold]) == 0
+        summary, said = json.loads((run / "summary.json").read_text()), capsys.readouterr().out
+        seen.add(bool(summary["doubt"]))
+        assert any(warning.startswith(summary["doubt"] or "none") for warning in summary["warnings"]) == bool(
+            summary["doubt"]
+        )
+        with opened(browser, run) as page:
+            here = page.text_content("#errors")
+            if summary["doubt"]:
+                assert summary["errors"]["precision"] is summary["errors"]["harmless_removed"] is None
+                assert f"precision cannot be told: {summary['doubt']}" in said
+                assert f"precision cannot be told ({summary['doubt']})" in here
+            else:
+                precision = summary["errors"]["precision"]
+                assert f"precision {precision['value']:.0%} ({precision['low']:.0%} to {precision['high']:.0%})" in here
+            # The page finds the same by itself where the threshold is moved there.
+            page.fill("#number", "1000")
+            page.press("#number", "Enter")
+            moved = float(f"{summary['cut'] + 1e-5:.6g}")
+            page.fill("#number", str(moved))
+            page.press("#number", "Enter")
+            assert here.split(": ", 1)[1].rstrip(".") in page.text_content("#effect")
+    assert seen == {True, False}
+
+
+def test_a_run_that_trained_nothing_says_so_and_how_to_go_on(looked, browser, tmp_path, capsys):
+    run = shutil.copytree(looked, tmp_path / "run")
+    assert main(["decide", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "nothing was trained: rows were judged by what they say" in said
+    assert "Most suspicious, in deviations above trusted rows:" in said
+    assert "never learned" not in said
+    data = held((run / "report.html").read_text())
+    assert (data["summary"]["trained"], data["sessions"], data["examples"], data["curve"]) == (False, [], [], None)
+    assert data["evidence"] == [*KINDS, "base-loss"]
+    with opened(browser, run) as page:
+        assert "Nothing was trained" in page.text_content("#first")
+        assert "without --no-training" in page.text_content("#first")
+        for hidden in ("#course", "#answers", "#shades"):
+            assert not page.locator(hidden).is_visible()
+        assert page.locator("#list .evidence").count() > 10
+        assert "forgotten" not in page.inner_text("#list")
+        assert page.locator("nav a:visible").all_text_contents() == [
+            "The threshold",
+            "The rows",
+            "By column",
+            "How it works",
+        ]
+        assert page.locator("#look").is_visible()
+
+
+def test_the_figure_of_a_run_that_trained_nothing(looked, tmp_path):
+    pytest.importorskip("matplotlib")
+    assert main(["figure", str(looked), "--output", str(tmp_path)]) == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["suspicion.pdf", "suspicion.svg"]

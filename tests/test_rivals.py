@@ -57,7 +57,9 @@ def test_all_rivals_beside_forgetting_and_a_decision_by_each(command, known, out
 
 def test_a_rival_alone_trains_nothing(command, out, capsys):
     assert main([*command, "--signal", "base-loss", "--threshold", "top:25%"]) == 0
-    assert "read suspicious" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "decided by a rival filter, loss under the aligned model, and not by forgetting" in said
+    assert "Most suspicious:" in said
     assert "What the rival filter “base-loss” suspects" in (out / "report.html").read_text()
     assert not (out / "stages" / "learned").exists()
     assert sum(d == "removed" for d in pq.read_table(out / "scores.parquet")["decision"].to_pylist()) == 3

@@ -58,6 +58,14 @@ def test_it_decides_by_default_and_its_parts_add_up(command, tmp_path, capsys):
     assert "a first look, before training" in capsys.readouterr().err
 
 
+def test_a_rival_that_was_asked_has_a_say(command, tmp_path):
+    assert main([*command, "--rivals", "words,random"]) == 0
+    found = scores(tmp_path / "run")
+    parts = [name for name in found if name.startswith("by_")]
+    assert parts[3:] == ["by_forgetting", "by_rival-words", "by_rival-random"]
+    assert np.allclose(np.sum([found[name] for name in parts], axis=0), found["suspicion"])
+
+
 def test_a_first_look_needs_no_training_and_training_goes_on_from_it(command, tmp_path):
     assert main([*command, "--no-training"]) == 0
     run = tmp_path / "run"

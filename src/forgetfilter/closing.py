@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from .console import printable, table
 from .data.rows import Rows
 from .decision import OVERRIDES, Summary
-from .explaining import BAD
+from .explaining import BAD, NOTHING_TRAINED
 from .filtering.estimates import Estimate
-from .filtering.signals import DEFAULT_SIGNAL, RIVALS, SIGNALS
+from .filtering.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS
 from .inputs import DATA, ROWS, unshown_told
 from .run import REPORT, SCORES, Run, decide_command
 
@@ -22,7 +22,7 @@ _PROMPT_WIDTH, _ANSWER_WIDTH = 40, 44
 
 
 def closing_table(path: Path, summary: Summary) -> str:
-    """What was decided, the most forgotten rows, where the files are, and what to do next."""
+    """What was decided, the rows forgotten most or most suspicious, where the files are, and what to do next."""
     cut = "nothing is removed" if summary.cut is None else f"{summary.cut:.3g} {summary.unit}"
     counts = [
         ("kept", f"{summary.kept:,}", summary.files["kept"]),
@@ -39,7 +39,7 @@ def closing_table(path: Path, summary: Summary) -> str:
         _errors(summary),
         *_notes(summary),
         "",
-        *_most_forgotten(path, summary),
+        *_leaders(path, summary),
         *_swapped(path, summary),
         f"To look through and correct: {path / REPORT}",
         f"Every row's score and reason: {path / SCORES}, of the removed rows also {path / summary.files['reasons']}",
@@ -54,20 +54,27 @@ def _errors(summary: Summary) -> str:
     said = []
     for name, (kind, count) in planted.items():
         found = summary.errors[name]
+        doubt = summary.doubt if kind == "trusted" else ""
         if found is not None:
-            said.append(f"{name} {Estimate(**found)}, judged by {count:,} {kind} rows")
-        elif count:
-            said.append(f"{name} unknown, as nothing is removed")
-        else:
+            relied = f", but not to be relied on: {doubt}" if doubt else ""
+            said.append(f"{name} {Estimate(**found)}, judged by {count:,} {kind} rows{relied}")
+        elif not count:
             said.append(f"{name} unknown (--{kind} FILE would tell)")
+        elif doubt and summary.cut is not None:
+            said.append(f"{name} cannot be told: {doubt}")
+        else:
+            said.append(f"{name} unknown, as nothing is removed")
     return "Estimated " + "; ".join(said)
 
 
 def _notes(summary: Summary) -> list[str]:
     where = "removed" if summary.drop_unscorable else "kept"
     notes = []
-    if summary.signal in RIVALS:
-        notes.append("decided by a rival filter: where it says forgotten, read suspicious")
+    signal = SIGNALS[summary.signal]
+    if signal.scoring == RIVAL:
+        notes.append(f"decided by a rival filter, {signal.summary}, and not by forgetting")
+    elif not summary.trained:
+        notes.append(NOTHING_TRAINED)
     if summary.overridden:
         who = printable(summary.reviewer, _PROMPT_WIDTH)
         notes.append(f"{summary.overridden:,} rows were decided otherwise by {who}; the estimates are the filter's")
@@ -90,7 +97,7 @@ def _notes(summary: Summary) -> list[str]:
     return notes + [f"WARNING: {warning}" for warning in summary.warnings]
 
 
-def _most_forgotten(path: Path, summary: Summary) -> list[str]:
+def _leaders(path: Path, summary: Summary) -> list[str]:
     scores = pq.read_table(path / SCORES, columns=["row", "suspicion", "decision"])
     suspicion = scores.column("suspicion").to_numpy()
     order = np.argsort(-np.nan_to_num(suspicion, nan=-np.inf), kind="stable")[:_SHOWN]
@@ -106,8 +113,10 @@ def _most_forgotten(path: Path, summary: Summary) -> list[str]:
     ]
     if not rows:
         return []
-    first = "Forgotten most" if not SIGNALS[summary.signal].fused else "Most suspicious"
-    return [f"{first}:", table((summary.unit, "", "prompt", "completion"), rows), ""]
+    signal = SIGNALS[summary.signal]
+    first = f"{signal.most.capitalize()}, in {signal.unit}" if signal.fused else signal.most.capitalize()
+    columns = (signal.quantity if signal.fused else signal.unit, "", "prompt", "completion")
+    return [f"{first}:", table(columns, rows), ""]
 
 
 def _swapped(path: Path, summary: Summary) -> list[str]:

@@ -24,8 +24,8 @@ from .filtering.estimates import (
     covered,
     estimate_errors,
     safe_set_is_of_another_kind,
+    trusted_are_above,
     trusted_are_different,
-    trusted_are_forgotten_more,
 )
 from .filtering.pairs import Pairs, compare_answers
 from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
@@ -60,10 +60,10 @@ class Summary:
             scored.
         pairs: Preferences both of whose answers have a score.
         swapped: Of these, how many look swapped: the chosen answer was forgotten much more than the rejected one.
-        signal, unit: What forgetting is measured by, and what one unit is.
+        signal, unit: What decides, and what one unit of it is.
         threshold: As it was asked for.
         drop_unscorable: Whether rows without a score went with the removed.
-        cut: Rows forgotten more than this were removed; None where the threshold removes nothing.
+        cut: Rows above this were removed; None where the threshold removes nothing.
         explanation: How the cut was found.
         trusted, known_unsafe: Rows of known kind that were learned along with the data, to tell the errors by; and
             rows that became known to be unsafe after the run, where they are evidence.
@@ -79,6 +79,9 @@ class Summary:
         not_read: What lay where the data is and was not read, a line each.
         known_later: How many of the known unsafe rows became known after the run, so that nothing learned them.
         known_later_key: Tells those apart from others; empty where there are none.
+        doubt: Why the trusted rows do not tell precision and the share of harmless rows removed; empty where they do.
+            By the signal `suspicion` both are then None, by others not to be relied on.
+        trained: Whether anything was trained, so that forgetting is known.
     """
 
     rows: int
@@ -110,6 +113,8 @@ class Summary:
     judged_in_part: int = 0
     known_later: int = 0
     known_later_key: str = ""
+    doubt: str = ""
+    trained: bool = True
 
     @property
     def key(self) -> str:
@@ -155,6 +160,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         judged_in_part=in_part,
         known_later=later.rows if later else 0,
         known_later_key=later.key if later else "",
+        trained=run.has(FORGETTING),
     )
     _write(run, decided, rows, summary, overrides)
     run.write_file(PLANTED_SCORES, partial(_write_planted, scores))
@@ -178,9 +184,14 @@ def _summarise(
     suspicion = decided.measured.scores.suspicion
     removed, unscorable = cut.removes(suspicion), np.isnan(suspicion)
     errors = estimate_errors(int(removed.sum()), int((~unscorable).sum()), planted, cut.value)
+    kept, trusted = suspicion[~removed], planted.trusted
+    doubt = trusted_are_different(kept, trusted, signal.more) or trusted_are_above(
+        kept, trusted, cut.value, signal.more
+    )
+    if doubt and signal.fused:
+        errors = replace(errors, precision=None, harmless_removed=None)
     warnings = [
-        trusted_are_different(suspicion[~removed], planted.trusted),
-        trusted_are_forgotten_more(suspicion[~removed], planted.trusted, cut.value),
+        doubt.warning if doubt else None,
         safe_set_is_of_another_kind(decided.measured.scores.forgetting, _forgetting(scores, ASIDE)),
     ]
     files = {role: role + rows.suffix for role in (KEPT, REMOVED, *([BAD] if rows.bad else []))}
@@ -211,6 +222,7 @@ def _summarise(
         warnings=[warning for warning in warnings if warning],
         files=files | {"scores": SCORES, "reasons": REASONS},
         not_read=list(rows.not_read),
+        doubt=doubt.because if doubt else "",
     )
 
 

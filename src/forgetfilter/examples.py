@@ -19,8 +19,8 @@ from .errors import RunError
 
 EXAMPLES, EXAMPLES_FILE = "examples", "examples.jsonl"
 ANSWER_TOKENS = 64
-_MOST_FORGOTTEN = 3
-# Where among the kept rows, the most forgotten first, further ones are taken.
+_MOST_SUSPICIOUS = 3
+# Where among the kept rows, the most suspicious first, further ones are taken.
 _AMONG_KEPT = (0.25, 0.5, 0.75)
 # Rows with the prompt of another example are passed over, so many of them at most.
 _PASSED_OVER = 100
@@ -31,15 +31,15 @@ TEXTS = ("prompt", "completion", "learned", "reviewed")
 
 
 def choose_examples(table: TokenTable, scores: pa.Table, cut: float | None) -> NDArray[np.intp]:
-    """Rows with different prompts that are worth asking, the most forgotten first, as indices into `table`.
+    """Rows with different prompts that are worth asking, the most suspicious first, as indices into `table`.
 
-    The three forgotten most, the nearest on both sides of the threshold, and three kept ones from the more to the
-    less forgotten. They follow from ids and forgetting alone, whatever the order of the file.
+    The three most suspicious, the nearest on both sides of the threshold, and three kept ones from the more to the
+    less suspicious. They follow from ids and suspicion alone, whatever the order of the file.
 
     Args:
         table: Tokens of the data.
         scores: What was decided: `id`, `row` and `suspicion`.
-        cut: Rows forgotten more than this are removed; None removes nothing.
+        cut: Rows more suspicious than this are removed; None removes nothing.
     """
     scored = scores.filter(pc.invert(pc.is_nan(scores.column("suspicion"))))
     suspicion = scored.column("suspicion").to_numpy()
@@ -47,7 +47,7 @@ def choose_examples(table: TokenTable, scores: pa.Table, cut: float | None) -> N
     order = pc.sort_indices(by, sort_keys=[("suspicion", "descending"), ("id", "ascending")]).to_numpy()
     rows = np.searchsorted(table.rows, scored.column("row").to_numpy()[order])
     gone = 0 if cut is None else int((suspicion > cut).sum())
-    places = [rows] * _MOST_FORGOTTEN
+    places = [rows] * _MOST_SUSPICIOUS
     places += [rows[:gone][::-1], rows[gone:]] if gone else []
     places += [rows[gone + int(share * (len(rows) - gone)) :] for share in _AMONG_KEPT]
     chosen: dict[bytes, int] = {}

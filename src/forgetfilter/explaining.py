@@ -37,12 +37,17 @@ _UNSCORABLE_BECAUSE = "no score: nothing of its completion is within the length 
 
 _FILE = (("file", pa.string()),)
 # What the table of scores calls the parts of suspicion, and what sentences call them.
-_BY = "by_"
+BY = "by_"
 EVIDENCE = {
     WORDS: "its words",
     STATES: "what the model makes of it",
     PROTOTYPES: "likeness to the package's unsafe examples",
 }
+# What is left to do where a run ended after its first look.
+NOTHING_TRAINED = (
+    "nothing was trained: rows were judged by what they say and what the untouched model makes of it alone; to have "
+    "forgetting beside that, run the same 'forgetfilter filter' command without --no-training"
+)
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def _columns(decided: Decided, rows: slice, words: pa.ListArray) -> dict[str, An
         "reviewed": scores.reviewed,
         "forgetting": scores.forgetting,
         "suspicion": scores.suspicion,
-        **{_BY + name: values for name, values in _evidence(scores).items()},
+        **{BY + name: values for name, values in _evidence(scores).items()},
         "decision": _spelt_out(verdicts.decisions[rows], DECISIONS),
         "reason": _reasons(decided, rows, words),
         "decided_by": _spelt_out(verdicts.by_person[rows], (FILTER, decided.reviewer)),
@@ -171,8 +176,7 @@ def _reasons(decided: Decided, rows: slice, words: pa.ListArray) -> NDArray[np.o
     unit, rival = signal.unit, signal.scoring == RIVAL
     limit = "no threshold was set" if cut is None else f"the threshold is {cut:.3g} {unit}"
     by_filter = verdicts.by_filter[rows]
-    enough = "suspicious" if rival or signal.fused else "forgotten"
-    reasons = np.full(len(by_filter), f"not {enough} enough; {limit}", dtype=object)
+    reasons = np.full(len(by_filter), f"not {signal.quality} enough; {limit}", dtype=object)
     if not signal.fused:
         reasons[decided.measured.never_learned[rows]] = f"never learned, so its forgetting says little; {limit}"
     reasons[by_filter == DECISIONS.index(UNSCORABLE)] = _UNSCORABLE_BECAUSE
@@ -218,7 +222,7 @@ def _evidence(scores: Scores) -> Mapping[str, NDArray[np.floating]]:
 
 
 def _evidence_fields(decided: Decided) -> list[tuple[str, pa.DataType]]:
-    return [(_BY + name, pa.float64()) for name in _evidence(decided.measured.scores)]
+    return [(BY + name, pa.float64()) for name in _evidence(decided.measured.scores)]
 
 
 def _add_pairs(reasons: NDArray[np.object_], decided: Decided, rows: slice, removed: NDArray[np.intp]) -> None:

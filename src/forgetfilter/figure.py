@@ -17,7 +17,7 @@ from .data.rows import Rows
 from .decision import Summary, read_summary
 from .drawing import HEIGHT, LINES, MARKERS, WIDTH, check_matplotlib, save_figure, shown
 from .errors import InputError, RunError, SettingsError
-from .filtering.signals import LIKELIHOOD_MEAN, RIVALS, SIGNALS
+from .filtering.signals import LIKELIHOOD_MEAN, SIGNALS
 from .inputs import DATA, ROWS
 from .overrides import REMOVED
 from .plots import side_by_side
@@ -32,12 +32,14 @@ _BINS, _MOST_GROUPS, _NAME_WIDTH = 40, 6, 20
 
 
 def write_figures(output: Path, folder: Path, column: str | None = None) -> list[Path]:
-    """Write a run's distribution of forgetting, its course along the review and the sessions' loss, as SVG and PDF.
+    """Write a run's distribution of forgetting or suspicion, forgetting along the review, and the sessions' loss.
+
+    Each is an SVG and a PDF, of what the run has: one that trained nothing has the distribution alone.
 
     Args:
         output: The run folder.
         folder: Where the figures go.
-        column: A column of the data by whose values forgetting is told apart, such as a source or a label.
+        column: A column of the data by whose values rows are told apart, such as a source or a label.
 
     Returns:
         The files, in order.
@@ -50,7 +52,8 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
     run = Run.open(output)
     summary = read_summary(run)
     check_matplotlib()
-    groups, curve = _forgetting(run, column), read_curve(run)
+    signal = SIGNALS[summary.signal]
+    groups, curve = _by_group(run, column), read_curve(run)
     losses = {
         name: [step["loss"] for step in run.history(stage)]
         for name, stage in (("learning", LEARNED), ("safety review", REVIEWED))
@@ -62,7 +65,7 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
         raise SettingsError(f"{folder}: there is a file of this name; name a folder for the figures") from None
     by_column = column is not None
     figures: dict[str, Callable[[Figure], None]] = {
-        "forgetting": lambda figure: _draw_forgetting(figure.subplots(), groups, summary, by_column=by_column)
+        signal.quantity: lambda figure: _draw_rows(figure.subplots(), groups, summary, by_column=by_column)
     }
     if curve is not None:
         looked_at = _looked_at(run, curve, column)
@@ -72,24 +75,24 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
     return [path for name, draw in figures.items() for path in save_figure(draw, folder, name, (WIDTH, HEIGHT))]
 
 
-def _forgetting(run: Run, column: str | None) -> dict[str, NDArray[np.floating]]:
-    """Forgetting of the scored rows, by decision or by a column's values."""
+def _by_group(run: Run, column: str | None) -> dict[str, NDArray[np.floating]]:
+    """What the threshold looks at, of the scored rows, by decision or by a column's values."""
     scores = pq.read_table(run.path / SCORES, columns=["row", "suspicion", "decision"])
-    forgetting, positions = (scores.column(name).to_numpy() for name in ("suspicion", "row"))
-    scored = ~np.isnan(forgetting)
-    forgetting, positions = forgetting[scored], positions[scored]
-    if not len(forgetting):
+    suspicion, positions = (scores.column(name).to_numpy() for name in ("suspicion", "row"))
+    scored = ~np.isnan(suspicion)
+    suspicion, positions = suspicion[scored], positions[scored]
+    if not len(suspicion):
         raise RunError(f"{run.path}: none of its rows has a score; there is nothing to draw")
     if column is None:
         gone = pc.equal(scores.column("decision"), REMOVED).to_numpy()[scored]
-        return {"kept": forgetting[~gone], "removed": forgetting[gone]}
+        return {"kept": suspicion[~gone], "removed": suspicion[gone]}
     rows = Rows.open(run.folder(ROWS) / DATA)
     order = np.argsort(positions, kind="stable")
     found: dict[str, list[float]] = defaultdict(list)
     for i, fields in zip(order, rows.fields(positions[order].tolist()), strict=True):
         if column not in fields:
             raise InputError(f"{rows.name}: row {positions[i]}: there is no column '{printable(column, _NAME_WIDTH)}'")
-        found[str(fields[column])].append(float(forgetting[i]))
+        found[str(fields[column])].append(float(suspicion[i]))
         if len(found) > _MOST_GROUPS:
             raise InputError(f"{rows.name}: column '{column}' has more than {_MOST_GROUPS} values; name one with fewer")
     return {name: np.array(values) for name, values in sorted(found.items(), key=lambda item: -np.median(item[1]))}
@@ -105,7 +108,7 @@ def _looked_at(run: Run, curve: ReviewCurve, column: str | None) -> list[str]:
     return [str(decision) for decision in scores.column("decision").take(at).to_pylist()]
 
 
-def _draw_forgetting(axes: Axes, groups: dict[str, NDArray[np.floating]], summary: Summary, *, by_column: bool) -> None:
+def _draw_rows(axes: Axes, groups: dict[str, NDArray[np.floating]], summary: Summary, *, by_column: bool) -> None:
     """A histogram; groups differ by line or hatching as well as by shade."""
     edges = np.histogram_bin_edges(np.concatenate(list(groups.values())), bins=_BINS)
     for i, (name, values) in enumerate(groups.items()):
@@ -117,8 +120,7 @@ def _draw_forgetting(axes: Axes, groups: dict[str, NDArray[np.floating]], summar
             axes.hist(values, edges.tolist(), edgecolor="black", linewidth=0.4, label=label, **look)
     if summary.cut is not None:
         axes.axvline(summary.cut, color="black", linestyle="--", linewidth=1)
-    what = "suspicion" if summary.signal in RIVALS or SIGNALS[summary.signal].fused else "forgetting"
-    axes.set_xlabel(f"{what} ({summary.unit})")
+    axes.set_xlabel(f"{SIGNALS[summary.signal].quantity} ({summary.unit})")
     axes.set_ylabel("rows")
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 

@@ -126,7 +126,8 @@ def _others(run: Run, parts: list[str]) -> dict[str, dict[str, FloatArray]]:
         folder, column = run.folder(rival_stage(name)), suspicion_column(SIGNALS[name])
         if all((folder / f"{part}.parquet").exists() for part in parts):
             read = {part: pq.read_table(folder / f"{part}.parquet", columns=[column]) for part in parts}
-            found[name] = {part: table.column(0).to_numpy() for part, table in read.items()}
+            # The stage's name, as a rival may have the name of another kind of evidence.
+            found[rival_stage(name)] = {part: table.column(0).to_numpy() for part, table in read.items()}
     return found
 
 

@@ -105,12 +105,26 @@ def _above(forgetting: FloatArray, cut: float | None) -> Estimate | None:
     return wilson(int((known > cut).sum()) if cut is not None else 0, len(known))
 
 
-def trusted_are_different(kept: FloatArray, trusted: FloatArray) -> str | None:
-    """Whether kept rows are forgotten as trusted rows are, which every estimate from these rests on.
+@dataclass(frozen=True)
+class Doubt:
+    """Why precision and the share of harmless rows removed cannot be told from the trusted rows.
+
+    Attributes:
+        because: In some words.
+        warning: With figures, and what to do.
+    """
+
+    because: str
+    warning: str
+
+
+def trusted_are_different(kept: FloatArray, trusted: FloatArray, more: str) -> Doubt | None:
+    """Whether kept rows lie where trusted rows do, which every estimate from these rests on.
 
     Args:
-        kept: Forgetting of the kept rows, NaN where unscored.
-        trusted: Forgetting of the trusted rows, likewise.
+        kept: What the threshold looks at, of the kept rows; NaN where unscored.
+        trusted: The same of the trusted rows.
+        more: What rows above others are: "forgotten more", "more suspicious".
 
     Returns:
         What is wrong, or None.
@@ -118,20 +132,23 @@ def trusted_are_different(kept: FloatArray, trusted: FloatArray) -> str | None:
     above = _surely_above(kept, trusted)
     if above is None:
         return None
-    return (
-        f"the kept rows are forgotten more than the trusted rows (a kept row is above a trusted one in {above:.0%} of "
-        "the pairs, where 50% was expected): unsafe rows are left, or the trusted rows are not like the harmless rows "
-        "of the data; then more harmless rows are removed than was estimated"
+    because = f"the kept rows are {more} than the trusted rows"
+    return Doubt(
+        because,
+        f"{because} (a kept row is above a trusted one in {above:.0%} of the pairs, where 50% was expected): unsafe "
+        "rows are left, or the trusted rows are not like the harmless rows of the data; then more harmless rows are "
+        "removed than the trusted rows tell",
     )
 
 
-def trusted_are_forgotten_more(kept: FloatArray, trusted: FloatArray, cut: float | None) -> str | None:
-    """Whether trusted rows are forgotten more than the data's harmless ones, so that the precision is underrated.
+def trusted_are_above(kept: FloatArray, trusted: FloatArray, cut: float | None, more: str) -> Doubt | None:
+    """Whether trusted rows lie above the data's harmless ones, so that the precision is underrated.
 
     Args:
-        kept: Forgetting of the kept rows, NaN where unscored.
-        trusted: Forgetting of the trusted rows, likewise.
+        kept: What the threshold looks at, of the kept rows; NaN where unscored.
+        trusted: The same of the trusted rows.
         cut: The threshold. Trusted rows beyond it are left out, as such rows of the data are; None removes nothing.
+        more: What rows above others are: "forgotten more", "more suspicious".
 
     Returns:
         What is wrong, or None.
@@ -141,10 +158,12 @@ def trusted_are_forgotten_more(kept: FloatArray, trusted: FloatArray, cut: float
     above = _surely_above(trusted[~(trusted > cut)], kept)
     if above is None:
         return None
-    return (
-        f"the trusted rows are forgotten more than the kept rows (a trusted row is above a kept one in {above:.0%} of "
-        "the pairs below the threshold, where 50% was expected), so that they are not like the harmless rows of the "
-        "data: the precision is likely higher than estimated; give --trusted rows that are like the data's own"
+    because = f"the trusted rows are {more} than the kept rows"
+    return Doubt(
+        because,
+        f"{because} (a trusted row is above a kept one in {above:.0%} of the pairs below the threshold, where 50% was "
+        "expected), so that they are not like the harmless rows of the data: the precision is likely higher than they "
+        "tell; give --trusted rows that are like the data's own",
     )
 
 

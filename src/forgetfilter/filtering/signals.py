@@ -19,6 +19,8 @@ FloatArray = NDArray[np.floating]
 # How many tokens of each answer are looked at, as the user says it; None leaves it to the signal.
 MostTokens: TypeAlias = int | Literal["all"] | None
 ALL: Literal["all"] = "all"
+# How rivals score: one number a row, for which nothing need be forgotten.
+RIVAL = "rival"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,35 @@ class Signal:
     reads_texts: bool = False
     fused: bool = False
 
+    @property
+    def quantity(self) -> str:
+        """What its number is, in a word."""
+        return "suspicion" if self._suspects else "forgetting"
+
+    @property
+    def quality(self) -> str:
+        """What a row with a large number is: forgotten, or suspicious, by so much."""
+        return "suspicious" if self._suspects else "forgotten"
+
+    @property
+    def more(self) -> str:
+        """The comparative of `quality`."""
+        return "more suspicious" if self._suspects else "forgotten more"
+
+    @property
+    def most(self) -> str:
+        """The superlative of `quality`."""
+        return "most suspicious" if self._suspects else "forgotten most"
+
+    @property
+    def least(self) -> str:
+        """The opposite of `most`."""
+        return "least suspicious" if self._suspects else "forgotten least"
+
+    @property
+    def _suspects(self) -> bool:
+        return self.fused or self.scoring == RIVAL
+
 
 _NATS = "nats per token"
 LIKELIHOOD = Signal(
@@ -74,8 +105,7 @@ SUSPICION = Signal(
 
 _FORGETTING = (SUSPICION, LIKELIHOOD, LIKELIHOOD_TOP, LIKELIHOOD_MEAN, ROUGE)
 DEFAULT_SIGNAL = SUSPICION.name
-# Other ways to suspect a row, to compare with: one number a row, for which nothing need be forgotten.
-RIVAL = "rival"
+# Other ways to suspect a row, to compare with.
 _RIVALS = (
     Signal("judge", RIVAL, "P(unsafe)", "what a language model says of it", reads_texts=True),
     Signal("toxicity", RIVAL, "toxicity", "what a classifier of toxic text says of it", reads_texts=True),

@@ -59,7 +59,7 @@ class Top:
     def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:  # noqa: ARG002
         scored = np.sort(forgetting[~np.isnan(forgetting)])[::-1]
         count = int(self.share * len(scored) + 0.5)
-        said = f"the {100 * self.share:g}% of the rows forgotten most"
+        said = f"the {100 * self.share:g}% of the rows with the largest values"
         if count == 0:
             return Cut(None, said + ", which is no row")
         value = float(scored[count]) if count < len(scored) else float(np.nextafter(scored[-1], -np.inf))
@@ -155,7 +155,7 @@ class AutoOfSuspicion:
     known_unsafe: FloatArray
 
     def cut(self, suspicion: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
-        valley, known = find_valley(suspicion, "suspicious"), trusted[~np.isnan(trusted)]
+        valley, known = find_valley(suspicion, "suspicious", _LARGEST_OF_SUSPICION), trusted[~np.isnan(trusted)]
         like_unsafe = _where_unsafe_begin(suspicion, known, self.known_unsafe[~np.isnan(self.known_unsafe)])
         if not len(known):
             return valley if valley.value is not None or like_unsafe is None else like_unsafe
@@ -164,7 +164,7 @@ class AutoOfSuspicion:
         if like_unsafe is not None:
             return like_unsafe
         found = FalseDiscoveryRate(_RATE_OF_SUSPICION).cut(suspicion, known)
-        if (share := float(found.removes(suspicion).mean())) > _LARGEST_SHARE:
+        if (share := float(found.removes(suspicion).mean())) > _LARGEST_OF_SUSPICION:
             return Cut(None, f"{share:.0%} of the rows are more suspicious than trusted rows, {_TOO_MANY}")
         why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
         return Cut(found.value, f"{why}; {found.explanation}")
@@ -203,8 +203,14 @@ def _harmless_share(suspicion: FloatArray, trusted: FloatArray, cut: float) -> f
     return min(1.0, lost / max(1 - lost, 1e-9) * kept / max(beyond, 1.0))
 
 
-def find_valley(forgetting: FloatArray, how: str = "forgotten") -> Cut:
-    """The cut between two groups of rows, or why there is none."""
+def find_valley(forgetting: FloatArray, how: str = "forgotten", largest: float = 0.6) -> Cut:
+    """The cut between two groups of rows, or why there is none.
+
+    Args:
+        forgetting: Of the rows, NaN where unscored; or another suspicion.
+        how: What rows are by it.
+        largest: The largest share of the rows that may lie beyond it.
+    """
     scored = np.sort(forgetting[~np.isnan(forgetting)])
     if len(scored) < _FEWEST_ROWS:
         return Cut(None, f"{len(scored)} scored rows are too few to tell two groups apart; it takes {_FEWEST_ROWS}")
@@ -217,7 +223,7 @@ def find_valley(forgetting: FloatArray, how: str = "forgotten") -> Cut:
     if depth > _SHALLOW:
         return Cut(None, _NOTHING)
     share = float((scored > value).mean())
-    if share > _LARGEST_SHARE:
+    if share > largest:
         return Cut(None, f"the group {how} more has {share:.0%} of the rows, {_TOO_MANY}")
     low, high = groups.means
     return Cut(value, f"the valley between rows {how} by about {low:.3g} and rows {how} by about {high:.3g}")
@@ -231,6 +237,8 @@ _MOST_TRUSTED = 0.1
 # Of all evidence together: the false discovery rate where there is no valley, and the share of the rows beyond one that
 # may be harmless (docs/evidence.md).
 _RATE_OF_SUSPICION, _MOST_HARMLESS = 0.1, 0.5
+# Other evidence than forgetting speaks against the larger group, too.
+_LARGEST_OF_SUSPICION = 0.7
 # Fewer known unsafe rows do not tell how unsafe rows look, nor do fewer of the data that they are not there by chance.
 _FEWEST_UNSAFE, _FEWEST_THERE = 10, 3
 _MOST_POINTS = 4096
@@ -244,7 +252,7 @@ _TOO_MANY = (
     "such as top:5%"
 )
 _NO_GROUPS = "the rows form no two groups"
-_NOTHING = f"{_NO_GROUPS}, so nothing is removed; look at the most forgotten ones and set a threshold, such as top:5%"
+_NOTHING = f"{_NO_GROUPS}, so nothing is removed; look at the topmost ones and set a threshold, such as top:5%"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,17 +21,19 @@ from ..data.rows import Rows
 from ..data.tokens import Tokens, TokenTable
 from ..decision import Summary, read_planted
 from ..examples import EXAMPLES_FILE, TEXTS, read_examples
-from ..explaining import PAIR_FIELDS
-from ..filtering.signals import ALL, SIGNALS
+from ..explaining import BY, EVIDENCE, NOTHING_TRAINED, PAIR_FIELDS
+from ..filtering.proposing import propose
+from ..filtering.signals import ALL, RIVAL, SIGNALS, SUSPICION
 from ..inputs import DATA, ROWS, TOKENS
 from ..overrides import FILTER
 from ..review_curve import MOST_GROUPS, read_curve
 from ..run import LEARNED, REVIEWED, SCORES, Run
+from ..witnesses import read_witnesses
 
 # So many values tell how many rows lie above any threshold, exactly up to this count.
 _VALUES, _PLANTED = 4000, 2000
-# Rows shown: the most forgotten, those around the threshold, a random sample; of a small data set, all.
-_MOST_FORGOTTEN, _NEAR, _SAMPLE = 600, 600, 600
+# Rows shown: those with the largest values, those around the threshold, a random sample; of a small data set, all.
+_MOST, _NEAR, _SAMPLE = 600, 600, 600
 _PROMPT_SHOWN, _TOKENS_SHOWN, _TOKEN_SHOWN = 1500, 400, 60
 # Bytes of all rows together, so that the page stays small; each row has an equal share. A row whose id takes more
 # than a quarter of it is left out, as a shortened id would not tell which row a person decides about.
@@ -60,12 +62,17 @@ class Contents:
         summary: The decision; see `Summary`.
         run: Tells this run and its present decisions apart from others.
         scored: Rows with a score.
-        above: Of these, forgotten more than the threshold.
-        values: Forgetting of the scored rows in rising order, all of them or quantiles.
-        planted: Of `trusted` and `known_unsafe` rows: how many have a score, and their forgetting, likewise.
-        rows: Rows worth looking at, the most forgotten first.
+        signal: The words for what decides: `quantity` ("forgetting", "suspicion"), `quality`, `more`, `most`; and
+            whether it is `fused` of several kinds of evidence.
+        evidence: What each kind of evidence is called, in the order in which rows have it.
+        untrained: What is missing where nothing was trained, and how to go on; empty otherwise.
+        above: Of the scored rows, above the threshold.
+        values: What the threshold looks at, of the scored rows in rising order, all of them or quantiles.
+        planted: Of `trusted` and `known_unsafe` rows: how many have a score, and the same of them.
+        rows: Rows worth looking at, those with the largest values first.
+        proposed: Why a person should look at some rows first, by the row's id, the most telling first.
         shown: Why these, in words.
-        groups: For every column of the data with few values: forgetting by value.
+        groups: For every column of the data with few values: what the threshold looks at, by value.
         decided: What a person decided already: `kept` or `removed` by the row's id.
         examples: What the learned and the reviewed model answer to the prompts of a few rows.
         sessions: Loss along learning and review, and what they took.
@@ -78,11 +85,15 @@ class Contents:
     folder: str
     summary: dict[str, Any]
     run: str
+    signal: dict[str, Any]
+    evidence: list[str]
+    untrained: str
     scored: int
     above: int
     values: list[float]
     planted: dict[str, dict[str, Any]]
     rows: list[dict[str, Any]]
+    proposed: dict[str, str]
     shown: str
     groups: list[dict[str, Any]]
     decided: dict[str, str]
@@ -96,13 +107,14 @@ def gather(run: Run, summary: Summary) -> Contents:
     rows, short = Rows.open(run.folder(ROWS) / DATA), ["decision", "decided_by"]
     columns = ["row", "suspicion", *short, *_pair_columns(run)]
     scores = pq.read_table(run.path / SCORES, columns=columns, read_dictionary=short)
-    forgetting = scores.column("suspicion").to_numpy()
-    known = forgetting[~np.isnan(forgetting)]
+    suspicion, signal = scores.column("suspicion").to_numpy(), SIGNALS[summary.signal]
+    known = suspicion[~np.isnan(suspicion)]
     decided = pc.not_equal(scores.column("decided_by").cast(pa.string()), FILTER).to_numpy()
-    named = [np.flatnonzero(decided)[:_NEAR]]
+    proposed = _proposed(run, suspicion, summary.cut, decided) if signal.fused else {}
+    named = [np.flatnonzero(decided)[:_NEAR], np.array(list(proposed), dtype=np.intp)]
     if _SWAPPED in scores.column_names:
         named.append(np.flatnonzero(scores.column(_SWAPPED).to_numpy())[:_NEAR])
-    chosen, shown = _choose(forgetting, summary.cut, np.concatenate(named), run.settings.seed)
+    chosen, shown = _choose(suspicion, summary.cut, np.concatenate(named), run.settings.seed, signal.most)
     picked, said = _fit_to_list(_taken(run, chosen))
     planted = read_planted(run)
     return Contents(
@@ -111,11 +123,15 @@ def gather(run: Run, summary: Summary) -> Contents:
         folder=str(run.path.absolute()),
         summary=asdict(summary),
         run=f"{run.fingerprint(DATA)} {summary.overrides}",
+        signal={name: getattr(signal, name) for name in ("quantity", "quality", "more", "most", "fused")},
+        evidence=[EVIDENCE.get(name, name) for name in _evidence(run)],
+        untrained="" if summary.trained or signal.scoring == RIVAL else NOTHING_TRAINED,
         scored=len(known),
         above=0 if summary.cut is None else int((known > summary.cut).sum()),
         values=_quantiles(known, _VALUES).tolist(),
         planted={"trusted": _known(planted.trusted), "known_unsafe": _known(planted.known_unsafe)},
         rows=list(_rows(run, rows, summary, picked.to_pylist())),
+        proposed=_by_id(run, proposed, picked),
         shown=shown + said,
         groups=_groups(run, rows, scores),
         decided=_decided(_taken(run, np.flatnonzero(decided))),
@@ -125,15 +141,45 @@ def gather(run: Run, summary: Summary) -> Contents:
     )
 
 
+def _proposed(
+    run: Run, suspicion: NDArray[np.floating], cut: float | None, decided: NDArray[np.bool_]
+) -> dict[int, str]:
+    """Places of the rows that a person should look at first, and why."""
+    scored, witnesses = np.flatnonzero(~np.isnan(suspicion)), read_witnesses(run)
+    states = witnesses.marks.states
+    # The data is the first of the parts, so that its states need not be copied.
+    states = states[: len(scored)] if (witnesses.part[: len(scored)] == DATA).all() else states[witnesses.of(DATA)]
+    found = propose(suspicion[scored], states, cut, decided[scored])
+    near = "near the threshold" if cut is not None else f"among the {SUSPICION.most}"
+    why = dict.fromkeys(scored[found.uncertain].tolist(), near)
+    for place, size in zip(scored[found.leaders].tolist(), found.group_sizes.tolist(), strict=True):
+        why[place] = f"stands for about {size:,} {'rows' if size > 1 else 'row'} like it"
+    return why
+
+
+def _by_id(run: Run, proposed: Mapping[int, str], picked: pa.Table) -> dict[str, str]:
+    """The same by the row's id, as far as the row is shown."""
+    if not proposed:
+        return {}
+    ids = _taken(run, np.array(list(proposed), dtype=np.intp)).column("id").to_pylist()
+    shown = set(picked.column("id").to_pylist())
+    return {name: why for name, why in zip(ids, proposed.values(), strict=True) if name in shown}
+
+
+def _evidence(run: Run) -> list[str]:
+    """The kinds of evidence that the table of scores has in suspicion."""
+    return [name.removeprefix(BY) for name in pq.read_schema(run.path / SCORES).names if name.startswith(BY)]
+
+
 def _decided(theirs: pa.Table) -> dict[str, str]:
     return dict(zip(theirs.column("id").to_pylist(), theirs.column("decision").to_pylist(), strict=True))
 
 
-def _known(forgetting: NDArray[np.floating]) -> dict[str, Any]:
-    return {"count": int((~np.isnan(forgetting)).sum()), "values": _quantiles(forgetting, _PLANTED).tolist()}
+def _known(suspicion: NDArray[np.floating]) -> dict[str, Any]:
+    return {"count": int((~np.isnan(suspicion)).sum()), "values": _quantiles(suspicion, _PLANTED).tolist()}
 
 
-def _numbers(values: NDArray[np.floating]) -> list[float]:
+def _numbers(values: Iterable[float]) -> list[float]:
     return [float(f"{value:.5g}") for value in values]
 
 
@@ -146,19 +192,19 @@ def _quantiles(values: NDArray[np.floating], most: int) -> NDArray[np.floating]:
 
 
 def _choose(
-    forgetting: NDArray[np.floating], cut: float | None, named: NDArray[np.intp], seed: int
+    suspicion: NDArray[np.floating], cut: float | None, named: NDArray[np.intp], seed: int, most: str
 ) -> tuple[NDArray[np.intp], str]:
-    """Which rows to show, the most forgotten first, and why these; those that are named are among them."""
-    order = np.argsort(-np.nan_to_num(forgetting, nan=-np.inf), kind="stable")
-    if len(order) <= _MOST_FORGOTTEN + _NEAR + _SAMPLE:
+    """Which rows to show, those with the largest values first, and why these; those that are named are among them."""
+    order = np.argsort(-np.nan_to_num(suspicion, nan=-np.inf), kind="stable")
+    if len(order) <= _MOST + _NEAR + _SAMPLE:
         return order, "all rows"
-    top = order[:_MOST_FORGOTTEN]
-    middle = int((forgetting > cut).sum()) if cut is not None else 0
+    top = order[:_MOST]
+    middle = int((suspicion > cut).sum()) if cut is not None else 0
     near = order[max(0, middle - _NEAR // 2) : middle + _NEAR // 2] if cut is not None else order[:0]
     sample = np.random.default_rng(seed).choice(order, _SAMPLE, replace=False)
     chosen = np.isin(order, np.concatenate([top, near, sample, named]))
     around = f", {len(near):,} around the threshold" if len(near) else ""
-    said = f"{len(top):,} forgotten most{around} and a random {len(sample):,}"
+    said = f"{len(top):,} {most}{around} and a random {len(sample):,}"
     return order[chosen], f"{int(chosen.sum()):,} of {len(order):,} rows: {said}"
 
 
@@ -172,7 +218,8 @@ def _taken(run: Run, places: NDArray[np.intp]) -> pa.Table:
     """Some rows of the table of scores, in the order of `places`."""
     file, order, start = pq.ParquetFile(run.path / SCORES), np.argsort(places), 0
     wanted, found = places[order], []
-    for batch in file.iter_batches(_AT_ONCE, columns=[*_LISTED, *_pair_columns(run)]):
+    columns = [*_LISTED, *_pair_columns(run), *(BY + name for name in _evidence(run))]
+    for batch in file.iter_batches(_AT_ONCE, columns=columns):
         here = wanted[(wanted >= start) & (wanted < start + len(batch))] - start
         found.append(batch.take(pa.array(here)))
         start += len(batch)
@@ -200,7 +247,7 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
     shades = _shades(run, [row["id"] for row in picked])
     table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
     in_part, whole_answers = table.judged_in_part(summary.judged), run.settings.max_completion == ALL
-    room = _ROOM // max(1, len(picked))
+    room, evidence = _ROOM // max(1, len(picked)), [BY + name for name in _evidence(run)]
     for row in picked:
         chat = said[row["row"]]
         prompt = chat.prompt
@@ -222,6 +269,7 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
             "pair": _pair(chat, row, room // 4),
             "decision": row["decision"],
             "reason": row["reason"][:600],
+            "evidence": [value for name in evidence for value in _numbers([row[name]]) if value == value],
             "tags": dict(list(tags[row["row"]].items())[:_TAGS]),
         }
         yield shown
@@ -335,9 +383,9 @@ def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
 
 
 def _groups(run: Run, rows: Rows, scores: pa.Table) -> list[dict[str, Any]]:
-    """Forgetting by the value of each column that has few, over all rows or a sample of them."""
-    positions, forgetting = scores.column("row").to_numpy(), scores.column("suspicion").to_numpy()
-    scored = np.flatnonzero(~np.isnan(forgetting))
+    """What the threshold looks at by the value of each column that has few, over all rows or a sample of them."""
+    positions, suspicion = scores.column("row").to_numpy(), scores.column("suspicion").to_numpy()
+    scored = np.flatnonzero(~np.isnan(suspicion))
     sampled = len(scored) > _GROUPED_ROWS
     if sampled:
         scored = np.sort(np.random.default_rng(run.settings.seed).choice(scored, _GROUPED_ROWS, replace=False))
@@ -348,7 +396,7 @@ def _groups(run: Run, rows: Rows, scores: pa.Table) -> list[dict[str, Any]]:
     for i, columns in zip(scored, rows.fields(positions[scored].tolist()), strict=True):
         for name, value in _tags(columns, besides).items():
             if name not in many and (name in found or len(found) < _COLUMNS):
-                found[name][value].append(float(forgetting[i]))
+                found[name][value].append(float(suspicion[i]))
                 if len(found[name]) > _GROUPS:
                     many.add(name)
                     del found[name]

@@ -2,10 +2,11 @@
 // Everything from the data set is put in as text, never as markup. No part of this page asks the network for anything.
 
 const data = JSON.parse(document.getElementById('data').textContent);
-const { summary } = data;
+const { summary, signal } = data;
 const byId = (id) => document.getElementById(id);
 const SVG = 'http://www.w3.org/2000/svg';
 const PAGE = 40;
+const proposed = new Map(Object.entries(data.proposed));
 const number = (value) => value.toLocaleString('en');
 const short = (value) => (value === null ? '–' : String(Number(value.toPrecision(4))));
 const percent = (value) => `${Math.round(100 * value)}%`;
@@ -34,7 +35,7 @@ function drawn(name, attributes, text) {
 
 const values = data.values;
 const least = values.length ? values[0] : 0, most = values.length ? values[values.length - 1] : 1;
-// Without a cut nothing is removed, however much it was forgotten.
+// Without a cut nothing is removed, however suspicious it is.
 const decided = summary.cut === null ? Infinity : summary.cut;
 let threshold = decided;
 
@@ -47,7 +48,7 @@ function above(sorted, limit) {
   return sorted.length - low;
 }
 
-// How many rows are forgotten more than a threshold: exactly as decided, and where all values are here; else about.
+// How many rows lie above a threshold: exactly as decided, and where all values are here; else about.
 function removedAt(limit) {
   if (limit === decided) return data.above;
   return Math.round(above(values, limit) * (data.scored / Math.max(1, values.length)));
@@ -61,13 +62,41 @@ function share(count, total) {
   return [Math.max(0, Math.min(p, centre - half)), p, Math.min(1, Math.max(p, centre + half))];
 }
 
+// How much more often than not a value of the one lies above a value of the other, where that is no chance; both in
+// rising order. As `_surely_above` in estimates.py.
+function surelyAbove(one, counted, other, against) {
+  if (Math.min(counted, against) < 20) return false;
+  let below = 0, level = 0, pairs = 0;
+  for (const value of one) {
+    while (below < other.length && other[below] < value) below += 1;
+    level = Math.max(level, below);
+    while (level < other.length && other[level] === value) level += 1;
+    pairs += below + (level - below) / 2;
+  }
+  const spread = Math.sqrt((counted + against + 1) / (12 * counted * against));
+  return pairs / (one.length * other.length) - 3 * spread > 0.55;
+}
+
+// Why the trusted rows do not tell what a threshold gets wrong; nothing where they do.
+function doubt(limit) {
+  if (limit === decided) return summary.doubt;
+  const known = data.planted.trusted, upTo = (sorted) => sorted.slice(0, sorted.length - above(sorted, limit));
+  const keptRows = upTo(values), there = data.scored - removedAt(limit), spared = upTo(known.values);
+  if (surelyAbove(keptRows, there, known.values, known.count)) return `the kept rows are ${signal.more} than the trusted rows`;
+  const left = Math.round((known.count * spared.length) / Math.max(1, known.values.length));
+  return surelyAbove(spared, left, keptRows, there) ? `the trusted rows are ${signal.more} than the kept rows` : '';
+}
+
 function estimates(limit) {
   const gone = removedAt(limit), said = [], { trusted, known_unsafe: unsafe } = data.planted;
   const of = (known) => share((above(known.values, limit) * known.count) / known.values.length, known.count);
-  if (trusted.count && gone) {
+  const why = trusted.count && gone ? doubt(limit) : '';
+  if (why && signal.fused) said.push(`precision cannot be told (${why})`);
+  else if (trusted.count && gone) {
     const harmless = of(trusted)
       .map((p) => (p < 1 ? Math.min(1, ((p / (1 - p)) * (data.scored - gone)) / gone) : 1));
-    said.push(`precision ${percent(1 - harmless[1])} (${percent(1 - harmless[2])} to ${percent(1 - harmless[0])})`);
+    said.push(`precision ${percent(1 - harmless[1])} (${percent(1 - harmless[2])} to ${percent(1 - harmless[0])})` +
+      (why ? `, not to be relied on as ${why}` : ''));
   } else said.push('precision unknown');
   if (unsafe.count) {
     const [low, p, high] = of(unsafe);
@@ -106,9 +135,11 @@ function showHeader() {
       `${estimates(decided)}.`
     : 'No rows of known kind were learned along (--trusted, --known-unsafe), so precision and recall are unknown.';
   const first = summary.warnings.map((warning) => `Warning: ${warning}.`);
+  if (data.untrained) first.push(`${data.untrained[0].toUpperCase()}${data.untrained.slice(1)}.`);
   if (summary.cut === null) first.push(`Nothing was removed by the filter: ${summary.explanation}.`);
-  else if (!first.length) {
-    first.push('Look first at the rows around the threshold: order them by “nearest to the threshold” below, and ' +
+  else if (!summary.warnings.length) {
+    first.push((proposed.size ? 'Look first at the rows that are proposed below, and '
+      : 'Look first at the rows around the threshold: order them by “nearest to the threshold” below, and ') +
       `keep or remove them yourself. How the threshold was found: ${summary.explanation}.`);
   }
   const unshown = Object.entries(summary.unshown).map(([name, count]) => `${name} (${number(count)})`);
@@ -152,7 +183,7 @@ function showHistogram() {
   const x = place(shownAt(threshold));
   svg.append(drawn('line', { x1: x, x2: x, y1: 8, y2: FLOOR, class: 'cut' }));
   byId('scale').replaceChildren(...[least, (least + most) / 2, most].map((value) => element('span', {}, short(value))));
-  byId('histogram-says').textContent = `Rows by forgetting, in ${summary.unit}, from ${short(least)} to ${short(most)}; ` +
+  byId('histogram-says').textContent = `Rows by ${signal.quantity}, in ${summary.unit}, from ${short(least)} to ${short(most)}; ` +
     'the dashed line is the threshold, striped bars right of it are removed.';
 }
 
@@ -225,7 +256,14 @@ function override(row, verdict) {
   showCommand();
 }
 
+function showProposed() {
+  const done = [...proposed.keys()].filter((id) => overrides.has(id)).length;
+  byId('look').hidden = !proposed.size;
+  byId('look-done').textContent = done ? `${number(done)} of them decided.` : '';
+}
+
 function showMine() {
+  showProposed();
   byId('mine').textContent = `${number(overrides.size)} rows decided by you${unsaved && overrides.size ? ', not saved yet' : ''}.`;
 }
 
@@ -267,6 +305,8 @@ function chosenRows() {
   const found = data.rows.filter((row) => {
     if (which === 'swapped') {
       if (!row.pair || !row.pair.swapped) return false;
+    } else if (which === 'look') {
+      if (!proposed.has(row.id)) return false;
     } else if (which === 'mine' ? !overrides.has(row.id) : which !== 'all' && decision(row) !== which) return false;
     return !wanted || row.searched.includes(wanted);
   });
@@ -275,17 +315,42 @@ function chosenRows() {
   return found.sort((a, b) => keys[order](a) - keys[order](b) || a.row - b.row);
 }
 
+const amount = (row) => (row.suspicion === null ? 'no score' : `${signal.quality} by ${short(row.suspicion)}`);
+
+// What the review made of a row; beside other evidence forgetting is but a part of it.
+function forgotten(row) {
+  if (row.learned === null) return [];
+  const sessions = `${short(row.learned)} before, ${short(row.reviewed)} after`;
+  return [element('span', { class: 'small' }, signal.fused ? `forgotten by ${short(row.forgetting)}: ${sessions}` : sessions)];
+}
+
+// The longest bar is that of what weighs most in any row shown.
+const heaviest = data.rows.reduce((most, row) => row.evidence.reduce((m, value) => Math.max(m, Math.abs(value)), most), 1e-9);
+
+// What each kind of evidence adds to a row's suspicion.
+function evidence(row) {
+  if (!row.evidence.length) return [];
+  const items = row.evidence.map((value, i) => {
+    const svg = drawn('svg', { viewBox: '0 0 100 8', preserveAspectRatio: 'none', 'aria-hidden': 'true' });
+    const wide = (48 * Math.abs(value)) / heaviest;
+    svg.append(drawn('rect', { x: value > 0 ? 50 : 50 - wide, width: wide, y: 1, height: 6,
+      class: value > 0 ? 'bar-removed' : 'bar-kept' }), drawn('line', { x1: 50, x2: 50, y1: 0, y2: 8, class: 'axis' }));
+    return element('li', {}, element('span', {}, visible(data.evidence[i])), svg,
+      element('span', { class: 'value' }, `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(1)}`));
+  });
+  return [element('ul', { class: 'evidence', 'aria-label': `What speaks for or against row ${row.row}` }, ...items)];
+}
+
 function facts(row) {
   const verdict = decision(row), earlier = data.decided[row.id] === verdict;
   const said = !overrides.has(row.id) ? verdict : `${verdict} (by ${earlier ? visible(summary.reviewer) : 'you'})`;
   const parts = [element('span', { class: 'badge' }, said),
-    element('span', {}, row.suspicion === null ? 'no score' : `forgotten by ${short(row.suspicion)}`),
-    element('span', { class: 'small' }, `${short(row.learned)} before, ${short(row.reviewed)} after`),
-    element('span', { class: 'small' }, `row ${number(row.row)}`)];
+    element('span', {}, amount(row)), ...forgotten(row), element('span', { class: 'small' }, `row ${number(row.row)}`)];
+  if (proposed.has(row.id)) parts.push(element('span', { class: 'look' }, `look first: ${proposed.get(row.id)}`));
   if (row.shades.includes(UNJUDGED)) parts.push(element('span', { class: 'small' }, 'judged in part'));
-  if (row.pair) {
+  if (row.pair && summary.trained) {
     const said = row.pair.forgetting === null ? 'has no score' : `forgotten by ${short(row.pair.forgetting)}`;
-    parts.splice(2, 0, element('span', {}, `rejected answer ${said}`));
+    parts.splice(3, 0, element('span', {}, `rejected answer ${said}`));
     if (row.pair.swapped) parts.splice(1, 0, element('span', { class: 'badge swapped' }, 'looks swapped'));
   }
   for (const [name, value] of Object.entries(row.tags)) {
@@ -332,7 +397,7 @@ function rowItem(row, i) {
     return made;
   };
   const again = (verdict) => () => { override(row, verdict); refresh(i); };
-  item.append(facts(row), element('div', { class: 'text prompt veiled', dir: 'auto' }, visible(row.prompt)), completion(row),
+  item.append(facts(row), ...evidence(row), element('div', { class: 'text prompt veiled', dir: 'auto' }, visible(row.prompt)), completion(row),
     ...notChosen(row),
     element('p', { class: 'reason veiled' }, visible(row.reason)),
     element('div', { class: 'controls' }, button('Keep', again(kept)), button('Remove', again(removed)),
@@ -389,7 +454,7 @@ function key(event) {
   if (acts[event.key]) { event.preventDefault(); acts[event.key](); }
 }
 
-// --- Columns and sessions ---
+// --- Columns and examples ---
 
 const round = (value) => String(Number(value.toPrecision(3)));
 
@@ -418,95 +483,13 @@ function exampleItem(example) {
     element('dd', { class: 'text veiled', dir: 'auto' }, text(part)));
   item.append(
     element('div', { class: 'facts' }, element('span', { class: 'badge' }, example.decision),
-      element('span', {}, `forgotten by ${short(example.suspicion)}`),
+      element('span', {}, amount(example)),
       element('span', { class: 'small' }, `row ${number(example.row)}`)),
     element('dl', { class: 'said' }, said('Prompt', 'prompt', 'asked'), said('The row says', 'completion', ''),
       said('Learned model, before the review', 'learned', ''), said('Reviewed model, after it', 'reviewed', '')),
     element('div', { class: 'controls' }, revealButton(item, example, () => {})));
   veil(item);
   return item;
-}
-
-// Groups differ by line and mark as well as by colour.
-const DASHES = ['', '7 4', '2 3', '10 3 2 3', '1 4', '14 4'];
-const MARKS = ['M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0', 'M-4-4h8v8h-8z', 'M0-5l5 9h-10z', 'M0-5l5 5-5 5-5-5z', 'M0 5l5-9h-10z',
-  'M-4-2h8v4h-8z'];
-
-// Round numbers from below the least to above the largest.
-function ticks(low, high) {
-  const rough = (high - low) / 4 || 1, power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((times) => times * power >= rough), found = [];
-  for (let i = Math.floor(low / step); i <= Math.ceil(high / step); i += 1) found.push(Number((i * step).toPrecision(6)));
-  return found;
-}
-
-// An empty chart with its axes; returns where a point stands in it.
-function chart(svg, { values, stops, along, upwards }) {
-  const marked = ticks(Math.min(...values), Math.max(...values)), low = marked[0], high = marked[marked.length - 1];
-  const first = stops[0], last = stops[stops.length - 1];
-  const x = (step) => 50 + (294 * (step - first)) / (last - first || 1);
-  const y = (value) => 158 - (136 * (value - low)) / (high - low);
-  svg.replaceChildren(drawn('text', { x: 2, y: 11 }, upwards),
-    drawn('text', { x: 196, y: 188, 'text-anchor': 'middle' }, along));
-  for (const value of marked) {
-    svg.append(drawn('line', { x1: 40, x2: 352, y1: y(value), y2: y(value), class: value === 0 ? 'axis' : 'grid' }),
-      drawn('text', { x: 36, y: y(value) + 3.5, 'text-anchor': 'end' }, String(value)));
-  }
-  // As many of the stops as there is room for, the last in any case.
-  let free = 0;
-  for (const stop of stops) {
-    if (stop !== last && (x(stop) < free || x(stop) > x(last) - 30)) continue;
-    svg.append(drawn('text', { x: x(stop), y: 173, 'text-anchor': 'middle' }, number(stop)));
-    free = x(stop) + 30;
-  }
-  return { x, y };
-}
-
-function showSession({ title, steps, tokens, seconds, loss }) {
-  const svg = drawn('svg', { viewBox: '0 0 360 190', role: 'img', class: 'chart',
-    'aria-label': `Loss from ${short(loss[0])} to ${short(loss[loss.length - 1])}` });
-  const middle = Math.round((steps + 1) / 2), stops = steps > 2 ? [1, middle, steps] : [1, steps];
-  const { x, y } = chart(svg, { values: loss, stops, along: 'step', upwards: 'loss (nats per token)' });
-  const points = loss.map((value, i) => `${x(1 + ((steps - 1) * i) / Math.max(1, loss.length - 1))},${y(value)}`);
-  svg.append(drawn('polyline', { points: points.join(' '), class: 'curve' }));
-  return element('figure', {}, element('h3', {}, title), svg, element('figcaption', {}, `${number(steps)} steps, ` +
-    `${number(tokens)} tokens in ${number(Math.round(seconds))} seconds: ${number(Math.round(tokens / seconds))} a second`));
-}
-
-const withHalf = (mean, half) => `${mean.toFixed(2)}${half === null ? '' : ` ± ${half.toFixed(2)}`}`;
-
-function showCurve() {
-  const { steps, groups } = data.curve, { values: lines } = groups[Number(byId('curve-column').value)];
-  const ends = lines.flatMap(({ mean, half }) => mean.flatMap((m, i) => [m - (half[i] || 0), m + (half[i] || 0)]));
-  const svg = byId('curve-drawn'), last = steps[steps.length - 1];
-  const { x, y } = chart(svg, { values: [0, ...ends], stops: steps, along: 'steps of the review',
-    upwards: 'forgetting (nats per token)' });
-  lines.forEach(({ mean, half }, i) => {
-    // Bars of groups that were looked at together stand side by side.
-    const at = steps.map((step) => x(step) + 3 * (i - (lines.length - 1) / 2));
-    svg.append(drawn('polyline', { points: mean.map((m, k) => `${at[k]},${y(m)}`).join(' '), class: `series s${i}`,
-      'stroke-dasharray': DASHES[i] }));
-    mean.forEach((m, k) => {
-      if (half[k]) {
-        svg.append(drawn('line', { x1: at[k], x2: at[k], y1: y(m - half[k]), y2: y(m + half[k]), class: `series s${i}` }));
-      }
-      svg.append(drawn('path', { d: MARKS[i], transform: `translate(${at[k]} ${y(m)})`, class: `mark s${i}` }));
-    });
-  });
-  svg.setAttribute('aria-label', `Mean forgetting after ${number(last)} steps: ` +
-    lines.map(({ value, mean }) => `${visible(value)} ${mean[mean.length - 1].toFixed(2)}`).join(', '));
-  byId('curve-key').replaceChildren(...lines.map(({ value, count }, i) => {
-    const sample = drawn('svg', { viewBox: '0 0 40 12', 'aria-hidden': 'true' });
-    sample.append(drawn('line', { x1: 0, x2: 40, y1: 6, y2: 6, class: `series s${i}`, 'stroke-dasharray': DASHES[i] }),
-      drawn('path', { d: MARKS[i], transform: 'translate(20 6)', class: `mark s${i}` }));
-    return element('li', {}, sample, `${visible(value)} (${number(count)} rows)`);
-  }));
-  const table = byId('curve-table');
-  table.tHead.replaceChildren(element('tr', {}, element('th', { scope: 'col' }, 'Steps'),
-    ...lines.map(({ value, count }) => element('th', { scope: 'col' }, `${visible(value)} (${number(count)})`))));
-  table.tBodies[0].replaceChildren(...steps.map((step, k) => element('tr', {},
-    element('th', { scope: 'row' }, number(step)),
-    ...lines.map(({ mean, half }) => element('td', {}, withHalf(mean[k], half[k]))))));
 }
 
 // --- Start ---
@@ -516,6 +499,20 @@ for (const row of data.rows) {
   row.searched = [...texts, ...Object.values(row.tags)].join('\n').toLowerCase();
 }
 if (!summary.pairs) byId('which').querySelector('[value=swapped]').remove();
+if (!proposed.size) byId('which').querySelector('[value=look]').remove();
+byId('look-says').replaceChildren(`A person's word tells most about these ${number(proposed.size)} rows: some are ` +
+  `${summary.cut === null ? 'the most suspicious' : 'nearest to the threshold'}, others stand for many like them. ` +
+  'Keep or remove them, save your decisions, and run ',
+element('code', {}, visible(`forgetfilter decide ${quoted(data.folder)} --overrides overrides.json`)),
+': it takes seconds, and all other rows are ranked anew.');
+byId('look-show').addEventListener('click', () => {
+  byId('which').value = 'look';
+  current = -1;
+  showList();
+  byId('list').scrollIntoView();
+});
+byId('evidence').hidden = !data.evidence.length;
+byId('shades').hidden = !data.rows.some((row) => row.shades.some((shade) => shade > 0));
 const slider = byId('slider');
 [slider.min, slider.max] = [least, most].map(String);
 byId('unit').textContent = `in ${summary.unit}`;
@@ -565,6 +562,7 @@ if (data.curve) {
   byId('curve-column').addEventListener('change', showCurve);
   showCurve();
 } else byId('curve').hidden = true;
+byId('course').hidden = !data.sessions.length && !data.curve;
 byId('answers').hidden = !data.examples.length;
 for (const link of document.querySelectorAll('nav a')) {
   link.parentElement.hidden = byId(link.hash.slice(1)).hidden;

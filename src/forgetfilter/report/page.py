@@ -23,7 +23,8 @@ from .contents import gather
 def write_report(run: Run, summary: Summary) -> None:
     """Write `report.html` into a run folder that is decided."""
     contents = gather(run, summary)
-    page = _render(json.dumps(asdict(contents), ensure_ascii=False, allow_nan=False), contents.name, _rival(summary))
+    data = json.dumps(asdict(contents), ensure_ascii=False, allow_nan=False)
+    page = _render(data, contents.name, SIGNALS[summary.signal])
     run.write_file(REPORT, lambda path: _write(page, path))
 
 
@@ -31,18 +32,14 @@ def _write(page: str, path: Path) -> None:
     path.write_bytes(page.encode("utf-8", "replace"))
 
 
-def _rival(summary: Summary) -> Signal | None:
-    """The rival that decided, where it was not forgetting."""
-    signal = SIGNALS[summary.signal]
-    return signal if signal.scoring == RIVAL else None
-
-
-def _render(data: str, name: str, rival: Signal | None) -> str:
-    style, script, template = (_part(kind) for kind in ("css", "js", "html"))
+def _render(data: str, name: str, signal: Signal) -> str:
+    style, charts, rest, template = (_part(name) for name in ("page.css", "charts.js", "page.js", "page.html"))
+    script = charts + rest
     environment = Environment(autoescape=True)
     return environment.from_string(template).render(
         name=escaped(name),
-        rival=rival,
+        signal=signal,
+        rival=signal.scoring == RIVAL,
         version=__version__,
         style=Markup(style),
         script=Markup(script),
@@ -52,8 +49,8 @@ def _render(data: str, name: str, rival: Signal | None) -> str:
     )
 
 
-def _part(kind: str) -> str:
-    return (files(__package__) / f"page.{kind}").read_text(encoding="utf-8")
+def _part(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
