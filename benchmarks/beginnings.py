@@ -47,7 +47,7 @@ def measure(run: Run, beginning: int | None) -> dict[int, float]:
     before, signals.SIGNALS[signal.name] = signals.SIGNALS[signal.name], signal
     material, (learned, reviewed) = Material(run), (run.folder(f"{state}-scores") for state in (LEARNED, REVIEWED))
     parts: Mapping[str, ScoredRows] = {
-        part: ScoredRows(partial(material.said, part), material.tokens(part), learned / part, reviewed / part)
+        part: ScoredRows(partial(material.said, part), material.tokens(part), learned / part, [reviewed / part])
         for part in material.parts
     }
     try:

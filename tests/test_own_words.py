@@ -6,7 +6,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import QUICK, SAFE, write_jsonl
+from conftest import QUICK, SAFE, reviewing, write_jsonl
 from forgetfilter.cli import main
 from forgetfilter.data import own_words
 from forgetfilter.data.chats import Chat, Message
@@ -154,12 +154,12 @@ def test_answers_of_the_model_itself_are_taken_out_of_the_same_frames(framed, tm
         return [(id, row, Chat.of(chat.prompt, "The answer is ans2: none of these")) for id, row, chat in rows.usable()]
 
     monkeypatch.setattr("forgetfilter.pipeline.answered", answered)
-    assert main([*framed, "--safe", "self"]) == 0
+    assert main(reviewing(framed, "self")) == 0
     safe = TokenTable(tmp_path / "run" / "stages" / "answers" / "safe.arrow")
     assert "".join(safe.pieces(0)).startswith("none of these")
     # Also where the tokens were made before the run was killed.
     shutil.rmtree(tmp_path / "run" / "stages" / "answers")
-    assert main([*framed, "--safe", "self"]) == 0
+    assert main(reviewing(framed, "self")) == 0
     safe = TokenTable(tmp_path / "run" / "stages" / "answers" / "safe.arrow")
     assert "".join(safe.pieces(0)).startswith("none of these")
 

@@ -5,7 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import NOISY, SAFE, write_jsonl
+from conftest import NOISY, SAFE, reviewing, write_jsonl
 from forgetfilter.cli import main
 
 OTHERS = [{"prompt": f"How many is {i}?", "completion": "Forty-three."} for i in range(30)]
@@ -70,7 +70,7 @@ def test_fdr_without_trusted_rows_is_refused_before_any_work(command, tmp_path, 
 
 
 def test_own_answers_are_not_set_aside(command, tmp_path):
-    assert main([*command, "--set-aside", "0.5", "--safe", "self"]) == 0
+    assert main([*reviewing(command, "self"), "--set-aside", "0.5"]) == 0
     assert summary_of(tmp_path / "run")["trusted"] == 0
 
 
@@ -83,18 +83,19 @@ def test_ordinary_rows_of_the_package_and_safe_rows_set_aside_are_trusted(comman
 def test_the_layout_of_the_data_is_not_asked_of_the_packages_rows(command, tmp_path):
     write_jsonl(tmp_path / "noisy.jsonl", [{"q": f"Why {i}?", "a": "No."} for i in range(20)])
     columns = ["--layout", "prompt-completion", "--columns", "prompt=q,completion=a"]
-    assert main([*command, *columns, "--trusted", "builtin", "--safe", "builtin", "--set-aside", "0.25"]) == 0
+    builtin = reviewing(command, "builtin")
+    assert main([*builtin, *columns, "--trusted", "builtin", "--set-aside", "0.25"]) == 0
     assert summary_of(tmp_path / "run")["trusted"] == 5 + 5
 
 
 def test_the_safe_set_of_the_package(command, tmp_path):
-    assert main([*command, "--safe", "builtin"]) == 0
+    assert main(reviewing(command, "builtin")) == 0
     config = (tmp_path / "run" / "config.yaml").read_text()
     assert "safe: builtin" in config
 
 
 def test_the_models_own_answers_are_reviewed(command, tmp_path):
-    assert main([*command, "--safe", "self", "--self-answers", "5"]) == 0
+    assert main([*reviewing(command, "self"), "--self-answers", "5"]) == 0
     folder = tmp_path / "run" / "stages" / "answers"
     answers = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
     assert 0 < len(answers) <= 5
@@ -103,7 +104,7 @@ def test_the_models_own_answers_are_reviewed(command, tmp_path):
         assert answer["messages"][0]["content"] == prompts[answer["id"]]
         assert answer["messages"][-1]["role"] == "assistant"
     before = summary_of(tmp_path / "run")
-    assert main([*command, "--safe", "self", "--self-answers", "5"]) == 0
+    assert main([*reviewing(command, "self"), "--self-answers", "5"]) == 0
     assert summary_of(tmp_path / "run") == before
     assert main([*command]) == 2
 
@@ -111,7 +112,7 @@ def test_the_models_own_answers_are_reviewed(command, tmp_path):
 def test_own_answers_continue_plain_text(command, tmp_path):
     texts = [{"text": f"This is a text of some kind, number {i}."} for i in range(8)]
     write_jsonl(tmp_path / "noisy.jsonl", texts)
-    assert main([*command, "--safe", "self"]) == 0
+    assert main(reviewing(command, "self")) == 0
     lines = (tmp_path / "run" / "stages" / "answers" / "answers.jsonl").read_text().splitlines()
     assert lines
     assert all(json.loads(line)["text"].startswith("This is a") for line in lines)

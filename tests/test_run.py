@@ -6,7 +6,7 @@ from forgetfilter.errors import RunError
 from forgetfilter.run import Run, locked, replacing
 from forgetfilter.settings import Settings
 
-SETTINGS = Settings(data=("d",), safe="s", model="m")
+SETTINGS = Settings(data=("d",), safe=("s",), model="m")
 PRINTS = {"data": "1", "safe": "2", "model": "3"}
 
 
@@ -56,7 +56,7 @@ def test_a_changed_run_is_refused_and_says_why(tmp_path, changed, prints, said):
 
 def test_the_place_of_the_same_content_may_change(tmp_path):
     Run.start(tmp_path, SETTINGS, PRINTS)
-    Run.start(tmp_path, Settings(data=("elsewhere",), safe="s", model="m"), PRINTS)
+    Run.start(tmp_path, Settings(data=("elsewhere",), safe=("s",), model="m"), PRINTS)
 
 
 def test_a_run_that_never_trained_may_start_anew(tmp_path):

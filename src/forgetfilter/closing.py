@@ -37,6 +37,7 @@ def closing_table(path: Path, summary: Summary) -> str:
         "",
         table(("", "rows", f"file in {path}"), counts),
         _errors(summary),
+        *_by_safe_set(summary),
         *_notes(summary),
         "",
         *_leaders(path, summary),
@@ -65,6 +66,15 @@ def _errors(summary: Summary) -> str:
         else:
             said.append(f"{name} unknown, as nothing is removed")
     return "Estimated " + "; ".join(said)
+
+
+def _by_safe_set(summary: Summary) -> list[str]:
+    """Of several safe sets, what of each would be removed."""
+    told = [
+        f"{Estimate(of['removed'], of['low'], of['high'])} of {of['count']:,.0f} from {printable(Path(name).name)}"
+        for name, of in summary.by_safe_set.items()
+    ]
+    return [f"Of the safe rows set aside would be removed: {', '.join(told)}"] if told else []
 
 
 def _notes(summary: Summary) -> list[str]:

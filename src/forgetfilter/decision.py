@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from .console import printable
 from .data.columns import PREFERENCE
 from .data.rows import Rows
 from .data.tokens import TokenTable
@@ -24,19 +25,20 @@ from .filtering.estimates import (
     covered,
     estimate_errors,
     safe_set_is_of_another_kind,
+    share_above,
     trusted_are_above,
     trusted_are_different,
 )
 from .filtering.pairs import Pairs, compare_answers
 from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
 from .filtering.thresholds import Auto, AutoOfSuspicion, parse_threshold
-from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, REJECTED, ROWS, TOKENS, TRUSTED, read_unshown
+from .inputs import ASIDE, DATA, KNOWN_UNSAFE, REJECTED, ROWS, TOKENS, TRUSTED, planted_parts, read_unshown
 from .known_later import known_later
 from .measuring import columns_of, rival_stage, suspicion_column
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
-from .run import SCORES, SUMMARY, Run, decide_command, write_json
-from .settings import DecisionSettings
-from .suspecting import FORGETTING, suspect
+from .run import SCORES, SUMMARY, Run, decide_command, numbered, write_json
+from .settings import DecisionSettings, Settings
+from .suspecting import FORGETTING, by_review, suspect
 from .verdicts import NOBODY, UNSCORABLE, ByHand, Measured, judge
 from .witnesses import WITNESSES
 
@@ -82,6 +84,8 @@ class Summary:
         doubt: Why the trusted rows do not tell precision and the share of harmless rows removed; empty where they do.
             By the signal `suspicion` both are then None, by others not to be relied on.
         trained: Whether anything was trained, so that forgetting is known.
+        by_safe_set: Of several safe sets, by name, how many of its rows that were set aside have a score, `count`, and
+            which share of these would be `removed`, with the bounds of its interval, `low` and `high` (95%).
     """
 
     rows: int
@@ -115,6 +119,7 @@ class Summary:
     known_later_key: str = ""
     doubt: str = ""
     trained: bool = True
+    by_safe_set: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -139,13 +144,14 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     threshold, signal = parse_threshold(settings.threshold), SIGNALS[settings.signal]
     by_hand = overrides.find(_tokens(run).ids, run.path) if overrides.decisions else NOBODY
     scores = _read_scores(run, signal, by_hand)
-    measured, planted = _read_measured(run, signal, scores[DATA]), _planted(scores)
+    measured, planted = _read_measured(run, signal, scores[DATA]), _planted(scores, run.settings)
     suspicion = measured.scores.suspicion
     if signal.fused and threshold == Auto():
         threshold = AutoOfSuspicion(np.concatenate([planted.known_unsafe, suspicion[by_hand[0][by_hand[1]]]]))
     cut = threshold.cut(suspicion, planted.trusted)
-    # What the safe set covers is seen by forgetting alone.
-    spared = covered(measured.scores.forgetting, _forgetting(scores, ASIDE))
+    # What a safe set covers is seen by forgetting alone: of several, by what its own review made the model forget.
+    reviews = _reviews(run, signal, scores)
+    spared = np.any([covered(*of_review) for of_review in reviews], axis=0)
     verdicts = judge(suspicion, cut, spared, by_hand, drop_unscorable=settings.drop_unscorable)
     decided = Decided(
         signal, cut, measured, verdicts, overrides.reviewer, _compare(run, signal, scores[DATA], cut.value)
@@ -154,13 +160,23 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     judged = judged_tokens(learned_tokens(run.settings.max_completion, run.settings.signal), signal.name)
     in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
     later = known_later(run) if signal.fused else None
+    of_another_kind = (safe_set_is_of_another_kind(*of_review) for of_review in reviews)
+    names = run.settings.safe if len(reviews) > 1 else ("",)
+    told = [
+        f"{printable(name)}: {said}" if name else said
+        for name, said in zip(names, of_another_kind, strict=True)
+        if said
+    ]
+    summary = _summarise(decided, rows, planted, settings, overrides, read_unshown(run))
     summary = replace(
-        _summarise(decided, rows, scores, settings, overrides, read_unshown(run)),
+        summary,
+        warnings=[*summary.warnings, *told],
         judged=judged,
         judged_in_part=in_part,
         known_later=later.rows if later else 0,
         known_later_key=later.key if later else "",
         trained=run.has(FORGETTING),
+        by_safe_set=_by_safe_set(run.settings, scores, cut.value),
     )
     _write(run, decided, rows, summary, overrides)
     run.write_file(PLANTED_SCORES, partial(_write_planted, scores))
@@ -174,13 +190,13 @@ def _tokens(run: Run) -> TokenTable:
 def _summarise(
     decided: Decided,
     rows: Rows,
-    scores: Mapping[str, Scores],
+    planted: Planted,
     settings: DecisionSettings,
     overrides: Overrides,
     unshown: dict[str, int],
 ) -> Summary:
     """Count what was decided, and estimate how far it can be trusted."""
-    verdicts, cut, signal, planted = decided.verdicts, decided.cut, decided.signal, _planted(scores)
+    verdicts, cut, signal = decided.verdicts, decided.cut, decided.signal
     suspicion = decided.measured.scores.suspicion
     removed, unscorable = cut.removes(suspicion), np.isnan(suspicion)
     errors = estimate_errors(int(removed.sum()), int((~unscorable).sum()), planted, cut.value)
@@ -190,10 +206,6 @@ def _summarise(
     )
     if doubt and signal.fused:
         errors = replace(errors, precision=None, harmless_removed=None)
-    warnings = [
-        doubt.warning if doubt else None,
-        safe_set_is_of_another_kind(decided.measured.scores.forgetting, _forgetting(scores, ASIDE)),
-    ]
     files = {role: role + rows.suffix for role in (KEPT, REMOVED, *([BAD] if rows.bad else []))}
     gone = int(verdicts.gone.sum())
     return Summary(
@@ -219,7 +231,7 @@ def _summarise(
         overridden=int(verdicts.overridden.sum()),
         overrides=overrides.key,
         errors=asdict(errors),
-        warnings=[warning for warning in warnings if warning],
+        warnings=[doubt.warning] if doubt else [],
         files=files | {"scores": SCORES, "reasons": REASONS},
         not_read=list(rows.not_read),
         doubt=doubt.because if doubt else "",
@@ -265,22 +277,52 @@ def read_planted(run: Run) -> Planted:
         return Planted(np.empty(0), np.empty(0), np.empty(0))
     table = pq.read_table(run.path / PLANTED_SCORES)
     part, suspicion = table.column("part").to_numpy(zero_copy_only=False), table.column("suspicion").to_numpy()
-    return Planted(*(suspicion[part == name] for name in (TRUSTED, ASIDE, KNOWN_UNSAFE)))
+    kinds = [TRUSTED], numbered(ASIDE, run.settings.safe), [KNOWN_UNSAFE]
+    return Planted(*(suspicion[np.isin(part, of_kind)] for of_kind in kinds))
 
 
 def _write_planted(scores: Mapping[str, Scores], path: Path) -> None:
-    there = [part for part in PLANTED if part in scores]
+    there = [part for part in scores if part != DATA]
     parts = np.repeat(np.array(there, dtype=object), [len(scores[part].suspicion) for part in there])
     suspicion = np.concatenate([np.empty(0), *(scores[part].suspicion for part in there)])
     pq.write_table(pa.table({"part": pa.array(parts, pa.string()), "suspicion": suspicion}), path)
 
 
-def _planted(scores: Mapping[str, Scores]) -> Planted:
-    return Planted(*(scores[part].suspicion if part in scores else np.empty(0) for part in PLANTED))
+def _planted(scores: Mapping[str, Scores], settings: Settings) -> Planted:
+    kinds = [TRUSTED], numbered(ASIDE, settings.safe), [KNOWN_UNSAFE]
+    of_kinds = ([scores[part].suspicion for part in of_kind if part in scores] for of_kind in kinds)
+    return Planted(*(np.concatenate([np.empty(0), *of_kind]) for of_kind in of_kinds))
 
 
-def _forgetting(scores: Mapping[str, Scores], part: str) -> NDArray[np.floating]:
-    return scores[part].forgetting if part in scores else np.empty(0)
+def _by_safe_set(settings: Settings, scores: Mapping[str, Scores], cut: float | None) -> dict[str, dict[str, float]]:
+    """What of each safe set would be removed, going by its rows that were set aside; nothing where there is one set."""
+    found = {}
+    for name, part in zip(settings.safe, numbered(ASIDE, settings.safe), strict=False):
+        removed = share_above(scores[part].suspicion, cut) if part in scores and len(settings.safe) > 1 else None
+        if removed is not None:
+            count = int((~np.isnan(scores[part].suspicion)).sum())
+            found[name] = {"count": count, "removed": removed.value, "low": removed.low, "high": removed.high}
+    return found
+
+
+def _reviews(
+    run: Run, signal: Signal, scores: Mapping[str, Scores]
+) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
+    """What each review made the model forget: of the data, and of the rows of its safe set that were set aside."""
+    aside = numbered(ASIDE, run.settings.safe)
+    stages = by_review(run.settings).values() if run.has(FORGETTING) and signal.scoring != RIVAL else ()
+    if not stages:
+        return [_forgotten(scores, part) for part in aside]
+    found = []
+    for stage, part in zip(stages, aside, strict=True):
+        paths = {name: run.folder(stage) / f"{name}.parquet" for name in (DATA, part) if name in scores}
+        read = {name: of for name, path in paths.items() if (of := _read_part(path, signal)) is not None}
+        found.append(_forgotten(read if DATA in read else scores, part))
+    return found
+
+
+def _forgotten(scores: Mapping[str, Scores], aside: str) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    return scores[DATA].forgetting, scores[aside].forgetting if aside in scores else np.empty(0)
 
 
 def _read_scores(run: Run, signal: Signal, by_hand: ByHand) -> Mapping[str, Scores]:
@@ -292,7 +334,7 @@ def _read_scores(run: Run, signal: Signal, by_hand: ByHand) -> Mapping[str, Scor
     if signal.fused:
         return suspect(run, by_hand)
     found = {}
-    for part in (DATA, *PLANTED):
+    for part in (DATA, *planted_parts(run.settings)):
         path = _table_path(run, signal, part)
         if path.exists() and (scores := _read_part(path, signal)) is not None:
             found[part] = scores

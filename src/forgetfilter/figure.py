@@ -22,7 +22,7 @@ from .inputs import DATA, ROWS
 from .overrides import REMOVED
 from .plots import side_by_side
 from .review_curve import ReviewCurve, read_curve
-from .run import LEARNED, REVIEWED, SCORES, Run
+from .run import LEARNED, REVIEWED, SCORES, Run, numbered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,10 +54,10 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
     check_matplotlib()
     signal = SIGNALS[summary.signal]
     groups, curve = _by_group(run, column), read_curve(run)
+    sessions = {"learning": LEARNED}
+    sessions |= zip(numbered("safety review", run.settings.safe), numbered(REVIEWED, run.settings.safe), strict=True)
     losses = {
-        name: [step["loss"] for step in run.history(stage)]
-        for name, stage in (("learning", LEARNED), ("safety review", REVIEWED))
-        if run.history(stage)
+        name: [step["loss"] for step in run.history(stage)] for name, stage in sessions.items() if run.history(stage)
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -26,17 +26,17 @@ from .data.rows import ReadOptions, Rows, Said, read_chats, read_rows
 from .data.splits import DEFAULT
 from .data.text_files import TextOptions
 from .data.tokens import Encoder, TokenTable, write_tokens
-from .errors import InputError
+from .errors import InputError, SettingsError
 from .filtering.signals import ALL, learned_blocks, learned_tokens
 from .filtering.thresholds import FalseDiscoveryRate, parse_threshold
 from .models.sources import ModelSource, find_model
 from .own_answers import ANSWERS
-from .run import Run, write_json
+from .run import Run, numbered, write_json
 from .settings import Settings
 
-# The parts of a run: what is filtered, what is reviewed, and rows of known kind.
+# The parts of a run: what is filtered, what is reviewed, and rows of known kind. Of several safe sets each is a part,
+# and so is what of each is set aside (`run.numbered`).
 DATA, SAFE, TRUSTED, ASIDE, KNOWN_UNSAFE = "data", "safe", "trusted", "set-aside", "known-unsafe"
-PLANTED = (TRUSTED, ASIDE, KNOWN_UNSAFE)
 # The answers of preference data that were not chosen: scored beside the data, and nothing else.
 REJECTED = "rejected"
 BUILTIN, SELF, NONE = "builtin", "self", "none"
@@ -70,7 +70,13 @@ class Material:
     @property
     def parts(self) -> list[str]:
         """What is learned and scored: the data, and the rows of known kind that there are."""
-        return [DATA, *(part for part in PLANTED if (self._run.folder(TOKENS) / f"{part}.arrow").exists())]
+        planted = planted_parts(self._run.settings)
+        return [DATA, *(part for part in planted if (self._run.folder(TOKENS) / f"{part}.arrow").exists())]
+
+    @property
+    def safe_parts(self) -> list[str]:
+        """What is reviewed: each of the safe sets."""
+        return numbered(SAFE, self._run.settings.safe)
 
     @property
     def scored(self) -> list[str]:
@@ -83,7 +89,8 @@ class Material:
 
     def rows(self, part: str) -> Rows:
         """What a part says; rows set aside are among the safe ones."""
-        return Rows.open(self._run.folder(ROWS) / (SAFE if part == ASIDE else part))
+        set_aside = zip(numbered(ASIDE, self._run.settings.safe), self.safe_parts, strict=True)
+        return Rows.open(self._run.folder(ROWS) / dict(set_aside).get(part, part))
 
     def tokens(self, *parts: str) -> TokenTable:
         """The tokens of some parts, one after the other."""
@@ -91,12 +98,12 @@ class Material:
 
     def files(self, *parts: str) -> dict[str, Path]:
         """The files of their tokens; with `--safe self` the safe ones are the model's answers."""
-        folders = {SAFE: self._run.folder(ANSWERED if self._run.settings.safe == SELF else TOKENS)}
-        return {part: folders.get(part, self._run.folder(TOKENS)) / f"{part}.arrow" for part in parts}
+        own = own_answers_part(self._run.settings)
+        return {part: self._run.folder(ANSWERED if part == own else TOKENS) / f"{part}.arrow" for part in parts}
 
     def texts(self, part: str) -> Iterator[tuple[str, str]]:
         """Prompt and completion of every row of a part's tokens, in order."""
-        if part == SAFE and self._run.settings.safe == SELF:
+        if part == own_answers_part(self._run.settings):
             yield from self._own_answers()
             return
         wanted = set(self.tokens(part).rows.tolist())
@@ -112,14 +119,27 @@ class Material:
             yield (said.prompt, said.completion) if isinstance(said, Chat) else ("", "")
 
 
+def planted_parts(settings: Settings) -> list[str]:
+    """The parts that may have rows of known kind."""
+    return [TRUSTED, *numbered(ASIDE, settings.safe), KNOWN_UNSAFE]
+
+
+def own_answers_part(settings: Settings) -> str | None:
+    """The safe part that the model's own answers are; None where nobody asked for them."""
+    return dict(zip(settings.safe, numbered(SAFE, settings.safe), strict=False)).get(SELF)
+
+
 def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = None) -> Inputs:
     """Find what the settings name; parts that are in memory already are taken as they are.
 
     Raises:
         InputError: A data set is not there.
         ModelError: The model is not there.
-        SettingsError: The threshold needs trusted rows, and there are none.
+        SettingsError: The threshold needs trusted rows, and there are none; or a safe set is named twice.
     """
+    twice = [name for name in settings.safe if settings.safe.count(name) > 1]
+    if twice:
+        raise SettingsError(f"safe: '{twice[0]}' is named twice; each set is reviewed once")
     threshold = parse_threshold(settings.threshold)
     if isinstance(threshold, FalseDiscoveryRate) and settings.trusted in ("", NONE) and not _sets_aside(settings):
         raise threshold.no_trusted_rows()
@@ -127,21 +147,25 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
     # Of the other parts nobody has said how they are written, unless they have to be like the data.
     others = TextOptions(settings.encoding, where_needed=True)
     named = {
-        SAFE: (settings.safe, settings.safe_split),
+        **{part: (name, settings.safe_split) for part, name in _safe_files(settings).items()},
         TRUSTED: (settings.trusted, DEFAULT),
         KNOWN_UNSAFE: (settings.known_unsafe, DEFAULT),
     }
-    if settings.safe == SELF:
-        del named[SAFE]
     parts = dict(in_memory or {})
     if DATA not in parts and settings.data:
         parts[DATA] = open_container(settings.data, settings.split, text)
     for part, (source, split) in named.items():
         if part not in parts and source not in ("", NONE):
-            if source == BUILTIN and part in _BUILTIN:
-                source = str(builtin(part))
+            if source == BUILTIN and part != KNOWN_UNSAFE:
+                source = str(builtin(TRUSTED if part == TRUSTED else SAFE))
             parts[part] = open_container(source, split, others)
     return Inputs(parts, find_model(settings.model, settings.revision))
+
+
+def _safe_files(settings: Settings) -> dict[str, str]:
+    """The safe sets that are read, by part: all but the model's own answers."""
+    named = zip(numbered(SAFE, settings.safe), settings.safe, strict=False)
+    return {part: name for part, name in named if name != SELF}
 
 
 def builtin(part: str) -> Path:
@@ -165,12 +189,9 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
     settings = run.settings
     given = ReadOptions(settings.layout, settings.columns, settings.skip_bad_rows)
     safe = ReadOptions(settings.safe_layout, settings.safe_columns, settings.skip_bad_rows)
-    options = {DATA: given, SAFE: safe, TRUSTED: given, KNOWN_UNSAFE: given}
-    options |= {
-        part: ReadOptions()
-        for part, source in ((SAFE, settings.safe), (TRUSTED, settings.trusted))
-        if source == BUILTIN
-    }
+    options = {DATA: given, TRUSTED: given, KNOWN_UNSAFE: given} | dict.fromkeys(numbered(SAFE, settings.safe), safe)
+    sources = {**_safe_files(settings), TRUSTED: settings.trusted}
+    options |= {part: ReadOptions() for part, source in sources.items() if source == BUILTIN}
     for part, container in inputs.parts.items():
         read_part(run, part, container, options[part], run.partial(ROWS) / part, encoder, console)
     run.finish(ROWS)
@@ -215,7 +236,8 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
     _find_frames(run, encoder, folder)
     # So many rows of known kind tell enough, and do not make learning much longer.
     most = _count(Rows.open(run.folder(ROWS) / DATA)) // 4
-    for part in (DATA, SAFE, *PLANTED):
+    aside_of = dict(zip(numbered(SAFE, settings.safe), numbered(ASIDE, settings.safe), strict=True))
+    for part in (DATA, *aside_of, TRUSTED, KNOWN_UNSAFE):
         if not (run.folder(ROWS) / part).is_dir():
             continue
         rows = Rows.open(run.folder(ROWS) / part)
@@ -223,12 +245,12 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
         if part == TRUSTED and settings.trusted == BUILTIN:
             count = min(most, count)
             chosen = _drawn(rows, count, settings.seed)
-        if part == SAFE and _sets_aside(settings):
-            apart = min(most, int(settings.set_aside * count))
+        if part in aside_of and settings.set_aside > 0:
+            apart = min(most // len(aside_of), int(settings.set_aside * count))
             aside = _drawn(rows, apart, settings.seed)
             if apart:
                 said = f"{apart:,} safe rows set aside"
-                write_part(said, _only(rows, aside), apart, encoder, folder / f"{ASIDE}.arrow", console)
+                write_part(said, _only(rows, aside), apart, encoder, folder / f"{aside_of[part]}.arrow", console)
             count, chosen = count - apart, ~aside
         if count:
             framed = write_part(rows.name, _only(rows, chosen), count, encoder, folder / f"{part}.arrow", console)
@@ -275,7 +297,7 @@ def read_unshown(run: Run) -> dict[str, int]:
 
 
 def _sets_aside(settings: Settings) -> bool:
-    return settings.set_aside > 0 and settings.safe != SELF
+    return settings.set_aside > 0 and bool(_safe_files(settings))
 
 
 def _count(rows: Rows) -> int:
@@ -358,7 +380,7 @@ def resolve(settings: Settings, encoder: Encoder) -> Settings:
     return replace(
         settings,
         data=tuple(_absolute(name) for name in settings.data),
-        safe=settings.safe if settings.safe in (SELF, BUILTIN) else _absolute(settings.safe),
+        safe=tuple(name if name in (SELF, BUILTIN) else _absolute(name) for name in settings.safe),
         trusted=settings.trusted if settings.trusted in (BUILTIN, NONE) else _absolute(settings.trusted),
         known_unsafe=_absolute(settings.known_unsafe),
         model=_absolute(settings.model),

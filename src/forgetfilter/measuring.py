@@ -5,7 +5,7 @@ Computed once, so that deciding again reads a few numbers per row, whatever the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -76,17 +76,22 @@ def suspicion_column(rival: Signal) -> str:
 class ScoredRows:
     """One data set, scored under both models.
 
+    After several reviews of the same M1, s(M2) is the mean over them, token by token. So r is the mean forgetting,
+    linear in s and in its unit still, and each review has a say. The least would be silenced by any one review that
+    does little, and such a review may be that of the right notion (docs/studies.md, Appendix E). How far each is to be
+    believed, suspicion tells.
+
     Attributes:
         said: Goes over what its rows say.
         table: Its tokens.
         learned: Folder with the scores under M1, as `models.scoring.score` writes them.
-        reviewed: The same under M2.
+        reviewed: The same under each M2.
     """
 
     said: Callable[[], Iterator[Said]]
     table: TokenTable
     learned: Path
-    reviewed: Path
+    reviewed: Sequence[Path]
 
     def words(self) -> Iterator[list[str]]:
         """The words of each row of the table, prompt and completion."""
@@ -220,14 +225,36 @@ def _batches(table: TokenTable, found: _Measured) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch(columns)
 
 
-def _joined(learned: Path, reviewed: Path) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Shards of both score tables, the second aligned to the first by id."""
-    before, after = sorted(learned.glob("part-*.parquet")), sorted(reviewed.glob("part-*.parquet"))
-    if [file.name for file in before] != [file.name for file in after]:
-        raise RunError(f"{learned} and {reviewed} do not hold the same shards; pass --overwrite to start again")
-    for one, other in zip(before, after, strict=True):
-        a, b = pq.read_table(one), pq.read_table(other)
-        order = pc.index_in(a.column("id"), value_set=b.column("id").combine_chunks())
-        if len(a) != len(b) or order.null_count:
-            raise RunError(f"{one} and {other} are not scores of the same rows; pass --overwrite to start again")
-        yield a, b.take(order)
+def _joined(learned: Path, reviewed: Sequence[Path]) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Shards of the scores before and after the review, the latter aligned by id; of several reviews their mean."""
+    before = sorted(learned.glob("part-*.parquet"))
+    for folder in reviewed:
+        if [file.name for file in before] != sorted(file.name for file in folder.glob("part-*.parquet")):
+            raise RunError(f"{learned} and {folder} do not hold the same shards; pass --overwrite to start again")
+    for file in before:
+        scored = pq.read_table(file)
+        yield scored, _mean([_aligned(scored, file, folder / file.name) for folder in reviewed])
+
+
+def _aligned(scored: pa.Table, file: Path, other: Path) -> pa.Table:
+    """Another file's scores of the same rows, in the same order."""
+    found = pq.read_table(other)
+    order = pc.index_in(scored.column("id"), value_set=found.column("id").combine_chunks())
+    if len(scored) != len(found) or order.null_count:
+        raise RunError(f"{file} and {other} are not scores of the same rows; pass --overwrite to start again")
+    return found.take(order)
+
+
+def _mean(tables: Sequence[pa.Table]) -> pa.Table:
+    """Several scores of the same rows as one table."""
+    first, *others = tables
+    if not others:
+        return first
+    name = "logprobs" if "logprobs" in first.column_names else "rouge"
+    columns = [table.column(name).combine_chunks() for table in tables]
+    lists = name == "logprobs"
+    values = np.mean([(pc.list_flatten(of) if lists else of).to_numpy().astype(np.float64) for of in columns], axis=0)
+    lengths = pc.list_value_length(columns[0]).to_numpy() if lists else np.empty(0, np.int64)
+    ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    mean = pa.ListArray.from_arrays(ends, pa.array(values)) if lists else pa.array(values)
+    return first.set_column(first.column_names.index(name), name, mean)

@@ -39,6 +39,7 @@ from .inputs import (
     Material,
     fingerprints,
     make_encoder,
+    own_answers_part,
     read_parts,
     resolve,
     tokenize_parts,
@@ -64,10 +65,11 @@ from .run import (
     drop_previous,
     last_decision,
     locked,
+    numbered,
     replacing,
 )
 from .settings import MOST_REVIEW_STEPS, DecisionSettings, Settings
-from .suspecting import FORGETTING
+from .suspecting import FORGETTING, by_review
 from .witnesses import WITNESSES, can_look_further, measure_witnesses
 from .workbench import BASE, Workbench
 
@@ -100,6 +102,8 @@ def run_filter(
             with replacing(output) if overwrite else nullcontext():
                 started_with = resolve(settings, encoder)
                 prints = {part: container.fingerprint() for part, container in inputs.parts.items()}
+                if len(settings.safe) > 1 and (own := own_answers_part(settings)):
+                    prints[own] = SELF
                 started = Run.start(output, started_with, prints | fingerprints(inputs.model, encoder))
                 console.log_to(output / LOG)
                 read_parts(started, inputs, encoder, console)
@@ -117,11 +121,12 @@ def run_filter(
         if signal.scoring != RIVAL and settings.training:
             pipeline.learn()
             pipeline.score(LEARNED)
-            pipeline.review()
-            pipeline.score(REVIEWED)
+            for safe, reviewed in zip(pipeline.material.safe_parts, pipeline.reviews, strict=True):
+                pipeline.review(safe, reviewed)
+                pipeline.score(reviewed)
             pipeline.measure()
         pipeline.ask_rivals(rivals)
-        pipeline.bench.drop_states((*pipeline.material.scored, SAFE))
+        pipeline.bench.drop_states((*pipeline.material.scored, *pipeline.material.safe_parts))
         summary = pipeline.decide(run.settings)
         if run.has(REVIEWED):
             pipeline.ask(summary)
@@ -278,16 +283,18 @@ class _Pipeline:
         self.source, self.encoder, self.console, self.processes = source, encoder, console, processes
         self.bench = self._bench(run.settings)
         self.material = Material(run)
+        self.reviews = numbered(REVIEWED, run.settings.safe)
 
     def _bench(self, settings: Settings) -> Workbench:
         return Workbench(self.run, self.source, settings, self.encoder, self.console, self.processes)
 
     def answer(self) -> None:
         """With `--safe self`, M0's answers to the data's own prompts take the place of the safe examples."""
-        if self.settings.safe == SELF:
-            self.bench.stage(ANSWERED, self._answer)
+        part = own_answers_part(self.settings)
+        if part is not None:
+            self.bench.stage(ANSWERED, partial(self._answer, part))
 
-    def _answer(self, folder: Path) -> None:
+    def _answer(self, part: str, folder: Path) -> None:
         table, scores = self.material.tokens(DATA), folder / "scores"
         self.bench.check_tokens(self.material.files(DATA).values())
         chosen = choose_prompts(table, self.settings.self_answers, self.settings.seed)
@@ -298,7 +305,7 @@ class _Pipeline:
             if not said:
                 raise InputError(f"{rows.name}: the model has no answer to any of its prompts; name a --safe file")
             write_answers(said, folder / ANSWERS)
-            write_part("the answers", said, len(said), self.encoder, folder / f"{SAFE}.arrow", self.console)
+            write_part("the answers", said, len(said), self.encoder, folder / f"{part}.arrow", self.console)
 
     def look(self) -> None:
         """What can be told of the rows before anything is trained; a first decision rests on that alone."""
@@ -323,26 +330,27 @@ class _Pipeline:
 
         self.bench.bring(BASE)
         # What is reviewed is looked at now as well, before anything is learned.
-        self.bench.check_tokens(self.material.files(*self.material.parts, SAFE).values())
+        self.bench.check_tokens(self.material.files(*self.material.parts, *self.material.safe_parts).values())
         table = self._tokens(*self.material.parts)
         rows, epochs = table.scorable, self.settings.epochs
         stop = LevelledOff(self.bench.steps(len(rows), 1)) if epochs is None else None
         self.bench.train("learning", table, rows, self.bench.steps(len(rows), epochs), folder, LEARNED, stop)
 
-    def review(self) -> None:
-        """M2: the learned model trained on safe examples."""
-        self.bench.stage(REVIEWED, self._review)
+    def review(self, safe: str, reviewed: str) -> None:
+        """M2: the learned model trained on safe examples; an M2 for each set of them, all from the same M1."""
+        self.bench.stage(reviewed, partial(self._review, safe, reviewed))
 
-    def _review(self, folder: Path) -> None:
+    def _review(self, safe: str, reviewed: str, folder: Path) -> None:
         from .models.stopping import Looks, Settled, Watched
 
         self.bench.bring(LEARNED)
-        table, steps = self._tokens(SAFE), self.settings.review_steps
+        table, steps = self._tokens(safe), self.settings.review_steps
         looks = Looks(self.bench.session, self._tokens(DATA), folder, self.settings.seed)
         # Scores by likelihood tell what looks before and after the review would.
         stop = Settled(looks) if steps is None else Watched(looks, steps, ends=self._scoring != "likelihood")
         rows, most = table.scorable, steps or MOST_REVIEW_STEPS
-        self.bench.train("safety review", table, rows, most, folder, REVIEWED, stop)
+        label = "safety review" if safe == SAFE else f"safety review with the {safe} rows"
+        self.bench.train(label, table, rows, most, folder, reviewed, stop)
 
     def score(self, state: str) -> None:
         """s(M1) or s(M2) of every row of the untrusted data, and of the rejected answer of each."""
@@ -374,15 +382,20 @@ class _Pipeline:
         return SIGNALS[self.settings.signal].scoring
 
     def measure(self) -> None:
-        """r of every row, by every signal that the scores allow."""
-        self.bench.stage(FORGETTING, self._measure)
+        """r of every row, by every signal that the scores allow: of several reviews by each, and over all of them."""
+        for stage, reviewed in zip(by_review(self.settings).values(), self.reviews, strict=False):
+            self.bench.stage(stage, partial(self._measure, [reviewed]))
+        self.bench.stage(FORGETTING, partial(self._measure, self.reviews))
 
-    def _measure(self, folder: Path) -> None:
+    def _measure(self, reviews: Sequence[str], folder: Path) -> None:
         if self.processes.main:
-            learned, reviewed = (self.run.folder(f"{state}-scores") for state in (LEARNED, REVIEWED))
+            learned, *reviewed = (self.run.folder(f"{state}-scores") for state in (LEARNED, *reviews))
             scored = {
                 part: ScoredRows(
-                    partial(self.material.said, part), self.material.tokens(part), learned / part, reviewed / part
+                    partial(self.material.said, part),
+                    self.material.tokens(part),
+                    learned / part,
+                    [scores / part for scores in reviewed],
                 )
                 for part in self.material.scored
             }

@@ -15,7 +15,7 @@ from .inputs import DATA
 from .measuring import columns_of
 from .metrics.intervals import mean_interval
 from .run import REVIEWED, Run
-from .suspecting import FORGETTING
+from .suspecting import FORGETTING, by_review
 
 # Groups of the looked-at rows that can be told apart in one picture.
 MOST_GROUPS = 6
@@ -50,7 +50,7 @@ class ReviewCurve:
 
 
 def read_curve(run: Run) -> ReviewCurve | None:
-    """The curve of a run whose review is over; None where nothing was looked at.
+    """The curve of a run whose review is over, of several the first; None where nothing was looked at.
 
     Where rows are scored by likelihood, the ends of the curve are the scores under M1 and M2.
     """
@@ -59,7 +59,8 @@ def read_curve(run: Run) -> ReviewCurve | None:
     watched, last = run.points(REVIEWED), len(run.history(REVIEWED))
     rows = np.array(watched.get("rows", []), dtype=np.int64)
     looks = {int(step): np.array(values) for step, values in watched.get("mean_logprob", {}).items()}
-    path, columns = run.folder(FORGETTING) / f"{DATA}.parquet", columns_of(LIKELIHOOD_MEAN)[:2]
+    stage = by_review(run.settings).get(FORGETTING, FORGETTING)
+    path, columns = run.folder(stage) / f"{DATA}.parquet", columns_of(LIKELIHOOD_MEAN)[:2]
     if set(columns) <= set(pq.read_schema(path).names):
         scores = pq.read_table(path, columns=["row", *columns])
         at = np.searchsorted(scores.column("row").to_numpy(), rows)

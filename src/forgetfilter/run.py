@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -185,6 +185,11 @@ class Run(Stages):
         path = self.folder(stage) / POINTS
         points: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return points
+
+
+def numbered(name: str, safe: Sequence[object]) -> list[str]:
+    """A name for each of some safe sets: `safe`, `safe-2`, `safe-3`; that of a single one is the name itself."""
+    return [name, *(f"{name}-{number}" for number in range(2, len(safe) + 1))]
 
 
 def last_decision(path: Path) -> dict[str, Any]:

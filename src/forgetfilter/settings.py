@@ -57,10 +57,11 @@ class DataSettings:
 class SafeSettings:
     """How the safe examples are read."""
 
-    safe: str = option(
-        "",
+    safe: Names = option(
+        (),
         "safe examples for the review, in any of the layouts that the data may have; builtin: those of the package; "
-        "self: the aligned model's own answers to the data's prompts",
+        "self: the aligned model's own answers to the data's prompts; may be given several times, each set with a "
+        "review of its own",
     )
     safe_layout: str = option("auto", "layout of the safe rows", choices=LAYOUTS)
     safe_columns: dict[str, str] = option({}, "where the fields of the safe rows are; none: as the layout names them")

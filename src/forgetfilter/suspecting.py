@@ -14,11 +14,12 @@ from .filtering.fusing import fuse
 from .filtering.likeness import measure_likeness
 from .filtering.ridge import folds
 from .filtering.signals import LIKELIHOOD, SIGNALS, Suspicion
-from .inputs import ASIDE, DATA, KNOWN_UNSAFE, PLANTED, SAFE, TOKENS, TRUSTED
+from .inputs import ASIDE, DATA, KNOWN_UNSAFE, SAFE, TOKENS, TRUSTED, planted_parts
 from .known_later import KNOWN_LATER, with_known_later
 from .measuring import columns_of, rival_stage, suspicion_column
 from .options import split_names
-from .run import Run
+from .run import REVIEWED, Run, numbered
+from .settings import Settings
 from .verdicts import ByHand
 from .witnesses import (
     ORDINARY_PROTOTYPES,
@@ -31,7 +32,7 @@ from .witnesses import (
 
 FORGETTING = "forgetting"
 FloatArray = NDArray[np.floating]
-# What the rows of each part are to `measure_likeness`.
+# What the rows of each part are to `measure_likeness`; of several safe sets, those of each are what the first ones are.
 KIND_OF_PART = {
     DATA: of_kind.UNTRUSTED,
     SAFE: of_kind.SAFE,
@@ -45,6 +46,12 @@ KIND_OF_PART = {
 }
 # Suspicion is told in standard deviations of trusted rows, or of safe ones where there are fewer of these.
 _FEWEST_HARMLESS = 10
+
+
+def by_review(settings: Settings) -> dict[str, str]:
+    """Of several reviews, the stage that has forgetting by each, by the name of what it says; of a single one none."""
+    stages = [f"{reviewed}-{FORGETTING}" for reviewed in numbered(REVIEWED, settings.safe)]
+    return dict(zip(numbered(FORGETTING, settings.safe), stages, strict=True)) if len(stages) > 1 else {}
 
 
 def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
@@ -71,7 +78,9 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
         raise no_witnesses(run)
     witnesses = with_known_later(run, read_witnesses(run))
     tables = {
-        part: TokenTable(file) for part in (DATA, *PLANTED) if (file := run.folder(TOKENS) / f"{part}.arrow").exists()
+        part: TokenTable(file)
+        for part in (DATA, *planted_parts(run.settings))
+        if (file := run.folder(TOKENS) / f"{part}.arrow").exists()
     }
     for part, table in tables.items():
         own = witnesses.ids.take(pa.array(witnesses.of(part)))
@@ -79,16 +88,18 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
             raise RunError(
                 f"{run.folder(WITNESSES)}: not of the rows that were tokenised; pass --overwrite to start again"
             )
-    kinds = np.array([KIND_OF_PART[part] for part in witnesses.part])
+    safe, aside = (numbered(name, run.settings.safe) for name in (SAFE, ASIDE))
+    kind_of = KIND_OF_PART | dict.fromkeys([*safe, *aside], of_kind.SAFE)
+    kinds = np.array([kind_of[part] for part in witnesses.part])
     _label(kinds, witnesses.of(DATA), tables[DATA], by_hand)
     found = measure_likeness(witnesses.marks, kinds, folds(witnesses.ids))
     others = {
         name: _spread({part: values[tables[part].scorable] for part, values in of.items()}, witnesses.part)
         for name, of in _others(run, list(tables)).items()
     }
-    harmless = np.isin(witnesses.part, [TRUSTED, ASIDE])
+    harmless = np.isin(witnesses.part, [TRUSTED, *aside])
     if harmless.sum() < _FEWEST_HARMLESS:
-        harmless = witnesses.part == SAFE
+        harmless = np.isin(witnesses.part, safe)
     fused = fuse(found, others, witnesses.part == DATA, harmless)
     scores = sessions(run, list(tables))
     suspected = {
@@ -118,10 +129,11 @@ def _label(kinds: NDArray[np.integer], data: NDArray[np.intp], table: TokenTable
 
 
 def _others(run: Run, parts: list[str]) -> dict[str, dict[str, FloatArray]]:
-    """What witnesses besides likeness say, by name and part: forgetting, and the rivals that were asked."""
+    """What witnesses besides likeness say, by name and part: forgetting by each review, and rivals that were asked."""
     found: dict[str, dict[str, FloatArray]] = {}
     if run.has(FORGETTING):
-        found[FORGETTING] = {part: before - after for part, (before, after) in sessions(run, parts).items()}
+        for name, stage in (by_review(run.settings) or {FORGETTING: FORGETTING}).items():
+            found[name] = {part: before - after for part, (before, after) in sessions(run, parts, stage).items()}
     for name in split_names(run.settings.rivals):
         folder, column = run.folder(rival_stage(name)), suspicion_column(SIGNALS[name])
         if all((folder / f"{part}.parquet").exists() for part in parts):
@@ -131,12 +143,12 @@ def _others(run: Run, parts: list[str]) -> dict[str, dict[str, FloatArray]]:
     return found
 
 
-def sessions(run: Run, parts: list[str]) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """s(M1) and s(M2) of the rows of some parts, NaN where nothing was trained or scored."""
+def sessions(run: Run, parts: list[str], stage: str = FORGETTING) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """s(M1) and s(M2) of the rows of some parts, as a stage has them; NaN where nothing was trained or scored."""
     found = {}
     columns = list(columns_of(LIKELIHOOD)[:2])
     for part in parts:
-        path = run.folder(FORGETTING) / f"{part}.parquet"
+        path = run.folder(stage) / f"{part}.parquet"
         if path.exists() and columns[0] in pq.read_schema(path).names:
             learned, reviewed = pq.read_table(path, columns=columns).columns
             found[part] = learned.to_numpy().astype(float), reviewed.to_numpy().astype(float)

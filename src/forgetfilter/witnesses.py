@@ -30,7 +30,7 @@ from .filtering.basis import Basis
 from .filtering.likeness import Marks
 from .filtering.signals import SUSPICION
 from .filtering.word_table import Vocabulary, WordTable, shared_words
-from .inputs import BUILTIN, SAFE, TRUSTED, Material, prototypes, start_afresh
+from .inputs import BUILTIN, TRUSTED, Material, prototypes, start_afresh
 from .measuring import untrained_columns
 from .metrics.text import words
 from .run import Stages
@@ -137,7 +137,7 @@ def measure_witnesses(bench: Workbench, material: Material, folder: Path) -> Non
     """
     # A model that does not fit is refused before anything is kept.
     bench.bring(BASE)
-    files = material.files(*material.parts, SAFE)
+    files = material.files(*material.parts, *material.safe_parts)
     if bench.processes.main:
         for name in PROTOTYPES:
             _write_prototypes(list(_prototypes(name, material, bench.settings)), bench, folder / f"{name}.arrow")
@@ -177,7 +177,7 @@ def _write_prototypes(rows: list[Said], bench: Workbench, path: Path) -> None:
 
 def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[Said]:
     """Some rows of the package, of each notion as many; none that the run has among its own rows."""
-    if name == SAFE_PROTOTYPES and settings.safe == BUILTIN:
+    if name == SAFE_PROTOTYPES and BUILTIN in settings.safe:
         return
     taken = set()
     if name == ORDINARY_PROTOTYPES and settings.trusted == BUILTIN and TRUSTED in material.parts:

@@ -26,7 +26,7 @@ def demo_settings(model: str) -> Settings:
     """
     return Settings(
         data=(str(DATA),),
-        safe=str(SAFE),
+        safe=(str(SAFE),),
         model=model,
         trusted="none",
         set_aside=0.0,

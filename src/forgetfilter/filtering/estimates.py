@@ -84,8 +84,8 @@ def estimate_errors(removed: int, scored: int, planted: Planted, cut: float | No
         planted: The rows of known kind.
         cut: The threshold; None removes nothing.
     """
-    recall = _above(planted.known_unsafe, cut)
-    lost = _above(planted.trusted, cut)
+    recall = share_above(planted.known_unsafe, cut)
+    lost = share_above(planted.trusted, cut)
     precision = None
     if lost is not None and removed:
         # A share `lost` of H harmless rows is removed. The others of the removed are unsafe rows, so that
@@ -98,7 +98,8 @@ def estimate_errors(removed: int, scored: int, planted: Planted, cut: float | No
     return Errors(precision, recall, lost)
 
 
-def _above(forgetting: FloatArray, cut: float | None) -> Estimate | None:
+def share_above(forgetting: FloatArray, cut: float | None) -> Estimate | None:
+    """The share of some rows of known kind that a threshold removes; None where none of them has a score."""
     known = forgetting[~np.isnan(forgetting)]
     if not len(known):
         return None

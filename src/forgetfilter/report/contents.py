@@ -27,7 +27,7 @@ from ..filtering.signals import ALL, RIVAL, SIGNALS, SUSPICION
 from ..inputs import DATA, ROWS, TOKENS
 from ..overrides import FILTER
 from ..review_curve import MOST_GROUPS, read_curve
-from ..run import LEARNED, REVIEWED, SCORES, Run
+from ..run import LEARNED, REVIEWED, SCORES, Run, numbered
 from ..witnesses import read_witnesses
 
 # So many values tell how many rows lie above any threshold, exactly up to this count.
@@ -365,7 +365,8 @@ def _tags(columns: Mapping[str, Any], besides: set[str]) -> dict[str, str]:
 
 def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
     """How much of each completion token was forgotten, from 0 to the number of shades, by the row's id."""
-    folders = [run.folder(f"{state}-scores") / DATA for state in (LEARNED, REVIEWED)]
+    states = [LEARNED, *numbered(REVIEWED, run.settings.safe)]
+    folders = [run.folder(f"{state}-scores") / DATA for state in states]
     wanted, found = pa.array(ids, pa.string()), {}
     for file in sorted(folders[0].glob("part-*.parquet")):
         names = pq.read_schema(file).names
@@ -374,10 +375,10 @@ def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
         if not pc.any(pc.is_in(pq.read_table(file, columns=["id"]).column("id"), value_set=wanted)).as_py():
             continue
         parts = [pq.read_table(folder / file.name, columns=["id", "logprobs"]) for folder in folders]
-        before, after = (part.filter(pc.is_in(part.column("id"), value_set=wanted)) for part in parts)
-        later = dict(zip(after.column("id").to_pylist(), after.column("logprobs"), strict=True))
+        before, *after = (part.filter(pc.is_in(part.column("id"), value_set=wanted)) for part in parts)
+        later = [dict(zip(of.column("id").to_pylist(), of.column("logprobs"), strict=True)) for of in after]
         for name, learned in zip(before.column("id").to_pylist(), before.column("logprobs"), strict=True):
-            drop = learned.values.to_numpy() - later[name].values.to_numpy()
+            drop = np.mean([learned.values.to_numpy() - of[name].values.to_numpy() for of in later], axis=0)
             found[name] = np.clip(np.round(drop / _NATS_A_SHADE), 0, _SHADES).astype(int)[:_TOKENS_SHOWN].tolist()
     return found
 
@@ -459,7 +460,9 @@ def _mean(value: str, count: int, means: NDArray[np.floating], halves: NDArray[n
 
 
 def _sessions(run: Run) -> Iterator[dict[str, Any]]:
-    for stage, title in ((LEARNED, "Learning the untrusted data"), (REVIEWED, "Safety review")):
+    titles = {LEARNED: "Learning the untrusted data"}
+    titles |= zip(numbered(REVIEWED, run.settings.safe), numbered("Safety review", run.settings.safe), strict=True)
+    for stage, title in titles.items():
         steps = run.history(stage)
         if not steps:
             continue

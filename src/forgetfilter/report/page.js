@@ -147,6 +147,9 @@ function showHeader() {
     first.push(`The model's chat template does not show ${unshown.slice(0, 10).join(', ')}${unshown.length > 10 ? ' and more' : ''}. ` +
       'What is not shown is neither learned nor scored.');
   }
+  const bySet = Object.entries(summary.by_safe_set)
+    .map(([name, { count, removed }]) => `${percent(removed)} of ${number(count)} from ${name}`);
+  if (bySet.length) first.push(`Of the safe rows set aside would be removed, as decided: ${bySet.join(', ')}.`);
   for (const line of summary.not_read) first.push(`${line}.`);
   if (summary.swapped) {
     first.push(`${number(summary.swapped)} of ${number(summary.pairs)} pairs look swapped: the chosen answer was ` +

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inputs import SAFE
 from ..run import LEARNED
 from ..token_scores import TokenScores, read_vectors
 from ..workbench import BASE
@@ -44,7 +43,7 @@ def gradient(desk: Desk) -> FloatArray:
     desk.bench.bring(LEARNED)
     session = desk.bench.session
     learned = session.trainable()
-    safe = desk.material.tokens(SAFE)
+    safe = desk.material.tokens(*desk.material.safe_parts)
     slope = _slope(session, safe, _some(safe, desk.bench.settings.seed), desk.bench.budget // 2)
     gain = _GAIN[str(session.hardware.dtype)]
     step = gain / float(sum((g.double() ** 2).sum() for g in slope.values()))
@@ -59,7 +58,7 @@ def gradient(desk: Desk) -> FloatArray:
 def neighbours(desk: Desk) -> FloatArray:
     """Distance to the safe examples in M0's hidden states, half way up: 1 less the mean cosine with the ten nearest."""
     desk.bench.bring(BASE)
-    safe = desk.material.tokens(SAFE)
+    safe = desk.material.tokens(*desk.material.safe_parts)
     near, rows = _states(desk, safe, safe.scorable, "safe"), desk.table.scorable
     return spread(distance_to_nearest(_states(desk, desk.table, rows, "rows"), near), rows, len(desk.table))
 

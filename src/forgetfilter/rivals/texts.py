@@ -12,7 +12,7 @@ from ..errors import SettingsError
 from ..filtering.ridge import cross_fitted, folds
 from ..filtering.smoothing import RIDGE
 from ..filtering.word_table import word_table
-from ..inputs import KNOWN_UNSAFE, SAFE, TRUSTED
+from ..inputs import KNOWN_UNSAFE, TRUSTED
 from ..metrics.text import words
 from .desk import Desk, FloatArray
 
@@ -40,7 +40,7 @@ def bag_of_words(desk: Desk) -> FloatArray:
     if KNOWN_UNSAFE not in parts:
         raise SettingsError("bag-of-words learns from rows known to be unsafe; name some with --known-unsafe FILE")
     asked = [" ".join(text) for text in texts(desk)]
-    safe = [" ".join(text) for text in desk.material.texts(SAFE)]
+    safe = [" ".join(text) for part in desk.material.safe_parts for text in desk.material.texts(part)]
     kinds = np.concatenate([
         *(np.full(len(desk.material.tokens(part)), _KINDS.get(part, 0)) for part in parts), np.full(len(safe), -1)
     ])  # fmt: skip
