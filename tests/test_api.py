@@ -233,7 +233,7 @@ def test_signature_completion_and_help_show_every_setting(filter):
     for field in Settings.__dataclass_fields__.values():
         assert f"{field.name}: {field.metadata['help']}" in shown
     assert list(inspect.signature(FilterResult.decide).parameters) == [
-        *("self", "threshold", "overrides", "signal", "drop_unscorable")
+        *("self", "threshold", "overrides", "known_unsafe", "signal", "drop_unscorable")
     ]
 
 

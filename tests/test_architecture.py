@@ -18,7 +18,7 @@ LAYERS = [
     ["run", "data", "builtin"],
     ["models", "measuring", "token_scores", "own_answers", "classifiers", "judging"],
     ["inputs", "overrides", "workbench", "mixing"],
-    ["rivals", "witnesses"],
+    ["rivals", "witnesses", "known_later"],
     ["verdicts", "suspecting", "explaining", "decision", "examples", "final_model", "review_curve"],
     ["closing", "report", "figure", "preview", "environment", "evaluation"],
     ["pipeline", "demo", "lab"],

@@ -132,9 +132,10 @@ class FilterResult:
         threshold: str | float | None = None,
         *,
         overrides: str | os.PathLike[str] | None = None,
+        known_unsafe: RowSource | None = None,
         **settings: Any,
     ) -> FilterResult:
-        """Decide again, with another threshold, `signal` or `drop_unscorable`; takes no model.
+        """Decide again, with another threshold, `signal` or `drop_unscorable`; takes no model but for `known_unsafe`.
 
         The files in the run folder are replaced, and this result shows them. What is not given stays as it was
         decided last, or as the overrides were saved with.
@@ -142,23 +143,32 @@ class FilterResult:
         Args:
             threshold: A number, `top:10%`, `fdr:5%` or `auto`.
             overrides: A file of a person's decisions, which the report saves.
+            known_unsafe: Rows known to be unsafe that were found since, as `ForgetFilter.run` takes them. They are
+                evidence in later decisions, too, until others are given, or `"none"`.
             **settings: `signal` and `drop_unscorable`.
 
         Returns:
             This result.
 
         Raises:
-            InputError: The overrides cannot be read.
-            SettingsError: The threshold or a setting cannot be read.
+            InputError: The overrides or the known unsafe rows cannot be read.
+            SettingsError: The threshold or a setting cannot be read; known unsafe rows tell nothing by the signal.
             RunError: The run has no scores for the signal.
+            ModelError: The model, which looks at known unsafe rows, is not there.
         """
+        from .inputs import KNOWN_UNSAFE
         from .overrides import read_overrides
         from .pipeline import run_decide
 
         person = read_overrides(_path(overrides, "overrides")) if overrides is not None else None
         given = {"threshold": threshold, **settings}
         changed = {name: value for name, value in given.items() if value is not None}
-        run_decide(self.path, changed, Console(quiet=True), overrides=person)
+        console, known = Console(quiet=True), known_unsafe
+        if isinstance(known, (str, os.PathLike)):
+            known = os.fspath(known)
+        elif known is not None:
+            known = _take_in(known, _name(known, KNOWN_UNSAFE), DEFAULT, console)
+        run_decide(self.path, changed, console, overrides=person, known_unsafe=known)
         return self
 
     def __repr__(self) -> str:

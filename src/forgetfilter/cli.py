@@ -97,7 +97,14 @@ def _decide(options: argparse.Namespace) -> None:
 
     changed = _given(options, DecisionSettings)
     overrides = read_overrides(options.overrides) if options.overrides else None
-    run, summary = run_decide(options.run, changed, Console(), overrides=overrides, finetune=options.finetune)
+    run, summary = run_decide(
+        options.run,
+        changed,
+        Console(),
+        overrides=overrides,
+        known_unsafe=options.known_unsafe,
+        finetune=options.finetune,
+    )
     _show(run.path, summary)
 
 
@@ -202,10 +209,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--overwrite", action="store_true", help="start again even if RUN holds a run")
     _add_options(command, Settings, leave_out={"data"})
 
-    command = _command(commands, "decide", _decide, "decide again from a run's scores; needs no model")
+    command = _command(commands, "decide", _decide, "decide again from a run's scores")
     command.add_argument("run", type=Path, metavar="RUN", help="run folder that 'filter' wrote")
     command.add_argument("--finetune", action="store_true", help=_help(FinetuneSettings, "finetune"))
     command.add_argument("--overrides", type=Path, metavar="FILE", help="a person's decisions, saved in the report")
+    command.add_argument(
+        "--known-unsafe",
+        metavar="FILE",
+        help="rows known to be unsafe that were found since, read as the data was: evidence at once, also for later "
+        "decisions; they alone take the model; none: drop those that were given before",
+    )
     _add_options(command, DecisionSettings, default="as last decided, or as the overrides were saved with")
 
     command = _command(commands, "figure", _figure, "draw a run's forgetting and its sessions, as SVG and PDF")

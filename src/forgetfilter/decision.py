@@ -33,6 +33,7 @@ from .filtering.pairs import Pairs, compare_answers
 from .filtering.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
 from .filtering.thresholds import Auto, AutoOfSuspicion, parse_threshold
 from .inputs import ASIDE, DATA, KNOWN_UNSAFE, REJECTED, ROWS, TOKENS, TRUSTED, planted_parts, read_unshown
+from .known_later import known_later
 from .measuring import columns_of, rival_stage, suspicion_column
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
 from .run import SCORES, SUMMARY, Run, decide_command, numbered, write_json
@@ -66,7 +67,8 @@ class Summary:
         drop_unscorable: Whether rows without a score went with the removed.
         cut: Rows above this were removed; None where the threshold removes nothing.
         explanation: How the cut was found.
-        trusted, known_unsafe: Rows of known kind that were learned along with the data, to tell the errors by.
+        trusted, known_unsafe: Rows of known kind that were learned along with the data, to tell the errors by; and
+            rows that became known to be unsafe after the run, where they are evidence.
         reviewer: The person who decided about some rows; empty where nobody did.
         overridden: Rows that a person decided about otherwise than the filter.
         overrides: Tells that person's decisions apart from others.
@@ -77,6 +79,8 @@ class Summary:
         judged: How many tokens of each answer have a say in the decision, from the first on; None for all.
         judged_in_part: Rows of which an answer goes on beyond what has a say.
         not_read: What lay where the data is and was not read, a line each.
+        known_later: How many of the known unsafe rows became known after the run, so that nothing learned them.
+        known_later_key: Tells those apart from others; empty where there are none.
         doubt: Why the trusted rows do not tell precision and the share of harmless rows removed; empty where they do.
             By the signal `suspicion` both are then None, by others not to be relied on.
         trained: Whether anything was trained, so that forgetting is known.
@@ -111,6 +115,8 @@ class Summary:
     not_read: list[str]
     judged: int | None = None
     judged_in_part: int = 0
+    known_later: int = 0
+    known_later_key: str = ""
     doubt: str = ""
     trained: bool = True
     by_safe_set: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -118,7 +124,8 @@ class Summary:
     @property
     def key(self) -> str:
         """Tells decisions apart: the same key, the same rows kept."""
-        return json.dumps([self.signal, self.cut, self.kept, self.removed, self.overrides, self.files[KEPT]])
+        later = [self.known_later_key] if self.known_later_key else []
+        return json.dumps([self.signal, self.cut, self.kept, self.removed, self.overrides, self.files[KEPT], *later])
 
 
 def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = None) -> Summary:
@@ -152,6 +159,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     rows = Rows.open(run.folder(ROWS) / DATA)
     judged = judged_tokens(learned_tokens(run.settings.max_completion, run.settings.signal), signal.name)
     in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
+    later = known_later(run) if signal.fused else None
     of_another_kind = (safe_set_is_of_another_kind(*of_review) for of_review in reviews)
     names = run.settings.safe if len(reviews) > 1 else ("",)
     told = [
@@ -165,6 +173,8 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         warnings=[*summary.warnings, *told],
         judged=judged,
         judged_in_part=in_part,
+        known_later=later.rows if later else 0,
+        known_later_key=later.key if later else "",
         trained=run.has(FORGETTING),
         by_safe_set=_by_safe_set(run.settings, scores, cut.value),
     )

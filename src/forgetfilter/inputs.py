@@ -193,20 +193,33 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
     sources = {**_safe_files(settings), TRUSTED: settings.trusted}
     options |= {part: ReadOptions() for part, source in sources.items() if source == BUILTIN}
     for part, container in inputs.parts.items():
-        folder = run.partial(ROWS) / part
-        start_afresh(folder)
-        with console.progress(f"reading {container.name}", 0, "rows") as progress:
-            rows = read_rows(container, options[part], folder, progress.advance, encoder.check)
-            layout = f"layout {rows.layout}{rows.columns_told}"
-            progress.note = ", ".join(part for part in (layout, rows.note, rows.unread_told) if part)
-        for line in rows.not_read:
-            console.say(line)
-        if rows.bad:
-            file = bad_file(part, rows)
-            run.write_file(file, rows.write_bad)
-            some = f"{len(rows.bad):,} rows" if len(rows.bad) > 1 else "1 row"
-            console.say(f"{some} that cannot be used: set aside in {file}; the first: {rows.bad[0]}")
+        read_part(run, part, container, options[part], run.partial(ROWS) / part, encoder, console)
     run.finish(ROWS)
+
+
+def read_part(
+    run: Run,
+    part: str,
+    container: Container,
+    options: ReadOptions,
+    folder: Path,
+    encoder: Encoder,
+    console: Console,
+) -> Rows:
+    """Read and check one data set into a folder, and say what of it was not read or cannot be used."""
+    start_afresh(folder)
+    with console.progress(f"reading {container.name}", 0, "rows") as progress:
+        rows = read_rows(container, options, folder, progress.advance, encoder.check)
+        layout = f"layout {rows.layout}{rows.columns_told}"
+        progress.note = ", ".join(part for part in (layout, rows.note, rows.unread_told) if part)
+    for line in rows.not_read:
+        console.say(line)
+    if rows.bad:
+        file = bad_file(part, rows)
+        run.write_file(file, rows.write_bad)
+        some = f"{len(rows.bad):,} rows" if len(rows.bad) > 1 else "1 row"
+        console.say(f"{some} that cannot be used: set aside in {file}; the first: {rows.bad[0]}")
+    return rows
 
 
 def bad_file(part: str, rows: Rows) -> str:

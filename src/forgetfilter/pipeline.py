@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .console import Console
+from .data.records import Container
 from .data.tokens import Encoder, TokenTable
 from .decision import OVERRIDES, Summary, decide, read_summary
 from .errors import InputError, RunError, SettingsError
@@ -30,6 +31,7 @@ from .final_model import WHOLE_TOKENS, kept_rows, made_from, prepare
 from .inputs import (
     ANSWERED,
     DATA,
+    NONE,
     REJECTED,
     SAFE,
     SELF,
@@ -43,6 +45,7 @@ from .inputs import (
     tokenize_parts,
     write_part,
 )
+from .known_later import KNOWN_LATER, check_can_look, known_later, look_at_known
 from .measuring import ScoredRows, measure_forgetting, rival_stage
 from .models.sources import ModelSource, find_model
 from .options import from_mapping, split_names
@@ -67,7 +70,7 @@ from .run import (
 )
 from .settings import MOST_REVIEW_STEPS, DecisionSettings, Settings
 from .suspecting import FORGETTING, by_review
-from .witnesses import WITNESSES, measure_witnesses
+from .witnesses import WITNESSES, can_look_further, measure_witnesses
 from .workbench import BASE, Workbench
 
 if TYPE_CHECKING:
@@ -140,9 +143,12 @@ def run_decide(
     console: Console,
     *,
     overrides: Overrides | None = None,
+    known_unsafe: str | Container | None = None,
     finetune: bool = False,
 ) -> tuple[Run, Summary]:
     """Decide again from a run's scores, and fine-tune on what is kept now if asked to.
+
+    Where this fails, the last decision stands.
 
     Args:
         output: The run folder.
@@ -150,31 +156,78 @@ def run_decide(
             of the last decision.
         console: Where to tell what goes on.
         overrides: What a person decided about some rows.
+        known_unsafe: Rows known to be unsafe that were found since, or where they are; they take the place of those
+            that an earlier decision was given. `none` drops these.
         finetune: Also train the untouched model on the rows that are kept now.
 
     Raises:
-        SettingsError: A setting is unknown, or cannot be what it is.
+        SettingsError: A setting is unknown, or cannot be what it is; known unsafe rows tell nothing by this signal.
         RunError: There is no such run, or it has no scores of the signal's kind.
+        InputError: The known unsafe rows cannot be read.
+        ModelError: The model, which looks at them, is not there.
     """
     run = Run.open(output)
     settings, said = _settings_of_decision(run, changed, overrides)
+    fused = SIGNALS[settings.signal].fused
+    if known_unsafe not in (None, NONE) and not fused:
+        raise SettingsError(
+            f"decide: known_unsafe: tells nothing by the signal {settings.signal}, as nothing learned these rows; "
+            "it needs --signal suspicion"
+        )
+    pipeline: _Pipeline | None = None
     with locked(output):
         console.log_to(output / LOG)
         alone = "" if overrides and overrides.decisions else _how_a_person_decided(run)
-        summary = decide(run, settings, overrides)
-        for line in filter(None, (said, alone)):
+        with nullcontext() if known_unsafe is None else run.restoring(KNOWN_LATER):
+            if known_unsafe == NONE:
+                known = _without_known_later(run)
+            elif known_unsafe is not None:
+                check_can_look(run)
+                pipeline = _with_model(run, console)
+                found = look_at_known(run, known_unsafe, pipeline.bench, console)
+                known = f"known to be unsafe from now on: {found}"
+            else:
+                known = _known_later_told(run, fused=fused)
+            summary = decide(run, settings, overrides)
+        for line in filter(None, (said, known, alone)):
             console.say(line)
         write_report(run, summary)
         if not finetune and run.has(MODEL) and not made_from(run.folder(MODEL), summary, run.settings.finetune_epochs):
             command = decide_command(run.path, {})
             console.say(f"{run.folder(MODEL)}: made from an earlier decision; to train it anew: {command} --finetune")
         if finetune:
-            source = find_model(run.settings.model, run.settings.revision)
-            encoder = make_encoder(source, run.settings)
-            run.check(fingerprints(source, encoder))
-            processes = Processes(run.settings.device)
-            _Pipeline(run, source, encoder, console, processes).finetune_kept(summary)
+            (pipeline or _with_model(run, console)).finetune_kept(summary)
     return run, summary
+
+
+def _with_model(run: Run, console: Console) -> _Pipeline:
+    """The stages of a finished run that need its model.
+
+    Raises:
+        ModelError: The model is not there.
+        RunError: It is not the one that the run was made with.
+    """
+    source = find_model(run.settings.model, run.settings.revision)
+    encoder = make_encoder(source, run.settings)
+    run.check(fingerprints(source, encoder))
+    return _Pipeline(run, source, encoder, console, Processes(run.settings.device))
+
+
+def _without_known_later(run: Run) -> str:
+    """Drop the rows that became known after a run, and say so."""
+    known = known_later(run)
+    run.drop(KNOWN_LATER)
+    return f"known to be unsafe no more: {known}" if known else "no rows were given to 'decide --known-unsafe' before"
+
+
+def _known_later_told(run: Run, *, fused: bool) -> str:
+    """That rows which became known after a run are evidence still, or are not by the signal; mostly nothing."""
+    known = known_later(run)
+    if known is None:
+        return ""
+    if not fused:
+        return f"known to be unsafe since the run, which tells nothing by this signal: {known}"
+    return f"known to be unsafe, as an earlier decision was told: {known}; --known-unsafe none drops them"
 
 
 def _settings_of_decision(
@@ -256,7 +309,9 @@ class _Pipeline:
 
     def look(self) -> None:
         """What can be told of the rows before anything is trained; a first decision rests on that alone."""
-        self.bench.stage(WITNESSES, partial(measure_witnesses, self.bench, self.material))
+        if not can_look_further(self.run):
+            # There is none yet, or an earlier version made it.
+            self.bench.work(WITNESSES, partial(measure_witnesses, self.bench, self.material))
         if self.settings.training and not self.run.has(FORGETTING) and self.processes.main:
             summary = decide(self.run, self.run.settings)
             write_report(self.run, summary)
@@ -369,8 +424,8 @@ class _Pipeline:
             if not said and any(getattr(settings, name) != value for name, value in last.items()):
                 command = decide_command(self.run.path, last)
                 said = f"decided as the run was started; the last decision comes back with: {command}"
-            if said:
-                self.console.say(said)
+            for line in filter(None, (said, _known_later_told(self.run, fused=SIGNALS[settings.signal].fused))):
+                self.console.say(line)
             decide(self.run, settings)
         self.processes.wait()
         return read_summary(self.run)

@@ -79,6 +79,22 @@ class Stages:
         _remove(self.folder(stage))
         _remove(self._unfinished(stage))
 
+    @contextmanager
+    def restoring(self, stage: str) -> Iterator[None]:
+        """Put a finished stage, or that there is none, back as it was where what is done meanwhile fails."""
+        before = self.folder(stage).with_name(f"{stage}.before")
+        _remove(before)
+        if self.has(stage):
+            shutil.copytree(self.folder(stage), before)
+        try:
+            yield
+        except BaseException:
+            self.drop(stage)
+            if before.is_dir():
+                before.rename(self.folder(stage))
+            raise
+        _remove(before)
+
     def write_file(self, name: str, write: Callable[[Path], None]) -> None:
         """Write one file of the folder: whole, or not at all."""
         beside = self.path / f"{_PARTIAL}{name}"

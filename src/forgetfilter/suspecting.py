@@ -15,12 +15,20 @@ from .filtering.likeness import measure_likeness
 from .filtering.ridge import folds
 from .filtering.signals import LIKELIHOOD, SIGNALS, Suspicion
 from .inputs import ASIDE, DATA, KNOWN_UNSAFE, SAFE, TOKENS, TRUSTED, planted_parts
+from .known_later import KNOWN_LATER, with_known_later
 from .measuring import columns_of, rival_stage, suspicion_column
 from .options import split_names
 from .run import REVIEWED, Run, numbered
 from .settings import Settings
 from .verdicts import ByHand
-from .witnesses import ORDINARY_PROTOTYPES, SAFE_PROTOTYPES, UNSAFE_PROTOTYPES, WITNESSES, read_witnesses
+from .witnesses import (
+    ORDINARY_PROTOTYPES,
+    SAFE_PROTOTYPES,
+    UNSAFE_PROTOTYPES,
+    WITNESSES,
+    no_witnesses,
+    read_witnesses,
+)
 
 FORGETTING = "forgetting"
 FloatArray = NDArray[np.floating]
@@ -34,6 +42,7 @@ KIND_OF_PART = {
     UNSAFE_PROTOTYPES: of_kind.PROTOTYPE_UNSAFE,
     SAFE_PROTOTYPES: of_kind.PROTOTYPE_SAFE,
     ORDINARY_PROTOTYPES: of_kind.PROTOTYPE_ORDINARY,
+    KNOWN_LATER: of_kind.UNSAFE,
 }
 # Suspicion is told in standard deviations of trusted rows, or of safe ones where there are fewer of these.
 _FEWEST_HARMLESS = 10
@@ -48,23 +57,26 @@ def by_review(settings: Settings) -> dict[str, str]:
 def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
     """Fuse what a run knows of its rows, and what a person said of some of them.
 
+    Rows that became known to be unsafe after the run count in likeness as others that are known. What that costs:
+    forgetting is silent about them, as of a middling row of the data. Where unsafe rows are forgotten most, they look
+    less suspicious than their like in the data, so that the recall that they tell is rather too low, and a cut that
+    they tell, too. No row takes part in what is said of itself, but rows that say alike do: where the known ones are
+    much alike, that recall is of rows like them alone.
+
     Args:
         run: The run, with what `witnesses` keeps.
         by_hand: Places of the rows of the data that a person decided about, and whether each is to be removed.
 
     Returns:
         Of the data, and of the rows of known kind that there are, by part, in the order of their tokens; NaN where a
-        row has no completion.
+        row has no completion. Known unsafe rows are followed by those that became known after the run.
 
     Raises:
         RunError: The run lacks what `witnesses` keeps, or that is of other rows.
     """
     if not run.has(WITNESSES):
-        raise RunError(
-            f"{run.path}: has no scores for the signal 'suspicion', which earlier versions did not have; run its "
-            "'forgetfilter filter' command again to add what is missing, or decide with --signal likelihood"
-        )
-    witnesses = read_witnesses(run)
+        raise no_witnesses(run)
+    witnesses = with_known_later(run, read_witnesses(run))
     tables = {
         part: TokenTable(file)
         for part in (DATA, *planted_parts(run.settings))
@@ -90,7 +102,7 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
         harmless = np.isin(witnesses.part, safe)
     fused = fuse(found, others, witnesses.part == DATA, harmless)
     scores = sessions(run, list(tables))
-    return {
+    suspected = {
         part: Suspicion(
             *scores[part],
             _at(fused.suspicion[witnesses.of(part)], table),
@@ -98,6 +110,12 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
         )
         for part, table in tables.items()
     }
+    later = witnesses.of(KNOWN_LATER)
+    if len(later):
+        never, parts = np.full(len(later), np.nan), {name: values[later] for name, values in fused.parts.items()}
+        known = Suspicion(never, never, fused.suspicion[later], parts)
+        suspected[KNOWN_UNSAFE] = suspected[KNOWN_UNSAFE].followed_by(known) if KNOWN_UNSAFE in suspected else known
+    return suspected
 
 
 def _label(kinds: NDArray[np.integer], data: NDArray[np.intp], table: TokenTable, by_hand: ByHand) -> None:

@@ -25,9 +25,11 @@ from .data.chats import Chat
 from .data.containers import open_container
 from .data.rows import ReadOptions, Said, read_chats
 from .data.tokens import TokenTable, write_tokens
+from .errors import RunError
+from .filtering.basis import Basis
 from .filtering.likeness import Marks
 from .filtering.signals import SUSPICION
-from .filtering.word_table import WordTable, word_table
+from .filtering.word_table import Vocabulary, WordTable, shared_words
 from .inputs import BUILTIN, TRUSTED, Material, prototypes, start_afresh
 from .measuring import untrained_columns
 from .metrics.text import words
@@ -41,11 +43,13 @@ UNSAFE_PROTOTYPES, SAFE_PROTOTYPES, ORDINARY_PROTOTYPES = "builtin-unsafe", "bui
 PROTOTYPES = (UNSAFE_PROTOTYPES, SAFE_PROTOTYPES, ORDINARY_PROTOTYPES)
 # So many of each notion, and so many ordinary ones, tell as much as more of them (docs/evidence.md).
 _OF_A_NOTION, _ORDINARY = 20, 60
-# How far up the model the beginning of each answer is looked at, and how many numbers are kept of each depth.
-_DEPTHS, _NUMBERS = (0.5, 0.75), 128
+# How far up the model the beginning of each answer is looked at.
+_DEPTHS = (0.5, 0.75)
 # So many rows tell which directions matter.
 _SAMPLE = 2048
 _ROWS, _STATES, _WORDS = "rows.parquet", "states.npy", "words"
+# What further rows are looked at with.
+_BASIS, _VOCABULARY = "basis.npz", "vocabulary.parquet"
 # Characters of an answer whose words are looked at, and how many pairs of words are told apart.
 _LONGEST_ANSWER, _PAIRS = 20_000, 1 << 20
 
@@ -68,14 +72,57 @@ class Witnesses:
         """The places of a part's rows."""
         return np.flatnonzero(self.part == part)
 
+    def followed_by(self, other: Witnesses, folder: Path) -> Witnesses:
+        """These rows and then others that were looked at likewise; in files without a name in a folder."""
+        return Witnesses(
+            np.concatenate([self.part, other.part]),
+            pa.chunked_array([*self.ids.chunks, *other.ids.chunks], pa.string()),
+            self.marks.followed_by(other.marks, folder),
+        )
 
-def read_witnesses(stages: Stages) -> Witnesses:
-    """What `measure_witnesses` kept in a run."""
-    folder = stages.folder(WITNESSES)
+
+def read_witnesses(stages: Stages, stage: str = WITNESSES) -> Witnesses:
+    """What `measure_witnesses` kept in a run, or `look_further` in a stage of it."""
+    folder = stages.folder(stage)
     rows = pq.read_table(folder / _ROWS)
     states = np.load(folder / _STATES, mmap_mode="r")
     part = rows.column("part").to_numpy(zero_copy_only=False).astype(str)
     return Witnesses(part, rows.column("id"), Marks(WordTable.load(folder / _WORDS), states))
+
+
+def no_witnesses(stages: Stages) -> RunError:
+    """What is wrong where a run has none."""
+    return RunError(
+        f"{stages.path}: has no scores for the signal 'suspicion', which earlier versions did not have; run its "
+        "'forgetfilter filter' command again to add what is missing, or decide with --signal likelihood"
+    )
+
+
+def can_look_further(stages: Stages) -> bool:
+    """Whether a run keeps what further rows are looked at with, which earlier versions did not."""
+    return all((stages.folder(WITNESSES) / name).is_file() for name in (_BASIS, _VOCABULARY))
+
+
+def look_further(bench: Workbench, name: str, table: TokenTable, answers: Iterable[str], folder: Path) -> None:
+    """Look at further rows as those of a run were looked at; in one process.
+
+    Args:
+        bench: The model, with the run for its stages.
+        name: What part the rows are.
+        table: Their tokens.
+        answers: The completion of each.
+        folder: Where to keep what `read_witnesses` reads.
+    """
+    kept, states = bench.stages.folder(WITNESSES), folder / name
+    bench.bring(BASE)
+    _look(bench, name, table, states)
+    rows = _rows({name: table})
+    pq.write_table(rows, folder / _ROWS)
+    _keep_states([states], Basis.load(kept / _BASIS), len(rows), folder / _STATES)
+    start_afresh(folder / _WORDS)
+    documents = (_marks_of(text) for text in _with_tokens(answers, table))
+    Vocabulary.load(kept / _VOCABULARY).weigh(documents, folder).save(folder / _WORDS)
+    shutil.rmtree(states)
 
 
 def measure_witnesses(bench: Workbench, material: Material, folder: Path) -> None:
@@ -97,18 +144,23 @@ def measure_witnesses(bench: Workbench, material: Material, folder: Path) -> Non
     bench.processes.wait()
     files |= {name: file for name in PROTOTYPES if (file := folder / f"{name}.arrow").exists()}
     for name, file in files.items():
-        _look(bench, name, file, folder)
+        _look(bench, name, TokenTable(file) if name in PROTOTYPES else bench.tokens({name: file}), folder / name)
     if not bench.processes.main:
         return
     tables = {name: TokenTable(file) for name, file in files.items()}
     rows = _rows(tables)
     pq.write_table(rows, folder / _ROWS)
-    _keep_states([folder / name for name in files], rows.column("id"), folder / _STATES)
+    states = [folder / name for name in files]
+    basis = _find_basis(states, rows.column("id"))
+    basis.save(folder / _BASIS)
+    _keep_states(states, basis, len(rows), folder / _STATES)
     start_afresh(folder / _WORDS)
     said = {name: [chat.completion for *_, chat in _prototypes(name, material, bench.settings)] for name in PROTOTYPES}
     answers = {name: said.get(name) or (text for _, text in material.texts(name)) for name in tables}
     documents = (_marks_of(text) for name, table in tables.items() for text in _with_tokens(answers[name], table))
-    word_table(documents, folder).save(folder / _WORDS)
+    in_rows, vocabulary = shared_words(documents, folder)
+    in_rows.save(folder / _WORDS)
+    vocabulary.save(folder / _VOCABULARY)
     for part in material.parts:
         pq.write_table(pa.table(untrained_columns(tables[part], SUSPICION)), folder / f"{part}.parquet")
     for name in files:
@@ -141,13 +193,11 @@ def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[S
             yield f"{name} {position}", position, chat
 
 
-def _look(bench: Workbench, name: str, file: Path, folder: Path) -> None:
+def _look(bench: Workbench, name: str, table: TokenTable, states: Path) -> None:
     """Write the mean hidden states of a part's rows, those that have a completion, in order."""
     from .models.hidden_states import HiddenStates, View
 
-    table = TokenTable(file) if name in PROTOTYPES else bench.tokens({name: file})
     scorer = HiddenStates(bench.session, bench.budget, [View("beginning", depth) for depth in _DEPTHS])
-    states = folder / name
     states.mkdir(exist_ok=True)
     label = "prototypes" if name in PROTOTYPES else f"{name} rows"
     bench.score(f"looking at the {label} with the model as it came", scorer, table, table.scorable, states)
@@ -172,12 +222,8 @@ def _marks_of(answer: str) -> list[str]:
     return found + [f"{crc32(f'{one} {other}'.encode()) % _PAIRS:x}." for one, other in pairwise(found)]
 
 
-def _keep_states(folders: list[Path], ids: pa.ChunkedArray, path: Path) -> None:
-    """Of each depth, keep the directions in which rows differ most.
-
-    Every number of a state is scaled by its spread over the rows, as some are always large; and each row's state to
-    length one, lest long and odd rows outweigh others. Directions keep their own spreads: small ones are mostly noise.
-    """
+def _find_basis(folders: list[Path], ids: pa.ChunkedArray) -> Basis:
+    """The directions in which rows differ most, told by some that are drawn by their ids."""
     count = len(ids)
     places = pc.sort_indices(ids).to_numpy()[np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.intp)]
     chosen = np.zeros(count, dtype=bool)
@@ -186,15 +232,15 @@ def _keep_states(folders: list[Path], ids: pa.ChunkedArray, path: Path) -> None:
     for states in _shards(folders):
         sample.append(states[chosen[start : start + len(states)]])
         start += len(states)
-    seen = np.concatenate(sample)
-    reduce = [_directions(part) for part in np.split(seen, len(_DEPTHS), axis=1)]
-    width, start = sum(directions.shape[1] for _, _, directions in reduce), 0
-    beside = path.with_suffix(".partial")
-    kept = open_memmap(beside, mode="w+", dtype=np.float16, shape=(count, width))
+    return Basis.of(np.concatenate(sample), len(_DEPTHS))
+
+
+def _keep_states(folders: list[Path], basis: Basis, count: int, path: Path) -> None:
+    """Project the states of so many rows, and keep what is left of them."""
+    beside, start = path.with_suffix(".partial"), 0
+    kept = open_memmap(beside, mode="w+", dtype=np.float16, shape=(count, basis.size))
     for states in _shards(folders):
-        parts = zip(np.split(states, len(_DEPTHS), axis=1), reduce, strict=True)
-        found = [_scaled(part, mean, spread) @ directions for part, (mean, spread, directions) in parts]
-        kept[start : start + len(states)] = np.concatenate(found, axis=1) / len(_DEPTHS) ** 0.5
+        kept[start : start + len(states)] = basis.project(states)
         start += len(states)
     kept.flush()
     beside.replace(path)
@@ -205,26 +251,3 @@ def _shards(folders: list[Path]) -> Iterator[NDArray[np.float32]]:
         for file in sorted(folder.glob("part-*.parquet")):
             column = pq.read_table(file, columns=["states"]).column("states").combine_chunks()
             yield column.values.to_numpy().reshape(len(column), -1)
-
-
-def _scaled(
-    states: NDArray[np.floating], mean: NDArray[np.floating], spread: NDArray[np.floating]
-) -> NDArray[np.floating]:
-    centred = (states - mean) / spread
-    scaled: NDArray[np.floating] = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
-    return scaled
-
-
-def _directions(
-    states: NDArray[np.floating],
-) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
-    """Mean and spread of each number, and the directions in which scaled states are largest, shape (width, k)."""
-    mean, spread = states.mean(axis=0), states.std(axis=0) + 1e-6
-    scaled = _scaled(states, mean, spread).astype(np.float64)
-    if len(scaled) < scaled.shape[1]:
-        # The same directions, from the smaller of the two products.
-        sizes, own = np.linalg.eigh(scaled @ scaled.T)
-        vectors = scaled.T @ own / np.sqrt(np.maximum(sizes, 1e-12))
-    else:
-        _, vectors = np.linalg.eigh(scaled.T @ scaled)
-    return mean, spread, np.ascontiguousarray(vectors[:, ::-1][:, :_NUMBERS])

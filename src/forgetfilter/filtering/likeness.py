@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .ridge import Table, solve
-from .word_table import WordTable
+from .word_table import WordTable, end_to_end
 
 FloatArray = NDArray[np.floating]
 # What a row is: nothing is known of it, or that it is one of these. HARMLESS and UNSAFE are single rows that somebody
@@ -80,6 +81,11 @@ class Marks(Table):
     def take(self, rows: NDArray[np.integer]) -> Marks:
         """Those of some rows."""
         return Marks(self.words.take(rows), self.states[rows].astype(np.float32))
+
+    def followed_by(self, other: Marks, folder: Path) -> Marks:
+        """These and then others, found by the same words and directions, in files without a name in a folder."""
+        states = end_to_end(folder, self.states, other.states)
+        return Marks(self.words.followed_by(other.words, folder), states)
 
     def transposed_times(self, of_rows: FloatArray) -> FloatArray:
         of_states = _STATES**0.5 * (of_rows.astype(np.float32) @ self.states)

@@ -213,6 +213,15 @@ class Suspicion(Scores):
         """Shape (n,); larger = more suspicious."""
         return self.said
 
+    def followed_by(self, other: Suspicion) -> Suspicion:
+        """These rows and then others, with the same kinds of evidence."""
+        return Suspicion(
+            np.concatenate([self.learned, other.learned]),
+            np.concatenate([self.reviewed, other.reviewed]),
+            np.concatenate([self.said, other.said]),
+            {name: np.concatenate([values, other.parts[name]]) for name, values in self.parts.items()},
+        )
+
     def part(self, rows: slice) -> Suspicion:
         parts = {name: values[rows] for name, values in self.parts.items()}
         return Suspicion(self.learned[rows], self.reviewed[rows], self.said[rows], parts)
