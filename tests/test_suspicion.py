@@ -144,9 +144,12 @@ def test_a_row_without_a_completion_has_no_suspicion(command, data, tmp_path):
     assert np.isnan(found["suspicion"][last])
 
 
-def test_a_run_that_began_with_forgetting_alone_goes_on_so(command, tmp_path, capsys):
+def test_a_run_that_began_with_forgetting_alone_gets_the_rest(command, tmp_path, capsys):
+    run = tmp_path / "run"
     assert main([*command, "--signal", "likelihood"]) == 0
+    assert main(["decide", str(run), "--signal", "suspicion"]) == 2
+    assert "run its 'forgetfilter filter' command again to add" in capsys.readouterr().err
+    learned = (run / "stages" / "learned" / "adapter_model.safetensors").stat().st_mtime_ns
     assert main(command) == 0
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["signal"] == "likelihood"
-    assert main(["decide", str(tmp_path / "run"), "--signal", "suspicion"]) == 2
-    assert "has no scores for the signal 'suspicion'" in capsys.readouterr().err
+    assert (run / "stages" / "learned" / "adapter_model.safetensors").stat().st_mtime_ns == learned
+    assert json.loads((run / "summary.json").read_text())["signal"] == "suspicion"

@@ -150,9 +150,9 @@ class Run(Stages):
                 # What was learned was learned so; to look for frames now would be to start again.
                 settings = replace(settings, own_words="")
                 manifest["settings"]["own_words"] = earlier["settings"].get("own_words")
-            if _holds_work(path) and _began_without_evidence(earlier["settings"], settings):
-                settings = replace(settings, signal=LIKELIHOOD.name)
-                manifest["settings"]["signal"] = LIKELIHOOD.name
+            if _lacks_evidence_alone(earlier["settings"], settings):
+                # What was trained is what all evidence together needs of it; the rest is added.
+                earlier["settings"]["signal"] = settings.signal
             differences = differences_between(earlier, json.loads(json.dumps(manifest)))
             if differences and _holds_work(path):
                 raise RunError(_refusal(path, differences, earlier["settings"], settings))
@@ -372,8 +372,8 @@ def _began_with_whole_answers(earlier: Mapping[str, Any], settings: Settings) ->
     return earlier.get("own_words", "") == "" and settings.own_words in ("auto", "none")
 
 
-def _began_without_evidence(earlier: Mapping[str, Any], settings: Settings) -> bool:
-    """Whether a run was to be decided by forgetting alone, which was the default once; `decide` changes that."""
+def _lacks_evidence_alone(earlier: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether a run was to be decided by forgetting alone, once the default, and is to be by all evidence now."""
     return earlier.get("signal") == LIKELIHOOD.name and settings.signal == SUSPICION.name
 
 

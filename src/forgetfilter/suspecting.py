@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .data.tokens import TokenTable
 from .errors import RunError
 from .filtering import likeness as of_kind
-from .filtering.fusing import fuse
+from .filtering.fusing import Fused, fuse
 from .filtering.likeness import measure_likeness
 from .filtering.ridge import folds
 from .filtering.signals import LIKELIHOOD, SIGNALS, Suspicion
@@ -26,6 +26,7 @@ from .witnesses import (
     SAFE_PROTOTYPES,
     UNSAFE_PROTOTYPES,
     WITNESSES,
+    Witnesses,
     no_witnesses,
     read_witnesses,
 )
@@ -77,17 +78,7 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
     if not run.has(WITNESSES):
         raise no_witnesses(run)
     witnesses = with_known_later(run, read_witnesses(run))
-    tables = {
-        part: TokenTable(file)
-        for part in (DATA, *planted_parts(run.settings))
-        if (file := run.folder(TOKENS) / f"{part}.arrow").exists()
-    }
-    for part, table in tables.items():
-        own = witnesses.ids.take(pa.array(witnesses.of(part)))
-        if not own.equals(table.ids.take(pa.array(table.scorable))):
-            raise RunError(
-                f"{run.folder(WITNESSES)}: not of the rows that were tokenised; pass --overwrite to start again"
-            )
+    tables = _tables(run, witnesses)
     safe, aside = (numbered(name, run.settings.safe) for name in (SAFE, ASIDE))
     kind_of = KIND_OF_PART | dict.fromkeys([*safe, *aside], of_kind.SAFE)
     kinds = np.array([kind_of[part] for part in witnesses.part])
@@ -102,20 +93,38 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
         harmless = np.isin(witnesses.part, safe)
     fused = fuse(found, others, witnesses.part == DATA, harmless)
     scores = sessions(run, list(tables))
-    suspected = {
-        part: Suspicion(
-            *scores[part],
-            _at(fused.suspicion[witnesses.of(part)], table),
-            {name: _at(values[witnesses.of(part)], table) for name, values in fused.parts.items()},
-        )
-        for part, table in tables.items()
-    }
+    suspected = {part: _suspicion(fused, witnesses.of(part), scores[part], table) for part, table in tables.items()}
     later = witnesses.of(KNOWN_LATER)
     if len(later):
-        never, parts = np.full(len(later), np.nan), {name: values[later] for name, values in fused.parts.items()}
-        known = Suspicion(never, never, fused.suspicion[later], parts)
+        never = np.full(len(later), np.nan)
+        known = Suspicion(never, never, fused.suspicion[later], {k: part[later] for k, part in fused.parts.items()})
         suspected[KNOWN_UNSAFE] = suspected[KNOWN_UNSAFE].followed_by(known) if KNOWN_UNSAFE in suspected else known
     return suspected
+
+
+def _tables(run: Run, witnesses: Witnesses) -> dict[str, TokenTable]:
+    """The tokens of the data and of the rows of known kind, by part.
+
+    Raises:
+        RunError: The witnesses are of other rows.
+    """
+    files = {part: run.folder(TOKENS) / f"{part}.arrow" for part in (DATA, *planted_parts(run.settings))}
+    tables = {part: TokenTable(file) for part, file in files.items() if file.exists()}
+    for part, table in tables.items():
+        own = witnesses.ids.take(pa.array(witnesses.of(part)))
+        if not own.equals(table.ids.take(pa.array(table.scorable))):
+            raise RunError(
+                f"{run.folder(WITNESSES)}: not of the rows that were tokenised; pass --overwrite to start again"
+            )
+    return tables
+
+
+def _suspicion(
+    fused: Fused, places: NDArray[np.intp], scores: tuple[FloatArray, FloatArray], table: TokenTable
+) -> Suspicion:
+    """What all evidence says of the rows of a table, of which those that have a completion are in these places."""
+    parts = {name: _at(values[places], table) for name, values in fused.parts.items()}
+    return Suspicion(*scores, _at(fused.suspicion[places], table), parts)
 
 
 def _label(kinds: NDArray[np.integer], data: NDArray[np.intp], table: TokenTable, by_hand: ByHand) -> None:

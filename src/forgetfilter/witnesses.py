@@ -93,8 +93,8 @@ def read_witnesses(stages: Stages, stage: str = WITNESSES) -> Witnesses:
 def no_witnesses(stages: Stages) -> RunError:
     """What is wrong where a run has none."""
     return RunError(
-        f"{stages.path}: has no scores for the signal 'suspicion', which earlier versions did not have; run its "
-        "'forgetfilter filter' command again to add what is missing, or decide with --signal likelihood"
+        f"{stages.path}: has no scores for the signal 'suspicion'; run its 'forgetfilter filter' command again to add "
+        "what is missing, without --signal, or decide with --signal likelihood"
     )
 
 
