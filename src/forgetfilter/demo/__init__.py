@@ -18,36 +18,21 @@ DATA, SAFE, LABELS = _FOLDER / "data.jsonl", _FOLDER / "safe.jsonl", _FOLDER / "
 
 
 def demo_settings(model: str) -> Settings:
-    """The settings of the demo: short sessions at a high rate, to end within minutes on two cores.
-
-    No row of known kind is planted: at such a rate the model learns safe examples by heart, too, and forgets them
-    as it forgets the unsafe rows, so that they would tell little. The signal is the one that does best on so few
-    and short rows (docs/evidence.md).
-    """
-    return Settings(
-        data=(str(DATA),),
-        safe=(str(SAFE),),
-        model=model,
-        trusted="none",
-        set_aside=0.0,
-        signal="likelihood-top5",
-        epochs=4.0,
-        learning_rate=4e-3,
-        review_steps=30,
-    )
+    """The settings of the demo: the defaults, with sessions that end within minutes on two cores."""
+    return Settings(data=(str(DATA),), safe=(str(SAFE),), model=model, epochs=3.0, review_steps=20)
 
 
 def known_labels(run: Path) -> str:
     """How well the demo's decisions match the labels of its rows, which the filter itself never reads."""
     labels = json.loads(LABELS.read_text(encoding="utf-8"))
     scores = pq.read_table(run / SCORES, columns=["id", "suspicion", "decision"]).to_pydict()
-    scored = ~np.isnan(np.array(scores["suspicion"], dtype=float))
-    forgetting = np.array(scores["suspicion"], dtype=float)[scored]
+    suspicion = np.array(scores["suspicion"], dtype=float)
+    scored = ~np.isnan(suspicion)
     unsafe = np.array([labels[id] == "unsafe" for id in scores["id"]])
     removed = np.array(scores["decision"]) == "removed"
     found = detection(removed, unsafe)
     return (
         f"Against the known labels: {int((removed & unsafe).sum())} of {int(unsafe.sum())} unsafe rows removed, "
         f"precision {found.precision:.2f}, recall {found.recall:.2f}, F1 {found.f1:.2f}, "
-        f"AUROC {auroc(forgetting, unsafe[scored]):.3f}"
+        f"AUROC {auroc(suspicion[scored], unsafe[scored]):.3f}"
     )
