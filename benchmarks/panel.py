@@ -26,7 +26,7 @@ from forgetfilter.data.tokens import TokenTable
 from forgetfilter.filtering import likeness as of_kind
 from forgetfilter.filtering.fusing import fuse
 from forgetfilter.filtering.likeness import measure_likeness
-from forgetfilter.filtering.ridge import folds
+from forgetfilter.filtering.ridge import drawn as drawn_by_chance
 from forgetfilter.filtering.thresholds import AutoOfSuspicion
 from forgetfilter.inputs import ASIDE, DATA, KNOWN_UNSAFE, TOKENS, TRUSTED
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval, detection
@@ -104,7 +104,7 @@ def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:
     there[witnesses.of(KNOWN_UNSAFE)[known * len(cell.drawn.known_unsafe) // KNOWN_ROWS :]] = False
     chosen = np.flatnonzero(there)
     marks, part, kinds = witnesses.marks.take(chosen), witnesses.part[chosen], kinds[chosen]
-    found = measure_likeness(marks, kinds, folds(witnesses.ids.take(pa.array(chosen))))
+    found = measure_likeness(marks, kinds, drawn_by_chance(witnesses.ids.take(pa.array(chosen))))
     untrusted, harmless = part == DATA, np.isin(part, [TRUSTED, ASIDE])
     trained = not np.isnan(cell.forgetting).all()
     others = {FORGETTING: cell.forgetting[chosen]} if trained else {}

@@ -12,7 +12,7 @@ from .errors import RunError
 from .filtering import likeness as of_kind
 from .filtering.fusing import Fused, fuse
 from .filtering.likeness import measure_likeness
-from .filtering.ridge import folds
+from .filtering.ridge import drawn
 from .filtering.signals import LIKELIHOOD, SIGNALS, Suspicion
 from .inputs import ASIDE, DATA, KNOWN_UNSAFE, SAFE, TOKENS, TRUSTED, planted_parts
 from .known_later import KNOWN_LATER, with_known_later
@@ -83,7 +83,7 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
     kind_of = KIND_OF_PART | dict.fromkeys([*safe, *aside], of_kind.SAFE)
     kinds = np.array([kind_of[part] for part in witnesses.part])
     _label(kinds, witnesses.of(DATA), tables[DATA], by_hand)
-    found = measure_likeness(witnesses.marks, kinds, folds(witnesses.ids))
+    found = measure_likeness(witnesses.marks, kinds, drawn(witnesses.ids))
     others = {
         name: _spread({part: values[tables[part].scorable] for part, values in of.items()}, witnesses.part)
         for name, of in _others(run, list(tables)).items()

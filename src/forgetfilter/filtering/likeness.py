@@ -42,7 +42,7 @@ _WEIGHT, _RIDGE = 500.0, 50.0
 # Hidden states count half as much as words: they have something in common with every row.
 _STATES = 0.5
 # A linear rule needs no more rows to be fitted to; with so many, each row's own part in it is small.
-_MOST_FITTED = 10_000
+_MOST_FITTED, _FOLDS = 10_000, 10
 _AT_ONCE = 1 << 16
 
 
@@ -110,16 +110,16 @@ class Likeness:
     belief: float
 
 
-def measure_likeness(marks: Marks, kinds: NDArray[np.integer], fold_of: NDArray[np.integer]) -> Likeness:
+def measure_likeness(marks: Marks, kinds: NDArray[np.integer], places: NDArray[np.integer]) -> Likeness:
     """Fit both rules and apply them, cross-fitted: no row takes part in what is said of itself.
 
     Args:
         marks: What the rows are told apart by.
         kinds: What each row is, shape (n,).
-        fold_of: In which of the folds each row is, shape (n,).
+        places: The place of each in an order drawn by chance (`ridge.drawn`), which tells folds apart, shape (n,).
     """
-    fitted = _fitted(kinds)
-    rules = _Rules(marks.take(fitted), kinds[fitted], fold_of[fitted])
+    fitted = _fitted(kinds, places)
+    rules = _Rules(marks.take(fitted), kinds[fitted], places[fitted] % _FOLDS)
     prototypes = rules.apply(_prototypes_alone(rules.kinds), np.zeros(len(fitted)))
     untrusted, weights, belief = rules.kinds == UNTRUSTED, _WEIGHT_OF_KIND, 0.0
     suspected = untrusted * (_WEIGHT_OF_KIND[PROTOTYPE_UNSAFE] / max(1, int(untrusted.sum())))
@@ -182,11 +182,11 @@ class _Rules:
         return posterior
 
 
-def _fitted(kinds: NDArray[np.integer]) -> NDArray[np.intp]:
-    """The rows that rules are fitted to: all of known kind, and untrusted ones spread evenly over the data."""
+def _fitted(kinds: NDArray[np.integer], places: NDArray[np.integer]) -> NDArray[np.intp]:
+    """The rows that rules are fitted to: all of known kind, and of the untrusted ones the first by their places."""
     untrusted = np.flatnonzero(kinds == UNTRUSTED)
     if len(untrusted) > _MOST_FITTED:
-        untrusted = untrusted[np.linspace(0, len(untrusted) - 1, _MOST_FITTED).astype(np.intp)]
+        untrusted = untrusted[np.argsort(places[untrusted])[:_MOST_FITTED]]
     return np.sort(np.concatenate([untrusted, np.flatnonzero(kinds != UNTRUSTED)]))
 
 

@@ -79,7 +79,11 @@ def solve(values: FloatArray, weights: FloatArray, table: Table, ridge: float) -
 
 def folds(ids: Sequence[str] | pa.ChunkedArray) -> NDArray[np.int64]:
     """A fold for each row, drawn from the order of the ids."""
-    drawn = np.random.default_rng(0).permutation(len(ids)) % (_FOLDS if len(ids) < _MANY else _FEWER_FOLDS)
-    fold_of: NDArray[np.int64] = np.empty_like(drawn)
-    fold_of[pc.sort_indices(ids).to_numpy()] = drawn
-    return fold_of
+    return drawn(ids) % (_FOLDS if len(ids) < _MANY else _FEWER_FOLDS)
+
+
+def drawn(ids: Sequence[str] | pa.ChunkedArray) -> NDArray[np.int64]:
+    """The place of each row, from 0, in an order drawn by chance from that of the ids, whatever that of the rows."""
+    places: NDArray[np.int64] = np.empty(len(ids), dtype=np.int64)
+    places[pc.sort_indices(ids).to_numpy()] = np.random.default_rng(0).permutation(len(ids))
+    return places
