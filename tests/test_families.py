@@ -13,6 +13,7 @@ from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.errors import ModelError
 from forgetfilter.models.generation import greedy
+from forgetfilter.models.hidden_states import HiddenStates, View
 from forgetfilter.models.loading import quiet_libraries
 from forgetfilter.models.reading import keep_states, known_table
 from forgetfilter.models.scoring import Likelihood
@@ -90,6 +91,19 @@ def test_the_scores_of_a_family_are_those_of_a_plain_pass(kind, table, tokenizer
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
+def test_a_family_can_be_looked_into(kind, table, tmp_path):
+    session = Session(find_model(str(make_family(kind, tmp_path))), CPU, AdapterSettings(top_blocks=0.5), 0)
+    rows = [TokenTable(table)[i] for i in range(4)]
+    scorer = HiddenStates(session, 1000, [View("beginning", 0.5), View("beginning", 0.75)])
+    alone = [scorer.score([row])[0]["states"] for row in rows]
+    assert np.isfinite(alone).all()
+    assert np.std(alone) > 0
+    if not session.scorer.alone:
+        together = [result["states"] for result in scorer.score(rows)]
+        np.testing.assert_allclose(together, alone, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_the_answers_of_a_family_are_what_it_finds_likeliest(kind, table, tokenizer, tmp_path):
     session = Session(find_model(str(make_family(kind, tmp_path))), CPU, AdapterSettings(), 0)
     shaken(session)
@@ -121,8 +135,7 @@ def test_what_sees_the_tokens_that_it_is_asked_for_is_refused(kind, tmp_path):
 def test_a_whole_run_with_a_family(kind, noisy, safe, tmp_path):
     model, run = make_family(kind, tmp_path / "m"), tmp_path / "run"
     given = ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(run)]
-    # All evidence together also looks at hidden states.
-    assert main([*given, *QUICK, "--signal", "suspicion", "--finetune", "--finetune-epochs", "1"]) == 0
+    assert main([*given, *QUICK, "--finetune", "--finetune-epochs", "1"]) == 0
     assert (run / "model" / "adapter_model.safetensors").is_file()
     # What comes out is a model like any other, on its base.
     assert Session(find_model(str(run / "model")), CPU, AdapterSettings(), 0).size > 0

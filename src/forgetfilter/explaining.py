@@ -23,7 +23,7 @@ from .filtering.fusing import PROTOTYPES, STATES, WORDS
 from .filtering.pairs import Pairs
 from .filtering.signals import RIVAL, Scores, Signal, Suspicion
 from .filtering.thresholds import Cut
-from .measuring import columns_of
+from .measuring import columns_of, rival_stage
 from .overrides import FILTER, KEPT, REMOVED
 from .verdicts import DECISIONS, UNSCORABLE, Measured, Verdicts
 
@@ -69,6 +69,11 @@ class Decided:
     verdicts: Verdicts
     reviewer: str
     pairs: Pairs | None = None
+
+
+def evidence_told(name: str) -> str:
+    """What sentences call a part of suspicion; a rival has its own name there."""
+    return EVIDENCE.get(name, name.removeprefix(rival_stage("")))
 
 
 def write_scores(decided: Decided, forgetting: Path, rows: Rows, path: Path) -> None:
@@ -192,7 +197,7 @@ def _reasons(decided: Decided, rows: slice, words: pa.ListArray) -> NDArray[np.o
         sessions = f"({scores.learned[i]:.3g} before, {scores.reviewed[i]:.3g} after"
         if signal.fused:
             spoke = {name: float(values[i]) for name, values in evidence.items() if round(float(values[i]), 1)}
-            told = [f"{EVIDENCE.get(name, name)} {value:+.1f}" for name, value in _loudest_first(spoke)]
+            told = [f"{evidence_told(name)} {value:+.1f}" for name, value in _loudest_first(spoke)]
             reasons[i] = f"suspicious by {amount} ({limit}): {'; '.join(told)}"
             if not np.isnan(scores.learned[i]):
                 reasons[i] += f"; forgotten by {scores.forgetting[i]:.3g} nats per token {sessions}){at}"

@@ -79,11 +79,14 @@ class CompletionScorer(nn.Module):
         self.blocks = self.frozen + len(self._blocks.above)
         self._head = model.get_output_embeddings()
         self.by_parts = is_plain(self._head) and leaves_logits_alone(model)
-        self._passing, self._whole = _Passing(), whole
+        self._passing = _Passing()
         self._tapped: set[int] = set()
         blocks = only_fast_blocks(model)
         if blocks:
             base_of(model).model.layers[-1].forward = _LastBlock(blocks[-1], self._passing)
+        # Other models may keep something between their blocks, which a pass that ends early would leave behind; and
+        # where processes hold the model together, every pass goes through all of it.
+        self._ends_early = bool(blocks) and not whole
         # Such a block's output is that of the wanted places already.
         self._takes_out = not blocks
         # Taking the places out just before the head leaves a model's own scaling or capping of logits intact.
@@ -256,14 +259,13 @@ class CompletionScorer(nn.Module):
         wanted = self._passing.wanted
         if wanted is None or depth not in wanted:
             return
-        wanted[depth] = made[0] if isinstance(made, tuple) else made
-        # Where processes hold the model together, every pass goes through all of it.
-        if depth == max(wanted) and not self._whole:
+        wanted[depth] = made[0] if isinstance(made, (tuple, list)) else made
+        if depth == max(wanted) and self._ends_early:
             raise _Enough
 
     @torch.inference_mode()
     def hidden_states(self, input_ids: Tensor, depths: Sequence[int], states: Tensor | None = None) -> list[Tensor]:
-        """Hidden states of rows behind so many blocks each; what lies above the last of these is not computed.
+        """Hidden states of rows behind so many blocks each; mostly, what lies above the last of these is not computed.
 
         Args:
             input_ids: Tokens, padded on the right, shape (rows, length).
@@ -287,7 +289,7 @@ class CompletionScorer(nn.Module):
         finally:
             self._passing.wanted = None
         found |= wanted
-        return [found[depth] for depth in depths]
+        return [_of_rows(found[depth], input_ids) for depth in depths]
 
     def _agrees(self, shared: int = 0) -> bool:
         """Whether scores, and their slopes, are those of a plain pass of a row alone, if it goes with a longer one.
@@ -333,6 +335,13 @@ class CompletionScorer(nn.Module):
             # A model is a program of its authors: whatever it raises, it does not take its tokens in this way.
             return False
         return same and states[1].dtype == weight.dtype and states[1].shape == (*tokens[1].shape, width)
+
+
+def _of_rows(states: Tensor, input_ids: Tensor) -> Tensor:
+    """Hidden states, shape (rows, length, width); some models have several streams of them, which are averaged."""
+    if states.dim() == 3:
+        return states
+    return states.mean(dim=2 if states.shape[:2] == input_ids.shape else 0)
 
 
 def _repeats(model: Any, tokens: Tensor) -> bool:

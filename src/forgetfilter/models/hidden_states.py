@@ -15,6 +15,7 @@ from ..data.tokens import Tokens, TokenTable
 from .collating import NOT_SHARED, collate, pad_right, with_states
 from .packed import PackedScorer
 from .session import Session, Work
+from .trials import tolerance, trial_tokens
 
 Part = Literal["answer", "beginning", "prompt"]
 # How many tokens of each answer are its beginning, where an answer that should not be given is contradicted.
@@ -51,6 +52,7 @@ class HiddenStates:
         self._scorer = scorer.padded if isinstance(scorer, PackedScorer) else scorer
         self._depths = [round(view.depth * self._scorer.blocks) for view in views]
         self._scorer.tap(self._depths)
+        self._one_by_one = not self._agrees()
 
     def length(self, table: TokenTable, i: int) -> int:
         return int(table.lengths[i])
@@ -59,6 +61,8 @@ class HiddenStates:
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
         self._session.check(rows)
         self._session.scorer.eval()
+        if self._one_by_one and len(rows) > 1:
+            return [result for row in rows for result in self.score([row])]
         # Nothing that rows share is left out, so that every row has all of its states.
         inputs = with_states(rows, collate(rows, self._scorer.device, NOT_SHARED))
         # Where it is known what the frozen blocks make, what lies within them is not computed again.
@@ -70,6 +74,16 @@ class HiddenStates:
         }
         means = [_mean(states, inside[view.part]) for states, view in zip(layers, self._views, strict=True)]
         return [{"states": states} for states in torch.cat(means, dim=1).cpu().numpy()]
+
+    def _agrees(self) -> bool:
+        """Whether a row has the same states alone and beside a longer one; of the scores that is known."""
+        self._session.scorer.eval()
+        tokens = trial_tokens(self._session.model, 2, 8)
+        alone, beside = (self._scorer.hidden_states(of, self._depths) for of in (tokens[:1, :5], tokens))
+        few = 10 * tolerance(self._session.hardware.dtype)
+        return all(
+            torch.allclose(one[0], both[0, :5], rtol=few, atol=few) for one, both in zip(alone, beside, strict=True)
+        )
 
 
 def _inside(row: Tokens, part: Part) -> NDArray[np.bool_]:

@@ -21,7 +21,7 @@ from ..data.rows import Rows
 from ..data.tokens import Tokens, TokenTable
 from ..decision import Summary, read_planted
 from ..examples import EXAMPLES_FILE, TEXTS, read_examples
-from ..explaining import BY, EVIDENCE, NOTHING_TRAINED, PAIR_FIELDS
+from ..explaining import BY, NOTHING_TRAINED, PAIR_FIELDS, evidence_told
 from ..filtering.proposing import propose
 from ..filtering.signals import ALL, RIVAL, SIGNALS, SUSPICION
 from ..inputs import DATA, ROWS, TOKENS
@@ -124,7 +124,7 @@ def gather(run: Run, summary: Summary) -> Contents:
         summary=asdict(summary),
         run=f"{run.fingerprint(DATA)} {summary.overrides}",
         signal={name: getattr(signal, name) for name in ("quantity", "quality", "more", "most", "fused")},
-        evidence=[EVIDENCE.get(name, name) for name in _evidence(run)],
+        evidence=[evidence_told(name) for name in _evidence(run)],
         untrained="" if summary.trained or signal.scoring == RIVAL else NOTHING_TRAINED,
         scored=len(known),
         above=0 if summary.cut is None else int((known > summary.cut).sum()),
