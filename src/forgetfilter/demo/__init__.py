@@ -18,7 +18,7 @@ DATA, SAFE, LABELS = _FOLDER / "data.jsonl", _FOLDER / "safe.jsonl", _FOLDER / "
 
 
 def demo_settings(model: str) -> Settings:
-    """The settings of the demo: the defaults, with short sessions at a high rate, to end within minutes on two cores."""
+    """The settings of the demo: the defaults, with short sessions at a high rate, to end within minutes."""
     return Settings(data=(str(DATA),), safe=(str(SAFE),), model=model, epochs=3.0, learning_rate=4e-3, review_steps=20)
 
 
