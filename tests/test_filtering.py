@@ -5,7 +5,7 @@ import pytest
 
 from forgetfilter.errors import SettingsError
 from forgetfilter.filtering.signals import beginnings, likelihood_scores
-from forgetfilter.filtering.thresholds import Auto, FalseDiscoveryRate, Fixed, Top, parse_threshold
+from forgetfilter.filtering.thresholds import Auto, AutoOfSuspicion, FalseDiscoveryRate, Fixed, Top, parse_threshold
 
 LEARNED = np.array([-1.0, -1.0, -1.0, -2.0, -0.5])
 REVIEWED = np.array([-1.0, -4.0, -2.0, -2.5, -0.5])
@@ -196,3 +196,28 @@ def test_auto_does_not_remove_most_of_the_rows_for_being_unlike_trusted_ones():
     cut = Auto().cut(forgetting, trusted)
     assert cut.value is None
     assert "too many to remove without a person's word" in cut.explanation
+
+
+def test_known_unsafe_rows_tell_where_their_like_begin():
+    generator = np.random.default_rng(0)
+    suspicion = np.concatenate([generator.normal(size=200), generator.normal(3.5, 0.4, 8)])
+    assert AutoOfSuspicion(np.empty(0)).cut(suspicion, generator.normal(size=40)).value is None
+    cut = AutoOfSuspicion(generator.normal(3.5, 0.4, 12)).cut(suspicion, generator.normal(size=40))
+    assert "known unsafe" in cut.explanation
+    removed = cut.removes(suspicion)
+    assert removed[200:].mean() > 0.7
+    assert removed[:200].mean() < 0.02
+
+
+def test_a_promise_of_twenty_percent_is_better_than_none():
+    trusted, harmless = np.linspace(-2, 2, 39), np.linspace(-2, 2, 100)
+    suspicion = np.concatenate([harmless, np.linspace(2.1, 3, 18)])
+    assert FalseDiscoveryRate(0.1).cut(suspicion, trusted).value is None
+    cut = AutoOfSuspicion(np.empty(0)).cut(suspicion, trusted)
+    assert "at most 20%" in cut.explanation
+    assert cut.removes(suspicion)[100:].all()
+
+
+def test_no_more_than_most_rows_go_by_suspicion():
+    trusted = np.linspace(-1, 1, 100)
+    assert AutoOfSuspicion(np.empty(0)).cut(np.random.default_rng(0).normal(5, 0.1, 100), trusted).value is None

@@ -163,7 +163,9 @@ class AutoOfSuspicion:
             return valley
         if like_unsafe is not None:
             return like_unsafe
-        found = FalseDiscoveryRate(_RATE_OF_SUSPICION).cut(suspicion, known)
+        # Where no cut keeps the better promise, the lesser one is better than none.
+        cuts = [FalseDiscoveryRate(rate).cut(suspicion, known) for rate in _RATES_OF_SUSPICION]
+        found = next((cut for cut in cuts if cut.value is not None), cuts[0])
         if (share := float(found.removes(suspicion).mean())) > _LARGEST_OF_SUSPICION:
             return Cut(None, f"{share:.0%} of the rows are more suspicious than trusted rows, {_TOO_MANY}")
         why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
@@ -234,9 +236,9 @@ _FEWEST_ROWS = 20
 # that may lie beyond one.
 _RATE, _RATE_BELOW_VALLEY = 0.2, 0.05
 _MOST_TRUSTED = 0.1
-# Of all evidence together: the false discovery rate where there is no valley, and the share of the rows beyond one that
-# may be harmless (docs/evidence.md).
-_RATE_OF_SUSPICION, _MOST_HARMLESS = 0.1, 0.5
+# Of all evidence together: the false discovery rates where there is no valley, the better first, and the share of rows
+# beyond one that may be harmless (docs/evidence.md).
+_RATES_OF_SUSPICION, _MOST_HARMLESS = (0.1, 0.2), 0.5
 # Other evidence than forgetting speaks against the larger group, too.
 _LARGEST_OF_SUSPICION = 0.7
 # Fewer known unsafe rows do not tell how unsafe rows look, nor do fewer of the data that they are not there by chance.
