@@ -153,3 +153,20 @@ def test_a_run_that_began_with_forgetting_alone_gets_the_rest(command, tmp_path,
     assert main(command) == 0
     assert (run / "stages" / "learned" / "adapter_model.safetensors").stat().st_mtime_ns == learned
     assert json.loads((run / "summary.json").read_text())["signal"] == "suspicion"
+
+
+def test_a_look_that_was_interrupted_goes_on_to_the_same_end(command, tmp_path, monkeypatch):
+    other = [str(tmp_path / "whole") if word == str(tmp_path / "run") else word for word in command]
+    assert main([*other, "--no-training"]) == 0
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("forgetfilter.witnesses._keep_states", interrupted)
+        main([*command, "--no-training"])
+    assert not (tmp_path / "run" / "stages" / "witnesses").exists()
+    assert (tmp_path / "run" / "stages" / "witnesses.partial").exists()
+    assert main([*command, "--no-training"]) == 0
+    for name in ("scores.parquet", "kept.jsonl", "stages/witnesses/states.npy"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
