@@ -24,11 +24,11 @@ class Problem:
     Attributes:
         name: Its name.
         half: Whether constants may be chosen on it.
-        kinds: The kinds of unsafe rows, each a name in POOLS.
+        kinds: The kinds of unsafe rows, each a name in _POOLS.
         unsafe: The share of the rows that is unsafe.
         rows: How many rows it has.
         safe: Which safe examples there are: `same` (of the sources of the harmless rows), another kind's name in
-            POOLS, or `builtin`.
+            _POOLS, or `builtin`.
         look_alikes: Whether the harmless rows are as like the unsafe ones as there are: refusals, alarming words.
     """
 

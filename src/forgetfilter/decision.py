@@ -178,8 +178,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         trained=run.has(FORGETTING),
         by_safe_set=_by_safe_set(run.settings, scores, cut.value),
     )
-    _write(run, decided, rows, summary, overrides)
-    run.write_file(PLANTED_SCORES, partial(_write_planted, scores))
+    _write(run, decided, rows, scores, summary, overrides)
     return summary
 
 
@@ -238,7 +237,9 @@ def _summarise(
     )
 
 
-def _write(run: Run, decided: Decided, rows: Rows, summary: Summary, overrides: Overrides) -> None:
+def _write(
+    run: Run, decided: Decided, rows: Rows, scores: Mapping[str, Scores], summary: Summary, overrides: Overrides
+) -> None:
     """Write the run's files; the summary is missing as long as the others may be of different decisions."""
     (run.path / SUMMARY).unlink(missing_ok=True)
     positions, gone = decided.measured.rows, decided.verdicts.gone
@@ -251,6 +252,7 @@ def _write(run: Run, decided: Decided, rows: Rows, summary: Summary, overrides: 
         shown = {name: getattr(summary, name) for name in DecisionSettings.__dataclass_fields__}
         run.write_file(OVERRIDES, partial(write_overrides, replace(overrides, settings=shown)))
     run.write_file(REASONS, partial(write_reasons, decided, run.path / SCORES, rows))
+    run.write_file(PLANTED_SCORES, partial(_write_planted, scores))
     run.write_file(SUMMARY, lambda path: write_json(asdict(summary), path))
 
 

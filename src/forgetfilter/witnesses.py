@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
@@ -36,6 +37,9 @@ from .metrics.text import words
 from .run import Stages
 from .settings import Settings
 from .workbench import BASE, Workbench
+
+if TYPE_CHECKING:
+    from .models.scoring import Scorer
 
 WITNESSES = "witnesses"
 # The package's own rows, to compare with: unsafe ones, safe answers to prompts of the same kinds, ordinary ones.
@@ -115,7 +119,7 @@ def look_further(bench: Workbench, name: str, table: TokenTable, answers: Iterab
     """
     kept, states = bench.stages.folder(WITNESSES), folder / name
     bench.bring(BASE)
-    _look(bench, name, table, states)
+    _look(bench, _scorer(bench), name, table, states)
     rows = _rows({name: table})
     pq.write_table(rows, folder / _ROWS)
     _keep_states([states], Basis.load(kept / _BASIS), len(rows), folder / _STATES)
@@ -138,13 +142,16 @@ def measure_witnesses(bench: Workbench, material: Material, folder: Path) -> Non
     # A model that does not fit is refused before anything is kept.
     bench.bring(BASE)
     files = material.files(*material.parts, *material.safe_parts)
+    shown = {name: list(_prototypes(name, material, bench.settings)) for name in PROTOTYPES}
     if bench.processes.main:
-        for name in PROTOTYPES:
-            _write_prototypes(list(_prototypes(name, material, bench.settings)), bench, folder / f"{name}.arrow")
+        for name, prototypes_shown in shown.items():
+            _write_prototypes(prototypes_shown, bench, folder / f"{name}.arrow")
     bench.processes.wait()
     files |= {name: file for name in PROTOTYPES if (file := folder / f"{name}.arrow").exists()}
+    scorer = _scorer(bench)
     for name, file in files.items():
-        _look(bench, name, TokenTable(file) if name in PROTOTYPES else bench.tokens({name: file}), folder / name)
+        table = TokenTable(file) if name in PROTOTYPES else bench.tokens({name: file})
+        _look(bench, scorer, name, table, folder / name)
     if not bench.processes.main:
         return
     tables = {name: TokenTable(file) for name, file in files.items()}
@@ -155,8 +162,8 @@ def measure_witnesses(bench: Workbench, material: Material, folder: Path) -> Non
     basis.save(folder / _BASIS)
     _keep_states(states, basis, len(rows), folder / _STATES)
     start_afresh(folder / _WORDS)
-    said = {name: [chat.completion for *_, chat in _prototypes(name, material, bench.settings)] for name in PROTOTYPES}
-    answers = {name: said.get(name) or (text for _, text in material.texts(name)) for name in tables}
+    answers: dict[str, Iterable[str]] = {name: [chat.completion for *_, chat in shown[name]] for name in PROTOTYPES}
+    answers |= {name: (text for _, text in material.texts(name)) for name in tables if name not in PROTOTYPES}
     documents = (_marks_of(text) for name, table in tables.items() for text in _with_tokens(answers[name], table))
     in_rows, vocabulary = shared_words(documents, folder)
     in_rows.save(folder / _WORDS)
@@ -193,11 +200,15 @@ def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[S
             yield f"{name} {position}", position, chat
 
 
-def _look(bench: Workbench, name: str, table: TokenTable, states: Path) -> None:
-    """Write the mean hidden states of a part's rows, those that have a completion, in order."""
+def _scorer(bench: Workbench) -> Scorer:
+    """The mean hidden states that are looked at."""
     from .models.hidden_states import HiddenStates, View
 
-    scorer = HiddenStates(bench.session, bench.budget, [View("beginning", depth) for depth in _DEPTHS])
+    return HiddenStates(bench.session, bench.budget, [View("beginning", depth) for depth in _DEPTHS])
+
+
+def _look(bench: Workbench, scorer: Scorer, name: str, table: TokenTable, states: Path) -> None:
+    """Write the mean hidden states of a part's rows, those that have a completion, in order."""
     states.mkdir(exist_ok=True)
     label = "prototypes" if name in PROTOTYPES else f"{name} rows"
     bench.score(f"looking at the {label} with the model as it came", scorer, table, table.scorable, states)

@@ -31,11 +31,9 @@ class Fused:
 
     Attributes:
         parts: What each witness adds to it, by name, each of shape (n,).
-        weights: How much each witness was believed, from 0.
     """
 
     parts: dict[str, FloatArray]
-    weights: dict[str, float]
 
     @property
     def suspicion(self) -> FloatArray:
@@ -66,14 +64,13 @@ def fuse(
     unit = own / max(float((likeness.by_words + likeness.by_states)[untrusted].std()), 1e-9)
     parts = {WORDS: unit * likeness.by_words, STATES: unit * likeness.by_states}
     parts[PROTOTYPES] = _PROTOTYPES * _standardised(likeness.to_prototypes, untrusted)
-    weights, alike = {WORDS: own, STATES: own, PROTOTYPES: _PROTOTYPES}, _sum(parts)
+    alike = _sum(parts)
     for name, values in others.items():
-        centred, weights[name] = _standardised(values, untrusted), _OTHERS * _agreement(values, alike, untrusted)
-        parts[name] = weights[name] * centred
+        parts[name] = _OTHERS * _agreement(values, alike, untrusted) * _standardised(values, untrusted)
     # The zero, and the unit, are those of harmless rows.
     total = _sum(parts)
     spread = max(float(total[harmless].std()), 1e-9)
-    return Fused({name: (part - part[harmless].mean()) / spread for name, part in parts.items()}, weights)
+    return Fused({name: (part - part[harmless].mean()) / spread for name, part in parts.items()})
 
 
 def _agreement(values: FloatArray, alike: FloatArray, untrusted: NDArray[np.bool_]) -> float:

@@ -1,12 +1,13 @@
 """How much a row is like unsafe ones, and unlike safe and trusted ones: a witness that needs no training.
 
 Two linear rules are fitted to what rows say and to what the untouched model M0 makes of them inside. The first tells
-the package's own unsafe rows, the prototypes, from its harmless ones; it knows nothing of the data. The second has
-safe and trusted rows on one side and, on the other, prototypes, known unsafe rows, and untrusted rows as far as they
-look unsafe. How far that is follows from the second rule itself, in a few rounds: of rows as suspicious as this one,
-what share is there among the untrusted rows beyond what there is among the harmless ones (Storey 2002; learning from
-positive and unlabelled rows, Elkan and Noto 2008)? Untrusted rows may also look unsafe because whole kinds of
-harmless rows are like none that are known; so they count only as far as both rules agree.
+the package's own unsafe rows, the prototypes, from its harmless ones; of the data it knows but rows that somebody
+looked at. The second has safe and trusted rows on one side and, on the other, prototypes, known unsafe rows, and
+untrusted rows as far as they look unsafe. How far that is follows from the second rule itself, in a few rounds: of
+rows as suspicious as this one, what share is there among the untrusted rows beyond what there is among the harmless
+ones (Storey 2002; learning from positive and unlabelled rows, Elkan and Noto 2008)? Untrusted rows may also look
+unsafe because whole kinds of harmless rows are like none that are known; so they count only as far as both rules
+agree.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ UNTRUSTED, SAFE, TRUSTED, HARMLESS, UNSAFE, PROTOTYPE_UNSAFE, PROTOTYPE_SAFE, PR
 # How many rows each kind counts for. Known and suspected unsafe rows count by themselves, so that they outweigh the
 # prototypes as soon as there are some dozen of them.
 _WEIGHT_OF_KIND = {SAFE: 100.0, TRUSTED: 100.0, PROTOTYPE_UNSAFE: 30.0, PROTOTYPE_SAFE: 30.0, PROTOTYPE_ORDINARY: 60.0}
+# In the first rule safe and trusted rows only stand in for prototypes that are not there.
+_PROTOTYPES_ALONE = {kind: weight for kind, weight in _WEIGHT_OF_KIND.items() if kind not in (SAFE, TRUSTED)}
 # Of two kinds that are much alike, each takes the other's weight where that has no rows.
 _ALIKE = {SAFE: PROTOTYPE_SAFE, PROTOTYPE_SAFE: SAFE, TRUSTED: PROTOTYPE_ORDINARY, PROTOTYPE_ORDINARY: TRUSTED}
 _WEIGHT_OF_KNOWN = 3.0
@@ -120,7 +123,7 @@ def measure_likeness(marks: Marks, kinds: NDArray[np.integer], places: NDArray[n
     """
     fitted = _fitted(kinds, places)
     rules = _Rules(marks.take(fitted), kinds[fitted], places[fitted] % _FOLDS)
-    prototypes = rules.apply(_prototypes_alone(rules.kinds), np.zeros(len(fitted)))
+    prototypes = rules.apply(_PROTOTYPES_ALONE, np.zeros(len(fitted)))
     untrusted, weights, belief = rules.kinds == UNTRUSTED, _WEIGHT_OF_KIND, 0.0
     suspected = untrusted * (_WEIGHT_OF_KIND[PROTOTYPE_UNSAFE] / max(1, int(untrusted.sum())))
     for _ in range(_ROUNDS):
@@ -188,14 +191,6 @@ def _fitted(kinds: NDArray[np.integer], places: NDArray[np.integer]) -> NDArray[
     if len(untrusted) > _MOST_FITTED:
         untrusted = untrusted[np.argsort(places[untrusted])[:_MOST_FITTED]]
     return np.sort(np.concatenate([untrusted, np.flatnonzero(kinds != UNTRUSTED)]))
-
-
-def _prototypes_alone(kinds: NDArray[np.integer]) -> dict[int, float]:
-    """The weights of the first rule, in which safe and trusted rows stand in for prototypes that are not there."""
-    there = set(kinds.tolist())
-    return {kind: weight for kind, weight in _WEIGHT_OF_KIND.items() if kind not in (SAFE, TRUSTED)} | {
-        kind: 0.0 for kind in (SAFE, TRUSTED) if _ALIKE[kind] in there
-    }
 
 
 def _sides(

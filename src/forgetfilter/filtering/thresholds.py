@@ -125,7 +125,7 @@ class Auto:
     """
 
     def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
-        valley = find_valley(forgetting)
+        valley = find_valley(forgetting, "forgotten", _LARGEST_SHARE)
         known = trusted[~np.isnan(trusted)]
         if not len(known):
             return valley
@@ -205,7 +205,7 @@ def _harmless_share(suspicion: FloatArray, trusted: FloatArray, cut: float) -> f
     return min(1.0, lost / max(1 - lost, 1e-9) * kept / max(beyond, 1.0))
 
 
-def find_valley(forgetting: FloatArray, how: str = "forgotten", largest: float = 0.6) -> Cut:
+def find_valley(forgetting: FloatArray, how: str, largest: float) -> Cut:
     """The cut between two groups of rows, or why there is none.
 
     Args:
