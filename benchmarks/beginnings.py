@@ -22,11 +22,11 @@ import pyarrow.parquet as pq
 
 from detection import head, line
 from forgetfilter.data.text_files import read_jsonl
-from forgetfilter.filtering import signals
-from forgetfilter.inputs import DATA, Material
-from forgetfilter.measuring import ScoredRows, columns_of, measure_forgetting
+from forgetfilter.forgetting import signals
+from forgetfilter.forgetting.measuring import ScoredRows, columns_of, measure_forgetting
 from forgetfilter.metrics.detection import auroc
-from forgetfilter.run import LEARNED, REVIEWED, Run
+from forgetfilter.runs.inputs import DATA, Material
+from forgetfilter.runs.run import LEARNED, REVIEWED, Run
 from problems import NOTIONS, Row, draw_problem
 
 BEGINNINGS = (8, 16, 24, 32, 64, None)

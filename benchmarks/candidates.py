@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forgetfilter.filtering.signals import LIKELIHOOD
-from forgetfilter.filtering.smoothing import smoothed
-from forgetfilter.filtering.word_table import WordTable
+from forgetfilter.forgetting.sharing import smoothed
+from forgetfilter.forgetting.signals import LIKELIHOOD
+from forgetfilter.suspicion.word_table import WordTable
 
 Values = NDArray[np.floating]
 

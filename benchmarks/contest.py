@@ -17,12 +17,12 @@ import torch
 
 from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
+from forgetfilter.models.activation_cache import keep_states, known_table
 from forgetfilter.models.loading import Hardware, load_tokenizer, quiet_libraries
-from forgetfilter.models.reading import keep_states, known_table
-from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
-from forgetfilter.options import from_mapping
-from forgetfilter.settings import Settings
+from forgetfilter.models.trainable_model import Session
+from forgetfilter.settings.groups import Settings
+from forgetfilter.settings.option import from_mapping
 from problems import Row, load, shuffled
 
 RATE, MAX_LENGTH, BATCH = 1e-3, 512, 16

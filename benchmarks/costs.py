@@ -24,14 +24,14 @@ import torch
 
 from contest import compete, timed
 from forgetfilter.data.tokens import Tokens
-from forgetfilter.models.backward import backward_in_turn, backward_side_by_side
-from forgetfilter.models.batching import deal
+from forgetfilter.models.gradients import backward_in_turn, backward_side_by_side
 from forgetfilter.models.loading import load_tokenizer, quiet_libraries
+from forgetfilter.models.micro_batches import deal
 from forgetfilter.models.scoring import Likelihood
-from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
-from forgetfilter.options import from_mapping
-from forgetfilter.settings import Settings
+from forgetfilter.models.trainable_model import Session
+from forgetfilter.settings.groups import Settings
+from forgetfilter.settings.option import from_mapping
 
 LENGTHS, VOCABULARIES = (64, 128, 256, 512, 1024, 2048), (8_192, 49_152, 131_072)
 USUAL = (512, 49_152)

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forgetfilter import FilterResult, ForgetFilter
-from forgetfilter.filtering.estimates import Estimate
-from forgetfilter.filtering.signals import SIGNALS
+from forgetfilter.forgetting.estimates import Estimate
+from forgetfilter.forgetting.signals import SIGNALS
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval, detection
 from forgetfilter.metrics.text import words
 from problems import NOTIONS, Problem, Row, draw_problem
@@ -41,11 +41,11 @@ def align(model: str, rows: list[Row], folder: Path, settings: dict[str, Any]) -
     from forgetfilter.data.chats import Chat
     from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
     from forgetfilter.models.loading import load_tokenizer, quiet_libraries
-    from forgetfilter.models.session import Session
     from forgetfilter.models.sources import find_model
+    from forgetfilter.models.trainable_model import Session
     from forgetfilter.models.training import finetune, steps_for
-    from forgetfilter.options import from_mapping
-    from forgetfilter.settings import Settings
+    from forgetfilter.settings.groups import Settings
+    from forgetfilter.settings.option import from_mapping
 
     quiet_libraries()
     source, chosen = find_model(model), from_mapping(Settings, {"model": model, **settings})

@@ -36,15 +36,24 @@ from numpy.typing import NDArray
 
 from forgetfilter.console import Console
 from forgetfilter.data.tokens import Tokens, TokenTable
-from forgetfilter.inputs import DATA, ROWS, TOKENS, find_inputs, fingerprints, make_encoder, read_parts, tokenize_parts
-from forgetfilter.options import from_mapping
-from forgetfilter.run import REPORT, Run
-from forgetfilter.settings import Settings
+from forgetfilter.runs.inputs import (
+    DATA,
+    ROWS,
+    TOKENS,
+    find_inputs,
+    fingerprints,
+    make_encoder,
+    read_parts,
+    tokenize_parts,
+)
+from forgetfilter.runs.run import REPORT, Run
+from forgetfilter.settings.groups import Settings
+from forgetfilter.settings.option import from_mapping
 from problems import load
 
 if TYPE_CHECKING:
-    from forgetfilter.models.batching import Indices, Passes
-    from forgetfilter.models.session import Work
+    from forgetfilter.models.micro_batches import Indices, Passes
+    from forgetfilter.models.trainable_model import Work
 
 # What starting a pass through the model costs, in tokens.
 _OVERHEAD = 50
@@ -86,8 +95,8 @@ def batch(work: Path) -> None:
     """What a pass of training over all rows asks for, but for the model."""
     import torch
 
-    from forgetfilter.models.batching import by_length, optimizer_batches
     from forgetfilter.models.collating import collate
+    from forgetfilter.models.micro_batches import by_length, optimizer_batches
 
     run = open_run(work)
     table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
@@ -124,7 +133,7 @@ def score(work: Path) -> None:
     from accelerate import Accelerator
 
     from forgetfilter.models import scoring
-    from forgetfilter.models.batching import deal
+    from forgetfilter.models.micro_batches import deal
 
     run = open_run(work)
     table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
@@ -143,7 +152,7 @@ def score(work: Path) -> None:
 
 def measure(work: Path) -> None:
     from forgetfilter.data.rows import Rows
-    from forgetfilter.measuring import ScoredRows, measure_forgetting
+    from forgetfilter.forgetting.measuring import ScoredRows, measure_forgetting
 
     run = open_run(work)
     scored = ScoredRows(
@@ -164,7 +173,7 @@ def decide(work: Path) -> None:
 
 
 def report(work: Path) -> None:
-    from forgetfilter.decision import read_summary
+    from forgetfilter.decision.decide import read_summary
     from forgetfilter.report import write_report
 
     run = open_run(work)

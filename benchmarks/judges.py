@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from forgetfilter.classifiers import toxicity_classifier
+from forgetfilter.classifiers.judge import judge, load_judge
+from forgetfilter.classifiers.toxicity import toxicity_classifier
 from forgetfilter.console import Console
 from forgetfilter.evaluation.refusals import refuses
-from forgetfilter.judging import judge, load_judge
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval
-from forgetfilter.settings import ModelSettings
+from forgetfilter.settings.groups import ModelSettings
 
 _REFUSALS = "opens-with-refusal"
 

@@ -23,17 +23,17 @@ from numpy.typing import NDArray
 
 from forgetfilter import ForgetFilter
 from forgetfilter.data.tokens import TokenTable
-from forgetfilter.filtering import likeness as of_kind
-from forgetfilter.filtering.fusing import fuse
-from forgetfilter.filtering.likeness import measure_likeness
-from forgetfilter.filtering.ridge import drawn as drawn_by_chance
-from forgetfilter.filtering.thresholds import AutoOfSuspicion
-from forgetfilter.inputs import ASIDE, DATA, KNOWN_UNSAFE, TOKENS, TRUSTED
+from forgetfilter.decision.suspicion import FORGETTING, KIND_OF_PART, sessions
+from forgetfilter.forgetting.thresholds import AutoOfSuspicion
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval, detection
 from forgetfilter.rivals.texts import known_by_words
-from forgetfilter.run import Run
-from forgetfilter.suspecting import FORGETTING, KIND_OF_PART, sessions
-from forgetfilter.witnesses import Witnesses, read_witnesses
+from forgetfilter.runs.inputs import ASIDE, DATA, KNOWN_UNSAFE, TOKENS, TRUSTED
+from forgetfilter.runs.run import Run
+from forgetfilter.stages.witnesses import Witnesses, read_witnesses
+from forgetfilter.suspicion import likeness as of_kind
+from forgetfilter.suspicion.fusing import fuse
+from forgetfilter.suspicion.likeness import measure_likeness
+from forgetfilter.suspicion.ridge import drawn as drawn_by_chance
 from panel_problems import CHOSEN, KNOWN_ROWS, PROBLEMS, REPORTED, Drawn, Problem, draw
 from problems import Row
 

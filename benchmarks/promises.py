@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from candidates import Cell, default
-from forgetfilter.filtering.thresholds import Auto, FalseDiscoveryRate, Threshold
+from forgetfilter.forgetting.thresholds import Auto, FalseDiscoveryRate, Threshold
 from forgetfilter.metrics.detection import detection
 from problems import NOTIONS, draw_problem
 from signals import Bench, cell_folder

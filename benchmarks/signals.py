@@ -34,21 +34,21 @@ import numpy as np
 from candidates import CANDIDATES, Cell, ranks
 from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
-from forgetfilter.filtering.ridge import folds
-from forgetfilter.filtering.signals import learned_tokens
-from forgetfilter.filtering.word_table import word_table
-from forgetfilter.inputs import SAFE, TRUSTED, builtin
+from forgetfilter.forgetting.signals import learned_tokens
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval
 from forgetfilter.metrics.text import words
+from forgetfilter.models.activation_cache import keep_states, known_table
 from forgetfilter.models.loading import load_tokenizer, quiet_libraries
-from forgetfilter.models.reading import keep_states, known_table
 from forgetfilter.models.scoring import Answers, Likelihood, Rouge, Scorer, score_in_memory
-from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
+from forgetfilter.models.trainable_model import Session
 from forgetfilter.models.training import Step, finetune, steps_for
-from forgetfilter.options import from_mapping
-from forgetfilter.own_answers import choose_prompts
-from forgetfilter.settings import Settings
+from forgetfilter.runs.inputs import SAFE, TRUSTED, builtin
+from forgetfilter.settings.groups import Settings
+from forgetfilter.settings.option import from_mapping
+from forgetfilter.stages.own_answers import choose_prompts
+from forgetfilter.suspicion.ridge import folds
+from forgetfilter.suspicion.word_table import word_table
 from problems import NOTIONS, REVIEW, Problem, Row, draw_problem
 
 REVIEWS = {

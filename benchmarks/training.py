@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 
 from contest import BATCH, MAX_LENGTH, RATE, Given, compete, finish, matrix_rate, prepared, show_speeds
-from forgetfilter.models.batching import optimizer_batches
 from forgetfilter.models.collating import shared_prefix
-from forgetfilter.models.lanes import Lanes
+from forgetfilter.models.cpu.threads import Lanes
+from forgetfilter.models.micro_batches import optimizer_batches
 from forgetfilter.models.training import finetune
 from problems import Row
 

@@ -21,12 +21,13 @@ import transformers
 import yaml
 from peft import LoraConfig, get_peft_model
 
-from conftest import NOISY, SAFE, make_tokenizer
 from forgetfilter import FilterResult, ForgetFilter, ForgetFilterError
 from forgetfilter.cli import main
 from forgetfilter.data.containers import from_memory
 from forgetfilter.errors import InputError, ModelError, RunError, SettingsError
-from forgetfilter.settings import Settings
+from forgetfilter.settings.groups import Settings
+from support.quick_runs import NOISY, SAFE
+from support.tiny_models import make_tokenizer
 
 SHORT = {"device": "cpu", "dtype": "float32", "epochs": 1, "review_steps": 1, "trusted": "none", "set_aside": 0}
 ROWS = [{"id": r["id"], "prompt": r["prompt"], "completion": r["completion"]} for r in NOISY]
@@ -440,7 +441,7 @@ def test_an_adapter_is_merged_into_a_copy(loaded, noisy, safe, tmp_path):
 def test_the_same_adapter_is_known_in_another_process(model, cache):
     code = f"""
 import torch, transformers, peft
-from forgetfilter.models.handed_over import keep_handed_over
+from forgetfilter.models.from_memory import keep_handed_over
 torch.manual_seed(0)
 model = transformers.AutoModelForCausalLM.from_pretrained({str(model)!r})
 config = peft.LoraConfig(target_modules=["q_proj", "v_proj", "o_proj"], init_lora_weights=False)

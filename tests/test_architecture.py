@@ -11,56 +11,104 @@ import forgetfilter
 
 SOURCE = Path(forgetfilter.__file__).parent
 
-# Lower layers first. A module imports from its own layer or those below.
+# Lower layers first: rooms, and modules where a room is not on one layer; the longest name holds.
+# A module imports from its own layer or those below.
 LAYERS = [
-    ["errors", "metrics", "filtering"],
-    ["options", "settings", "console", "processes", "markdown", "drawing", "plots"],
-    ["run", "data", "builtin"],
-    ["models", "measuring", "token_scores", "own_answers", "classifiers", "judging"],
-    ["inputs", "overrides", "workbench", "mixing"],
-    ["rivals", "witnesses", "known_later"],
-    ["verdicts", "suspecting", "explaining", "decision", "examples", "final_model", "review_curve"],
-    ["closing", "report", "figure", "preview", "environment", "evaluation"],
-    ["pipeline", "demo", "lab"],
-    ["asking"],
-    ["strategies"],
-    ["comparison"],
-    ["studies"],
+    ["errors", "metrics"],
+    ["forgetting.estimates", "forgetting.signals", "forgetting.thresholds"],
+    ["settings", "console", "models.processes", "plotting"],
+    ["runs", "data", "builtin", "suspicion"],
+    ["models", "forgetting", "stages.own_answers"],
+    ["runs.inputs", "decision.overrides", "models.stage_runner", "classifiers"],
+    ["rivals", "stages.known_later", "stages.witnesses"],
+    ["decision"],
+    ["stages", "report.review_curve"],
+    ["report", "environment", "evaluation"],
+    ["pipeline", "demo"],
+    ["experiments.drawing", "experiments.published"],
+    ["experiments.mixing"],
+    ["experiments.lab"],
+    ["experiments.asking"],
+    ["experiments.strategies"],
+    ["experiments.comparison"],
+    ["experiments.studies"],
     ["api", "cli"],
     ["__main__"],
 ]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+# The same inside models/: what a model is made of, the model, and what is done with it.
+MODEL_LAYERS = [
+    ["processes", "sources", "token_scores", "weights", "activations", "capabilities", "head", "micro_batches"],
+    ["cpu", "gpu.cuda_graphs", "gpu.varlen_attention"],
+    ["collating", "merging", "sharding"],
+    ["architecture", "loading"],
+    ["from_memory", "frozen_blocks"],
+    ["forward"],
+    ["gpu.packed_rows"],
+    ["gpu.decoding", "trainable_model"],
+    ["generation", "gradients", "hidden_states", "vocabulary"],
+    ["optimizer_steps", "scoring"],
+    ["activation_cache", "gpu.graph_steps"],
+    ["training"],
+    ["callbacks", "stage_runner"],
+]
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
-def part(path: Path) -> str:
-    top = path.relative_to(SOURCE).parts[0]
-    return top.removesuffix(".py")
+def dotted(path: Path) -> str:
+    """A module's name within the package; a room's for its __init__."""
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+
+
+NAMES = {dotted(path) for path in MODULES}
+
+
+def place(module: str, layers: list[list[str]], *, of: str = "") -> int | None:
+    """The layer of a module, by the longest name of the table that it is in; None if the table has none."""
+    level = {of + name: level for level, names in enumerate(layers) for name in names}
+    held = [name for name in level if module == name or module.startswith(f"{name}.")]
+    return level[max(held, key=len)] if held else None
 
 
 def imported(path: Path) -> set[str]:
-    """Parts of the package that a file imports, wherever in it."""
-    package = ["forgetfilter", *path.relative_to(SOURCE).parts[:-1]]
+    """Modules of the package that a file imports, wherever in it."""
+    package = path.relative_to(SOURCE).parts[:-1]
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
-            base = package[: len(package) - node.level + 1]
-            names = [*base, *(node.module or "").split(".")] if node.module else base
-            targets = [[*names, alias.name] for alias in node.names]
-            found |= {target[1] for target in targets if len(target) > 1}
-    return found & set(LEVEL)
+            base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+            name = ".".join(part for part in base if part)
+            names = {f"{name}.{alias.name}".removeprefix(".") for alias in node.names}
+            found |= {each if each in NAMES else name for each in names}
+    return found - {""}
 
 
-def test_every_module_has_a_layer():
-    assert {part(path) for path in MODULES} - {"__init__"} == set(LEVEL)
+def above(path: Path, layers: list[list[str]], *, of: str = "") -> set[str]:
+    """What a file imports from higher layers of a table than its own."""
+    own = place(dotted(path), layers, of=of)
+    placed = {name: place(name, layers, of=of) for name in imported(path) if name.startswith(of)}
+    # A room on several layers has none itself: its __init__ imports nothing.
+    return {name for name, level in placed.items() if own is None or level is None or level > own}
+
+
+@pytest.mark.parametrize(("layers", "of"), [(LAYERS, ""), (MODEL_LAYERS, "models.")], ids=["rooms", "models"])
+def test_every_module_has_a_layer(layers, of):
+    empty = {"", "experiments", "models", "models.gpu"}
+    assert not {name for name in NAMES - empty if name.startswith(of) and place(name, layers, of=of) is None}
+    assert not {of + name for names in layers for name in names} - NAMES
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_imports_run_downwards(path):
-    if part(path) == "__init__":
+    if not dotted(path):
         return
-    above = {name for name in imported(path) if LEVEL[name] > LEVEL[part(path)]}
-    assert not above
+    assert not above(path, LAYERS)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((SOURCE / "models").rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE))
+)
+def test_imports_inside_models_run_downwards(path):
+    assert not above(path, MODEL_LAYERS, of="models.")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
@@ -79,10 +127,11 @@ def modules_after(statement: str) -> set[str]:
     [
         "import forgetfilter",
         "from forgetfilter import ForgetFilter, FilterResult, ForgetFilterError",
-        "import forgetfilter.cli, forgetfilter.decision, forgetfilter.closing, forgetfilter.metrics.detection",
-        "import forgetfilter.evaluation.evaluate, forgetfilter.evaluation.command, forgetfilter.judging",
-        "import forgetfilter.data.rows, forgetfilter.data.tokens, forgetfilter.data.containers, forgetfilter.run",
-        "import forgetfilter.mixing",
+        "import forgetfilter.cli, forgetfilter.decision.decide, forgetfilter.report.terminal",
+        "import forgetfilter.metrics.detection",
+        "import forgetfilter.evaluation.evaluate, forgetfilter.evaluation.command, forgetfilter.classifiers.judge",
+        "import forgetfilter.data.rows, forgetfilter.data.tokens, forgetfilter.data.containers, forgetfilter.runs.run",
+        "import forgetfilter.experiments.mixing",
     ],
 )
 def test_no_torch_unless_a_model_is_needed(statement):

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from conftest import NOISY, write_jsonl
 from forgetfilter.cli import main
-from forgetfilter.options import read_config
+from forgetfilter.settings.option import read_config
+from support.quick_runs import NOISY, write_jsonl
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from collections import Counter
 
 import pytest
 
-from conftest import HAS_SMOLLM2
 from forgetfilter import demo
 from forgetfilter.models.sources import SMOLLM2, find_model
+from support.tiny_models import HAS_SMOLLM2
 
 
 def rows(path):

@@ -7,34 +7,26 @@ import shlex
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import datasets
 import pytest
 import torch
 import transformers
 
-from conftest import NOISY, QUICK, SAFE, write_jsonl
 from forgetfilter.cli import main
 from forgetfilter.models import sources
-from forgetfilter.models.blocks import use_fast_blocks
+from forgetfilter.models.architecture import add_adapter
+from forgetfilter.models.cpu.blocks import use_fast_blocks
+from forgetfilter.models.cpu.lora import fuse_lora
 from forgetfilter.models.forward import CompletionScorer
-from forgetfilter.models.lora import fuse_lora
-from forgetfilter.models.targets import add_adapter
-from forgetfilter.settings import AdapterSettings
+from forgetfilter.settings.groups import AdapterSettings
+from support.documents import ROOT, blocks
+from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
 
-ROOT = Path(__file__).parent.parent
 DOCS = ["quickstart", "choosing", "report", "formats", "how-it-works", "python", "evaluation", "comparing", "many-gpus"]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in DOCS)]
 # A large model stands for itself in the documents, and for a tiny one here.
 LARGE, LARGER = "meta-llama/Llama-2-7b-chat-hf", "meta-llama/Llama-2-70b-chat-hf"
-
-
-def blocks(page, kind):
-    """The page's code blocks of one kind, without their indentation."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    found = re.findall(rf"^( *)```{kind}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
-    return ["\n".join(line.removeprefix(indent) for line in body.splitlines()) for indent, body in found]
 
 
 def commands(page):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import QUICK
+from support.quick_runs import QUICK
 
 
 @pytest.mark.slow
@@ -14,7 +14,7 @@ def test_kill_and_resume_at_every_stage(noisy, safe, model, tmp_path):
     arguments = ["filter", noisy, "--safe", safe, "--model", model, *QUICK, "--finetune", "--finetune-epochs", "1"]
     work = tmp_path / "work"
     work.mkdir()
-    script = Path(__file__).with_name("kill_everywhere.py")
+    script = Path(__file__).parent / "support" / "kill_everywhere.py"
     done = subprocess.run(
         [sys.executable, script, work, *arguments], capture_output=True, text=True, timeout=400, check=False
     )

@@ -5,8 +5,8 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import NOISY, SAFE, reviewing, write_jsonl
 from forgetfilter.cli import main
+from support.quick_runs import NOISY, SAFE, reviewing, write_jsonl
 
 OTHERS = [{"prompt": f"How many is {i}?", "completion": "Forty-three."} for i in range(30)]
 

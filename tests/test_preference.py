@@ -6,11 +6,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import NOISY, QUICK, SAFE, make_tokenizer, write_jsonl
 from forgetfilter.cli import main
 from forgetfilter.data.chats import Chat, FieldError, Message
 from forgetfilter.data.tokens import Encoder
-from forgetfilter.filtering.pairs import compare_answers
+from forgetfilter.forgetting.pairs import compare_answers
+from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
+from support.tiny_models import make_tokenizer
 
 CHOSEN = [{"id": row["id"], "prompt": row["prompt"], "completion": row["completion"]} for row in NOISY]
 PAIRS = [

@@ -11,16 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import write_jsonl
 from forgetfilter.cli import main
 from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
-from forgetfilter.examples import read_examples
-from forgetfilter.models.session import Session
 from forgetfilter.models.sources import find_model
-from forgetfilter.settings import AdapterSettings, ModelSettings
-from spread_session import train
-from test_evaluation import QUICK, ROWS
+from forgetfilter.models.trainable_model import Session
+from forgetfilter.settings.groups import AdapterSettings, ModelSettings
+from forgetfilter.stages.examples import read_examples
+from support.held_out import QUICK, ROWS
+from support.quick_runs import write_jsonl
+from support.spread_session import train
 
 
 def launched(arguments, how="--multi_gpu", what=("-m", "forgetfilter")):
@@ -112,7 +112,7 @@ def test_a_spread_session_goes_on_from_its_checkpoint(model, tokenizer, tmp_path
     texts = ["Yes.", "No, I would rather not do that.", "Perhaps", "It depends.", "42"] * 3
     rows = [(f"r{i}", i, Chat.of(f"{i}?", text)) for i, text in enumerate(texts)]
     list(write_tokens(rows, Encoder(tokenizer, "auto", 64), tmp_path / "t.arrow"))
-    script = [str(Path(__file__).parent / "spread_session.py")]
+    script = [str(Path(__file__).parent / "support" / "spread_session.py")]
     done = launched([str(model), str(tmp_path / "t.arrow"), str(tmp_path)], "--use_fsdp", script)
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["held"] == pytest.approx(found["of"] / 2, rel=0.01)

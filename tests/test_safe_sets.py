@@ -7,15 +7,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from conftest import NOISY, SAFE, reviewing, write_jsonl
 from forgetfilter import ForgetFilter, pipeline
 from forgetfilter.cli import main
 from forgetfilter.errors import SettingsError
-from forgetfilter.figure import write_figures
-from forgetfilter.filtering.signals import SIGNALS
-from forgetfilter.measuring import columns_of
-from forgetfilter.review_curve import read_curve
-from forgetfilter.run import Run
+from forgetfilter.forgetting.measuring import columns_of
+from forgetfilter.forgetting.signals import SIGNALS
+from forgetfilter.report.figure import write_figures
+from forgetfilter.report.review_curve import read_curve
+from forgetfilter.runs.run import Run
+from support.quick_runs import NOISY, SAFE, reviewing, write_jsonl
 
 COURTEOUS = [{"id": f"c{i}", "prompt": f"What of {i}?", "completion": f"Thank you for {i}."} for i in range(8)]
 SHORT = {"device": "cpu", "dtype": "float32", "epochs": 1, "review_steps": 2, "batch_size": 4}
@@ -139,7 +139,7 @@ def test_a_row_is_covered_by_any_of_the_sets(command, noisy, tmp_path, out):
 
 
 def test_a_warning_names_its_set(two, safe, courteous, out, monkeypatch):
-    monkeypatch.setattr("forgetfilter.decision.safe_set_is_of_another_kind", lambda *_: "of another kind")
+    monkeypatch.setattr("forgetfilter.decision.decide.safe_set_is_of_another_kind", lambda *_: "of another kind")
     assert main(two) == 0
     warnings = json.loads((out / "summary.json").read_text())["warnings"]
     assert warnings[-2:] == [f"{safe}: of another kind", f"{courteous}: of another kind"]

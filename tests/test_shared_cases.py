@@ -6,7 +6,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import HAS_SMOLLM2
 from forgetfilter.cli import main
 from forgetfilter.data.containers import open_container
 from forgetfilter.data.rows import ReadOptions, read_chats
@@ -14,6 +13,7 @@ from forgetfilter.data.tokens import Encoder
 from forgetfilter.errors import BadRow
 from forgetfilter.models.loading import load_tokenizer
 from forgetfilter.models.sources import find_model
+from support.tiny_models import HAS_SMOLLM2
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="../shared/cases is not there")

@@ -19,14 +19,14 @@ from .data.containers import from_memory
 from .data.records import Container
 from .data.splits import DEFAULT
 from .errors import InputError, RunError, SettingsError
-from .options import default_of, from_mapping, keyword_parameters, settings_help
-from .run import SCORES, SUMMARY, Run, decide_command
-from .settings import DecisionSettings, Settings
+from .runs.run import SCORES, SUMMARY, Run, decide_command
+from .settings.groups import DecisionSettings, Settings
+from .settings.option import default_of, from_mapping, keyword_parameters, settings_help
 
 if TYPE_CHECKING:
     import datasets
 
-    from .decision import Summary
+    from .decision.decide import Summary
 
     # A path, a hub id, or whatever `data.memory.take_in` takes. Tables of other packages offer Arrow's interface.
     class ArrowTable(Protocol):
@@ -66,7 +66,7 @@ class FilterResult:
     @property
     def summary(self) -> Summary:
         """Counts, threshold, and the names of the files."""
-        from .decision import read_summary
+        from .decision.decide import read_summary
 
         seen = _stamp(self.path / SUMMARY)
         if not seen:
@@ -117,8 +117,8 @@ class FilterResult:
     def _rows(self, role: str, summary: Summary) -> datasets.Dataset:
         """The rows of the kept or the removed file; those of several files one after the other."""
         from .data.rows import Rows as Snapshot
-        from .final_model import kept_rows
-        from .inputs import DATA, ROWS
+        from .runs.inputs import DATA, ROWS
+        from .stages.final_model import kept_rows
 
         scored = self._read_scores("row").column("row").to_numpy()
         positions = kept_rows(self.path, summary)
@@ -156,9 +156,9 @@ class FilterResult:
             RunError: The run has no scores for the signal.
             ModelError: The model, which looks at known unsafe rows, is not there.
         """
-        from .inputs import KNOWN_UNSAFE
-        from .overrides import read_overrides
+        from .decision.overrides import read_overrides
         from .pipeline import run_decide
+        from .runs.inputs import KNOWN_UNSAFE
 
         person = read_overrides(_path(overrides, "overrides")) if overrides is not None else None
         given = {"threshold": threshold, **settings}
@@ -220,7 +220,7 @@ class ForgetFilter:
         name = os.fspath(model or "") if named else f"<{type(model).__name__} in memory>"
         read = from_mapping(Settings, {"model": name, **settings}, "ForgetFilter")
         if not named:
-            from .models.handed_over import check_handed_over
+            from .models.from_memory import check_handed_over
 
             check_handed_over(model, tokenizer)
         elif tokenizer is not None:
@@ -276,9 +276,9 @@ class ForgetFilter:
             ForgetFilterError: Inputs, settings or the folder do not allow it; the message says what to do.
         """
         from .data.memory import TAKEN
-        from .inputs import DATA, KNOWN_UNSAFE, SAFE, TRUSTED, find_inputs
         from .pipeline import run_filter
-        from .run import numbered
+        from .runs.inputs import DATA, KNOWN_UNSAFE, SAFE, TRUSTED, find_inputs
+        from .runs.run import numbered
 
         console = Console(quiet=self._quiet)
         safe_sets = dict(zip(numbered(SAFE, sets), sets, strict=True)) if (sets := _sets(safe)) else {SAFE: safe}
@@ -302,7 +302,7 @@ class ForgetFilter:
             if not isinstance(source, (str, os.PathLike)) and not (part == DATA and _are_paths(source))
         }
         if self._loaded is not None:
-            from .models.handed_over import keep_handed_over
+            from .models.from_memory import keep_handed_over
 
             copied = keep_handed_over(*self._loaded)
             console.say(f"the loaded model is read from its copy in {copied}")

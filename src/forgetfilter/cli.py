@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import ForgetFilterError, SettingsError
-from .options import from_mapping, read_config
-from .settings import (
+from .settings.groups import (
     PRESETS,
     STUDIES,
     CompareSettings,
@@ -28,9 +27,10 @@ from .settings import (
     SourceSettings,
     StudySettings,
 )
+from .settings.option import from_mapping, read_config
 
 if TYPE_CHECKING:
-    from .decision import Summary
+    from .decision.decide import Summary
 
 _STATUS_USER, _STATUS_INTERRUPTED, _STATUS_PIPE = 2, 130, 141
 _USERS_TO_MEND = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
@@ -77,9 +77,9 @@ def _filter(options: argparse.Namespace) -> None:
 
 def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
     from .console import Console
-    from .inputs import find_inputs
+    from .models.processes import Processes
     from .pipeline import run_filter
-    from .processes import Processes
+    from .runs.inputs import find_inputs
 
     main_process = Processes(settings.device).main
     run, summary = run_filter(
@@ -92,7 +92,7 @@ def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
 
 def _decide(options: argparse.Namespace) -> None:
     from .console import Console
-    from .overrides import read_overrides
+    from .decision.overrides import read_overrides
     from .pipeline import run_decide
 
     changed = _given(options, DecisionSettings)
@@ -109,14 +109,14 @@ def _decide(options: argparse.Namespace) -> None:
 
 
 def _figure(options: argparse.Namespace) -> None:
-    from .figure import write_figures
+    from .report.figure import write_figures
 
     for path in write_figures(options.run, options.output or options.run / "figures", options.by):
         print(path)
 
 
 def _preview(options: argparse.Namespace) -> None:
-    from .preview import preview
+    from .report.preview import preview
 
     given = from_mapping(PreviewSettings, _given(options, PreviewSettings), "options")
     if not given.data:
@@ -129,7 +129,7 @@ def _preview(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from .console import Console
     from .evaluation.command import run_evaluation
-    from .processes import Processes
+    from .models.processes import Processes
 
     settings = from_mapping(EvaluationSettings, _given(options, EvaluationSettings), str(options.config or "options"))
     if not settings.held_out or not options.output:
@@ -148,9 +148,9 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from .comparison.compare import TABLES, compare
     from .console import Console
-    from .mixing import read_mix
+    from .experiments.comparison.compare import TABLES, compare
+    from .experiments.mixing import read_mix
 
     settings = from_mapping(CompareSettings, _given(options, CompareSettings), str(options.config or "options"))
     mixes = [read_mix(folder) for folder in options.mix]
@@ -159,9 +159,9 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _study(options: argparse.Namespace) -> None:
     from .console import Console
-    from .mixing import read_mix
-    from .studies.command import run_study
-    from .studies.study import FINDING
+    from .experiments.mixing import read_mix
+    from .experiments.studies.command import run_study
+    from .experiments.studies.study import FINDING
 
     given = PRESETS[options.preset] | _given(options, StudySettings)
     settings = from_mapping(StudySettings, given, str(options.config or "options"))
@@ -172,7 +172,7 @@ def _study(options: argparse.Namespace) -> None:
 
 def _mix(options: argparse.Namespace) -> None:
     from .console import Console
-    from .mixing import build_mix
+    from .experiments.mixing import build_mix
 
     settings = from_mapping(MixSettings, _given(options, MixSettings), "options")
     mix = build_mix(options.source, settings, options.output, Console(), overwrite=options.overwrite)
@@ -181,7 +181,7 @@ def _mix(options: argparse.Namespace) -> None:
 
 def _rows(options: argparse.Namespace) -> None:
     from .console import Console
-    from .mixing import write_rows
+    from .experiments.mixing import write_rows
 
     settings = from_mapping(SourceSettings, _given(options, SourceSettings), "options")
     count = write_rows(options.source, settings, options.output, Console(), overwrite=options.overwrite)
@@ -350,6 +350,6 @@ def _given(options: argparse.Namespace, cls: type) -> dict[str, Any]:
 
 
 def _show(path: Path, summary: Summary) -> None:
-    from .closing import closing_table
+    from .report.terminal import closing_table
 
     print(closing_table(path, summary))

@@ -23,12 +23,17 @@ from numpy.typing import NDArray
 from .console import Console
 from .data.records import Container
 from .data.tokens import Encoder, TokenTable
-from .decision import OVERRIDES, Summary, decide, read_summary
+from .decision.decide import OVERRIDES, Summary, decide, read_summary
+from .decision.overrides import Overrides
+from .decision.suspicion import FORGETTING, by_review
 from .errors import InputError, RunError, SettingsError
-from .examples import ANSWER_TOKENS, EXAMPLES, EXAMPLES_FILE, choose_examples, write_examples
-from .filtering.signals import ALL, RIVAL, SIGNALS
-from .final_model import WHOLE_TOKENS, kept_rows, made_from, prepare
-from .inputs import (
+from .forgetting.measuring import ScoredRows, measure_forgetting, rival_stage
+from .forgetting.signals import ALL, RIVAL, SIGNALS
+from .models.processes import Processes, spreads_the_model
+from .models.sources import ModelSource, find_model
+from .models.stage_runner import BASE, Workbench
+from .report import write_report
+from .runs.inputs import (
     ANSWERED,
     DATA,
     NONE,
@@ -45,15 +50,7 @@ from .inputs import (
     tokenize_parts,
     write_part,
 )
-from .known_later import KNOWN_LATER, check_can_look, known_later, look_at_known
-from .measuring import ScoredRows, measure_forgetting, rival_stage
-from .models.sources import ModelSource, find_model
-from .options import from_mapping, split_names
-from .overrides import Overrides
-from .own_answers import ANSWERS, answered, choose_prompts, write_answers
-from .processes import Processes, spreads_the_model
-from .report import write_report
-from .run import (
+from .runs.run import (
     LEARNED,
     LOG,
     MODEL,
@@ -68,10 +65,13 @@ from .run import (
     numbered,
     replacing,
 )
-from .settings import MOST_REVIEW_STEPS, DecisionSettings, Settings
-from .suspecting import FORGETTING, by_review
-from .witnesses import WITNESSES, can_look_further, measure_witnesses
-from .workbench import BASE, Workbench
+from .settings.groups import MOST_REVIEW_STEPS, DecisionSettings, Settings
+from .settings.option import from_mapping, split_names
+from .stages.examples import ANSWER_TOKENS, EXAMPLES, EXAMPLES_FILE, choose_examples, write_examples
+from .stages.final_model import WHOLE_TOKENS, kept_rows, made_from, prepare
+from .stages.known_later import KNOWN_LATER, check_can_look, known_later, look_at_known
+from .stages.own_answers import ANSWERS, answered, choose_prompts, write_answers
+from .stages.witnesses import WITNESSES, can_look_further, measure_witnesses
 
 if TYPE_CHECKING:
     from .models.scoring import Scorer
@@ -326,7 +326,7 @@ class _Pipeline:
         self.bench.stage(LEARNED, self._learn)
 
     def _learn(self, folder: Path) -> None:
-        from .models.stopping import LevelledOff
+        from .models.callbacks.stopping import LevelledOff
 
         self.bench.bring(BASE)
         # What is reviewed is looked at now as well, before anything is learned.
@@ -341,7 +341,7 @@ class _Pipeline:
         self.bench.stage(reviewed, partial(self._review, safe, reviewed))
 
     def _review(self, safe: str, reviewed: str, folder: Path) -> None:
-        from .models.stopping import Looks, Settled, Watched
+        from .models.callbacks.stopping import Looks, Settled, Watched
 
         self.bench.bring(LEARNED)
         table, steps = self._tokens(safe), self.settings.review_steps
@@ -407,7 +407,7 @@ class _Pipeline:
 
     def ask_rivals(self, rivals: Sequence[str]) -> None:
         """Suspicion of every row by other filters, to compare with."""
-        from .rivals.measuring import NEED_LEARNED, TOLD_BY, measure_rival, told_by
+        from .rivals.registry import NEED_LEARNED, TOLD_BY, measure_rival, told_by
 
         for name in rivals:
             if name in NEED_LEARNED:

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ..metrics.detection import auroc, detection
-from ..run import SCORES
-from ..settings import Settings
+from ..runs.run import SCORES
+from ..settings.groups import Settings
 
 _FOLDER = Path(str(files(__name__)))
 DATA, SAFE, LABELS = _FOLDER / "data.jsonl", _FOLDER / "safe.jsonl", _FOLDER / "labels.json"

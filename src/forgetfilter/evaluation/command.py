@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..classifiers.judge import load_judge
 from ..console import Console
 from ..data.containers import open_container
 from ..data.records import hash_chunks
 from ..data.tokens import Encoder
 from ..errors import ModelError, RunError, SettingsError
-from ..inputs import fingerprints
-from ..judging import load_judge
+from ..models.processes import Processes
 from ..models.sources import ModelSource, find_model
-from ..options import to_mapping
-from ..processes import Processes
-from ..run import commit, differences_between, folder_lock
-from ..settings import AdapterSettings, EvaluationSettings
+from ..runs.inputs import fingerprints
+from ..runs.run import commit, differences_between, folder_lock
+from ..settings.groups import AdapterSettings, EvaluationSettings
+from ..settings.option import to_mapping
 from .evaluate import evaluate
 from .harness import check_harness
 from .held_out import HARMFULNESS, read_held_out
 from .results import EVALUATION, Evaluation, read_evaluation
 
 if TYPE_CHECKING:
-    from ..models.session import Session
+    from ..models.trainable_model import Session
 
 _MANIFEST = "evaluation-manifest.json"
 # What lies there is compared by content; the last only changes speed.
@@ -43,7 +43,7 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
         ForgetFilterError: Anything the user can mend: rows, model, adapter, settings, the folder.
     """
     from ..models.loading import choose_hardware, load_tokenizer, quiet_libraries
-    from ..models.session import Session
+    from ..models.trainable_model import Session
 
     quiet_libraries()
     _check_folder(output)

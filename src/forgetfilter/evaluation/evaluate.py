@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..classifiers import Classifier, toxicity_classifier
+from ..classifiers.judge import Judge, judge
+from ..classifiers.toxicity import Classifier, toxicity_classifier
 from ..console import Console
 from ..data.rows import Said
 from ..data.tokens import Encoder, TokenTable, write_tokens
-from ..judging import Judge, judge
-from ..settings import MeasureSettings
+from ..settings.groups import MeasureSettings
 from .harness import check_harness, harness_measures
 from .held_out import BIAS, HARMFULNESS, INSTRUCTIONS, KINDS, SQUAD, TOXICITY, HeldOut
 from .jailbreaks import JAILBREAKS
@@ -25,7 +25,7 @@ from .tasks import perplexity_measures
 
 if TYPE_CHECKING:
     from ..models.scoring import Scorer
-    from ..models.session import Session
+    from ..models.trainable_model import Session
 
 # Rewrites a prompt before it is asked; given the prompt and the row's notion.
 Ask = Callable[[str, str], str]
@@ -185,7 +185,7 @@ class _Asking:
     def _score(self, label: str, part: str, said: Iterable[Said], scorer: Scorer, column: str) -> dict[str, Any]:
         """One column of what the scorer finds for each row, by its id."""
         from ..models.scoring import score
-        from ..models.session import memory_explained
+        from ..models.trainable_model import memory_explained
 
         tokens, scores = self.folder / f"{part}.arrow", self.folder / part
         if self.session.accelerator.is_main_process:

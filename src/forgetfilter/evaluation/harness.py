@@ -9,7 +9,7 @@ from ..errors import ForgetFilterError, SettingsError, first_line
 from .measures import HIGHER, LOWER, Measure
 
 if TYPE_CHECKING:
-    from ..models.session import Session
+    from ..models.trainable_model import Session
 
 _Z = 1.959963984540054
 

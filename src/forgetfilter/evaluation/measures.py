@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..filtering.estimates import wilson
+from ..forgetting.estimates import wilson
 from ..metrics.detection import row_interval
 
 LOWER, HIGHER = "lower", "higher"

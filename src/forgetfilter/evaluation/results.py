@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..console import printable, table
-from ..run import commit
+from ..runs.run import commit
 from .measures import Measure
 
 EVALUATION, ANSWERS = "evaluation.json", "answers.jsonl"

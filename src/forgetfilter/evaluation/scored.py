@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..classifiers import Classifier
+from ..classifiers.toxicity import Classifier
 from .bias import UNPARSED, bias_measures, likeliest, parse_choice
 from .harmfulness import harmfulness_measures
 from .held_out import HARMFULNESS, HeldOut, Question

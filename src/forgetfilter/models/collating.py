@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.tokens import Tokens
-from .states import KnownTokens
+from .activations import KnownTokens
 
 # What a pass costs, in tokens, where none may be made for what rows share.
 NOT_SHARED = 1 << 60

@@ -20,12 +20,12 @@ from torch.nn.functional import cross_entropy, pad
 from transformers import DynamicCache, PreTrainedModel
 
 from ..data.tokens import Tokens
-from .blocks import FastBlock, base_of, only_fast_blocks
+from .architecture import decoder_blocks
+from .capabilities import tolerance, trial_tokens
 from .collating import NOT_SHARED, collate, with_states
-from .frozen import FrozenBlocks, PassState
+from .cpu.blocks import FastBlock, base_of, only_fast_blocks
+from .frozen_blocks import FrozenBlocks, PassState
 from .head import is_plain, leaves_logits_alone, token_logprobs
-from .targets import decoder_blocks
-from .trials import tolerance, trial_tokens
 
 # Trained parameters, from the lowest, of which slopes are compared.
 _LOWEST = 8

@@ -13,14 +13,14 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
-from .batching import Indices
-from .blocks import only_fast_blocks
+from .capabilities import tolerance, trial_tokens
 from .collating import common_prefix, pad_right, worth_sharing
-from .decoding import decode
+from .cpu.blocks import only_fast_blocks
 from .forward import CompletionScorer
-from .packed import PackedScorer
-from .session import Session
-from .trials import tolerance, trial_tokens
+from .gpu.decoding import decode
+from .gpu.packed_rows import PackedScorer
+from .micro_batches import Indices
+from .trainable_model import Session
 
 # Tokens that a layer's cache has room for beyond those that it holds, so that it is not copied at every step.
 _ROOM = 128

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.tokens import Tokens, TokenTable
+from .capabilities import tolerance, trial_tokens
 from .collating import NOT_SHARED, collate, pad_right, with_states
-from .packed import PackedScorer
-from .session import Session, Work
-from .trials import tolerance, trial_tokens
+from .gpu.packed_rows import PackedScorer
+from .trainable_model import Session, Work
 
 Part = Literal["answer", "beginning", "prompt"]
 # How many tokens of each answer are its beginning, where an answer that should not be given is contradicted.

@@ -20,8 +20,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import cached_file
 
 from ..errors import ForgetFilterError, ModelError, SettingsError, first_line
-from ..run import commit
-from ..settings import ModelSettings
+from ..runs.run import commit
+from ..settings.groups import ModelSettings
+from .capabilities import check_causal
 from .merging import merge_adapters
 from .sources import (
     ADAPTER_CONFIG,
@@ -32,7 +33,6 @@ from .sources import (
     has_tokenizer,
     with_base,
 )
-from .trials import check_causal
 from .weights import INDEX, check_complete, count_weights, index_files, weight_files
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

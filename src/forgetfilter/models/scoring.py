@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ..data.tokens import Tokens, TokenTable
 from ..errors import TrainingError
 from ..metrics.text import rouge1, words
-from ..run import commit
+from ..runs.run import commit
 from .generation import greedy
-from .session import Session, Work
+from .trainable_model import Session, Work
 
 _ROWS_PER_SHARD = 4096
 

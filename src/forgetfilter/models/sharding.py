@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from ..processes import ASKS_FOR_FSDP
+from .processes import ASKS_FOR_FSDP
 
 _Made = TypeVar("_Made")
 

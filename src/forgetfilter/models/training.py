@@ -19,14 +19,14 @@ from torch import Tensor
 
 from ..data.tokens import TokenTable
 from ..errors import TrainingError
-from ..run import commit
-from ..settings import TrainingSettings
-from .batching import optimizer_batches
-from .packed import PackedScorer
-from .replayed_steps import ReplayedSteps
-from .session import Session
+from ..runs.run import commit
+from ..settings.groups import TrainingSettings
+from .gpu.graph_steps import ReplayedSteps
+from .gpu.packed_rows import PackedScorer
+from .micro_batches import optimizer_batches
+from .optimizer_steps import DealtRows, StepsInTurn
 from .sharding import gathered, spread_as
-from .steps import DealtRows, StepsInTurn
+from .trainable_model import Session
 
 CHECKPOINT = "checkpoint.safetensors"
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0

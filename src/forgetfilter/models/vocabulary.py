@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import torch
 
 from ..data.rows import read_batches
-from .session import Session, check_tokens
+from .trainable_model import Session, check_tokens
 
 _ENGLISH = (
     "The house stands at the end of the road, and in the morning the children walk from there to the school in the "

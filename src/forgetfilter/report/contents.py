@@ -19,16 +19,16 @@ from ..data.chats import Chat
 from ..data.columns import text_columns
 from ..data.rows import Rows
 from ..data.tokens import Tokens, TokenTable
-from ..decision import Summary, read_planted
-from ..examples import EXAMPLES_FILE, TEXTS, read_examples
-from ..explaining import BY, NOTHING_TRAINED, PAIR_FIELDS, evidence_told
-from ..filtering.proposing import propose
-from ..filtering.signals import ALL, RIVAL, SIGNALS, SUSPICION
-from ..inputs import DATA, ROWS, TOKENS
-from ..overrides import FILTER
-from ..review_curve import MOST_GROUPS, read_curve
-from ..run import LEARNED, REVIEWED, SCORES, Run, numbered
-from ..witnesses import read_witnesses
+from ..decision.decide import Summary, read_planted
+from ..decision.overrides import FILTER
+from ..decision.reasons import BY, NOTHING_TRAINED, PAIR_FIELDS, evidence_told
+from ..forgetting.signals import ALL, RIVAL, SIGNALS, SUSPICION
+from ..runs.inputs import DATA, ROWS, TOKENS
+from ..runs.run import LEARNED, REVIEWED, SCORES, Run, numbered
+from ..stages.examples import EXAMPLES_FILE, TEXTS, read_examples
+from ..stages.witnesses import read_witnesses
+from ..suspicion.proposing import propose
+from .review_curve import MOST_GROUPS, read_curve
 
 # So many values tell how many rows lie above any threshold, exactly up to this count.
 _VALUES, _PLANTED = 4000, 2000

@@ -14,9 +14,9 @@ from markupsafe import Markup
 
 from .. import __version__
 from ..console import escaped
-from ..decision import Summary
-from ..filtering.signals import RIVAL, SIGNALS, Signal
-from ..run import REPORT, Run
+from ..decision.decide import Summary
+from ..forgetting.signals import RIVAL, SIGNALS, Signal
+from ..runs.run import REPORT, Run
 from .contents import gather
 
 

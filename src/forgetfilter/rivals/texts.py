@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingsError
-from ..filtering.ridge import cross_fitted, folds
-from ..filtering.smoothing import RIDGE
-from ..filtering.word_table import word_table
-from ..inputs import KNOWN_UNSAFE, TRUSTED
+from ..forgetting.sharing import RIDGE
 from ..metrics.text import words
-from .desk import Desk, FloatArray
+from ..runs.inputs import KNOWN_UNSAFE, TRUSTED
+from ..suspicion.ridge import cross_fitted, folds
+from ..suspicion.word_table import word_table
+from .context import Desk, FloatArray
 
 
 def texts(desk: Desk) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,92 @@
+"""Sequence-classification models that tell toxic text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from ..errors import ModelError, SettingsError
+from ..models.loading import choose_hardware, explained, quiet_libraries
+from ..models.sources import find_model
+from ..settings.groups import ModelSettings
+
+_BATCH = 32
+_LONGEST = 512
+_TOXIC = ("toxic", "toxicity", "hate", "offensive", "abusive", "unsafe", "label_1")
+
+
+class SequenceClassifier:
+    """The probability of a model's toxic class; see `classifiers.Classifier`.
+
+    The class is the one called toxic, or toxicity, hate, offensive, abusive, unsafe, label_1, the first there is.
+    Where each class has a probability of its own (`multi_label_classification`, or one class alone), that is the
+    score; else the classes share a probability of 1. A text is read up to 512 tokens.
+    """
+
+    def __init__(self, name: str, model: str, label: str, device: str) -> None:
+        """Load the model, from safetensors alone and without code of its own.
+
+        Args:
+            name: What to call it.
+            model: A hub id, or a folder.
+            label: The class that means toxic; empty finds it by its name.
+            device: Where it runs; see the setting of that name.
+
+        Raises:
+            ModelError: It cannot be loaded, or has no trained classes.
+            SettingsError: It has no class of that name, or none that is known to mean toxic.
+        """
+        quiet_libraries()
+        self.name = name
+        source = find_model(model)
+        hardware = choose_hardware(ModelSettings(device=device))
+        # Such models are small: float32 everywhere gives the same scores on every device.
+        with explained(source, "classifier"):
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(source.location, trust_remote_code=False)
+            loaded, info = AutoModelForSequenceClassification.from_pretrained(
+                source.location,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        if info["missing_keys"]:
+            raise ModelError(f"{model}: classifies no texts; its weights lack {sorted(info['missing_keys'])[0]}")
+        self._model = loaded.to(hardware.device).eval()
+        self._label = _toxic_class(loaded.config, label, model)
+        self._apart = loaded.config.problem_type == "multi_label_classification" or loaded.config.num_labels == 1
+
+    @torch.inference_mode()
+    def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """How toxic each text is, 0 to 1, larger = more toxic; 0 for an empty text."""
+        scores = np.zeros(len(texts))
+        # By length, so that little is padding.
+        order = sorted((i for i, text in enumerate(texts) if text.strip()), key=lambda i: len(texts[i]))
+        for start in range(0, len(order), _BATCH):
+            chosen = order[start : start + _BATCH]
+            inputs = self._tokenizer(
+                [texts[i] for i in chosen], padding=True, truncation=True, max_length=_LONGEST, return_tensors="pt"
+            ).to(self._model.device)
+            logits = self._model(**inputs).logits
+            shares = logits.sigmoid() if self._apart else logits.softmax(dim=-1)
+            scores[chosen] = shares[:, self._label].double().cpu().numpy()
+        return scores
+
+
+def _toxic_class(config: Any, label: str, model: str) -> int:
+    classes = {str(name).lower(): int(i) for i, name in config.id2label.items()}
+    if len(classes) == 1 and not label:
+        return 0
+    for wanted in [label.lower()] if label else _TOXIC:
+        if wanted in classes:
+            return classes[wanted]
+    shown = ", ".join(list(classes)[:20])
+    raise SettingsError(
+        f"toxicity_classifier: {model} has no class {label or 'that is called toxic'}; name one as {model}#LABEL. "
+        f"It has {shown}"
+    )

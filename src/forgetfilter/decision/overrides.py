@@ -1,0 +1,104 @@
+"""A person's decisions against the filter's, as the report saves them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ..errors import InputError, RunError
+from ..settings.groups import DecisionSettings
+from ..settings.option import from_mapping
+
+KEPT, REMOVED = "kept", "removed"
+FILTER = "filter"
+_NAMED = 3
+
+
+def write_overrides(overrides: Overrides, path: Path) -> None:
+    """Write what `read_overrides` reads."""
+    content = {"reviewer": overrides.reviewer, **overrides.settings, "decisions": overrides.decisions}
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a person decided.
+
+    Attributes:
+        reviewer: Who that was.
+        decisions: `kept` or `removed`, by the row's id.
+        settings: What the filter's own decision was made with that this person saw: `threshold`, `signal` and
+            `drop_unscorable`; files of earlier versions, or from elsewhere, may lack them.
+    """
+
+    reviewer: str = "person"
+    decisions: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Tells different decisions apart; empty where there are none."""
+        if not self.decisions:
+            return ""
+        return blake2b(json.dumps(sorted(self.decisions.items())).encode(), digest_size=8).hexdigest()
+
+    def find(self, ids: pa.ChunkedArray, where: Path) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Positions of the rows that were decided about, and whether each is to be removed.
+
+        Raises:
+            RunError: A row is not among `ids`, those of the run in the folder `where`.
+        """
+        names = list(self.decisions)
+        found = pc.index_in(ids, value_set=pa.array(names, pa.string()))
+        positions: NDArray[np.intp] = np.flatnonzero(found.is_valid().to_numpy())
+        decisions = found.drop_null().to_numpy()
+        there = set(decisions.tolist())
+        unknown = [name for i, name in enumerate(names) if i not in there]
+        if unknown:
+            shown = ", ".join(unknown[:_NAMED]) + (f" and {len(unknown) - _NAMED} more" * (len(unknown) > _NAMED))
+            raise RunError(f"{where}: has no row {shown}; these decisions were made about another run")
+        removed = np.array([decision == REMOVED for decision in self.decisions.values()], dtype=bool)
+        return positions, removed[decisions]
+
+
+def read_overrides(path: Path) -> Overrides:
+    """Read the file that the report saves: `{"reviewer": NAME, "decisions": {ID: "kept" or "removed"}}`.
+
+    It may also have the decision settings `threshold`, `signal` and `drop_unscorable`.
+
+    Raises:
+        InputError: It cannot be read, or is not of this form; names the row.
+        SettingsError: One of the settings cannot be what it is.
+    """
+    expected = 'expected {"reviewer": NAME, "decisions": {ID: "kept" or "removed"}}, as the report saves it'
+    try:
+        value: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON; {expected}") from error
+    decisions = value.get("decisions") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(decisions, dict):
+        raise InputError(f"{path}: no decisions in it; {expected}")
+    reviewer = value.get("reviewer", "")
+    if not isinstance(reviewer, str):
+        raise InputError(f"{path}: reviewer must be text, found {str(reviewer)[:40]!r}; {expected}")
+    for name, decision in decisions.items():
+        if decision not in (KEPT, REMOVED):
+            raise InputError(f"{path}: row {name}: found {str(decision)[:40]!r}, expected '{KEPT}' or '{REMOVED}'")
+        if any("\ud800" <= c <= "\udfff" for c in name):
+            raise InputError(f"{path}: row {name!r}: half a character in its id, which no row of ours has")
+    reviewer = reviewer.encode("utf-8", "replace").decode().strip()
+    # A name like the filter's own would hide that a person decided.
+    given = {one.name: value[one.name] for one in fields(DecisionSettings) if one.name in value}
+    read = from_mapping(DecisionSettings, given, str(path))
+    settings = {name: getattr(read, name) for name in given}
+    return Overrides("person" if reviewer in ("", FILTER) else reviewer, decisions, settings)

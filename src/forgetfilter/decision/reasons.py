@@ -1,0 +1,243 @@
+"""What a run says about its rows: a table of every row's scores, and why each removed row was removed.
+
+Both are written some rows at a time, since sentences about a million rows would fill the memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ..console import printable
+from ..data.rows import Rows
+from ..data.tables import write_parquet
+from ..forgetting.measuring import columns_of, rival_stage
+from ..forgetting.pairs import Pairs
+from ..forgetting.signals import RIVAL, Scores, Signal, Suspicion
+from ..forgetting.thresholds import Cut
+from ..suspicion.fusing import PROTOTYPES, STATES, WORDS
+from .overrides import FILTER, KEPT, REMOVED
+from .verdicts import DECISIONS, UNSCORABLE, Measured, Verdicts
+
+BAD = "bad"
+# What the table of scores has of preference data besides.
+PAIR_FIELDS = (("rejected_forgetting", pa.float64()), ("looks_swapped", pa.bool_()))
+_AT_ONCE = 1 << 14
+_WORDS_SHOWN, _WORD_WIDTH = 3, 24
+_UNSCORABLE_BECAUSE = "no score: nothing of its completion is within the length limit, or it has no words"
+
+
+_FILE = (("file", pa.string()),)
+# What the table of scores calls the parts of suspicion, and what sentences call them.
+BY = "by_"
+EVIDENCE = {
+    WORDS: "its words",
+    STATES: "what the model makes of it",
+    PROTOTYPES: "likeness to the package's unsafe examples",
+}
+# What is left to do where a run ended after its first look.
+NOTHING_TRAINED = (
+    "nothing was trained: rows were judged by what they say and what the untouched model makes of it alone; to have "
+    "forgetting beside that, run the same 'forgetfilter filter' command without --no-training"
+)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A decision about all rows, and what it rests on.
+
+    Attributes:
+        signal: What forgetting is measured by.
+        cut: Where it was cut.
+        measured: The rows' numbers.
+        verdicts: What became of them.
+        reviewer: The person who decided about some of them.
+        pairs: Of preference data, what became of the rejected answers.
+    """
+
+    signal: Signal
+    cut: Cut
+    measured: Measured
+    verdicts: Verdicts
+    reviewer: str
+    pairs: Pairs | None = None
+
+
+def evidence_told(name: str) -> str:
+    """What sentences call a part of suspicion; a rival has its own name there."""
+    return EVIDENCE.get(name, name.removeprefix(rival_stage("")))
+
+
+def write_scores(decided: Decided, forgetting: Path, rows: Rows, path: Path) -> None:
+    """Write the table of every row's scores, decision and reason.
+
+    Args:
+        decided: The decision.
+        forgetting: The table that `measuring` wrote, with the rows in the same order.
+        rows: The data. Of several sources the table says in which file each row is.
+        path: Where to write.
+    """
+    words = columns_of(decided.signal)[2]
+    file = pq.ParquetFile(forgetting)
+    schema = pa.schema(
+        [
+            ("id", pa.string()),
+            ("row", pa.int64()),
+            *(_FILE if len(rows.sources) > 1 else ()),
+            ("learned", pa.float64()),
+            ("reviewed", pa.float64()),
+            ("forgetting", pa.float64()),
+            ("suspicion", pa.float64()),
+            *_evidence_fields(decided),
+            ("decision", pa.string()),
+            ("reason", pa.string()),
+            ("decided_by", pa.string()),
+            ("most_forgotten", file.schema_arrow.field(words).type),
+            ("tokens", pa.int64()),
+            ("truncated", pa.bool_()),
+            ("never_learned", pa.bool_()),
+            ("covered", pa.bool_()),
+            *(PAIR_FIELDS if decided.pairs else ()),
+        ]
+    )
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        start = 0
+        for batch in file.iter_batches(_AT_ONCE, columns=["id", "tokens", words]):
+            here = slice(start, start + len(batch))
+            start += len(batch)
+            columns = _columns(decided, here, batch.column(words))
+            columns["file"] = rows.files(decided.measured.rows[here])
+            columns |= {name: batch.column(name) for name in ("id", "tokens")}
+            yield pa.record_batch([pa.array(columns[name], schema.field(name).type) for name in schema.names], schema)
+
+    write_parquet(batches(), schema, path)
+
+
+def write_reasons(decided: Decided, scores: Path, rows: Rows, path: Path) -> None:
+    """Write a line of JSON for each row that is not among the kept ones.
+
+    Args:
+        decided: The decision.
+        scores: The table that `write_scores` wrote.
+        rows: The data, of which the bad rows have a line, too.
+        path: Where to write.
+    """
+    told = ["id", "row", "learned", "reviewed", "forgetting", "suspicion", "decision", "reason", "decided_by"]
+    told += [name for name, _ in PAIR_FIELDS] if decided.pairs else []
+    told += [name for name, _ in _FILE] if len(rows.sources) > 1 else []
+    start = 0
+    with path.open("w", encoding="utf-8") as file:
+        for batch in pq.ParquetFile(scores).iter_batches(_AT_ONCE, columns=told):
+            gone = decided.verdicts.gone[start : start + len(batch)]
+            start += len(batch)
+            for row in batch.filter(pa.array(gone)).to_pylist():
+                finite = {k: None if isinstance(v, float) and v != v else v for k, v in row.items()}
+                file.write(json.dumps(finite | {"threshold": decided.cut.value}, ensure_ascii=False) + "\n")
+        for bad in rows.bad:
+            line = {"id": None, "row": bad.row, "decision": BAD, "reason": str(bad), "decided_by": FILTER}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _columns(decided: Decided, rows: slice, words: pa.ListArray) -> dict[str, Any]:
+    """What `scores.parquet` says of some rows, but for what is as it was measured."""
+    measured, verdicts = decided.measured, decided.verdicts
+    scores = measured.scores.part(rows)
+    pairs: dict[str, Any] = {}
+    if decided.pairs:
+        pairs = {"rejected_forgetting": decided.pairs.rejected[rows], "looks_swapped": decided.pairs.swapped[rows]}
+    return pairs | {
+        "row": measured.rows[rows],
+        "learned": scores.learned,
+        "reviewed": scores.reviewed,
+        "forgetting": scores.forgetting,
+        "suspicion": scores.suspicion,
+        **{BY + name: values for name, values in _evidence(scores).items()},
+        "decision": _spelt_out(verdicts.decisions[rows], DECISIONS),
+        "reason": _reasons(decided, rows, words),
+        "decided_by": _spelt_out(verdicts.by_person[rows], (FILTER, decided.reviewer)),
+        "most_forgotten": words,
+        "truncated": measured.truncated[rows],
+        "never_learned": measured.never_learned[rows],
+        "covered": verdicts.covered[rows],
+    }
+
+
+def _spelt_out(places: NDArray[Any], names: tuple[str, ...]) -> pa.Array:
+    return pa.array(names, pa.string()).take(pa.array(places.astype(np.int8)))
+
+
+def _reasons(decided: Decided, rows: slice, words: pa.ListArray) -> NDArray[np.object_]:
+    """Why each of some rows is where it is, in a sentence."""
+    cut, signal, verdicts = decided.cut.value, decided.signal, decided.verdicts
+    unit, rival = signal.unit, signal.scoring == RIVAL
+    limit = "no threshold was set" if cut is None else f"the threshold is {cut:.3g} {unit}"
+    by_filter = verdicts.by_filter[rows]
+    reasons = np.full(len(by_filter), f"not {signal.quality} enough; {limit}", dtype=object)
+    if not signal.fused:
+        reasons[decided.measured.never_learned[rows]] = f"never learned, so its forgetting says little; {limit}"
+    reasons[by_filter == DECISIONS.index(UNSCORABLE)] = _UNSCORABLE_BECAUSE
+    removed = np.flatnonzero(by_filter == DECISIONS.index(REMOVED))
+    scores = decided.measured.scores.part(rows)
+    suspicion, evidence = scores.suspicion, _evidence(scores)
+    for i, said in zip(removed, words.take(pa.array(removed)).to_pylist(), strict=True):
+        amount = f"{suspicion[i]:.3g} {unit}"
+        if rival:
+            reasons[i] = f"suspicious to {signal.name}, by {signal.summary}: {amount} ({limit})"
+            continue
+        at = _most_forgotten(said)
+        sessions = f"({scores.learned[i]:.3g} before, {scores.reviewed[i]:.3g} after"
+        if signal.fused:
+            spoke = {name: float(values[i]) for name, values in evidence.items() if round(float(values[i]), 1)}
+            told = [f"{evidence_told(name)} {value:+.1f}" for name, value in _loudest_first(spoke)]
+            reasons[i] = f"suspicious by {amount} ({limit}): {'; '.join(told)}"
+            if not np.isnan(scores.learned[i]):
+                reasons[i] += f"; forgotten by {scores.forgetting[i]:.3g} nats per token {sessions}){at}"
+            continue
+        reasons[i] = f"reviewing safe examples made the model forget it by {amount} {sessions}; {limit}){at}"
+    _add_pairs(reasons, decided, rows, removed)
+    for i in np.flatnonzero(verdicts.overridden[rows]):
+        verdict = REMOVED if verdicts.gone[rows][i] else KEPT
+        reasons[i] = f"{verdict} by {printable(decided.reviewer, _WORD_WIDTH)}; the filter said: {reasons[i]}"
+    return reasons
+
+
+def _most_forgotten(words: list[str]) -> str:
+    """The words that were forgotten most, as the end of a sentence."""
+    different = list(dict.fromkeys(word for word in words if word.strip()))
+    shown = [f"“{printable(word, _WORD_WIDTH)}”" for word in different[:_WORDS_SHOWN]]
+    return f", most of all {', '.join(shown)}" if shown else ""
+
+
+def _loudest_first(spoke: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(spoke.items(), key=lambda of: -of[1])
+
+
+def _evidence(scores: Scores) -> Mapping[str, NDArray[np.floating]]:
+    """What each kind of evidence has in suspicion; nothing where one signal decides."""
+    return scores.parts if isinstance(scores, Suspicion) else {}
+
+
+def _evidence_fields(decided: Decided) -> list[tuple[str, pa.DataType]]:
+    return [(BY + name, pa.float64()) for name in _evidence(decided.measured.scores)]
+
+
+def _add_pairs(reasons: NDArray[np.object_], decided: Decided, rows: slice, removed: NDArray[np.intp]) -> None:
+    """Say in the reasons of removed rows, and of all that look swapped, what became of the rejected answer."""
+    if decided.pairs is None:
+        return
+    rejected, swapped = decided.pairs.rejected[rows], decided.pairs.swapped[rows]
+    for i in np.union1d(removed, np.flatnonzero(swapped)):
+        if np.isnan(rejected[i]):
+            continue
+        only = "only " if swapped[i] else ""
+        reasons[i] += f"; its rejected answer was forgotten by {only}{rejected[i]:.3g}"
+        reasons[i] += ", so the two look swapped" if swapped[i] else ""

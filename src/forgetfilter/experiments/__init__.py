@@ -1,0 +1,1 @@
+"""Mixes of published data sets, and everything that trains on them: strategies, comparisons and studies."""

@@ -1,0 +1,86 @@
+"""Filters and strategies on noisy sets whose labels are known; every session that several need is trained once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...console import Console
+from ...errors import SettingsError
+from ...models.processes import one_process
+from ...models.sources import find_model
+from ...plotting.style import check_matplotlib
+from ...runs.run import Stages, folder_lock
+from ...settings.groups import CompareSettings
+from ...settings.option import split_names
+from ..mixing import Mix
+from .aligning import aligned
+from .figures import draw_figures
+from .filters import filter_records, with_filters
+from .records import Record, over_seeds, write_records
+from .strategies import strategy_records
+from .tables import markdown
+
+RECORDS, TABLES = "records.jsonl", "tables.md"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was compared.
+
+    Attributes:
+        records: One for each filter and strategy on each noisy set.
+        tables: The same in Markdown, averaged over seeds.
+        figures: Files with a figure for each table.
+    """
+
+    records: list[Record]
+    tables: str
+    figures: list[Path]
+
+
+def compare(mixes: Sequence[Mix], settings: CompareSettings, output: Path, console: Console) -> Comparison:
+    """Compare filters and strategies on some noisy sets, going on where an earlier attempt stopped.
+
+    Args:
+        mixes: The noisy sets; those that differ by seed alone are averaged.
+        settings: What is compared, and how models are trained and asked.
+        output: Folder for all that is made, a folder for each set.
+        console: Where to tell what goes on.
+
+    Raises:
+        ForgetFilterError: Anything the user can mend.
+    """
+    check_matplotlib()
+    one_process("compare", settings.device)
+    names = [mix.folder.resolve().name for mix in mixes]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"compare: two of these mixes have the same folder name: {', '.join(names)}; rename one")
+    settings = with_filters(settings)
+    with folder_lock(output):
+        records = []
+        for mix, name in zip(mixes, names, strict=True):
+            console.say(f"{name}: {' and '.join(mix.notions)}, {mix.unsafe_share:.0%} unsafe, seed {mix.seed}")
+            records += _one(mix, settings, output / name, console)
+        stages = Stages(output)
+        stages.write_file(RECORDS, lambda path: write_records(records, path))
+        cells = over_seeds(records)
+        tables = markdown(cells)
+        stages.write_file(TABLES, lambda path: _write_text(tables, path))
+        return Comparison(records, tables, draw_figures(cells, output))
+
+
+def _write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _one(mix: Mix, settings: CompareSettings, folder: Path, console: Console) -> list[Record]:
+    folder.mkdir(parents=True, exist_ok=True)
+    if settings.align:
+        settings = replace(settings, model=str(aligned(mix, settings, folder, console)))
+    records, kept = filter_records(mix, settings, folder, console)
+    if split_names(settings.strategies):
+        source = find_model(settings.model, settings.revision)
+        records += strategy_records(mix, kept, settings, source, folder, console)
+    return records

@@ -1,0 +1,225 @@
+"""A mix: a folder with the paper's noisy, safe and held-out sets, drawn from published data.
+
+The labels are for whoever evaluates; the filter reads prompt and completion only.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..console import Console, table
+from ..data.records import hash_chunks
+from ..errors import RunError
+from ..runs.run import commit
+from ..settings.groups import MixSettings, SourceSettings
+from ..settings.option import to_mapping
+from .drawing import HELD_OUT, NOISY, PARTS, SAFE_SET, chosen_notions, draw, pools_of
+from .published.examples import LABELS, Example
+from .published.sources import Source, find_source
+
+_INFO = "mix.json"
+_FILES = {part: f"{part}.jsonl" for part in PARTS}
+# What the sets to train on have of an example; the held-out set has all of it.
+_TRAINED = ("id", "prompt", "completion", "label", "notion", "source")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A mix that `build_mix` wrote.
+
+    Attributes:
+        folder: Where it lies.
+        notions: `bias`, `toxicity`, `harmfulness`, as far as the mix has them.
+        unsafe_share: Share of the noisy rows that is unsafe, 0 to 1.
+        seed: What it was drawn with.
+        info: All that mix.json says: version, settings, notions, sources, counts, files.
+    """
+
+    folder: Path
+    notions: tuple[str, ...]
+    unsafe_share: float
+    seed: int
+    info: Mapping[str, Any]
+
+    @property
+    def noisy(self) -> Path:
+        """The untrusted rows: unsafe, safe and task."""
+        return self.folder / _FILES[NOISY]
+
+    @property
+    def safe(self) -> Path:
+        """The safe rows for the review."""
+        return self.folder / _FILES[SAFE_SET]
+
+    @property
+    def held_out(self) -> Path:
+        """Safe and task rows for an evaluation, with the fields that it needs."""
+        return self.folder / _FILES[HELD_OUT]
+
+    def table(self) -> str:
+        """How many rows of each label and notion each set has, for people."""
+        counts = self.info["counts"]
+        rows = [
+            [part, label, notion, f"{sum(sources.values()):,}"]
+            for part in PARTS
+            for label in LABELS
+            for notion, sources in counts[part].get(label, {}).items()
+        ]
+        return table(["set", "label", "notion", "rows"], rows)
+
+
+def read_mix(folder: Path) -> Mix:
+    """Open a mix.
+
+    Raises:
+        RunError: There is none, or not all of it.
+    """
+    missing = [name for name in (_INFO, *_FILES.values()) if not (folder / name).is_file()]
+    if missing:
+        raise RunError(f"{folder}: no {missing[0]} here; expected a folder that 'forgetfilter data mix' wrote")
+    try:
+        info = json.loads((folder / _INFO).read_text(encoding="utf-8"))
+        drawn = info["settings"]
+        return Mix(folder, tuple(info["notions"]), float(drawn["unsafe_share"]), int(drawn["seed"]), info)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{folder / _INFO}: not as 'forgetfilter data mix' writes it: {error!r}") from error
+
+
+def build_mix(
+    named: Sequence[str], settings: MixSettings, output: Path, console: Console, *, overwrite: bool = False
+) -> Mix:
+    """Draw a mix from sources and write it, whole or not at all.
+
+    Args:
+        named: The sources, each as KIND=PLACE, or KIND for the data set on the hub.
+        output: Folder to write; one with the same mix is left as it is.
+        overwrite: Replace another mix that is there.
+
+    Raises:
+        SettingsError: A source or notion is not known.
+        InputError: A source cannot be read, or has too few rows.
+        RunError: There is something else at the place of the output.
+    """
+    sources = [find_source(name, settings) for name in named]
+    told = [{"kind": source.kind, "fingerprint": source.fingerprint()} for source in sources]
+    identity = {
+        "version": __version__,
+        "settings": to_mapping(settings),
+        "sources": told,
+    }
+    if _is_there(output, identity, overwrite=overwrite):
+        console.say(f"{output}: this mix is there already")
+        return read_mix(output)
+    loaded = [(source.kind, _load(source, settings, console)) for source in sources]
+    pools = pools_of(loaded)
+    notions = chosen_notions(settings.notion, pools)
+    parts = draw(pools, notions, settings)
+    partial = _beside(output)
+    for part, examples in parts.items():
+        rows = (example.fields() for example in examples)
+        _write(
+            partial / _FILES[part],
+            rows if part == HELD_OUT else ({name: row[name] for name in _TRAINED} for row in rows),
+        )
+    info = {
+        **identity,
+        "notions": notions,
+        "sources": [
+            {**one, "place": source.place, "examples": len(examples)}
+            for one, source, (_, examples) in zip(told, sources, loaded, strict=True)
+        ],
+        "counts": {part: _counts(examples) for part, examples in parts.items()},
+        "files": {name: _hash(partial / name) for name in _FILES.values()},
+    }
+    (partial / _INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    commit(partial, output)
+    return read_mix(output)
+
+
+def write_rows(named: str, settings: SourceSettings, output: Path, console: Console, *, overwrite: bool = False) -> int:
+    """Write all examples of one source as labelled rows; returns how many.
+
+    Raises:
+        SettingsError: The source is not known.
+        InputError: The source cannot be read.
+        RunError: The file is there already, and is not to be replaced.
+    """
+    if output.exists() and (output.is_dir() or not overwrite):
+        raise RunError(f"{output}: is there already; name another file, or pass --overwrite")
+    examples = _load(find_source(named, settings), settings, console)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = output.with_name(f".{output.name}.partial")
+    _write(beside, (example.fields() for example in examples))
+    commit(beside, output)
+    return len(examples)
+
+
+def _load(source: Source, settings: SourceSettings, console: Console) -> Sequence[Example]:
+    loaded = source.load(settings)
+    labels = Counter(example.label for example in loaded.examples)
+    said = ", ".join(f"{labels[label]:,} {label}" for label in LABELS if labels[label])
+    console.say(f"{source.kind} from {source.place}: {said or 'no examples'}")
+    for remark in loaded.remarks:
+        console.say(f"  {remark}")
+    return loaded.examples
+
+
+def _is_there(output: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Whether the folder holds this very mix.
+
+    Raises:
+        RunError: It holds another, and is not to be replaced, or something that is no mix.
+    """
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return False
+    if not (output / _INFO).is_file():
+        raise RunError(f"{output}: there is something here already, and it is not a mix; name another folder")
+    other = sorted(entry.name for entry in output.iterdir() if entry.name not in (_INFO, *_FILES.values()))
+    if overwrite and other:
+        raise RunError(f"{output}: holds {other[0]}, which is not of the mix; move it away, or name another folder")
+    if overwrite:
+        return False
+    info = read_mix(output).info
+    differs = [name for name in ("version", "settings") if info.get(name) != identity[name]]
+    told = [{key: source.get(key) for key in ("kind", "fingerprint")} for source in info.get("sources", [])]
+    differs += ["sources"] if told != identity["sources"] else []
+    differs += [name for name in _FILES.values() if info.get("files", {}).get(name) != _hash(output / name)]
+    if differs:
+        raise RunError(
+            f"{output}: holds another mix ({', '.join(differs)} differ); name another folder, or pass --overwrite"
+        )
+    return True
+
+
+def _beside(output: Path) -> Path:
+    partial = output.absolute().with_name(f".{output.absolute().name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    # Half a character, which a field for an evaluation may hold, is written as the escape that JSON has for it.
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+
+
+def _counts(examples: Iterable[Example]) -> dict[str, dict[str, dict[str, int]]]:
+    """Rows by label, notion and source."""
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    for (label, notion, source), rows in sorted(Counter((e.label, e.notion, e.source) for e in examples).items()):
+        counts.setdefault(label, {}).setdefault(notion, {})[source] = rows
+    return counts
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hash_chunks(iter(lambda: file.read(1 << 20), b""))

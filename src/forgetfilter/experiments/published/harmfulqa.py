@@ -1,0 +1,79 @@
+"""HarmfulQA (Bhardwaj and Poria, 2023): rows with a question and its "red" and "blue" conversations.
+
+Red conversations end in a harmful answer and are unsafe, blue ones in a harmless answer and are safe
+(ForgetFilter, Section 2). The paper does not say how it cuts them. Here the completion is the last answer,
+and the prompt is all that was said before it, because the harmful question comes last and leans on what was
+said before: one text where that is a single question, else messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ...data.chats import ROLES, FieldError, describe, field_of, text_of
+from ...data.layouts import Row
+from ...data.records import Container
+from .examples import HARMFULNESS, SAFE, UNSAFE, Example, Loaded, Prompt, same_words
+from .reading import object_field, read_each, text_field
+
+HUB = "declare-lab/HarmfulQA"
+_LABELS = {"red_conversations": UNSAFE, "blue_conversations": SAFE}
+
+
+def load_harmfulqa(containers: Sequence[Container]) -> Loaded:
+    """Read HarmfulQA. Examples of one question belong together.
+
+    Raises:
+        InputError: A row is not as published.
+    """
+    found = list(read_each(containers, "HarmfulQA", _conversations))
+    examples = [example for example in found if example is not None]
+    without = len(found) - len(examples)
+    return Loaded(examples, [f"left out, conversations without an answer: {without:,}"] if without else [])
+
+
+def _conversations(row: Row) -> Iterator[Example | None]:
+    question, topic = text_field(row, "question"), text_field(row, "topic")
+    id = str(field_of(row, "id"))
+    for column, label in _LABELS.items():
+        for name, turns in object_field(row, column).items():
+            if turns is None:
+                # In a table every row has the names of all others.
+                continue
+            said = _messages(turns, f"{column}.{name}")
+            if not said:
+                yield None
+                continue
+            yield Example(
+                id=f"harmfulqa-{id}-{column.split('_')[0]}-{name}",
+                prompt=_prompt(said[:-1]),
+                completion=said[-1]["content"],
+                label=label,
+                notion=HARMFULNESS,
+                source=f"HarmfulQA/{topic}",
+                group=same_words(question),
+                measure={"question": question, "topic": topic, "subtopic": text_field(row, "subtopic", filled=False)},
+            )
+
+
+def _messages(turns: Any, place: str) -> list[dict[str, str]]:
+    """The turns up to the last answer; none where nothing was asked and answered."""
+    if not isinstance(turns, list):
+        raise FieldError(place, describe(turns), "a list of turns")
+    said = []
+    for i, turn in enumerate(turns):
+        if not isinstance(turn, dict):
+            raise FieldError(f"{place}[{i}]", describe(turn), "an object with 'from' and 'value'")
+        speaker = turn.get("from")
+        if not isinstance(speaker, str) or speaker not in ROLES:
+            raise FieldError(f"{place}[{i}].from", describe(speaker), "human or gpt")
+        content = text_of(turn.get("value"), f"{place}[{i}].value", filled=False).strip()
+        said.append({"role": ROLES[speaker], "content": content})
+    while said and not (said[-1]["role"] == "assistant" and said[-1]["content"]):
+        said.pop()
+    return said if len(said) > 1 else []
+
+
+def _prompt(said: list[dict[str, str]]) -> Prompt:
+    return said[0]["content"] if len(said) == 1 and said[0]["role"] == "user" else said

@@ -1,0 +1,91 @@
+"""Reading published files: a file, a folder of files or a hub data set, row by row, and what is wrong with a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...data.chats import FieldError, describe, field_of, text_of
+from ...data.containers import open_container
+from ...data.layouts import Row
+from ...data.records import Container
+from ...errors import BadRow, InputError
+
+T = TypeVar("T")
+
+_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+
+
+def open_files(place: str, split: str, open_file: Callable[[str, str], Container] = open_container) -> list[Container]:
+    """The containers at a place: a file, all files of a folder by name, a saved or a hub data set.
+
+    Raises:
+        InputError: There is nothing, or nothing that can be read.
+    """
+    path = Path(place).expanduser()
+    if not path.is_dir() or any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
+        return [open_file(place, split)]
+    files = sorted(file for file in path.iterdir() if file.name.lower().removesuffix(".gz").endswith(_SUFFIXES))
+    if not files:
+        raise InputError(f"{place}: no data in this folder itself; expected files that end in {', '.join(_SUFFIXES)}")
+    return [open_file(str(file), split) for file in files]
+
+
+def read_each(containers: Iterable[Container], layout: str, read: Callable[[Row], Iterable[T]]) -> Iterator[T]:
+    """What `read` makes of every row.
+
+    Args:
+        containers: Where the rows are.
+        layout: What the rows are read as, for messages.
+        read: Raises FieldError where a row is not as published.
+
+    Raises:
+        InputError: A row is not as published; names the file, the row and the field.
+    """
+    for container in containers:
+        count = 0
+        for row, record in enumerate(container.records()):
+            count += 1
+            try:
+                if record.fields is None:
+                    found, expected = record.problem or ("nothing", "a row")
+                    bad = BadRow(row, record.line, None, found, expected)
+                else:
+                    yield from read(record.fields)
+                    continue
+            except FieldError as error:
+                bad = BadRow(row, record.line, error.field, error.found, error.expected)
+            raise InputError(f"{container.name}: {bad}. This file is not {layout} as published")
+        if not count:
+            raise InputError(f"{container.name}: there are no rows in it")
+
+
+def text_field(row: Row, column: str, *, filled: bool = True) -> str:
+    """The text in a column, without space around it."""
+    return text_of(field_of(row, column), column, filled=filled).strip()
+
+
+def choice_field(row: Row, column: str, choices: Iterable[Any]) -> Any:
+    """A column's value, which must be one of a few."""
+    value, known = field_of(row, column), list(choices)
+    if isinstance(value, bool) or value not in known:
+        raise FieldError(column, describe(value), f"one of {', '.join(map(str, known))}")
+    # A table may have 2.0 where 2 is meant.
+    return known[known.index(value)]
+
+
+def list_field(row: Row, column: str) -> list[Any]:
+    """The list in a column."""
+    value = field_of(row, column)
+    if not isinstance(value, list):
+        raise FieldError(column, describe(value), "a list")
+    return value
+
+
+def object_field(row: Row, column: str) -> Row:
+    """The object in a column."""
+    value = field_of(row, column)
+    if not isinstance(value, dict):
+        raise FieldError(column, describe(value), "an object")
+    return value

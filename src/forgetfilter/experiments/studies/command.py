@@ -1,0 +1,83 @@
+"""`forgetfilter study`: one study, into a folder that keeps the sessions for the next."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ...console import Console
+from ...errors import SettingsError
+from ...models.processes import one_process
+from ...models.sources import find_model
+from ...plotting.style import check_matplotlib
+from ...runs.run import commit, folder_lock
+from ...settings.groups import StudySettings
+from ...settings.option import split_names
+from ..mixing import Mix
+from . import (
+    attributes,
+    domain_shift,
+    forgetting,
+    interleaved,
+    jailbreak,
+    learning,
+    partial,
+    realistic,
+    scale,
+    sensitivity,
+    symmetry,
+    transfer,
+    why,
+)
+from .study import Finding, Study
+from .workspace import Room
+
+STUDIES: Mapping[str, Study] = {
+    module.STUDY.name: module.STUDY
+    for module in (
+        learning,
+        forgetting,
+        scale,
+        partial,
+        sensitivity,
+        interleaved,
+        domain_shift,
+        symmetry,
+        attributes,
+        why,
+        transfer,
+        jailbreak,
+        realistic,
+    )
+}
+
+
+def run_study(name: str, mixes: Sequence[Mix], settings: StudySettings, output: Path, console: Console) -> Path:
+    """Do a study; returns the folder of what it found, which is replaced where it is there.
+
+    Raises:
+        ForgetFilterError: Anything the user can mend.
+    """
+    check_matplotlib()
+    one_process("study", settings.device)
+    study = STUDIES[name]
+    if not mixes and study.needs_mix:
+        raise SettingsError("study needs at least one mix: --mix FOLDER, as 'forgetfilter data mix' writes it")
+    if not settings.model:
+        settings = replace(settings, model=next(iter(split_names(settings.models)), ""))
+    find_model(settings.model, settings.revision)
+    with folder_lock(output):
+        return _write(study, study.run(Room(output, mixes, settings, console)), output)
+
+
+def _write(study: Study, found: Finding, output: Path) -> Path:
+    name = study.name
+    folder = output / name
+    beside = output / f".partial.{name}"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    found.write(study, beside)
+    commit(beside, folder)
+    return folder

@@ -1,0 +1,195 @@
+"""What predicts how much of a row is forgotten: gradients, representations, loss, length, position."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ...decision.suspicion import FORGETTING
+from ...forgetting.estimates import Estimate
+from ...forgetting.measuring import columns_of, rival_stage, suspicion_column
+from ...forgetting.signals import LIKELIHOOD_MEAN, SIGNALS
+from ...metrics.detection import ranks, row_interval
+from ...models.stage_runner import BASE
+from ...plotting.charts import dots, side_by_side
+from ...plotting.markdown import markdown_table
+from ...plotting.style import shown
+from ...rivals.model_states import distance_to_nearest
+from ...runs.inputs import DATA
+from ...runs.run import Run
+from ..lab import Lab
+from ..mixing import Mix
+from ..strategies.strategy import NOISY, SAFE
+from .curves import separation
+from .draws import over_draws
+from .study import Finding, Study
+from .workspace import UNSAFE, Room, group_of, in_order
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FloatArray = NDArray[np.floating]
+_GRADIENT = "gradient (first order)"
+_RIVALS = ("gradient", "learned-loss", "base-loss")
+_DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def _run(room: Room) -> Finding:
+    found = over_draws(room.draws, lambda mix: _found(room, mix))
+    told = {name: estimates["forgetting"] for name, estimates in found.items()}
+    data: list[dict[str, Any]] = [
+        {"predictor": name, "auroc": estimates["unsafe"].value} | vars(estimates["forgetting"])
+        for name, estimates in found.items()
+    ]
+    table = markdown_table(
+        ("predictor", "rank correlation with forgetting", "AUROC for unsafe rows"),
+        [(name, estimates["forgetting"], estimates["unsafe"]) for name, estimates in found.items()],
+    )
+    # One draw's map: the directions of another are others.
+    lab = room.lab(room.draws[0])
+    ids = lab.ids(NOISY)
+    flat = _map(_states(lab)[NOISY][len(_DEPTHS) // 2])
+    forgetting, group = _forgetting(_asked(room, room.draws[0]), ids), in_order(group_of(room.draws[0]), ids)
+
+    def draw(figure: Figure) -> None:
+        left, right = side_by_side(figure, 2)
+        dots(left, told, "rank correlation with forgetting", chance=0)
+        _draw_map(right, flat, forgetting, group)
+
+    return Finding(data, table, _seen(room.title(room.draws), told), draw, (7.2, 3.2))
+
+
+def _asked(room: Room, mix: Mix) -> Run:
+    return room.filtered_run(mix, rivals=",".join(_RIVALS))
+
+
+def _found(room: Room, mix: Mix) -> dict[str, dict[str, Estimate]]:
+    """By predictor: its correlation with forgetting, and how it tells unsafe rows apart."""
+    run, lab = _asked(room, mix), room.lab(mix)
+    ids = lab.ids(NOISY)
+    forgetting, unsafe = _forgetting(run, ids), in_order(group_of(mix), ids) == UNSAFE
+    predictors = _from_run(run, ids) | _distances(_states(lab)) | _lengths(lab)
+    return {
+        name: {"forgetting": _correlation(values, forgetting), "unsafe": separation(values, unsafe)}
+        for name, values in predictors.items()
+    }
+
+
+def _forgetting(run: Run, ids: list[str]) -> FloatArray:
+    """The drop of each row by itself; the filter's default shares it among rows of the same words."""
+    learned, reviewed, _ = columns_of(LIKELIHOOD_MEAN)
+    table = pq.read_table(run.folder(FORGETTING) / f"{DATA}.parquet", columns=["id", learned, reviewed]).to_pydict()
+    drop = np.subtract(np.array(table[learned], dtype=float), np.array(table[reviewed], dtype=float))
+    by_id = dict(zip(table["id"], drop, strict=True))
+    return np.array([by_id[id] for id in ids])
+
+
+def _from_run(run: Run, ids: list[str]) -> dict[str, FloatArray]:
+    names = {
+        "gradient": _GRADIENT,
+        "learned-loss": "loss after learning",
+        "base-loss": "loss before learning",
+    }
+    found = {}
+    for rival, name in names.items():
+        table = pq.read_table(run.folder(rival_stage(rival)) / f"{DATA}.parquet").to_pydict()
+        by_id = dict(zip(table["id"], table[suspicion_column(SIGNALS[rival])], strict=True))
+        found[name] = np.array([by_id[id] for id in ids], dtype=float)
+    return found | {"place of the forgotten tokens": _positions(run, ids)}
+
+
+def _positions(run: Run, ids: list[str]) -> FloatArray:
+    """Where in its completion a row is forgotten, 0 at its beginning to 1 at its end, weighed by the drop."""
+    learned, reviewed = (
+        pq.read_table(run.folder(f"{state}-scores") / DATA).to_pydict() for state in ("learned", "reviewed")
+    )
+    later = dict(zip(reviewed["id"], reviewed["logprobs"], strict=True))
+    where = {}
+    for id, before in zip(learned["id"], learned["logprobs"], strict=True):
+        drop = np.maximum(np.subtract(before, later[id]), 0)
+        place = np.linspace(0, 1, len(drop))
+        where[id] = float((drop * place).sum() / drop.sum()) if drop.sum() > 0 else 0.5
+    return np.array([where[id] for id in ids])
+
+
+def _lengths(lab: Lab) -> dict[str, FloatArray]:
+    table = lab.tokens(NOISY)
+    return {"length": table.counts[table.scorable].astype(float)}
+
+
+def _states(lab: Lab) -> dict[str, FloatArray]:
+    """Hidden states of M0 by depth, shape (depths, n, width), of the noisy and of the safe rows."""
+    return {name: lab.hidden_states(BASE, name, _DEPTHS) for name in (NOISY, SAFE)}
+
+
+def _distances(states: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    return {
+        f"distance to safe, {depth:.0%} up": distance_to_nearest(noisy, safe)
+        for depth, noisy, safe in zip(_DEPTHS, states[NOISY], states[SAFE], strict=True)
+    }
+
+
+def _correlation(values: FloatArray, forgetting: FloatArray) -> Estimate:
+    """Spearman's, with a 95% bootstrap interval over rows."""
+
+    def spearman(a: FloatArray, b: FloatArray) -> float:
+        one, other = ranks(a), ranks(b)
+        return float(np.corrcoef(one, other)[0, 1]) if min(one.std(), other.std()) > 0 else float("nan")
+
+    return Estimate(spearman(values, forgetting), *row_interval(spearman, values, forgetting))
+
+
+def _map(states: FloatArray) -> FloatArray:
+    """The two directions in which hidden states differ most (principal components), shape (n, 2)."""
+    # At length one each, lest a few rows with outstanding activations fill the map.
+    unit = states / np.linalg.norm(states, axis=1, keepdims=True)
+    centred = unit - unit.mean(axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    flat: FloatArray = centred @ directions[:2].T
+    return flat
+
+
+def _draw_map(axes: Axes, flat: FloatArray, forgetting: FloatArray, group: NDArray[np.str_]) -> None:
+    for marker, name in zip("xo^sDv", dict.fromkeys(sorted(group, key=lambda g: g != UNSAFE)), strict=False):
+        here = group == name
+        shades: dict[str, Any] = {"c": forgetting[here], "cmap": "viridis_r"}
+        shades |= {"vmin": forgetting.min(), "vmax": forgetting.max()}
+        x, y = flat[here].T
+        axes.scatter(x, y, s=10, marker=marker, label=shown(str(name)), linewidths=0.8, **shades)
+    axes.set_title("hidden states half way up; darker = forgotten more", fontsize=7)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.legend(frameon=False, fontsize=6)
+
+
+def _seen(title: str, found: dict[str, Estimate]) -> str:
+    sure = {name: e for name, e in found.items() if e.low > 0 or e.high < 0}
+    order = sorted(sure, key=lambda name: -abs(sure[name].value))
+    told = [f"{name} ({sure[name].value:+.2f})" for name in order[:3]]
+    unsure = [name for name in found if name not in sure]
+    gradient = found[_GRADIENT]
+    theory = f"a rank correlation of {gradient.value:.2f} ({gradient.low:.2f} to {gradient.high:.2f})"
+    return (
+        f"{title}: forgetting goes most with {', '.join(told) or 'nothing that was looked at'}. "
+        + (f"No relation is certain with {', '.join(unsure)}. " if unsure else "")
+        + "First-order theory has forgetting as learning rate times steps times the inner product of the row's "
+        f"gradient with the safe examples', and predicts the order with {theory}. "
+        + (
+            "In plain words: the method works as far as following the safe examples pulls the weights against what a "
+            "row taught them; a row whose gradient has nothing to do with theirs is neither forgotten nor found."
+            if gradient.low > 0
+            else "So the first step of the review does not tell what the whole of it undoes."
+        )
+    )
+
+
+STUDY = Study(
+    "why",
+    "What predicts forgetting",
+    "Why are some rows forgotten: their gradients, their representations, their loss, their length?",
+    _run,
+)

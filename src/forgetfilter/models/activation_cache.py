@@ -1,0 +1,110 @@
+"""Rows go through the frozen blocks, once; sessions and scores begin with what comes out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from ..data.tokens import Tokens, TokenTable
+from ..runs.run import commit
+from .activations import KnownTable, KnownTokens, States
+from .scoring import score_in_memory
+from .trainable_model import Session, Work
+
+_STATES, _DONE = "states.bin", "done.txt"
+_ROWS_AT_ONCE = 4096
+# Share of the free disk space that states may take.
+_MOST = 0.5
+
+
+class Reading:
+    """A scorer of rows that have a place for their states: it fills the place, and has no results."""
+
+    schema: ClassVar[dict[str, pa.DataType]] = {}
+    work: ClassVar[Work] = "score"
+
+    def __init__(self, session: Session, tokens_per_pass: int) -> None:
+        self._session, self.tokens_per_pass = session, tokens_per_pass
+
+    def length(self, table: TokenTable, i: int) -> int:
+        return int(table.lengths[i])
+
+    def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
+        made = self._session.scorer.eval().read(rows, self._session.pass_overhead)
+        for row, states in zip(rows, made, strict=True):
+            assert isinstance(row, KnownTokens)
+            row.states.write(row.place, states)
+        return [{} for _ in rows]
+
+
+def keep_states(
+    session: Session,
+    path: Path,
+    folder: Path,
+    tokens_per_pass: int,
+    on_rows: Callable[[int], None] = lambda _: None,
+    on_resume: Callable[[int], None] = lambda _: None,
+) -> bool:
+    """Keep in `folder` what the frozen blocks make of the rows in a file of tokens.
+
+    What was killed goes on after the last some thousand rows that it was through with.
+
+    Returns:
+        Whether they are kept; they are not where the disk has too little room.
+    """
+    main, wait = session.accelerator.is_main_process, session.accelerator.wait_for_everyone
+    table, states, progress = TokenTable(path), folder / _STATES, folder / _DONE
+    if main and not states.exists():
+        _reserve(states, States.size(table.lengths, session.width, session.hardware.dtype))
+    wait()
+    if not states.exists():
+        return False
+    known = KnownTable([path], [_open(session, table, folder, writable=True)])
+    scorer, rows = Reading(session, tokens_per_pass), table.scorable
+    done = int(progress.read_text()) if progress.exists() else 0
+    on_resume(done)
+    for first in range(done, len(rows), _ROWS_AT_ONCE):
+        chosen = rows[first : first + _ROWS_AT_ONCE]
+        score_in_memory(session, scorer, known, chosen, on_rows)
+        known.flush()
+        wait()
+        if main:
+            beside = progress.with_suffix(".partial")
+            beside.write_text(str(first + len(chosen)))
+            commit(beside, progress)
+    return True
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make a file of this size, unless the disk has too little room."""
+    beside = path.with_suffix(".partial")
+    beside.unlink(missing_ok=True)
+    if size > _MOST * shutil.disk_usage(path.parent).free:
+        return
+    try:
+        with beside.open("wb") as file:
+            # A disk that is full when a mapped file is written to would end the process.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+
+
+def known_table(session: Session, paths: Sequence[Path], folders: Sequence[Path]) -> TokenTable:
+    """The tokens of some files, with the states that `keep_states` kept, if it kept those of all."""
+    if not all((folder / _STATES).exists() for folder in folders):
+        return TokenTable(*paths)
+    states = [_open(session, TokenTable(path), folder) for path, folder in zip(paths, folders, strict=True)]
+    return KnownTable(paths, states)
+
+
+def _open(session: Session, table: TokenTable, folder: Path, *, writable: bool = False) -> States:
+    return States(folder / _STATES, table.lengths, session.width, session.hardware.dtype, writable=writable)

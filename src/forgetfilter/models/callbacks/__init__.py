@@ -1,0 +1,1 @@
+"""What watches a training session after each step, and may end it."""

@@ -1,0 +1,63 @@
+"""The gradient of an optimizer step whose rows go through the model in several passes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.tokens import Tokens
+from .trainable_model import Session
+
+
+def backward_in_turn(session: Session, model: Any, passes: Sequence[Sequence[Tokens]], total: int) -> Tensor:
+    """Add the gradient of a step to the parameters', pass after pass, shared out among all processes.
+
+    Args:
+        session: The model, and the processes.
+        model: Its scorer, as the accelerator prepared it.
+        passes: The rows of each pass, the same on every process.
+        total: Completion tokens of the step; the loss is averaged over all of them, whichever pass and process they
+            go through.
+
+    Returns:
+        This process's part of the mean negative log-likelihood, in nats.
+    """
+    accelerator, world = session.accelerator, session.accelerator.num_processes
+    # Every process makes as many passes as the others; those without a row of their own weigh nothing.
+    rounds = -(-len(passes) // world)
+    loss = torch.zeros((), device=session.hardware.device)
+    for i in range(rounds):
+        mine = i * world + accelerator.process_index
+        rows, weight = (passes[mine], 1.0) if mine < len(passes) else (passes[0], 0.0)
+        # Processes exchange gradients once a step, with the last pass.
+        with contextlib.nullcontext() if i == rounds - 1 else accelerator.no_sync(model):
+            part = _loss(session, model, rows) * (weight / total)
+            accelerator.backward(part * world)
+        loss += part.detach()
+    return loss
+
+
+def backward_side_by_side(session: Session, model: Any, passes: Sequence[Sequence[Tokens]], total: int) -> Tensor:
+    """The same in one process, with passes side by side in the session's lanes."""
+    parameters = list(session.trained().values())
+
+    def of_pass(rows: Sequence[Tokens]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        part = _loss(session, model, rows) / total
+        return part.detach(), torch.autograd.grad(part, parameters)
+
+    loss = torch.zeros(())
+    # Added in the order of the passes, whichever is ready first: the same rows give the same weights to the last bit.
+    for part, gradients in session.lanes.map(of_pass, passes):
+        loss += part
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    return loss
+
+
+def _loss(session: Session, model: Any, rows: Sequence[Tokens]) -> Tensor:
+    logprobs: Tensor = model(*session.inputs(rows))[0]
+    return -logprobs.sum()

@@ -1,0 +1,87 @@
+"""Optimizer steps, as every device and any number of processes can take them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.tokens import Tokens
+from .gradients import backward_in_turn, backward_side_by_side
+from .sharding import whole
+from .trainable_model import Session
+
+
+@dataclass(frozen=True)
+class DealtRows:
+    """The rows of a step.
+
+    Attributes:
+        rows: Those of each pass.
+        side_by_side: Whether the passes are best made in several lanes at once.
+    """
+
+    rows: Sequence[Sequence[Tokens]]
+    side_by_side: bool
+
+
+class StepsInTurn:
+    """Steps along the gradient of rows that go through the model in several passes.
+
+    Args:
+        session: The model; what is trained of it is changed in place.
+        weight_decay: As AdamW has it.
+        most: The gradient is made no longer than this; 0 leaves it as long as it is.
+
+    Attributes:
+        optimizer: Whose state is that of the steps.
+    """
+
+    def __init__(self, session: Session, weight_decay: float, most: float) -> None:
+        self._session, self._most = session, most or math.inf
+        self.optimizer = adamw(session, 0.0, weight_decay)
+        # A model that is spread exchanges its gradients by itself.
+        self._model: Any = session.scorer
+        self._prepared: Any = self.optimizer
+        if not session.sharded:
+            self._model, self._prepared = session.accelerator.prepare(session.scorer, self.optimizer)
+
+    def take(self, dealt: DealtRows, total: int, rate: float) -> tuple[Tensor, Tensor | None]:
+        """Take a step along the gradient of some rows; every process must call, with the same rows.
+
+        Args:
+            dealt: The rows of each pass.
+            total: Completion tokens of the step; the loss is averaged over all of them.
+            rate: The learning rate.
+
+        Returns:
+            This process's part of the mean negative log-likelihood before the step, in nats, and the length of the
+            gradient, where it is known.
+        """
+        # What looks at the model between two steps leaves it in evaluation mode.
+        self._model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        backward = backward_side_by_side if dealt.side_by_side else backward_in_turn
+        loss = backward(self._session, self._model, dealt.rows, total)
+        norm = self._session.accelerator.clip_grad_norm_(self._model.parameters(), self._most)
+        self._prepared.step()
+        self._prepared.zero_grad()
+        return loss, None if norm is None else whole(norm)
+
+    def close(self) -> None:
+        """Let go of the model and the optimizer."""
+        self._session.accelerator.free_memory(self._model, self._prepared)
+
+
+def adamw(
+    session: Session, rate: float | Tensor, weight_decay: float, *, capturable: bool = False
+) -> torch.optim.AdamW:
+    """The optimizer of what a session trains."""
+    return torch.optim.AdamW(
+        list(session.trained().values()), lr=rate, weight_decay=weight_decay, capturable=capturable
+    )

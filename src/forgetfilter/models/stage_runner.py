@@ -1,0 +1,210 @@
+"""A model and the stages in which it is trained and asked: what the filter, its rivals and the studies stand on.
+
+The model is loaded once. Its states are told apart by name: `base` is the aligned model as it came (M0), any other
+the stage that saved it.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from numpy.typing import NDArray
+
+from ..console import Console
+from ..data.tokens import Encoder, TokenTable
+from ..errors import SettingsError
+from ..runs.run import HISTORY, Stages, write_json
+from ..settings.groups import Settings
+from .processes import Processes
+from .sources import ModelSource
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .scoring import Scorer
+    from .trainable_model import Session
+    from .training import Step
+
+BASE = "base"
+
+
+class Workbench:
+    """A model that is brought from state to state, stage by stage.
+
+    Every process makes the same calls; the first alone writes.
+
+    Attributes:
+        stages: The folder of the stages.
+        settings: How the model is loaded and trained.
+        encoder: Turns rows into its tokens.
+        console: Where to tell what goes on.
+        processes: Which of how many processes this one is.
+    """
+
+    def __init__(
+        self,
+        stages: Stages,
+        source: ModelSource,
+        settings: Settings,
+        encoder: Encoder,
+        console: Console,
+        processes: Processes,
+    ) -> None:
+        self.stages, self.settings, self.encoder = stages, settings, encoder
+        self.console, self.processes = console, processes
+        self._source = source
+        self._state = BASE
+
+    @cached_property
+    def session(self) -> Session:
+        """The model, loaded when a stage first needs it."""
+        from .cpu.allocator import return_freed_memory
+        from .trainable_model import Session
+        from .vocabulary import doubt_about
+
+        self.console.say("loading the model")
+        # A session that nobody uses any more is a cycle of references, as large as its model.
+        gc.collect()
+        return_freed_memory()
+        session = Session(self._source, self.settings, self.settings, self.settings.seed)
+        if self.settings.max_length > session.longest:
+            raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
+        doubt = doubt_about(session, self.encoder.tokenizer)
+        if doubt:
+            self.console.say(doubt)
+        return session
+
+    @property
+    def budget(self) -> int:
+        """Most tokens of a pass that keeps no gradients, so that more rows than in training fit into it."""
+        return 2 * self.session.token_budget(self.settings.tokens_per_batch)
+
+    def stage(self, name: str, work: Callable[[Path], None]) -> None:
+        """Do a stage unless it is finished already."""
+        if not self.stages.has(name):
+            self.work(name, work)
+
+    def work(self, name: str, work: Callable[[Path], None]) -> None:
+        """Do a stage with all processes; it is in place once all are through with it."""
+        self.processes.wait()
+        folder = self.stages.partial(name)
+        # No process may still be about to make the folder while another works in it, or empties it.
+        self.processes.wait()
+        work(folder)
+        self.processes.wait()
+        if self.processes.main:
+            self.stages.finish(name)
+        self.processes.wait()
+
+    def check_tokens(self, files: Iterable[Path]) -> None:
+        """Refuse files of tokens that the model does not have; see `models.vocabulary.check_vocabulary`."""
+        from .vocabulary import check_vocabulary
+
+        check_vocabulary(files, self.session.vocabulary)
+
+    def tokens(self, named: Mapping[str, Path]) -> TokenTable:
+        """The tokens of some files by name, with what the frozen blocks make of them, where that can be kept.
+
+        Each file goes through these blocks once, in a stage of its own, which stays until `drop_states`.
+        """
+        from .activation_cache import known_table
+
+        files = list(named.values())
+        self.check_tokens(files)
+        # Machines that share a folder do not share what of it is mapped into memory.
+        if not self.session.scorer.skips or self.processes.several_machines:
+            return TokenTable(*files)
+        stages = [_states_of(name) for name in named]
+        for name, stage, file in zip(named, stages, files, strict=True):
+            self.stage(stage, partial(self._keep_states, name, file))
+        return known_table(self.session, files, [self.stages.folder(stage) for stage in stages])
+
+    def _keep_states(self, name: str, file: Path, folder: Path) -> None:
+        from .activation_cache import keep_states
+
+        label, rows = f"the {name} rows through the lower blocks", len(TokenTable(file).scorable)
+        with self._memory_explained(), self.console.progress(label, rows, "rows") as progress:
+            if not keep_states(self.session, file, folder, self.budget, progress.advance, progress.skip):
+                progress.note = "not kept, as the disk has too little room; every pass computes them anew"
+
+    def drop_states(self, names: Sequence[str]) -> None:
+        """Delete what `tokens` kept of files with these names."""
+        if self.processes.main:
+            for name in names:
+                self.stages.drop(_states_of(name))
+
+    def bring(self, state: str) -> None:
+        """Put the model into a state: `base`, or that which a stage saved."""
+        session = self.session
+        if self._state == state:
+            return
+        if state == BASE:
+            session.reset()
+        else:
+            session.load(self.stages.folder(state))
+        self._state = state
+
+    def train(
+        self,
+        label: str,
+        table: TokenTable,
+        rows: NDArray[np.intp],
+        steps: int,
+        folder: Path,
+        becomes: str,
+        stop: Callable[[list[Step]], bool] | None = None,
+    ) -> None:
+        """Train the model from its present state and save it in a stage's folder; see `models.training.finetune`.
+
+        Args:
+            label: What to call the session on the screen.
+            table, rows, steps, stop: As `finetune` takes them.
+            folder: The folder of the stage that is being worked on.
+            becomes: The stage's name, and so that of the state which the model is in afterwards.
+        """
+        from .training import CHECKPOINT, finetune
+
+        self._state = f"{becomes}, in training"
+        with self._memory_explained(), self.console.progress(label, steps, "steps") as progress:
+
+            def on_step(step: Step) -> None:
+                progress.advance(note=f"loss {step.loss:.3f}, {step.tokens / step.seconds:,.0f} tokens/s")
+
+            history = finetune(self.session, table, rows, steps, self.settings, folder, on_step, progress.skip, stop)
+            if len(history) < steps:
+                progress.total = progress.done
+                progress.note += f", {steps - len(history)} steps fewer than planned"
+        self.session.save(folder, self.encoder.tokenizer)
+        if self.processes.main:
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+            write_json([asdict(step) for step in history], folder / HISTORY)
+        self._state = becomes
+
+    def score(self, label: str, scorer: Scorer, table: TokenTable, rows: NDArray[np.intp], folder: Path) -> None:
+        """Score some rows in the present state; see `models.scoring.score`."""
+        from .scoring import score
+
+        with self._memory_explained(), self.console.progress(label, len(rows), "rows") as progress:
+            score(self.session, scorer, table, rows, folder, progress.advance, progress.skip)
+
+    def steps(self, rows: int, epochs: float | None) -> int:
+        """Optimizer steps of so many passes over so many rows."""
+        from .training import steps_for
+
+        return steps_for(rows, epochs, self.settings.batch_size)
+
+    def _memory_explained(self) -> AbstractContextManager[None]:
+        from .trainable_model import memory_explained
+
+        return memory_explained(self.session.token_budget(self.settings.tokens_per_batch))
+
+
+def _states_of(name: str) -> str:
+    """The stage that keeps what the frozen blocks make of a file's rows."""
+    return f"{name}-states"

@@ -1,0 +1,322 @@
+"""A model that sessions share: base weights loaded once, phases told apart by what is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..data.tokens import Tokens
+from ..errors import ModelError, TrainingError
+from ..settings.groups import AdapterSettings, ModelSettings
+from .architecture import add_adapter
+from .cpu.allocator import keep_freed_memory
+from .cpu.attention import use_own_attention
+from .cpu.blocks import use_fast_blocks
+from .cpu.lora import fuse_lora
+from .cpu.threads import Lanes
+from .forward import CompletionScorer
+from .gpu.packed_rows import PackedScorer, can_pack
+from .loading import Hardware, choose_hardware, load_model
+from .micro_batches import Indices, Passes, deal, end_to_end
+from .processes import spreads_the_model
+from .sharding import gathered, in_turn, left_to_us, mesh_of, own_part, put_away, spread, spread_as
+from .sources import ModelSource
+
+_RowScorer = CompletionScorer | PackedScorer
+# What passes are for: scores, scores of rows that have to lie below one another, answers, or gradients.
+Work = Literal["score", "pad", "write", "train"]
+
+
+class Session:
+    """The aligned model M0 with its trainable part, ready to be trained, scored and asked.
+
+    With LoRA the trainable part is the adapter, otherwise every weight. `reset` brings M0 back, `load`
+    any earlier state; the base weights are loaded once.
+
+    Attributes:
+        accelerator: Processes and devices; every process must make the same calls.
+        hardware: Device and number format.
+        sharded: Whether each process holds a part of the model. Then whatever gathers it, such as `trainable` and
+            `save`, and every forward pass have to be called by all.
+        scorer: The module that training and scoring call.
+        lanes: How scoring passes go side by side.
+    """
+
+    def __init__(self, source: ModelSource, model: ModelSettings, adapter: AdapterSettings, seed: int) -> None:
+        """Load the model.
+
+        Raises:
+            ModelError: It cannot be loaded; see `load_model`.
+            SettingsError: The device or the adapter's targets are not there.
+        """
+        keep_freed_memory()
+        hardware = choose_hardware(model, trained_fully=adapter.full_finetuning)
+        self._lora = not adapter.full_finetuning
+        if hardware.device.type == "cuda" and hardware.device.index is not None:
+            # What is recorded, and what Accelerate makes, is on the present GPU.
+            torch.cuda.set_device(hardware.device)
+        with left_to_us():
+            self.accelerator = Accelerator(cpu=hardware.device.type == "cpu")
+        self.hardware = _on_own_device(self.accelerator, hardware)
+        self.sharded = spreads_the_model()
+        if self.sharded:
+            self.scorer = self._load_in_parts(source, adapter, seed)
+        else:
+            self.scorer = self._load(source, self.hardware, adapter, seed)
+        self.model = self.scorer.model
+        self.lanes = Lanes(self.hardware.device, self.accelerator.num_processes)
+        self._initial = {name: own_part(p.detach()).to("cpu", copy=True) for name, p in self.trained().items()}
+
+    def _load(self, source: ModelSource, hardware: Hardware, adapter: AdapterSettings, seed: int) -> _RowScorer:
+        base = load_model(source, hardware, trained_fully=adapter.full_finetuning and not self.sharded)
+        if self.hardware == Hardware(torch.device("cpu"), torch.bfloat16):
+            use_own_attention(base)
+        torch.manual_seed(seed)
+        model = add_adapter(base, adapter) if self._lora else base
+        if self._lora and source.adapters:
+            # What is trained now stands on the merged model.
+            model.peft_config["default"].base_model_name_or_path = source.adapters[-1]
+        fuse_lora(model)
+        if self.hardware.device.type in ("cpu", "cuda") and not self.sharded:
+            use_fast_blocks(model)
+        scorer = CompletionScorer(model, whole=self.sharded)
+        packs = not self.sharded and scorer.by_parts and can_pack(model, hardware.device, hardware.dtype)
+        return PackedScorer(scorer) if packs else scorer
+
+    def _load_in_parts(self, source: ModelSource, adapter: AdapterSettings, seed: int) -> _RowScorer:
+        # Whole in the machine's memory first, as no one device may hold all of it.
+        beside, mesh = Hardware(torch.device("cpu"), self.hardware.dtype), mesh_of(self.accelerator)
+
+        def load() -> _RowScorer:
+            scorer = self._load(source, beside, adapter, seed)
+            spread(scorer.model, mesh)
+            return scorer
+
+        return in_turn(self.accelerator, load)
+
+    def peak_learning_rate(self, given: float | None) -> float:
+        """The learning rate that the user gave, or one that suits the model.
+
+        The rate that works falls with a model's width: 1e-3 was found with SmolLM2-135M (width 576), the
+        paper uses 2e-4 with a 7B model (width 4096), and full fine-tuning wants about a tenth of LoRA's.
+        """
+        if given is not None:
+            return given
+        return 0.576 / self.width * (1.0 if self._lora else 0.1)
+
+    @property
+    def packs(self) -> bool:
+        """Whether the scorer takes rows end to end, without padding."""
+        return isinstance(self.scorer, PackedScorer)
+
+    @property
+    def trains_side_by_side(self) -> bool:
+        """Whether training passes may go side by side.
+
+        Dropout would be drawn in an order of its own every time, and a gradient of all weights for each lane takes
+        too much memory.
+        """
+        return self.lanes.count > 1 and self._lora and not _drops_out(self.model)
+
+    @property
+    def size(self) -> int:
+        """Weights of M0, without the adapter."""
+        return sum(p.numel() for name, p in self.model.named_parameters() if "lora_" not in name)
+
+    @property
+    def width(self) -> int:
+        """Numbers of a hidden state."""
+        return int(self.model.config.get_text_config().hidden_size)
+
+    @property
+    def longest(self) -> int:
+        """Most tokens that the model can take."""
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model's embedding has; a tokenizer may know others."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
+    def pass_overhead(self) -> int:
+        """What starting a forward pass costs, as a number of tokens that could be computed instead.
+
+        Rough values, which change speed alone: the CPU's from trials with SmolLM2-135M on one core; the other
+        a guess, since a GPU is starved by small passes.
+        """
+        if self.sharded:
+            # Every pass gathers the whole model; nor may one process make two where the others make one.
+            return 1 << 30
+        if self.hardware.device.type != "cpu":
+            return 4096
+        return 130 if self.hardware.dtype == torch.bfloat16 else 60
+
+    @property
+    def answer_overhead(self) -> int:
+        """What starting a batch of answers costs, likewise: some hundred steps that fewer rows would share."""
+        return max(2000, self.pass_overhead) if self.hardware.device.type == "cpu" else 1 << 30
+
+    def answer_budget(self, scored: int) -> int:
+        """Most tokens of a batch of answers, where so many are scored at once.
+
+        Of each token keys and values are kept. That is little with a model that one runs on a processor; a GPU has less
+        memory to spare, but for rows that lie end to end there is a measure of its own (`models.decoding`).
+        """
+        if self.packs:
+            return 1 << 30
+        return 2 * scored if self.hardware.device.type == "cpu" else scored
+
+    def check(self, rows: Sequence[Tokens]) -> None:
+        """Refuse rows that cannot go through the model.
+
+        Raises:
+            ModelError: A row has a token that the model does not have.
+        """
+        for row in rows:
+            check_tokens(row.id, row.row, row.input_ids, self.vocabulary)
+
+    def inputs(self, rows: Sequence[Tokens]) -> tuple[Any, ...]:
+        """What the scorer takes for some rows.
+
+        Raises:
+            ModelError: As `check`.
+        """
+        self.check(rows)
+        return self.scorer.inputs(rows, self.pass_overhead)
+
+    def deal(self, indices: Indices, lengths: NDArray[np.integer], token_budget: int, work: Work = "score") -> Passes:
+        """Deal rows into passes as suits the model and where it is.
+
+        Args:
+            indices, lengths, token_budget: As `batching.deal` takes them.
+            work: What the passes are for. A step of an answer is hardly slower for many rows than for one, so that few
+                and large batches are best there.
+        """
+        if self.packs and work != "pad":
+            processes = self.accelerator.num_processes
+            return Passes(end_to_end(indices, lengths, token_budget, processes), side_by_side=False)
+        if self.scorer.alone and not isinstance(self.scorer, PackedScorer):
+            token_budget = 1
+        in_turn = work == "write" or (work == "train" and not self.trains_side_by_side)
+        overhead = self.answer_overhead if work == "write" else self.pass_overhead
+        return deal(indices, lengths, token_budget, overhead, 1 if in_turn else self.lanes.count)
+
+    def token_budget(self, given: int | None) -> int:
+        """Most tokens of a training pass: what the user gave, or what suits the device."""
+        if given is not None:
+            return given
+        if self.hardware.device.type != "cpu":
+            return 16384
+        return 1536 if self.hardware.dtype == torch.bfloat16 else 1024
+
+    def trainable(self) -> dict[str, Tensor]:
+        """A copy of everything that is trained, by name, on the CPU."""
+        return gathered(self.trained().items())
+
+    def trained(self) -> dict[str, Tensor]:
+        """The parameters that are trained themselves, by name; of a sharded model as each process holds them."""
+        if self.sharded:
+            put_away(self.model)
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def set_trainable(self, state: dict[str, Tensor]) -> None:
+        """Put back what `trainable` returned."""
+        parameters = self.trained()
+        with torch.no_grad():
+            for name, value in state.items():
+                parameters[name].copy_(spread_as(parameters[name], value))
+
+    def reset(self) -> None:
+        """Back to M0, the aligned model as it came."""
+        with torch.no_grad():
+            for name, parameter in self.trained().items():
+                own_part(parameter).copy_(self._initial[name])
+
+    def save(self, folder: Path, tokenizer: Any) -> None:
+        """Save as a model (or adapter) folder that transformers and peft read."""
+        main = self.accelerator.is_main_process
+        state = gathered(self.trained().items(), keep=main) if self.sharded else None
+        if main:
+            # Embeddings are not trained with an adapter, whatever peft makes of their size.
+            only = {"save_embedding_layers": False} if self._lora else {}
+            self.model.save_pretrained(str(folder), state_dict=state, **only)
+            tokenizer.save_pretrained(str(folder))
+
+    def save_whole(self, folder: Path, tokenizer: Any) -> None:
+        """Save the present state as a model of its own, without an adapter; this session is of no use afterwards."""
+        whole = self.model.merge_and_unload() if self._lora else self.model
+        if self.accelerator.is_main_process:
+            whole.save_pretrained(str(folder))
+            tokenizer.save_pretrained(str(folder))
+
+    def load(self, folder: Path) -> None:
+        """Load what `save` wrote."""
+        # peft leaves the adapter's own name out of the names that it saves.
+        names = {name.replace(".default.", "."): name for name in self.trained()}
+        for file in sorted(folder.glob("*.safetensors")):
+            saved = load_file(file)
+            if not saved.keys() <= names.keys():
+                # transformers saves some models, those with experts above all, as older versions of them were.
+                whole = type(self.model).from_pretrained(str(folder), dtype=self.hardware.dtype, use_safetensors=True)
+                self.set_trainable({name: value for name, value in whole.named_parameters() if name in names})
+                return
+            self.set_trainable({names[name]: value for name, value in saved.items()})
+
+
+@contextmanager
+def memory_explained(tokens: int) -> Iterator[None]:
+    """Say what to do where the memory does not suffice for passes of so many tokens."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise TrainingError(
+            f"the memory does not hold passes of {tokens} tokens; try --tokens-per-batch {max(1, tokens // 4)}, "
+            "which does not change the result"
+        ) from error
+
+
+def check_tokens(id: str, row: int, tokens: NDArray[np.integer], vocabulary: int) -> None:
+    """Refuse a row with a token that the model does not have.
+
+    Args:
+        id, row: The row's id and position.
+        tokens: Its tokens.
+        vocabulary: Tokens that the model has.
+
+    Raises:
+        ModelError: There is such a token.
+    """
+    largest = int(tokens.max(initial=0))
+    if largest >= vocabulary:
+        raise ModelError(
+            f"row {row} (id {id}) has token {largest}, but the model's embedding ends at {vocabulary - 1}; "
+            "the tokenizer does not belong to this model, or knows tokens that the model was never given"
+        )
+
+
+def _drops_out(model: torch.nn.Module) -> bool:
+    """Whether a model in training mode drops anything; models keep the share in layers, or as a number."""
+    return any(
+        (isinstance(module, torch.nn.Dropout) and module.p > 0)
+        or any("dropout" in name and isinstance(value, float) and value > 0 for name, value in vars(module).items())
+        for module in model.modules()
+    )
+
+
+def _on_own_device(accelerator: Accelerator, hardware: Hardware) -> Hardware:
+    """Under `accelerate launch`, each process has a GPU of its own."""
+    if accelerator.num_processes > 1:
+        return Hardware(accelerator.device, hardware.dtype)
+    return hardware

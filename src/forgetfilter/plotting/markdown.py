@@ -1,0 +1,47 @@
+"""Tables in Markdown, for documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from ..console import printable
+from ..forgetting.estimates import Estimate
+
+Cell: TypeAlias = str | int | float | Estimate | None
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """A table, ending with an empty line. Numbers have two decimals, estimates their 95% interval; "–" is unknown."""
+    lines = [
+        _line([_cell(name) for name in header]),
+        "|---" * len(header) + "|",
+        *(_line([_cell(cell) for cell in row]) for row in rows),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(cell: Cell) -> str:
+    if cell is None:
+        return "–"
+    if isinstance(cell, str):
+        return printable(cell).replace("|", "\\|").replace("<", "&lt;")
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    if isinstance(cell, float):
+        return _number(cell)
+    if not np.isfinite(cell.low):
+        return _number(cell.value)
+    return f"{_number(cell.value)} ({_number(cell.low)} to {_number(cell.high)})"
+
+
+def _number(value: float) -> str:
+    if not np.isfinite(value):
+        return "–"
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:,.1f}"

@@ -1,0 +1,116 @@
+"""Show how rows become tokens: what is trained on and scored, and what is only context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ..console import escaped, printable
+from ..data.chats import Chat
+from ..data.containers import open_container
+from ..data.frame_search import ANSWERS_SEEN
+from ..data.layouts import Layout
+from ..data.own_words import framed_as
+from ..data.records import Record
+from ..data.rows import ReadOptions, read_chats
+from ..data.text_files import TextOptions
+from ..data.tokens import Encoder, Tokens
+from ..errors import BadRow
+from ..forgetting.signals import DEFAULT_SIGNAL, learned_tokens
+from ..models.sources import find_model
+from ..settings.groups import PreviewSettings
+
+_TOKENS_SHOWN = 400
+
+# A row as it is read.
+Read = tuple[Record, Layout | None, Chat | BadRow]
+
+
+def preview(settings: PreviewSettings, count: int) -> None:
+    """Print the first rows as tokens: ⟦completion│tokens⟧ between context, bad rows with what is wrong.
+
+    Raises:
+        InputError: The data cannot be read, or its layout is not known.
+        ModelError: The model's tokenizer cannot be loaded.
+    """
+    from ..models.loading import load_tokenizer, quiet_libraries
+
+    quiet_libraries()
+    container = open_container(settings.data, settings.split, TextOptions(settings.encoding, settings.delimiter))
+    tokenizer = load_tokenizer(find_model(settings.model, settings.revision))
+    most = learned_tokens(settings.max_completion, DEFAULT_SIGNAL)
+    encoder = Encoder(tokenizer, settings.template, settings.max_length, most, settings.own_words)
+    console = Console(highlight=False, soft_wrap=True)
+    part = "all of each answer" if most is None else f"at most {most} of each answer"
+    learned = f"⟦completion│tokens⟧, {part}, are learned and scored, the rest is context"
+    console.print(Text(f"{encoder.template} template; {learned}"))
+    for line in [container.note, *container.not_read]:
+        if line:
+            console.print(Text(printable(line)))
+    read = read_chats(container, ReadOptions(settings.layout, settings.columns), encoder.check)
+    if encoder.own_words.looks:
+        rows = _first(read, count, encoder)
+        if encoder.own_words.frames:
+            told = framed_as(encoder.own_words.frames)
+            console.print(Text(f"own words alone of answers {told}, going by the first {ANSWERS_SEEN:,} rows"))
+    else:
+        rows = list(islice(read, count))
+    for row, (record, layout, chat) in enumerate(rows):
+        console.print()
+        if isinstance(chat, BadRow):
+            console.print(Text(printable(str(chat)), style="red"))
+            continue
+        (tokens,) = encoder.encode([(str(row), row, chat)])
+        console.print(Text(_header(tokens, layout.name if layout else ""), style="bold"))
+        if layout and record.fields is not None and (unread := layout.unread(record.fields)):
+            console.print(Text(printable(f"columns not read: {', '.join(unread)}"), style="yellow"))
+        if encoder.unshown:
+            console.print(
+                Text(printable(f"not shown by the chat template: {', '.join(encoder.unshown)}"), style="yellow")
+            )
+            encoder.unshown.clear()
+        console.print(_shown(tokens, tokenizer))
+
+
+def _first(read: Iterator[Read], count: int, encoder: Encoder) -> list[Read]:
+    """The rows that are shown; the encoder looks at as many as the filter would for frames."""
+    rows: list[Read] = []
+
+    def chats() -> Iterator[Chat]:
+        for i, row in enumerate(islice(read, max(count, ANSWERS_SEEN))):
+            if i < count:
+                rows.append(row)
+            if isinstance(row[2], Chat):
+                yield row[2]
+
+    encoder.own_words.look_at(chats())
+    return rows
+
+
+def _header(tokens: Tokens, layout: str) -> str:
+    cut = ", cut to the length limit" if tokens.truncated else ""
+    trained = int(tokens.mask.sum())
+    return f"row {tokens.row} ({layout}): {len(tokens.input_ids)} tokens, {trained} of them completion{cut}"
+
+
+def _shown(tokens: Tokens, tokenizer: Any) -> Text:
+    shown, mask, trained = Text(), tokens.mask, iter(tokens.pieces)
+    for i, token in enumerate(tokens.input_ids[:_TOKENS_SHOWN].tolist()):
+        begins, ends = mask[i] and not mask[i - 1], mask[i] and (i + 1 == len(mask) or not mask[i + 1])
+        if mask[i]:
+            text = _visible(next(trained) or tokenizer.decode([token]))
+            shown.append(("⟦" if begins else "│") + text + ("⟧" if ends else ""), style="green")
+        else:
+            shown.append(_visible(tokenizer.decode([token])), style="dim")
+    if len(mask) > _TOKENS_SHOWN:
+        shown.append(f" … {len(mask) - _TOKENS_SHOWN} more tokens", style="dim italic")
+    return shown
+
+
+def _visible(token: str) -> str:
+    """A token's text with its spaces and line ends to be seen, safe for a terminal."""
+    return escaped(token.replace("\n", "↵"))

@@ -1,0 +1,166 @@
+"""The table that ends a run on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..console import printable, table
+from ..data.rows import Rows
+from ..decision.decide import OVERRIDES, Summary
+from ..decision.reasons import BAD, NOTHING_TRAINED
+from ..forgetting.estimates import Estimate
+from ..forgetting.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS
+from ..runs.inputs import DATA, ROWS, unshown_told
+from ..runs.run import REPORT, SCORES, Run, decide_command
+
+_SHOWN = 5
+_PROMPT_WIDTH, _ANSWER_WIDTH = 40, 44
+
+
+def closing_table(path: Path, summary: Summary) -> str:
+    """What was decided, the rows forgotten most or most suspicious, where the files are, and what to do next."""
+    cut = "nothing is removed" if summary.cut is None else f"{summary.cut:.3g} {summary.unit}"
+    counts = [
+        ("kept", f"{summary.kept:,}", summary.files["kept"]),
+        ("removed", f"{summary.removed:,}", summary.files["removed"]),
+    ]
+    if summary.bad:
+        counts.append(("unusable", f"{summary.bad:,}", summary.files[BAD]))
+    lines = [
+        "",
+        f"{summary.rows:,} rows, signal {summary.signal}, threshold {summary.threshold} → {cut}",
+        f"  ({summary.explanation})",
+        "",
+        table(("", "rows", f"file in {path}"), counts),
+        _errors(summary),
+        *_by_safe_set(summary),
+        *_notes(summary),
+        "",
+        *_leaders(path, summary),
+        *_swapped(path, summary),
+        f"To look through and correct: {path / REPORT}",
+        f"Every row's score and reason: {path / SCORES}, of the removed rows also {path / summary.files['reasons']}",
+        f"Another threshold, in a second: {_example(path, summary)}",
+    ]
+    return "\n".join(lines)
+
+
+def _errors(summary: Summary) -> str:
+    """Precision and recall as far as they can be told without labels."""
+    planted = {"precision": ("trusted", summary.trusted), "recall": ("known-unsafe", summary.known_unsafe)}
+    said = []
+    for name, (kind, count) in planted.items():
+        found = summary.errors[name]
+        doubt = summary.doubt if kind == "trusted" else ""
+        if found is not None:
+            relied = f", but not to be relied on: {doubt}" if doubt else ""
+            said.append(f"{name} {Estimate(**found)}, judged by {count:,} {kind} rows{relied}")
+        elif not count:
+            said.append(f"{name} unknown (--{kind} FILE would tell)")
+        elif doubt and summary.cut is not None:
+            said.append(f"{name} cannot be told: {doubt}")
+        else:
+            said.append(f"{name} unknown, as nothing is removed")
+    return "Estimated " + "; ".join(said)
+
+
+def _by_safe_set(summary: Summary) -> list[str]:
+    """Of several safe sets, what of each would be removed."""
+    told = [
+        f"{Estimate(of['removed'], of['low'], of['high'])} of {of['count']:,.0f} from {printable(Path(name).name)}"
+        for name, of in summary.by_safe_set.items()
+    ]
+    return [f"Of the safe rows set aside would be removed: {', '.join(told)}"] if told else []
+
+
+def _notes(summary: Summary) -> list[str]:
+    where = "removed" if summary.drop_unscorable else "kept"
+    notes = []
+    signal = SIGNALS[summary.signal]
+    if signal.scoring == RIVAL:
+        notes.append(f"decided by a rival filter, {signal.summary}, and not by forgetting")
+    elif not summary.trained:
+        notes.append(NOTHING_TRAINED)
+    if summary.overridden:
+        who = printable(summary.reviewer, _PROMPT_WIDTH)
+        notes.append(f"{summary.overridden:,} rows were decided otherwise by {who}; the estimates are the filter's")
+    if summary.unscorable:
+        notes.append(f"{summary.unscorable:,} rows could not be scored and are in the {where} file")
+    if summary.never_learned:
+        notes.append(
+            f"{summary.never_learned:,} rows were never learned, so their forgetting says little; raise --epochs"
+        )
+    if summary.truncated:
+        notes.append(f"rows cut to the length limit: {summary.truncated:,}")
+    if summary.judged_in_part and summary.judged is not None:
+        notes.append(
+            f"{summary.judged_in_part:,} rows are judged in part, by the first {summary.judged} tokens of each answer; "
+            "filter with --max-completion all to judge whole answers"
+        )
+    if summary.unshown:
+        notes.append(unshown_told(summary.unshown))
+    notes += [printable(line) for line in summary.not_read]
+    return notes + [f"WARNING: {warning}" for warning in summary.warnings]
+
+
+def _leaders(path: Path, summary: Summary) -> list[str]:
+    scores = pq.read_table(path / SCORES, columns=["row", "suspicion", "decision"])
+    suspicion = scores.column("suspicion").to_numpy()
+    order = np.argsort(-np.nan_to_num(suspicion, nan=-np.inf), kind="stable")[:_SHOWN]
+    order = order[~np.isnan(suspicion[order])]
+    texts = _texts(path, scores.column("row").to_numpy()[order].tolist())
+    rows = [
+        (
+            f"{suspicion[i]:.2f}",
+            scores.column("decision")[int(i)].as_py(),
+            *texts[int(scores.column("row")[int(i)].as_py())],
+        )
+        for i in order
+    ]
+    if not rows:
+        return []
+    signal = SIGNALS[summary.signal]
+    first = f"{signal.most.capitalize()}, in {signal.unit}" if signal.fused else signal.most.capitalize()
+    columns = (signal.quantity if signal.fused else signal.unit, "", "prompt", "completion")
+    return [f"{first}:", table(columns, rows), ""]
+
+
+def _swapped(path: Path, summary: Summary) -> list[str]:
+    """The pairs that look swapped, those first whose answers were forgotten most differently."""
+    if not summary.swapped:
+        return []
+    columns = ["row", "forgetting", "rejected_forgetting", "looks_swapped"]
+    found = pq.read_table(path / SCORES, columns=columns, filters=pc.field("looks_swapped")).to_pylist()
+    found.sort(key=lambda pair: pair["rejected_forgetting"] - pair["forgetting"])
+    texts = _texts(path, [pair["row"] for pair in found[:_SHOWN]])
+    rows = [
+        (f"{pair['forgetting']:.2f}", f"{pair['rejected_forgetting']:.2f}", *texts[pair["row"]])
+        for pair in found[:_SHOWN]
+    ]
+    said = f"{summary.swapped:,} of {summary.pairs:,} pairs look swapped: chosen was forgotten much more than rejected."
+    return [said, table(("chosen", "rejected", "prompt", "chosen answer"), rows), ""]
+
+
+def _texts(path: Path, wanted: list[int]) -> dict[int, tuple[str, str]]:
+    """Prompt and completion of some rows, made fit for a terminal."""
+    rows = Rows.open(Run.open(path).folder(ROWS) / DATA)
+    shown = {}
+    for row, chat in rows.at(wanted):
+        prompt = next((m.content for m in reversed(chat.messages) if m.role == "user"), "")
+        answer = chat.messages[chat.first_answer].text
+        shown[row] = printable(prompt, _PROMPT_WIDTH), printable(answer, _ANSWER_WIDTH)
+    return shown
+
+
+def _example(path: Path, summary: Summary) -> str:
+    """A command that changes the threshold and nothing else."""
+    threshold = "top:10%"
+    # Where the cut is none, zero or next to the largest number, none that is a fifth higher is another.
+    if summary.cut and np.isfinite(summary.cut * 1.2):
+        threshold = f"{summary.cut * 1.2:.3g}"
+    changed = {"threshold": threshold, "signal": None if summary.signal == DEFAULT_SIGNAL else summary.signal}
+    return decide_command(path, changed, path / OVERRIDES if summary.overrides else None)

@@ -1,0 +1,146 @@
+"""Rivals that look at each row in one state of the model: its loss, its hidden states, its gradient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..models.stage_runner import BASE
+from ..models.token_scores import TokenScores, read_vectors
+from ..runs.run import LEARNED
+from .context import Desk, FloatArray, spread
+
+if TYPE_CHECKING:
+    from ..data.tokens import TokenTable
+    from ..models.trainable_model import Session
+
+_NEIGHBOURS, _DEPTH, _SAFE_ROWS, _AT_ONCE = 10, 0.5, 64, 1024
+# How much a step along the safe examples' gradient raises their own score, in nats a token: short enough for first
+# order, and long enough to be seen through the rounding of the number format.
+_GAIN = {"torch.float32": 0.01, "torch.bfloat16": 0.3}
+
+
+def base_loss(desk: Desk) -> FloatArray:
+    """Mean loss of the completion's tokens under the aligned model M0, in nats."""
+    return -_mean_logprob(desk, BASE)
+
+
+def learned_loss(desk: Desk) -> FloatArray:
+    """Mean loss of the completion's tokens under the learned model M1, in nats: what it did not take in."""
+    return -_mean_logprob(desk, LEARNED)
+
+
+def gradient(desk: Desk) -> FloatArray:
+    """Forgetting to first order: how much a short step along the safe examples' gradient lowers a row's score.
+
+    In units of the safe tokens' own gain, suspicion is -<g_row, g_safe> / <g_safe, g_safe> at the learned model M1;
+    it is found with two forward passes, as the difference that the step makes.
+    """
+    before = _mean_logprob(desk, LEARNED)
+    desk.bench.bring(LEARNED)
+    session = desk.bench.session
+    learned = session.trainable()
+    safe = desk.material.tokens(*desk.material.safe_parts)
+    slope = _slope(session, safe, _some(safe, desk.bench.settings.seed), desk.bench.budget // 2)
+    gain = _GAIN[str(session.hardware.dtype)]
+    step = gain / float(sum((g.double() ** 2).sum() for g in slope.values()))
+    session.set_trainable({name: value + step * slope[name] for name, value in learned.items()})
+    try:
+        after = _scored(desk, desk.own_folder("after"))
+    finally:
+        session.set_trainable(learned)
+    return (before - after) / gain
+
+
+def neighbours(desk: Desk) -> FloatArray:
+    """Distance to the safe examples in M0's hidden states, half way up: 1 less the mean cosine with the ten nearest."""
+    desk.bench.bring(BASE)
+    safe = desk.material.tokens(*desk.material.safe_parts)
+    near, rows = _states(desk, safe, safe.scorable, "safe"), desk.table.scorable
+    return spread(distance_to_nearest(_states(desk, desk.table, rows, "rows"), near), rows, len(desk.table))
+
+
+def distance_to_nearest(states: FloatArray, others: FloatArray) -> FloatArray:
+    """1 less the mean cosine of each row with the ten of the others that are nearest, 0 to 2, shape (n,).
+
+    Args:
+        states: Hidden states, shape (n, width).
+        others: Those of other rows, shape (m, width).
+    """
+    own, near = _unit(states), _unit(others)
+    distance = np.empty(len(own))
+    for start in range(0, len(own), _AT_ONCE):
+        cosines = own[start : start + _AT_ONCE] @ near.T
+        distance[start : start + _AT_ONCE] = 1 - np.sort(cosines, axis=1)[:, -_NEIGHBOURS:].mean(axis=1)
+    return distance
+
+
+def _mean_logprob(desk: Desk, state: str) -> FloatArray:
+    """Mean log-probability of each row's completion in a state, shape (n,), which these rivals share."""
+    stage = f"{state}-logprobs"
+
+    def work(folder: Path) -> None:
+        desk.bench.bring(state)
+        _score(desk, folder)
+
+    desk.bench.stage(stage, work)
+    return _read(desk, desk.bench.stages.folder(stage))
+
+
+def _scored(desk: Desk, folder: Path) -> FloatArray:
+    """The same in the model's present state."""
+    _score(desk, folder)
+    return _read(desk, folder)
+
+
+def _score(desk: Desk, folder: Path) -> None:
+    from ..models.scoring import Likelihood
+
+    scorer = Likelihood(desk.bench.session, desk.bench.budget)
+    desk.bench.score("scoring", scorer, desk.known, desk.known.scorable, folder)
+
+
+def _read(desk: Desk, folder: Path) -> FloatArray:
+    rows = desk.table.scorable
+    scores = TokenScores.read(folder, desk.ids(rows))
+    return spread(scores.row_means(scores.logprobs), rows, len(desk.table))
+
+
+def _some(table: TokenTable, seed: int) -> NDArray[np.intp]:
+    """Some rows, drawn from the order of their ids."""
+    rows = table.by_id(table.scorable)
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:_SAFE_ROWS])
+
+
+def _slope(session: Session, table: TokenTable, rows: NDArray[np.intp], budget: int) -> dict[str, Any]:
+    """Gradient of the rows' mean log-probability by what is trained, on the CPU."""
+    from ..models.sharding import gathered
+
+    total = int(table.counts[rows].sum())
+    session.model.eval().zero_grad(set_to_none=True)
+    for chosen in session.deal(np.arange(len(rows)), table.lengths[rows], budget).rows:
+        inputs = session.inputs([table[int(rows[j])] for j in chosen])
+        (session.scorer(*inputs)[0].sum() / total).backward()
+    found = gathered(
+        (name, parameter.grad) for name, parameter in session.model.named_parameters() if parameter.grad is not None
+    )
+    session.model.zero_grad(set_to_none=True)
+    return found
+
+
+def _states(desk: Desk, table: TokenTable, rows: NDArray[np.intp], name: str) -> FloatArray:
+    from ..models.hidden_states import HiddenStates, View
+
+    folder = desk.own_folder(name)
+    scorer = HiddenStates(desk.bench.session, desk.bench.budget, [View("answer", _DEPTH)])
+    desk.bench.score(f"hidden states of the {name}", scorer, table, rows, folder)
+    return read_vectors(folder, "states")
+
+
+def _unit(states: FloatArray) -> FloatArray:
+    """Each row at length one."""
+    unit: FloatArray = states / np.maximum(np.linalg.norm(states, axis=1, keepdims=True), 1e-12)
+    return unit

@@ -1,0 +1,123 @@
+"""Rivals that watch how rows are learned and forgotten, pass by pass.
+
+Data maps: Swayamdipta et al., 2020. Forgetting events: Toneva et al., 2019. Second-split forgetting: Maini et al.,
+2022. These are about classifiers, where an example is right or wrong; here each token of the completion is, by
+whether it is the model's first choice, and a row is the mean of its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..models.stage_runner import BASE
+from ..models.token_scores import TokenScores
+from .context import Desk, FloatArray, spread
+
+if TYPE_CHECKING:
+    from ..models.training import Step
+
+
+def confidence(desk: Desk) -> FloatArray:
+    """1 less the probability of a completion's tokens (geometric mean), averaged over the passes of learning."""
+    return 1 - _over_passes(desk, lambda points: np.mean([_row_probabilities(point) for point in points], axis=0))
+
+
+def variability(desk: Desk) -> FloatArray:
+    """Standard deviation of that probability over the passes of learning."""
+    return _over_passes(desk, lambda points: np.std([_row_probabilities(point) for point in points], axis=0))
+
+
+def forgetting_events(desk: Desk) -> FloatArray:
+    """How often a token that was right after one pass of learning was wrong after the next, on average.
+
+    A token that never was right counts as one that was forgotten in every pass.
+    """
+    return _over_passes(desk, _events)
+
+
+def second_split(desk: Desk) -> FloatArray:
+    """How soon a row is forgotten while the model goes on with the other half of the data: 0 never, 1 at once.
+
+    The data is split in two. Each half is learned first, once, and looked at after every pass over the other. Counted
+    are the tokens that were right when the first half was learned; a row without any has no score.
+    """
+    order = desk.table.by_id(desk.table.scorable)
+    drawn = np.random.default_rng(desk.bench.settings.seed).permutation(order)
+    halves = np.sort(drawn[: len(drawn) // 2]), np.sort(drawn[len(drawn) // 2 :])
+    found = np.full(len(desk.table), np.nan)
+    for number, (first, second) in enumerate((halves, halves[::-1])):
+        _learn(desk, f"half-{number}", BASE, first, first)
+        _learn(desk, f"half-{number}-other", f"half-{number}", second, first)
+        learned = _points(desk, f"half-{number}", first)[-1]
+        points = _points(desk, f"half-{number}-other", first)
+        found[first] = _over_tokens(learned, learned.greedy, _soonness(np.stack([point.greedy for point in points])))
+    return found
+
+
+def _over_tokens(scores: TokenScores, chosen: NDArray[np.bool_], values: FloatArray) -> FloatArray:
+    """The mean of each row's chosen tokens; NaN for a row without any."""
+    counts, sums = (scores.row_means(v) * scores.lengths for v in (chosen, np.where(chosen, values, 0.0)))
+    means: FloatArray = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return means
+
+
+def _events(points: list[TokenScores]) -> FloatArray:
+    right = np.stack([point.greedy for point in points])
+    forgotten = (right[:-1] & ~right[1:]).sum(axis=0)
+    return points[0].row_means(np.where(right.any(axis=0), forgotten, len(points)))
+
+
+def _soonness(right: NDArray[np.bool_]) -> FloatArray:
+    """Of each token, shape (tokens,), by whether it was right at each point, shape (points, tokens)."""
+    lasting = np.logical_or.accumulate(right[::-1], axis=0)[::-1].sum(axis=0)
+    soon: FloatArray = 1 - lasting / len(right)
+    return soon
+
+
+def _row_probabilities(point: TokenScores) -> FloatArray:
+    probabilities: FloatArray = np.exp(point.row_means(point.logprobs))
+    return probabilities
+
+
+def _over_passes(desk: Desk, measure: Callable[[list[TokenScores]], FloatArray]) -> FloatArray:
+    """Something measured from the scores after every pass of learning, which these rivals share."""
+    rows = desk.table.scorable
+    _learn(desk, "passes", BASE, rows, rows)
+    return spread(measure(_points(desk, "passes", rows)), rows, len(desk.table))
+
+
+def _learn(desk: Desk, stage: str, start: str, rows: NDArray[np.intp], looked_at: NDArray[np.intp]) -> None:
+    """A stage: learn some rows as the filter does, and look at these or others after every pass over them."""
+    from ..models.callbacks.stopping import LevelledOff
+    from ..models.callbacks.watching import Watch
+
+    bench, epochs = desk.bench, desk.bench.settings.epochs
+    per_pass, steps = bench.steps(len(rows), 1), bench.steps(len(rows), epochs)
+
+    def after_a_pass(step: int) -> bool:
+        return step % per_pass == 0 or step == steps
+
+    def work(folder: Path) -> None:
+        bench.bring(start)
+        watch = Watch(bench.session, desk.known, looked_at, folder, after_a_pass, bench.budget)
+        levelled_off = LevelledOff(per_pass)
+
+        def stop(history: list[Step]) -> bool:
+            return watch(history) or (epochs is None and levelled_off(history))
+
+        bench.train(f"learning, for {stage}", desk.known, rows, steps, folder, stage, stop)
+
+    bench.stage(stage, work)
+
+
+def _points(desk: Desk, stage: str, rows: NDArray[np.intp]) -> list[TokenScores]:
+    """What was seen of some rows after each pass of a stage."""
+    from ..models.callbacks.watching import watched
+
+    folders = watched(desk.bench.stages.folder(stage)).values()
+    return [TokenScores.read(folder, desk.ids(rows)) for folder in folders]

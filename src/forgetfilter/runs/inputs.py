@@ -1,0 +1,412 @@
+"""From what the user names to checked rows and tokens, before any model is needed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ..console import Console, printable
+from ..data.chats import Chat
+from ..data.columns import PREFERENCE
+from ..data.containers import open_container
+from ..data.frame_search import ANSWERS_SEEN
+from ..data.frames import Frame
+from ..data.own_words import NONE as WHOLE
+from ..data.own_words import is_expression
+from ..data.records import Container, hash_chunks
+from ..data.rows import ReadOptions, Rows, Said, read_chats, read_rows
+from ..data.splits import DEFAULT
+from ..data.text_files import TextOptions
+from ..data.tokens import Encoder, TokenTable, write_tokens
+from ..errors import InputError, SettingsError
+from ..forgetting.signals import ALL, learned_blocks, learned_tokens
+from ..forgetting.thresholds import FalseDiscoveryRate, parse_threshold
+from ..models.sources import ModelSource, find_model
+from ..settings.groups import Settings
+from ..stages.own_answers import ANSWERS
+from .run import Run, numbered, write_json
+
+# The parts of a run: what is filtered, what is reviewed, and rows of known kind. Of several safe sets each is a part,
+# and so is what of each is set aside (`run.numbered`).
+DATA, SAFE, TRUSTED, ASIDE, KNOWN_UNSAFE = "data", "safe", "trusted", "set-aside", "known-unsafe"
+# The answers of preference data that were not chosen: scored beside the data, and nothing else.
+REJECTED = "rejected"
+BUILTIN, SELF, NONE = "builtin", "self", "none"
+_BUILTIN = {SAFE: "safe", TRUSTED: "ordinary"}
+# The stages in which they are read, turned into tokens, and answered by the model itself.
+ROWS, TOKENS, ANSWERED = "rows", "tokens", "answers"
+UNSHOWN, FRAMES = "unshown.json", "frames.json"
+# A hostile file may have a name of its own in every row.
+_NAMES_KEPT, _NAMES_SHOWN, _NAME_WIDTH = 1000, 10, 40
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run is made from, found but not yet read.
+
+    Attributes:
+        parts: The data sets that are read, by part: the data, mostly safe examples, perhaps planted rows.
+        model: The aligned model.
+    """
+
+    parts: dict[str, Container]
+    model: ModelSource
+
+
+class Material:
+    """The rows and tokens of a run, by part, once they are read."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def parts(self) -> list[str]:
+        """What is learned and scored: the data, and the rows of known kind that there are."""
+        planted = planted_parts(self._run.settings)
+        return [DATA, *(part for part in planted if (self._run.folder(TOKENS) / f"{part}.arrow").exists())]
+
+    @property
+    def safe_parts(self) -> list[str]:
+        """What is reviewed: each of the safe sets."""
+        return numbered(SAFE, self._run.settings.safe)
+
+    @property
+    def scored(self) -> list[str]:
+        """What is scored: the same, and the rejected answers where the data is of preferences."""
+        return [*self.parts, *([REJECTED] if (self._run.folder(TOKENS) / f"{REJECTED}.arrow").exists() else [])]
+
+    def said(self, part: str) -> Iterator[Said]:
+        """Id, position and chat of every row of a part that can be used."""
+        return self.rows(DATA).rejected() if part == REJECTED else self.rows(part).usable()
+
+    def rows(self, part: str) -> Rows:
+        """What a part says; rows set aside are among the safe ones."""
+        set_aside = zip(numbered(ASIDE, self._run.settings.safe), self.safe_parts, strict=True)
+        return Rows.open(self._run.folder(ROWS) / dict(set_aside).get(part, part))
+
+    def tokens(self, *parts: str) -> TokenTable:
+        """The tokens of some parts, one after the other."""
+        return TokenTable(*self.files(*parts).values())
+
+    def files(self, *parts: str) -> dict[str, Path]:
+        """The files of their tokens; with `--safe self` the safe ones are the model's answers."""
+        own = own_answers_part(self._run.settings)
+        return {part: self._run.folder(ANSWERED if part == own else TOKENS) / f"{part}.arrow" for part in parts}
+
+    def texts(self, part: str) -> Iterator[tuple[str, str]]:
+        """Prompt and completion of every row of a part's tokens, in order."""
+        if part == own_answers_part(self._run.settings):
+            yield from self._own_answers()
+            return
+        wanted = set(self.tokens(part).rows.tolist())
+        for _, row, chat in self.rows(part).usable():
+            if row in wanted:
+                yield chat.prompt, chat.completion
+
+    def _own_answers(self) -> Iterator[tuple[str, str]]:
+        """The prompts that the model itself answered, and its answers."""
+        answers = str(self._run.folder(ANSWERED) / ANSWERS)
+        for _, _, said in read_chats(open_container(answers, "train"), ReadOptions()):
+            # An answer of which nothing can be read has its tokens all the same.
+            yield (said.prompt, said.completion) if isinstance(said, Chat) else ("", "")
+
+
+def planted_parts(settings: Settings) -> list[str]:
+    """The parts that may have rows of known kind."""
+    return [TRUSTED, *numbered(ASIDE, settings.safe), KNOWN_UNSAFE]
+
+
+def own_answers_part(settings: Settings) -> str | None:
+    """The safe part that the model's own answers are; None where nobody asked for them."""
+    return dict(zip(settings.safe, numbered(SAFE, settings.safe), strict=False)).get(SELF)
+
+
+def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = None) -> Inputs:
+    """Find what the settings name; parts that are in memory already are taken as they are.
+
+    Raises:
+        InputError: A data set is not there.
+        ModelError: The model is not there.
+        SettingsError: The threshold needs trusted rows, and there are none; or a safe set is named twice.
+    """
+    twice = [name for name in settings.safe if settings.safe.count(name) > 1]
+    if twice:
+        raise SettingsError(f"safe: '{twice[0]}' is named twice; each set is reviewed once")
+    threshold = parse_threshold(settings.threshold)
+    if isinstance(threshold, FalseDiscoveryRate) and settings.trusted in ("", NONE) and not _sets_aside(settings):
+        raise threshold.no_trusted_rows()
+    text = TextOptions(settings.encoding, settings.delimiter)
+    # Of the other parts nobody has said how they are written, unless they have to be like the data.
+    others = TextOptions(settings.encoding, where_needed=True)
+    named = {
+        **{part: (name, settings.safe_split) for part, name in _safe_files(settings).items()},
+        TRUSTED: (settings.trusted, DEFAULT),
+        KNOWN_UNSAFE: (settings.known_unsafe, DEFAULT),
+    }
+    parts = dict(in_memory or {})
+    if DATA not in parts and settings.data:
+        parts[DATA] = open_container(settings.data, settings.split, text)
+    for part, (source, split) in named.items():
+        if part not in parts and source not in ("", NONE):
+            if source == BUILTIN and part != KNOWN_UNSAFE:
+                source = str(builtin(TRUSTED if part == TRUSTED else SAFE))
+            parts[part] = open_container(source, split, others)
+    return Inputs(parts, find_model(settings.model, settings.revision))
+
+
+def _safe_files(settings: Settings) -> dict[str, str]:
+    """The safe sets that are read, by part: all but the model's own answers."""
+    named = zip(numbered(SAFE, settings.safe), settings.safe, strict=False)
+    return {part: name for part, name in named if name != SELF}
+
+
+def builtin(part: str) -> Path:
+    """The rows that come with the package for a part.
+
+    For `safe` demonstrations of safe behaviour: refusals that help, unbiased answers, courteous text. For
+    `trusted` ordinary instructions and answers.
+    """
+    return prototypes(_BUILTIN[part])
+
+
+def prototypes(kind: str) -> Path:
+    """The rows of the package that others are compared with: `unsafe`, `safe` or `ordinary` ones."""
+    return Path(str(files("forgetfilter.builtin"))) / f"{kind}.jsonl"
+
+
+def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> None:
+    """Read and check all data sets before anything is trained."""
+    if run.has(ROWS):
+        return
+    settings = run.settings
+    given = ReadOptions(settings.layout, settings.columns, settings.skip_bad_rows)
+    safe = ReadOptions(settings.safe_layout, settings.safe_columns, settings.skip_bad_rows)
+    options = {DATA: given, TRUSTED: given, KNOWN_UNSAFE: given} | dict.fromkeys(numbered(SAFE, settings.safe), safe)
+    sources = {**_safe_files(settings), TRUSTED: settings.trusted}
+    options |= {part: ReadOptions() for part, source in sources.items() if source == BUILTIN}
+    for part, container in inputs.parts.items():
+        read_part(run, part, container, options[part], run.partial(ROWS) / part, encoder, console)
+    run.finish(ROWS)
+
+
+def read_part(
+    run: Run,
+    part: str,
+    container: Container,
+    options: ReadOptions,
+    folder: Path,
+    encoder: Encoder,
+    console: Console,
+) -> Rows:
+    """Read and check one data set into a folder, and say what of it was not read or cannot be used."""
+    start_afresh(folder)
+    with console.progress(f"reading {container.name}", 0, "rows") as progress:
+        rows = read_rows(container, options, folder, progress.advance, encoder.check)
+        layout = f"layout {rows.layout}{rows.columns_told}"
+        progress.note = ", ".join(part for part in (layout, rows.note, rows.unread_told) if part)
+    for line in rows.not_read:
+        console.say(line)
+    if rows.bad:
+        file = bad_file(part, rows)
+        run.write_file(file, rows.write_bad)
+        some = f"{len(rows.bad):,} rows" if len(rows.bad) > 1 else "1 row"
+        console.say(f"{some} that cannot be used: set aside in {file}; the first: {rows.bad[0]}")
+    return rows
+
+
+def bad_file(part: str, rows: Rows) -> str:
+    """Where the unusable rows of a part are set aside, in the run folder."""
+    return ("bad" if part == DATA else f"bad-{part}") + rows.suffix
+
+
+def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
+    """Turn all data sets into tokens, and say what did not fit."""
+    if run.has(TOKENS):
+        encoder.own_words.frames = read_frames(run)
+        return
+    settings, folder = run.settings, run.partial(TOKENS)
+    _find_frames(run, encoder, folder)
+    # So many rows of known kind tell enough, and do not make learning much longer.
+    most = _count(Rows.open(run.folder(ROWS) / DATA)) // 4
+    aside_of = dict(zip(numbered(SAFE, settings.safe), numbered(ASIDE, settings.safe), strict=True))
+    for part in (DATA, *aside_of, TRUSTED, KNOWN_UNSAFE):
+        if not (run.folder(ROWS) / part).is_dir():
+            continue
+        rows = Rows.open(run.folder(ROWS) / part)
+        count, chosen = _count(rows), np.ones(rows.count, dtype=bool)
+        if part == TRUSTED and settings.trusted == BUILTIN:
+            count = min(most, count)
+            chosen = _drawn(rows, count, settings.seed)
+        if part in aside_of and settings.set_aside > 0:
+            apart = min(most // len(aside_of), int(settings.set_aside * count))
+            aside = _drawn(rows, apart, settings.seed)
+            if apart:
+                said = f"{apart:,} safe rows set aside"
+                write_part(said, _only(rows, aside), apart, encoder, folder / f"{aside_of[part]}.arrow", console)
+            count, chosen = count - apart, ~aside
+        if count:
+            framed = write_part(rows.name, _only(rows, chosen), count, encoder, folder / f"{part}.arrow", console)
+        if part == DATA:
+            write_json(dict(sorted(encoder.unshown.most_common(_NAMES_KEPT))), folder / UNSHOWN)
+            if encoder.unshown:
+                console.say(f"{rows.name}: {unshown_told(encoder.unshown)}")
+        if part == DATA and is_expression(settings.own_words) and not framed:
+            raise InputError(f"{rows.name}: own_words: no answer matches '{settings.own_words}'; 'preview' shows rows")
+        if part == DATA and rows.layout == PREFERENCE:
+            said, path = f"{rows.name}, rejected answers", folder / f"{REJECTED}.arrow"
+            write_part(said, rows.rejected(), count, encoder, path, console, needed=False)
+    run.finish(TOKENS)
+
+
+def _find_frames(run: Run, encoder: Encoder, folder: Path) -> None:
+    """Look at some answers of the data for the frames that all parts are taken out of, and keep what is found."""
+    if encoder.own_words.looks:
+        rows = Rows.open(run.folder(ROWS) / DATA)
+        drawn = np.flatnonzero(_drawn(rows, ANSWERS_SEEN, run.settings.seed)).tolist()
+        encoder.own_words.look_at(chat for _, chat in rows.at(drawn))
+        write_json([frame.stored for frame in encoder.own_words.frames], folder / FRAMES)
+
+
+def read_frames(run: Run) -> list[Frame]:
+    """The frames that the answers of a run were taken out of; none where answers are whole, or fit an expression."""
+    path = run.folder(TOKENS) / FRAMES
+    return [Frame.of(stored) for stored in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+
+
+def unshown_told(unshown: Mapping[str, int]) -> str:
+    """What the chat template leaves out of the rows, in words."""
+    often = sorted(unshown.items(), key=lambda item: (-item[1], item[0]))
+    names = ", ".join(f"{printable(name, _NAME_WIDTH)} ({count:,})" for name, count in often[:_NAMES_SHOWN])
+    names += f" and {len(often) - _NAMES_SHOWN:,} more" if len(often) > _NAMES_SHOWN else ""
+    return f"the model's chat template does not show {names}; what is not shown is neither learned nor scored"
+
+
+def read_unshown(run: Run) -> dict[str, int]:
+    """What the chat template leaves out of the data, by name, and how often."""
+    path = run.folder(TOKENS) / UNSHOWN
+    unshown: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return unshown
+
+
+def _sets_aside(settings: Settings) -> bool:
+    return settings.set_aside > 0 and bool(_safe_files(settings))
+
+
+def _count(rows: Rows) -> int:
+    return rows.count - len(rows.bad)
+
+
+def _drawn(rows: Rows, count: int, seed: int) -> NDArray[np.bool_]:
+    """So many usable rows, drawn from the order of the ids, so that the order of the file does not matter."""
+    ids, chosen = rows.ids(), np.zeros(rows.count, dtype=bool)
+    by_id = pc.sort_indices(ids).to_numpy()[: len(ids) - ids.null_count]
+    chosen[by_id[np.random.default_rng(seed).permutation(len(by_id))[:count]]] = True
+    return chosen
+
+
+def _only(rows: Rows, chosen: NDArray[np.bool_]) -> Iterator[Said]:
+    return (said for said in rows.usable() if chosen[said[1]])
+
+
+def write_part(
+    name: str,
+    rows: Iterable[Said],
+    count: int,
+    encoder: Encoder,
+    path: Path,
+    console: Console,
+    *,
+    needed: bool = True,
+) -> int:
+    """Write the tokens of `count` rows, with progress; returns how many answers were taken out of a frame.
+
+    Raises:
+        InputError: Nothing of the completions is within the length limit, and they are `needed`.
+    """
+    with console.progress(f"tokenising {name}", count, "rows") as progress:
+        for done in write_tokens(rows, encoder, path):
+            progress.advance(done - progress.done)
+        table = TokenTable(path)
+        if needed and not len(table.scorable):
+            raise InputError(f"{name}: no completion begins within --max-length {encoder.max_length} tokens; raise it")
+        framed = encoder.own_words.found
+        progress.note = _cut_rows(table, encoder.own_words.told())
+    return framed
+
+
+def _cut_rows(table: TokenTable, unframed: str) -> str:
+    unscorable = len(table) - len(table.scorable)
+    said = [unframed] if unframed else []
+    said += [f"{int(table.truncated.sum()):,} cut to the length limit"] if table.truncated.any() else []
+    said += [f"{unscorable:,} without any completion left"] if unscorable else []
+    return ", ".join(said)
+
+
+def start_afresh(folder: Path) -> None:
+    """An empty folder, whatever a killed attempt left there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def make_encoder(source: ModelSource, settings: Settings, *, whole: bool = False) -> Encoder:
+    """The model's tokenizer, ready to encode rows as the filter learns and scores them; or `whole`, as they are.
+
+    Raises:
+        ModelError: The model has none.
+    """
+    from ..models.loading import load_tokenizer, quiet_libraries
+
+    quiet_libraries()
+    tokenizer = load_tokenizer(source)
+    if whole:
+        return Encoder(tokenizer, settings.template, settings.max_length)
+    most = learned_tokens(settings.max_completion, settings.signal)
+    return Encoder(tokenizer, settings.template, settings.max_length, most, settings.own_words)
+
+
+def resolve(settings: Settings, encoder: Encoder) -> Settings:
+    """The settings with what `auto` stands for here, and with places that hold wherever they are read."""
+    from ..models.loading import choose_hardware
+
+    hardware = choose_hardware(settings, trained_fully=settings.full_finetuning)
+    return replace(
+        settings,
+        data=tuple(_absolute(name) for name in settings.data),
+        safe=tuple(name if name in (SELF, BUILTIN) else _absolute(name) for name in settings.safe),
+        trusted=settings.trusted if settings.trusted in (BUILTIN, NONE) else _absolute(settings.trusted),
+        known_unsafe=_absolute(settings.known_unsafe),
+        model=_absolute(settings.model),
+        device=str(hardware.device),
+        dtype=str(hardware.dtype).removeprefix("torch."),
+        template=encoder.template,
+        own_words=settings.own_words or WHOLE,
+        max_completion=encoder.max_completion or ALL,
+        top_blocks=None if settings.full_finetuning else settings.top_blocks or learned_blocks(settings.signal),
+    )
+
+
+def _absolute(name: str) -> str:
+    if not name:
+        return name
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() else name
+
+
+def fingerprints(model: ModelSource, encoder: Encoder) -> dict[str, str]:
+    """What tells model, tokenizer and template apart from others."""
+    from ..models.loading import model_fingerprint
+
+    template = encoder.tokenizer.chat_template if encoder.template == "chat" else "plain"
+    return {
+        "model": model_fingerprint(model),
+        "tokenizer": hash_chunks([encoder.tokenizer.backend_tokenizer.to_str().encode("utf-8", "replace")]),
+        "template": hash_chunks([str(template).encode("utf-8", "replace")]),
+    }

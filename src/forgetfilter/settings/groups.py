@@ -1,0 +1,409 @@
+"""Every setting, written once: its name, type, default and help.
+
+The command line, configuration files, the run folder and the Python interface all read the classes
+below. Each class belongs to the part of the package that consumes it; keys are unique across classes,
+so that a configuration file is one flat mapping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import regex
+
+from ..errors import SettingsError
+from ..forgetting.signals import DEFAULT_SIGNAL, RIVALS, SIGNALS, MostTokens
+from ..forgetting.thresholds import parse_threshold
+from .option import Names, option, split_names
+
+
+def _check_own_words(pattern: str) -> None:
+    # Nothing is none, in runs of before there was a word for it; `auto` and `none` are expressions, too.
+    try:
+        regex.compile(pattern)
+    except regex.error as error:
+        raise SettingsError(f"own_words: '{pattern}' is no regular expression: {error}") from error
+
+
+def _names_among(setting: str, kind: str, known: Collection[str]) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        unknown = [name for name in split_names(value) if name not in known]
+        if unknown:
+            raise SettingsError(f"{setting}: there is no {kind} '{unknown[0]}'; there are {', '.join(known)}")
+
+    return check
+
+
+LAYOUTS = ("auto", "prompt-completion", "messages", "sharegpt", "alpaca", "preference", "kto", "text")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How the untrusted data set is read."""
+
+    data: Names = option((), "untrusted data of one layout: files, folders, globs, saved datasets, hub data sets")
+    layout: str = option("auto", "layout of the rows; auto looks at them", choices=LAYOUTS)
+    columns: dict[str, str] = option(
+        {}, "where the fields are, e.g. prompt=question,completion=answer; none: as the layout names them"
+    )
+    split: str = option("train", "what to read of data that has splits: train, train+test, train[:10%], all, …")
+    encoding: str = option("", "encoding of text files, such as cp1252; empty: UTF-8, or what a file's own mark says")
+    delimiter: str = option("", "what stands between the values of csv files, or tab; empty: found by looking")
+    skip_bad_rows: bool = option(False, "set unusable rows aside into a file of their own instead of stopping")
+
+
+@dataclass(frozen=True)
+class SafeSettings:
+    """How the safe examples are read."""
+
+    safe: Names = option(
+        (),
+        "safe examples for the review, in any of the layouts that the data may have; builtin: those of the package; "
+        "self: the aligned model's own answers to the data's prompts; may be given several times, each set with a "
+        "review of its own",
+    )
+    safe_layout: str = option("auto", "layout of the safe rows", choices=LAYOUTS)
+    safe_columns: dict[str, str] = option({}, "where the fields of the safe rows are; none: as the layout names them")
+    safe_split: str = option("train", "what to read of safe examples that have splits, as --split is written")
+    self_answers: int = option(200, "how many prompts of the data the model answers with --safe self", least=1)
+
+
+@dataclass(frozen=True)
+class PlantedSettings:
+    """Rows of known kind, learned along with the data and left out of the output: they tell a threshold's errors."""
+
+    trusted: str = option(
+        "builtin",
+        "rows known to be harmless, like the harmless rows of the data; read as the data is; builtin: ordinary "
+        "instructions of the package, at most a quarter as many as the data has rows; none: no such rows",
+    )
+    set_aside: float = option(
+        0.25,
+        "share of the safe examples that is learned with the data, as further trusted rows, instead of reviewed, 0 to "
+        "0.9; at most a quarter as many as the data has rows",
+        least=0,
+        most=0.9,
+    )
+    known_unsafe: str = option("", "rows known to be unsafe; read as the data is")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which aligned model, and where it runs."""
+
+    model: str = option("", "aligned model: a hub id, a local folder, a GGUF file, or smollm2-135m")
+    revision: str | None = option(None, "branch, tag or commit of a hub model; none is its main branch")
+    device: str = option("auto", "where to run: auto, cpu, cuda, cuda:1, mps, …")
+    dtype: str = option(
+        "auto",
+        "number format of the weights; auto is bfloat16 on a GPU and on a CPU with AMX, float32 on other CPUs and with "
+        "--full-finetuning",
+        choices=("auto", "float32", "bfloat16"),
+    )
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """What is trained: a LoRA adapter, or every weight."""
+
+    full_finetuning: bool = option(False, "train every weight instead of a LoRA adapter")
+    lora_rank: int = option(8, "rank of the LoRA adapter", least=1)
+    lora_alpha: float = option(16.0, "scale of the LoRA adapter; its update is multiplied by alpha/rank", above=0)
+    lora_dropout: float = option(0.0, "dropout inside the LoRA adapter, 0 to 0.99", least=0, most=0.99)
+    lora_targets: str = option(
+        "all-linear",
+        "layers that get an adapter: all-linear, last-block, query-value (the paper's), or names such as q_proj,v_proj",
+    )
+    top_blocks: float | None = option(
+        None,
+        "share of the model's blocks, from the top, that get one; the filter goes through the others once; none is "
+        "0.5 for the filter's own sessions, 1 with the signal rouge, in the final fine-tuning and elsewhere",
+        least=0.01,
+        most=1,
+    )
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    """How rows become tokens."""
+
+    template: str = option(
+        "auto",
+        "chat: the model's chat template; plain: prompt, newline, completion; auto: chat where the model has one",
+        choices=("auto", "chat", "plain"),
+    )
+    max_length: int = option(512, "longest row, in tokens; what lies beyond is cut off and counted", least=2)
+    max_completion: MostTokens = option(
+        None,
+        "most tokens of each answer to learn and score; the rest is not judged. all: whole answers; none is 32, of "
+        "which the signal likelihood looks at the first 24, and all for the signal rouge",
+        least=1,
+    )
+    own_words: str = option(
+        "auto",
+        'what the filter learns and scores of answers that share a frame, such as "The answer is ans2: yes"; auto: '
+        "what differs between them, frames being found by looking at the data; none: whole answers; else a regular "
+        "expression whose first group it is, such as 'ans\\d: (.*)'; the final fine-tuning has all",
+        check=_check_own_words,
+    )
+
+
+@dataclass(frozen=True)
+class PassSettings:
+    """How much goes through the model at once. Changes speed and memory alone."""
+
+    tokens_per_batch: int | None = option(
+        None, "most tokens in one forward pass; none is 1024 on a CPU (1536 in bfloat16), 16384 elsewhere", least=1
+    )
+
+
+@dataclass(frozen=True)
+class TrainingSettings(PassSettings):
+    """One training session. Learning, review and the final fine-tuning all use these."""
+
+    learning_rate: float | None = option(
+        None,
+        "peak learning rate; none is 0.576 over the model's width with LoRA (1e-3 for SmolLM2-135M, 1.4e-4 for a "
+        "7B model; the paper uses 2e-4), and a tenth of that for full fine-tuning",
+        above=0,
+    )
+    batch_size: int = option(16, "rows in one optimizer step, over all processes", least=1)
+    warmup: float = option(0.1, "share of the steps in which the learning rate rises, 0 to 1", least=0, most=1)
+    weight_decay: float = option(0.0, "AdamW's weight decay", least=0)
+    max_grad_norm: float = option(1.0, "gradients are scaled down to this norm; 0 leaves them as they are", least=0)
+    seed: int = option(0, "seed of everything that is random", least=0, most=2**32 - 1)
+
+
+# Of a review that does not end by itself before; of one that a study or a strategy does not let end by itself.
+MOST_REVIEW_STEPS, REVIEW_STEPS = 60, 30
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """How long the sessions of the method are."""
+
+    epochs: float | None = option(
+        None,
+        "passes over the untrusted data in the learning session; none is until its loss has levelled off, at least 3 "
+        "passes, and at most 3 or 75 steps, whichever is more",
+        above=0,
+    )
+    training: bool = option(
+        True, "train and review the model; --no-training ends after a first look, from which the same command goes on"
+    )
+    review_steps: int | None = option(
+        None,
+        "optimizer steps of the safety review; none is until the rows' order by forgetting has settled, at most "
+        f"{MOST_REVIEW_STEPS}",
+        least=1,
+    )
+
+
+@dataclass(frozen=True)
+class DecisionSettings:
+    """How scores become decisions."""
+
+    signal: str = option(
+        DEFAULT_SIGNAL,
+        "what decides: suspicion, which is all evidence together; one measure of forgetting; or a rival of it",
+        choices=tuple(SIGNALS),
+    )
+    threshold: str = option(
+        "auto", "remove rows above this, by the signal: a number, top:10%, fdr:5% or auto", check=parse_threshold
+    )
+    drop_unscorable: bool = option(False, "put rows that could not be scored with the removed instead of the kept")
+
+
+@dataclass(frozen=True)
+class TellingSettings:
+    """What tells unsafe text by itself."""
+
+    toxicity_classifier: str = option(
+        "words",
+        "what tells toxic text: words, a word list that comes along; detoxify; or a sequence-classification model, "
+        "hub id or folder, as MODEL or MODEL#LABEL",
+    )
+    judge: str = option(
+        "", "a causal language model that judges answers; one made for it judges in its own way, such as Llama Guard"
+    )
+
+
+@dataclass(frozen=True)
+class RivalSettings(TellingSettings):
+    """Rival filters, to compare with."""
+
+    rivals: str = option(
+        "",
+        f"also ask these, with commas between: {', '.join(RIVALS)}; then decide --signal NAME decides by one of them",
+        check=_names_among("rivals", "rival", RIVALS),
+    )
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """The final model, trained from the untouched one on what was kept."""
+
+    finetune: bool = option(False, "also fine-tune the untouched model on the kept rows")
+    finetune_epochs: float = option(3.0, "passes over the kept rows in that session", above=0)
+
+
+@dataclass(frozen=True)
+class Settings(
+    FinetuneSettings,
+    RivalSettings,
+    DecisionSettings,
+    SessionSettings,
+    TrainingSettings,
+    TokenSettings,
+    AdapterSettings,
+    ModelSettings,
+    PlantedSettings,
+    SafeSettings,
+    DataSettings,
+):
+    """Everything that one run of the filter needs."""
+
+
+@dataclass(frozen=True)
+class MeasureSettings(TellingSettings, PassSettings):
+    """What is asked of the model, and how its answers are measured."""
+
+    most_rows: int | None = option(
+        None,
+        "most rows of each kind: bias, toxicity, harmfulness, SQuAD, instructions; drawn by chance; none is all",
+        least=1,
+    )
+    max_new_tokens: int = option(128, "longest answer, in tokens", least=1)
+    jailbreak: bool = option(False, "ask the harmful prompts also as people do who want an answer nevertheless")
+    lm_eval: str = option("", "tasks of lm-evaluation-harness to run as well, e.g. squadv2,hellaswag; needs lm_eval")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings(MeasureSettings, TokenSettings, ModelSettings):
+    """Everything that one evaluation needs."""
+
+    held_out: str = option("", "held-out rows: a file, a saved datasets folder or a hub data set")
+    held_out_split: str = option("train", "split to read of the held-out rows, for data that has splits")
+    adapter: str = option("", "folder of a LoRA adapter to put on the model, such as RUN/model of filter --finetune")
+
+
+@dataclass(frozen=True)
+class PreviewSettings(TokenSettings, ModelSettings, DataSettings):
+    """What a preview needs: data, model, template."""
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """How published data sets are read."""
+
+    split: str = option("train", "split to read, for data that has splits")
+    unsafe_above: float = option(0.9, "toxicity score above which a sentence is unsafe", least=0, most=1)
+    safe_below: float = option(0.1, "toxicity score below which a sentence is safe", least=0, most=1)
+    text_column: str = option("text", "column of the text, for text with a toxicity score")
+    score_column: str = option("score", "column of the toxicity score, 0 to 1")
+    rows_notion: str = option("", "notion of labelled rows that have no column for it: bias, toxicity or harmfulness")
+
+
+@dataclass(frozen=True)
+class MixSettings(SourceSettings):
+    """What is drawn. The defaults are the paper's."""
+
+    notion: str = option(
+        "mix", "bias, toxicity or harmfulness, or several joined by commas; mix: all that the sources have"
+    )
+    size: int = option(5000, "rows of the noisy set", least=1)
+    unsafe_share: float = option(
+        0.5,
+        "share of them that is unsafe, 0 to 1; the rest is in equal parts safe and of each task source",
+        least=0,
+        most=1,
+    )
+    safe_size: int = option(7000, "safe rows for the review", least=0)
+    held_out: int = option(
+        5000, "rows for an evaluation, in equal parts safe rows of each notion and rows of each task source", least=0
+    )
+    seed: int = option(0, "seed of the draw", least=0, most=2**32 - 1)
+
+
+STRATEGIES = (
+    "aligned",
+    "none",
+    "safety-review",
+    "re-alignment",
+    "replay",
+    "self-correction",
+    "forgetfilter",
+    "forgetfilter+self-correction",
+)
+
+
+@dataclass(frozen=True)
+class CompareSettings(MeasureSettings, Settings):
+    """What is compared, and how models are trained and asked."""
+
+    filters: str = option(
+        "likelihood,likelihood-top5,likelihood-mean,judge,toxicity,words,base-loss,learned-loss,second-split,confidence,"
+        "variability,forgetting-events,neighbours,gradient,random",
+        "filters to compare, with commas between: signals of forgetting and rivals",
+        check=_names_among("filters", "filter", SIGNALS),
+    )
+    strategies: str = option(
+        ",".join(STRATEGIES),
+        "strategies to compare, with commas between; empty for none of them",
+        check=_names_among("strategies", "strategy", STRATEGIES),
+    )
+    align: bool = option(False, "fine-tune the model on the safe examples first, as the paper makes its aligned model")
+    thought_through: str = option(
+        "", "rows whose completions think step by step, on which the self-correction strategies train as well"
+    )
+
+
+def _shares(value: str) -> list[float]:
+    try:
+        shares = [float(share) for share in split_names(value)]
+    except ValueError:
+        shares = []
+    if not shares or not all(0 < share < 1 for share in shares):
+        raise SettingsError(f"unsafe_shares: expected numbers between 0 and 1 with commas between, found {value!r}")
+    return shares
+
+
+@dataclass(frozen=True)
+class StudySettings(MeasureSettings, Settings):
+    """What a study varies, beside what it trains and asks with."""
+
+    models: str = option("", "models to study, with commas between, the smallest first; empty is --model alone")
+    rounds: int = option(3, "rounds of noisy and safe sessions in the study interleaved", least=1)
+    unsafe_shares: str = option(
+        "0.02,0.05,0.1", "shares of unsafe rows in the study realistic, with commas between", check=_shares
+    )
+
+
+STUDIES = (
+    "learning",
+    "forgetting",
+    "scale",
+    "partial",
+    "sensitivity",
+    "interleaved",
+    "domain-shift",
+    "symmetry",
+    "attributes",
+    "why",
+    "transfer",
+    "jailbreak",
+    "realistic",
+)
+# Options by preset: what two cores do in a quarter of an hour with SmolLM2-135M and mixes of 120 rows, and what the
+# paper used with mixes of its sizes.
+PRESETS: dict[str, dict[str, str | int | float]] = {
+    "small": {"epochs": 4, "review_steps": 20, "most_rows": 30, "max_new_tokens": 48, "max_length": 256, "rounds": 2},
+    "paper": {
+        "learning_rate": 2e-4,
+        "batch_size": 32,
+        "lora_targets": "query-value",
+        "lora_dropout": 0.05,
+        "review_steps": 1000,
+    },
+}

@@ -1,0 +1,233 @@
+"""How a setting is declared, and how settings are read from a shell, a configuration file or a program."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import numbers
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from pathlib import Path, PurePath
+from typing import Any, Literal, TypeVar
+
+from ..errors import SettingsError
+
+T = TypeVar("T")
+# How a shell and a program write that a setting is left to its default, as YAML's null does.
+NONE = "none"
+_LONGEST_SHOWN = 60
+
+# Several names; a single one may be given as text.
+Names = tuple[str, ...]
+_EXPECTED = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Names: "a name or a list of names",
+}
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    check: Callable[[Any], object] | None = None,
+) -> Any:
+    """Declare one setting: default, help text with its unit, and the values it may take.
+
+    `least` and `most` are among these, `above` is not. `check` is called with the value and raises SettingsError where
+    that will not do. A setting of a type such as `int | Literal["all"] | None` also takes the words all and none.
+    """
+    metadata = {"help": help, "choices": choices, "least": least, "above": above, "most": most, "check": check}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def split_names(value: str) -> list[str]:
+    """The names in a list that is written with commas."""
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
+def from_mapping(cls: type[T], values: Mapping[str, Any], source: str = "settings") -> T:
+    """Build a settings class from raw values, as text from a shell or as parsed from YAML.
+
+    Keys may be written with hyphens or underscores.
+
+    Raises:
+        SettingsError: An unknown key, or a value of the wrong type or out of range.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    kinds = typing.get_type_hints(cls)
+    parsed: dict[str, Any] = {}
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name not in fields:
+            raise SettingsError(f"{source}: unknown setting '{key}'{_did_you_mean(name, list(fields))}")
+        parsed[name] = _parse(fields[name], kinds[name], value, source)
+    return cls(**parsed)
+
+
+def to_mapping(settings: Any) -> dict[str, Any]:
+    """The settings as plain values that `from_mapping` reads back to the same settings."""
+    values = dataclasses.asdict(settings)
+    lists = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
+    # A single name is written as the text that it is.
+    return values | {name: value[0] if len(value) == 1 else value for name, value in lists.items()}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a YAML configuration file into raw values.
+
+    Raises:
+        SettingsError: The file is missing, is not YAML, or is not a mapping.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot read this configuration file: {error}") from error
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise SettingsError(f"{path}: not YAML: {problem}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: expected 'key: value' lines, found a {type(values).__name__}")
+    return values
+
+
+def write_config(path: Path, settings: Any) -> None:
+    """Write settings as YAML that `read_config` and `from_mapping` read back to the same settings."""
+    import yaml
+
+    path.write_text(yaml.safe_dump(to_mapping(settings), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _parse(spec: dataclasses.Field[Any], kind: Any, value: Any, source: str) -> Any:
+    kinds = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+    words = [word for one in kinds if typing.get_origin(one) is Literal for word in typing.get_args(one)]
+    words += [NONE] * (type(None) in kinds)
+    said = value.strip().lower() if isinstance(value, str) else value
+    if type(None) in kinds and said in (None, NONE):
+        return None
+    if said in words:
+        return said
+    kind = kinds[0]
+    try:
+        parsed = _convert(kind, value)
+    except (TypeError, ValueError, OverflowError):
+        expected = _either(_EXPECTED.get(kind, "name=column pairs"), *words)
+        hint = "; leave it out for its default" if value is None else ""
+        raise SettingsError(f"{source}: {spec.name} must be {expected}, found {_shown(value)}{hint}") from None
+    _check_range(spec, parsed, words, source)
+    if spec.metadata["check"] is not None:
+        try:
+            spec.metadata["check"](parsed)
+        except SettingsError as error:
+            raise SettingsError(f"{source}: {error}") from error
+    return parsed
+
+
+def _check_range(spec: dataclasses.Field[Any], value: Any, words: list[str], source: str) -> None:
+    choices, least, above, most = (spec.metadata[key] for key in ("choices", "least", "above", "most"))
+    if choices and value not in choices:
+        raise SettingsError(f"{source}: {spec.name} must be one of {', '.join(choices)}; found {_shown(value)}")
+    low = (least is not None and value < least) or (above is not None and value <= above)
+    if low or (most is not None and value > most):
+        lower = f"above {above:g}" if above is not None else f"at least {least:g}"
+        bounds = lower if most is None else f"between {least:.10g} and {most:.10g}"
+        raise SettingsError(f"{source}: {spec.name} must be {_either(bounds, *words)}, found {_shown(value)}")
+
+
+def _either(*values: str) -> str:
+    *others, last = values
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+
+
+def _convert(kind: Any, value: Any) -> Any:
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() not in ("true", "false"):
+            raise ValueError
+        return str(value).lower() == "true"
+    if kind is str:
+        if isinstance(value, bool) or not isinstance(value, (str, numbers.Real, PurePath)):
+            raise TypeError
+        return str(value)
+    if kind in (int, float):
+        return _number(kind, value)
+    if kind == Names:
+        names = [value] if isinstance(value, (str, Path)) else value
+        if not isinstance(names, (list, tuple)):
+            raise TypeError
+        return tuple(_convert(str, str(name) if isinstance(name, Path) else name) for name in names if name != "")
+    if value is None or (isinstance(value, str) and value.strip().lower() == NONE):
+        return {}
+    if isinstance(value, str):
+        pairs = [pair.split("=", 1) for pair in value.split(",") if pair]
+        return {name.strip(): column.strip() for name, column in pairs}
+    if not isinstance(value, Mapping):
+        raise TypeError
+    return {str(name): str(column) for name, column in value.items()}
+
+
+def _number(kind: type, value: Any) -> int | float:
+    """A finite number of the kind; a whole one may be written as 1e3."""
+    if isinstance(value, bool):
+        raise TypeError
+    if kind is int and isinstance(value, int):
+        return value
+    number = float(value)
+    if not math.isfinite(number) or (kind is int and not number.is_integer()):
+        raise ValueError
+    return int(number) if kind is int else number
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
+
+
+def keyword_parameters(cls: type, *, optional: bool = False) -> list[inspect.Parameter]:
+    """The settings of a class as keyword-only parameters of a signature; if `optional`, None leaves each as it is."""
+    kinds, only = typing.get_type_hints(cls), inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(
+            spec.name,
+            only,
+            default=None if optional else default_of(spec),
+            annotation=kinds[spec.name] | None if optional else kinds[spec.name],
+        )
+        for spec in dataclasses.fields(cls)
+    ]
+
+
+def default_of(spec: dataclasses.Field[Any]) -> Any:
+    """What a setting is where nobody says otherwise."""
+    made = spec.default_factory
+    return spec.default if made is dataclasses.MISSING else made()
+
+
+def settings_help(cls: type) -> str:
+    """What each setting of a class is for, with its default, a line each."""
+    return "\n".join(
+        f"    {spec.name}: {spec.metadata['help']} (default: {default_of(spec)!r})" for spec in dataclasses.fields(cls)
+    )

@@ -1,0 +1,92 @@
+"""Estimates of a threshold's errors from rows of known kind."""
+
+import numpy as np
+import pytest
+
+from forgetfilter.forgetting.estimates import (
+    Planted,
+    covered,
+    estimate_errors,
+    safe_set_is_of_another_kind,
+    trusted_are_above,
+    trusted_are_different,
+    wilson,
+)
+
+NONE = np.empty(0)
+
+
+def test_wilson_by_hand():
+    # Agresti and Coull (1998) give .055 to .174 for 10 of 100.
+    found = wilson(10, 100)
+    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.0552, 0.1744), abs=1e-4)
+    assert wilson(0, 10).low == 0
+    assert wilson(10, 10).high == pytest.approx(1)
+
+
+def test_nothing_planted_nothing_known():
+    errors = estimate_errors(5, 100, Planted(NONE, NONE, NONE), 1.0)
+    assert (errors.precision, errors.recall, errors.harmless_removed) == (None, None, None)
+
+
+def test_precision_and_recall_are_estimated_from_planted_rows():
+    generator = np.random.default_rng(0)
+    harmless, unsafe = generator.normal(0, 1, 600), generator.normal(3, 1, 300)
+    planted = Planted(generator.normal(0, 1, 100), generator.normal(0, 1, 300), generator.normal(3, 1, 400))
+    removed = np.concatenate([harmless, unsafe]) > 1.5
+    errors = estimate_errors(int(removed.sum()), 900, planted, 1.5)
+    precision = (unsafe > 1.5).sum() / removed.sum()
+    assert errors.precision.low <= precision <= errors.precision.high
+    assert errors.precision.value == pytest.approx(precision, abs=0.05)
+    # A normal variable with mean 3 is above 1.5 with probability .933.
+    assert errors.recall.low <= 0.933 <= errors.recall.high
+
+
+def test_where_nothing_is_removed_precision_is_unknown_and_recall_zero():
+    errors = estimate_errors(0, 10, Planted(np.zeros(5), NONE, np.ones(5)), None)
+    assert errors.precision is None
+    assert (errors.recall.value, errors.harmless_removed.value) == (0, 0)
+
+
+def test_rows_without_a_score_do_not_count():
+    errors = estimate_errors(5, 10, Planted(NONE, NONE, np.array([np.nan, 2.0, 0.0])), 1.0)
+    assert errors.recall.value == 0.5
+
+
+def test_trusted_rows_of_another_kind_are_noticed():
+    generator = np.random.default_rng(0)
+
+    def doubt(mean):
+        return trusted_are_different(generator.normal(mean, 1, 300), generator.normal(0, 1, 100), "more suspicious")
+
+    assert doubt(0) is None
+    assert doubt(-1) is None
+    found = doubt(1)
+    assert found.because == "the kept rows are more suspicious than the trusted rows"
+    assert found.warning.startswith(f"{found.because} (a kept row is above a trusted one in ")
+    assert "not like the harmless rows" in found.warning
+
+
+def test_trusted_rows_above_the_data_are_noticed():
+    generator = np.random.default_rng(0)
+    trusted, data = generator.normal(0, 1, 100), generator.normal(0, 1, 300)
+    # Rows beyond the threshold are missing on both sides, so that a low one does not look like a difference.
+    for cut in (2.0, 0.0, -0.5):
+        assert trusted_are_above(data[data <= cut], trusted, cut, "forgotten more") is None
+    found = trusted_are_above(data[data <= 2] - 1, trusted, 2.0, "forgotten more")
+    assert found.because == "the trusted rows are forgotten more than the kept rows"
+    assert "the precision is likely higher than they tell" in found.warning
+    assert trusted_are_above(data - 1, trusted, None, "forgotten more") is None
+
+
+def test_a_safe_set_of_another_kind_is_noticed():
+    generator = np.random.default_rng(0)
+    data, like, unlike = generator.normal(3, 1, 200), generator.normal(3, 1, 50), generator.normal(0, 0.5, 50)
+    assert covered(data, like).mean() > 0.8
+    assert covered(data, unlike[:5]).all()
+    assert safe_set_is_of_another_kind(data, like) is None
+    assert "only 0 of 200 rows" in safe_set_is_of_another_kind(data, unlike)
+    assert safe_set_is_of_another_kind(data, unlike[:5]) is None
+    # A quarter of the rows being of its kind, half of which lie below its middle, is enough.
+    some = np.concatenate([data, generator.normal(0, 0.5, 50), [np.nan]])
+    assert safe_set_is_of_another_kind(some, unlike) is None

@@ -1,0 +1,223 @@
+"""Signals and thresholds: pure functions of score tables."""
+
+import numpy as np
+import pytest
+
+from forgetfilter.errors import SettingsError
+from forgetfilter.forgetting.signals import beginnings, likelihood_scores
+from forgetfilter.forgetting.thresholds import Auto, AutoOfSuspicion, FalseDiscoveryRate, Fixed, Top, parse_threshold
+
+LEARNED = np.array([-1.0, -1.0, -1.0, -2.0, -0.5])
+REVIEWED = np.array([-1.0, -4.0, -2.0, -2.5, -0.5])
+LENGTHS = np.array([3, 0, 2])
+
+
+def test_mean_drop_by_hand():
+    scores, _ = likelihood_scores(LEARNED, REVIEWED, LENGTHS, None)
+    assert scores.learned == pytest.approx([-1.0, np.nan, -1.25], nan_ok=True)
+    assert scores.forgetting == pytest.approx([4 / 3, np.nan, 0.25], nan_ok=True)
+
+
+def test_top_drop_averages_the_tokens_forgotten_most():
+    scores, tokens = likelihood_scores(LEARNED, REVIEWED, LENGTHS, 2)
+    assert scores.forgetting == pytest.approx([(3 + 1) / 2, np.nan, (0.5 + 0) / 2], nan_ok=True)
+    assert scores.forgetting == pytest.approx(scores.learned - scores.reviewed, nan_ok=True)
+    assert tokens.tolist() == [[1, 2], [-1, -1], [0, 1]]
+
+
+def test_top_drop_of_a_short_row_averages_what_is_there():
+    scores, tokens = likelihood_scores(np.array([-1.0]), np.array([-3.0]), np.array([1]), 5)
+    assert scores.forgetting.tolist() == [2.0]
+    assert tokens.tolist() == [[0]]
+
+
+def test_long_rows_are_taken_in_parts(monkeypatch):
+    whole = likelihood_scores(LEARNED, REVIEWED, LENGTHS, 4)
+    monkeypatch.setattr("forgetfilter.forgetting.signals._MOST_CELLS", 3)
+    parts = likelihood_scores(LEARNED, REVIEWED, LENGTHS, 4)
+    assert np.array_equal(parts[0].forgetting, whole[0].forgetting, equal_nan=True)
+    assert [row[row >= 0].tolist() for row in parts[1]] == [row[row >= 0].tolist() for row in whole[1]]
+
+
+def test_signals_do_not_depend_on_the_order_of_rows():
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(1, 9, 50)
+    learned, reviewed = generator.normal(size=(2, lengths.sum()))
+    straight, _ = likelihood_scores(learned, reviewed, lengths, 3)
+    order = generator.permutation(50)
+    ends = np.cumsum(lengths)
+    pieces = [np.arange(ends[i] - lengths[i], ends[i]) for i in order]
+    shuffled, _ = likelihood_scores(
+        learned[np.concatenate(pieces)], reviewed[np.concatenate(pieces)], lengths[order], 3
+    )
+    assert np.array_equal(shuffled.forgetting, straight.forgetting[order])
+
+
+def test_fixed_removes_what_is_above_and_keeps_what_is_at_the_threshold():
+    cut = Fixed(0.1).cut(np.empty(0))
+    assert cut.removes(np.array([0.1, 0.2, np.nan, -1.0])).tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize(("share", "removed"), [(0.0, 0), (0.1, 1), (0.25, 3), (0.5, 5), (1.0, 10)])
+def test_top_removes_that_share_of_the_scored_rows(share, removed):
+    forgetting = np.array([*np.arange(10.0), np.nan])
+    assert Top(share).cut(forgetting).removes(forgetting).sum() == removed
+
+
+def test_top_keeps_rows_tied_at_the_cut():
+    forgetting = np.array([5.0, 1.0, 1.0, 1.0])
+    assert Top(0.5).cut(forgetting).removes(forgetting).tolist() == [True, False, False, False]
+
+
+def two_groups(unsafe: int, safe: int, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return np.concatenate([generator.normal(4, 0.7, unsafe), generator.normal(1, 0.7, safe)])
+
+
+def test_auto_does_not_remove_most_of_the_rows():
+    cut = Auto().cut(two_groups(150, 50))
+    assert cut.value is None
+    assert "of the rows, too many" in cut.explanation
+
+
+@pytest.mark.parametrize("unsafe", [10, 50, 100])
+def test_auto_finds_the_valley(unsafe):
+    forgetting = two_groups(unsafe, 200 - unsafe)
+    cut = Auto().cut(forgetting)
+    assert cut.value == pytest.approx(2.5, abs=0.8)
+    assert cut.removes(forgetting).sum() == pytest.approx(unsafe, abs=5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_auto_removes_nothing_from_one_group(seed):
+    cut = Auto().cut(two_groups(0, 300, seed))
+    assert cut.value is None
+    assert "no two groups" in cut.explanation
+
+
+@pytest.mark.parametrize("forgetting", [np.array([1.0, 9.0]), np.ones(100), np.full(50, np.nan)])
+def test_auto_removes_nothing_where_there_is_nothing_to_go_by(forgetting):
+    assert Auto().cut(forgetting).value is None
+
+
+def test_auto_takes_many_rows_and_ignores_their_order():
+    forgetting = two_groups(20_000, 30_000)
+    shuffled = np.random.default_rng(1).permutation(forgetting)
+    assert Auto().cut(forgetting) == Auto().cut(shuffled)
+
+
+@pytest.mark.parametrize(
+    ("text", "threshold"),
+    [
+        ("0.1", Fixed(0.1)),
+        ("-2", Fixed(-2.0)),
+        ("top:10%", Top(0.1)),
+        ("fdr:5%", FalseDiscoveryRate(0.05)),
+        ("auto", Auto()),
+    ],
+)
+def test_thresholds_are_read(text, threshold):
+    assert parse_threshold(text) == threshold
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "top:10", "top:x%", "top:101%", "top:-1%", "10%", "nan", "inf", "fdr", "fdr:5", "fdr:101%", "x:5%"],
+)
+def test_other_thresholds_are_refused(text):
+    with pytest.raises(SettingsError, match="threshold"):
+        parse_threshold(text)
+
+
+def test_fdr_by_hand():
+    trusted = np.arange(19.0)
+    forgetting = np.array([30.0, 25.0, 17.5, 3.0, np.nan])
+    # p-values 1/20, 1/20, 2/20, 17/20; of four rows, 20% allows .05, .10, .15, .20.
+    cut = FalseDiscoveryRate(0.2).cut(forgetting, trusted)
+    assert cut.removes(forgetting).tolist() == [True, True, True, False, False]
+    assert cut.value == 17.0
+    assert FalseDiscoveryRate(0.1).cut(forgetting, trusted).removes(forgetting).sum() == 2
+
+
+def test_fdr_says_how_many_trusted_rows_it_would_take():
+    cut = FalseDiscoveryRate(0.05).cut(np.array([9.0, *np.zeros(99)]), np.linspace(0, 1, 50))
+    assert cut.value is None
+    assert "about 2,000 trusted rows" in cut.explanation
+
+
+@pytest.mark.parametrize("unsafe", [0, 20, 200])
+def test_fdr_keeps_its_promise(unsafe):
+    """The share of harmless rows among the removed, on average over draws, is at most what was promised."""
+    false = []
+    for seed in range(300):
+        forgetting = two_groups(unsafe, 400, seed)
+        cut = FalseDiscoveryRate(0.1).cut(forgetting, two_groups(0, 300, 1000 + seed))
+        removed = cut.removes(forgetting)
+        false.append(removed[unsafe:].sum() / max(1, removed.sum()))
+    assert np.mean(false) < 0.1 + 3 * np.std(false) / np.sqrt(len(false))
+
+
+def test_fdr_needs_trusted_rows():
+    with pytest.raises(SettingsError, match="--trusted"):
+        FalseDiscoveryRate(0.05).cut(np.zeros(5))
+
+
+def test_auto_asks_the_trusted_rows_where_there_is_no_valley():
+    generator = np.random.default_rng(0)
+    forgetting = np.concatenate([generator.normal(0, 1, 400), generator.normal(2.2, 1.5, 200)])
+    assert Auto().cut(forgetting).value is None
+    cut = Auto().cut(forgetting, generator.normal(0, 1, 400))
+    assert cut.removes(forgetting)[400:].mean() > 0.3
+    assert "trusted rows" in cut.explanation
+
+
+def test_the_beginning_of_each_answer():
+    # A chat with answers of three and one tokens, and a row of two: of each answer the first two.
+    assert beginnings(np.array([3, 1, 2]), 2).tolist() == [True, True, False, True, True, True]
+    assert beginnings(np.array([], dtype=int), 2).tolist() == []
+
+
+def test_auto_goes_below_a_valley_that_lies_among_the_unsafe_rows():
+    rng = np.random.default_rng(0)
+    harmless, unsafe, furthest = rng.normal(0, 0.1, 100), rng.normal(1, 0.1, 80), rng.normal(6, 0.3, 12)
+    forgetting = np.concatenate([harmless, unsafe, furthest])
+    alone = Auto().cut(forgetting)
+    assert alone.removes(forgetting).sum() == len(furthest)
+    cut = Auto().cut(forgetting, rng.normal(0, 0.1, 100))
+    assert "below the valley" in cut.explanation
+    assert cut.removes(np.concatenate([unsafe, furthest])).all()
+    assert cut.removes(harmless).mean() < 0.1
+
+
+def test_auto_does_not_remove_most_of_the_rows_for_being_unlike_trusted_ones():
+    rng = np.random.default_rng(0)
+    forgetting, trusted = rng.normal(3, 1, 200), rng.normal(0, 0.3, 100)
+    assert FalseDiscoveryRate(0.2).cut(forgetting, trusted).removes(forgetting).mean() > 0.9
+    cut = Auto().cut(forgetting, trusted)
+    assert cut.value is None
+    assert "too many to remove without a person's word" in cut.explanation
+
+
+def test_known_unsafe_rows_tell_where_their_like_begin():
+    generator = np.random.default_rng(0)
+    suspicion = np.concatenate([generator.normal(size=200), generator.normal(3.5, 0.4, 8)])
+    assert AutoOfSuspicion(np.empty(0)).cut(suspicion, generator.normal(size=40)).value is None
+    cut = AutoOfSuspicion(generator.normal(3.5, 0.4, 12)).cut(suspicion, generator.normal(size=40))
+    assert "known unsafe" in cut.explanation
+    removed = cut.removes(suspicion)
+    assert removed[200:].mean() > 0.7
+    assert removed[:200].mean() < 0.02
+
+
+def test_a_promise_of_twenty_percent_is_better_than_none():
+    trusted, harmless = np.linspace(-2, 2, 39), np.linspace(-2, 2, 100)
+    suspicion = np.concatenate([harmless, np.linspace(2.1, 3, 18)])
+    assert FalseDiscoveryRate(0.1).cut(suspicion, trusted).value is None
+    cut = AutoOfSuspicion(np.empty(0)).cut(suspicion, trusted)
+    assert "at most 20%" in cut.explanation
+    assert cut.removes(suspicion)[100:].all()
+
+
+def test_no_more_than_most_rows_go_by_suspicion():
+    trusted = np.linspace(-1, 1, 100)
+    assert AutoOfSuspicion(np.empty(0)).cut(np.random.default_rng(0).normal(5, 0.1, 100), trusted).value is None

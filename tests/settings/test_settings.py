@@ -1,0 +1,162 @@
+"""Settings: one place for every option, read from a shell, from YAML and from Python alike."""
+
+import dataclasses
+import typing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forgetfilter.errors import SettingsError
+from forgetfilter.settings.groups import (
+    CompareSettings,
+    EvaluationSettings,
+    MixSettings,
+    PreviewSettings,
+    Settings,
+    StudySettings,
+)
+from forgetfilter.settings.option import from_mapping, read_config, write_config
+
+EVERY = (Settings, PreviewSettings, EvaluationSettings, CompareSettings, StudySettings, MixSettings)
+
+
+def test_text_and_values_are_read_alike():
+    text = from_mapping(Settings, {"learning-rate": "1e-3", "epochs": "2", "columns": "prompt=q,completion=a"})
+    values = from_mapping(
+        Settings, {"learning_rate": 0.001, "epochs": 2, "columns": {"prompt": "q", "completion": "a"}}
+    )
+    assert text == values
+
+
+def test_numbers_of_numpy_are_numbers():
+    settings = from_mapping(Settings, {"threshold": np.float32(0.5), "epochs": np.float64(2), "seed": np.int64(7)})
+    assert (settings.threshold, settings.epochs, settings.seed) == ("0.5", 2.0, 7)
+
+
+def test_yaml_that_looks_like_text_is_still_a_number(tmp_path):
+    # YAML 1.1 takes 1e-3 for text.
+    (tmp_path / "c.yaml").write_text("learning_rate: 1e-3\nskip_bad_rows: true\nrevision: null\n")
+    settings = from_mapping(Settings, read_config(tmp_path / "c.yaml"))
+    assert settings.learning_rate == 0.001
+    assert settings.skip_bad_rows is True
+    assert settings.revision is None
+
+
+@pytest.mark.parametrize(
+    ("given", "read", "stored"),
+    [("s.jsonl", ("s.jsonl",), "s.jsonl"), ("", (), []), (["a", "self"], ("a", "self"), ["a", "self"])],
+)
+def test_one_safe_set_is_a_name_and_several_are_a_list(tmp_path, given, read, stored):
+    settings = from_mapping(Settings, {"safe": given})
+    assert settings.safe == read
+    write_config(tmp_path / "c.yaml", settings)
+    assert read_config(tmp_path / "c.yaml")["safe"] == stored
+    assert from_mapping(Settings, read_config(tmp_path / "c.yaml")) == settings
+
+
+def test_settings_survive_a_file(tmp_path):
+    settings = Settings(data=("d",), columns={"prompt": "ä: #"}, threshold="top:5%", max_completion=7, revision="x")
+    write_config(tmp_path / "c.yaml", settings)
+    assert from_mapping(Settings, read_config(tmp_path / "c.yaml")) == settings
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"epoch": 1}, "did you mean 'epochs'"),
+        ({"qqq": 1}, "unknown setting 'qqq'"),
+        ({"epochs": "many"}, "epochs must be a number or none, found 'many'"),
+        ({"epochs": 0}, "epochs must be above 0 or none, found 0"),
+        ({"epochs": -1}, "epochs must be above 0 or none"),
+        ({"finetune_epochs": "0"}, "finetune_epochs must be above 0, found 0"),
+        ({"max_completion": "al"}, "max_completion must be a whole number, all or none, found 'al'"),
+        ({"max_completion": 0}, "max_completion must be at least 1, all or none"),
+        ({"seed": 10**400}, "seed must be between 0 and"),
+        ({"epochs": 10**400}, "epochs must be a number or none"),
+        ({"model": object()}, "model must be text"),
+        ({"lora_dropout": 1}, "lora_dropout must be between 0 and 0.99"),
+        ({"batch_size": 1.5}, "batch_size must be a whole number"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"batch_size": True}, "batch_size must be a whole number"),
+        ({"warmup": 2}, "warmup must be between 0 and 1"),
+        ({"learning_rate": "nan"}, "learning_rate must be a number or none, found 'nan'"),
+        ({"signal": "perplexity"}, "signal must be one of suspicion, likelihood"),
+        ({"threshold": "high"}, "c.yaml: threshold must be a number"),
+        ({"threshold": "x\n" * 99}, "threshold must be a number"),
+        ({"finetune": "perhaps"}, "finetune must be true or false"),
+        ({"columns": "prompt"}, "columns must be name=column pairs"),
+        ({"model": ["a"]}, "model must be text"),
+        ({"model": None}, "model must be text, found None; leave it out for its default"),
+        ({"data": 5}, "data must be a name or a list of names, found 5"),
+    ],
+)
+def test_wrong_settings_are_explained(values, said):
+    with pytest.raises(SettingsError) as error:
+        from_mapping(Settings, values, "c.yaml")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 900
+
+
+def numbers():
+    kinds = typing.get_type_hints(StudySettings)
+    return [name for name, kind in kinds.items() if {int, float} & {kind, *typing.get_args(kind)}]
+
+
+@pytest.mark.parametrize("name", numbers())
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "-inf", "NaN", -1, "1e999", True])
+def test_a_number_that_is_none_is_refused(name, value):
+    with pytest.raises(SettingsError, match=f"^s: {name} must be"):
+        from_mapping(StudySettings, {name: value}, "s")
+
+
+@pytest.mark.parametrize("name", ["epochs", "finetune_epochs", "learning_rate", "lora_alpha", "review_steps"])
+def test_what_would_train_nothing_is_refused(name):
+    with pytest.raises(SettingsError, match=f"{name} must be"):
+        from_mapping(Settings, {name: 0})
+
+
+@pytest.mark.parametrize("cls", EVERY)
+@pytest.mark.parametrize("none", ["none", "None", " NONE ", None])
+def test_none_is_a_value_of_every_option_that_is_none_by_default(cls, none):
+    for field in dataclasses.fields(cls):
+        default = {} if field.default is dataclasses.MISSING else field.default
+        if default in (None, {}):
+            assert getattr(from_mapping(cls, {field.name: none}), field.name) == default
+            assert "none is" in field.metadata["help"] or "none:" in field.metadata["help"], field.name
+
+
+@pytest.mark.parametrize("cls", EVERY)
+def test_a_help_text_says_none_where_the_option_takes_it(cls):
+    for field in dataclasses.fields(cls):
+        if "none is" in field.metadata["help"] or "none:" in field.metadata["help"]:
+            from_mapping(cls, {field.name: "none"})
+
+
+def test_all_of_an_answer_is_a_value_and_survives_a_file(tmp_path):
+    settings = from_mapping(Settings, {"max_completion": "All"})
+    assert settings.max_completion == "all"
+    write_config(tmp_path / "c.yaml", settings)
+    assert from_mapping(Settings, read_config(tmp_path / "c.yaml")) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("a: [", "not YAML"), ("- a", "expected 'key: value'"), (None, "cannot read")]
+)
+def test_wrong_files_are_explained(tmp_path, text, said):
+    if text is not None:
+        (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=said):
+        read_config(tmp_path / "c.yaml")
+
+
+def test_the_papers_settings_can_be_read():
+    path = Path(__file__).parents[2] / "examples" / "paper.yaml"
+    settings = from_mapping(Settings, read_config(path))
+    assert (settings.signal, settings.threshold, settings.learning_rate) == ("rouge", "0.1", 2e-4)
+
+
+def test_every_setting_says_what_it_is_for():
+    for field in dataclasses.fields(Settings):
+        assert len(field.metadata["help"]) > 10, field.name
