@@ -367,6 +367,9 @@ def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
     """How much of each completion token was forgotten, from 0 to the number of shades, by the row's id."""
     states = [LEARNED, *numbered(REVIEWED, run.settings.safe)]
     folders = [run.folder(f"{state}-scores") / DATA for state in states]
+    if not all(folder.is_dir() for folder in folders):
+        # A first look: the run was killed between its first scores and its last.
+        return {}
     wanted, found = pa.array(ids, pa.string()), {}
     for file in sorted(folders[0].glob("part-*.parquet")):
         names = pq.read_schema(file).names
