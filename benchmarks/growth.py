@@ -52,8 +52,7 @@ from forgetfilter.settings.option import from_mapping
 from problems import load
 
 if TYPE_CHECKING:
-    from forgetfilter.models.micro_batches import Indices, Passes
-    from forgetfilter.models.trainable_model import Work
+    from forgetfilter.models.micro_batches import Indices, Passes, Work
 
 # What starting a pass through the model costs, in tokens.
 _OVERHEAD = 50

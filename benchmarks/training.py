@@ -183,7 +183,7 @@ def operations(given: Given) -> float:
     lengths, tokens, squares = given.table.lengths, 0, 0.0
     for batch in optimizer_batches(len(lengths), BATCH, len(lengths) // BATCH, given.settings.seed):
         for chosen in given.session.deal(batch, lengths, given.session.token_budget(None), "train").rows:
-            alike = len(chosen) > 1 and not given.session.packs
+            alike = len(chosen) > 1 and given.session.scorer is given.session.scorer.plain
             shared = shared_prefix([given.table[int(i)] for i in chosen]) if alike else 0
             own = lengths[chosen] - shared
             tokens += int(own.sum()) + shared

@@ -13,8 +13,9 @@ import pyarrow as pa
 from ..data.tokens import Tokens, TokenTable
 from ..runs.run import commit
 from .activations import KnownTable, KnownTokens, States
+from .micro_batches import Work
 from .scoring import score_in_memory
-from .trainable_model import Session, Work
+from .trainable_model import Session
 
 _STATES, _DONE = "states.bin", "done.txt"
 _ROWS_AT_ONCE = 4096

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
@@ -26,6 +28,7 @@ from .collating import NOT_SHARED, collate, with_states
 from .cpu.blocks import FastBlock, base_of, only_fast_blocks
 from .frozen_blocks import FrozenBlocks, PassState
 from .head import is_plain, leaves_logits_alone, token_logprobs
+from .micro_batches import Indices, Machine, Passes, Work, deal
 
 # Trained parameters, from the lowest, of which slopes are compared.
 _LOWEST = 8
@@ -108,6 +111,29 @@ class CompletionScorer(nn.Module):
         """Where the model is."""
         device: torch.device = self._head.weight.device
         return device
+
+    @property
+    def plain(self) -> CompletionScorer:
+        """This very path; others have theirs beside it."""
+        return self
+
+    def deal(
+        self, indices: Indices, lengths: NDArray[np.integer], token_budget: int, work: Work, machine: Machine
+    ) -> Passes:
+        """Deal rows into micro-batches of like length; see `micro_batches.deal`.
+
+        A step of an answer is hardly slower for many rows than for one, so that few and large batches are best there.
+        """
+        overhead = machine.answer_overhead if work == "write" else machine.pass_overhead
+        lanes = {"write": 1, "train": machine.training_lanes}.get(work, machine.lanes)
+        return deal(indices, lengths, 1 if self.alone else token_budget, overhead, lanes)
+
+    def answer_budget(self, scored: int, device: torch.device) -> int:
+        """Most tokens of a batch of answers, where so many are scored at once.
+
+        Of each token keys and values are kept. That is little with a model that one runs on a processor.
+        """
+        return 2 * scored if device.type == "cpu" else scored
 
     def inputs(self, rows: Sequence[Tokens], pass_overhead: int) -> tuple[Tensor, ...]:
         """What `forward` takes for some rows.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,6 @@ from .capabilities import tolerance, trial_tokens
 from .collating import common_prefix, pad_right, worth_sharing
 from .cpu.blocks import only_fast_blocks
 from .forward import CompletionScorer
-from .gpu.decoding import decode
-from .gpu.packed_rows import PackedScorer
 from .micro_batches import Indices
 from .trainable_model import Session
 
@@ -82,7 +81,7 @@ def greedy(session: Session, tokenizer: Any, prompts: Sequence[NDArray[np.int32]
     """The model's greedy continuation of each prompt, as text without special tokens.
 
     Prompts are read in passes of like length. Rows leave the batch as soon as they are done, so a long answer does not
-    hold up the others, and none is decoded further than its own limit. Where rows lie end to end, `decoding` does this.
+    hold up the others, and none is decoded further than its own limit.
 
     Args:
         session: The model, in its present state.
@@ -91,17 +90,33 @@ def greedy(session: Session, tokenizer: Any, prompts: Sequence[NDArray[np.int32]
         limits: Most tokens to decode for each, at least one.
     """
     session.model.eval()
-    if isinstance(session.scorer, PackedScorer):
-        said = decode(session.scorer.decoder, session.hardware.device, prompts, limits, _end_tokens(session, tokenizer))
-        return [str(text) for text in tokenizer.batch_decode(said, skip_special_tokens=True)]
-    steps = _Going(session, session.scorer) if _goes_on(session, session.scorer) else _Again(session, session.scorer)
-    ends = torch.tensor(_end_tokens(session, tokenizer), device=session.hardware.device)
+    answers = decode(session.scorer, session, prompts, limits, _end_tokens(session, tokenizer))
+    return [str(text) for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+
+
+@singledispatch
+def decode(
+    path: Any,
+    session: Session,
+    prompts: Sequence[NDArray[np.int32]],
+    limits: Sequence[int],
+    ends: Sequence[int],
+) -> list[list[int]]:
+    """Decode the greedy continuation of each prompt, without the token that ends it.
+
+    Args:
+        path: The session's forward path, which may register a way of its own.
+        session, prompts, limits: As `greedy` takes them.
+        ends: Tokens that end an answer.
+    """
+    steps = _Going(session, path) if _goes_on(session, path) else _Again(session, path)
+    end_tokens = torch.tensor(ends, device=session.hardware.device)
     logits = steps.read(prompts)
     answers: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
     while rows:
         chosen = logits.argmax(dim=-1)
-        ended = torch.isin(chosen, ends).tolist()
+        ended = torch.isin(chosen, end_tokens).tolist()
         going_on = []
         for i, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             if not ended[i]:
@@ -116,7 +131,7 @@ def greedy(session: Session, tokenizer: Any, prompts: Sequence[NDArray[np.int32]
                 steps.keep(left)
         if rows:
             logits = steps.step(chosen)
-    return [str(text) for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+    return answers
 
 
 class _Going:

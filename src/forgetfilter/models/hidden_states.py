@@ -14,8 +14,8 @@ from torch import Tensor
 from ..data.tokens import Tokens, TokenTable
 from .capabilities import tolerance, trial_tokens
 from .collating import NOT_SHARED, collate, pad_right, with_states
-from .gpu.packed_rows import PackedScorer
-from .trainable_model import Session, Work
+from .micro_batches import Work
+from .trainable_model import Session
 
 Part = Literal["answer", "beginning", "prompt"]
 # How many tokens of each answer are its beginning, where an answer that should not be given is contradicted.
@@ -48,8 +48,7 @@ class HiddenStates:
 
     def __init__(self, session: Session, tokens_per_pass: int, views: Sequence[View]) -> None:
         self._session, self.tokens_per_pass, self._views = session, tokens_per_pass, views
-        scorer = session.scorer
-        self._scorer = scorer.padded if isinstance(scorer, PackedScorer) else scorer
+        self._scorer = session.scorer.plain
         self._depths = [round(view.depth * self._scorer.blocks) for view in views]
         self._scorer.tap(self._depths)
         self._one_by_one = not self._agrees()

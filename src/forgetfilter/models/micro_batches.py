@@ -9,15 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.intp]
+# What passes are for: scores, scores of rows that have to lie below one another, answers, or gradients.
+Work = Literal["score", "pad", "write", "train"]
 
 # How much of their speed side by side the cores of a processor keep within one pass; from a trial on two cores.
 _TOGETHER = 0.8
 _MOST_PASSES_A_LANE = 4
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What passes cost, and how many can be made at once.
+
+    Attributes:
+        pass_overhead: What starting a pass costs, as a number of tokens.
+        answer_overhead: What starting a batch of answers costs, likewise.
+        lanes: How many passes can be made at once.
+        training_lanes: The same of passes that keep gradients.
+        processes: How many processes share the passes.
+    """
+
+    pass_overhead: int
+    answer_overhead: int
+    lanes: int
+    training_lanes: int
+    processes: int
 
 
 @dataclass(frozen=True)

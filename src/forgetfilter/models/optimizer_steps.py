@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import singledispatch
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +28,22 @@ class DealtRows:
 
     rows: Sequence[Sequence[Tokens]]
     side_by_side: bool
+
+
+class Steps(Protocol):
+    """Takes the optimizer steps of a session.
+
+    Attributes:
+        optimizer: Whose state is that of the steps.
+    """
+
+    optimizer: torch.optim.AdamW
+
+    def take(self, dealt: DealtRows, total: int, rate: float) -> tuple[Tensor, Tensor | None]:
+        """Take a step along the gradient of some rows; see `StepsInTurn.take`."""
+
+    def close(self) -> None:
+        """Let go of what the steps needed."""
 
 
 class StepsInTurn:
@@ -76,6 +93,12 @@ class StepsInTurn:
     def close(self) -> None:
         """Let go of the model and the optimizer."""
         self._session.accelerator.free_memory(self._model, self._prepared)
+
+
+@singledispatch
+def steps_along(path: object, session: Session, weight_decay: float, most: float) -> Steps:  # noqa: ARG001
+    """Take the steps of a session along its forward path: pass after pass, unless the path registers its own way."""
+    return StepsInTurn(session, weight_decay, most)
 
 
 def adamw(

@@ -18,7 +18,9 @@ from ..errors import TrainingError
 from ..metrics.text import rouge1, words
 from ..runs.run import commit
 from .generation import greedy
-from .trainable_model import Session, Work
+from .gpu import decoding  # noqa: F401 - registers how a GPU decodes
+from .micro_batches import Work
+from .trainable_model import Session
 
 _ROWS_PER_SHARD = 4096
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,21 +19,13 @@ from ..errors import ModelError, TrainingError
 from ..settings.groups import AdapterSettings, ModelSettings
 from .architecture import add_adapter
 from .cpu.allocator import keep_freed_memory
-from .cpu.attention import use_own_attention
-from .cpu.blocks import use_fast_blocks
-from .cpu.lora import fuse_lora
 from .cpu.threads import Lanes
-from .forward import CompletionScorer
-from .gpu.packed_rows import PackedScorer, can_pack
+from .forward_path import ForwardPath, forward_path
 from .loading import Hardware, choose_hardware, load_model
-from .micro_batches import Indices, Passes, deal, end_to_end
+from .micro_batches import Indices, Machine, Passes, Work
 from .processes import spreads_the_model
 from .sharding import gathered, in_turn, left_to_us, mesh_of, own_part, put_away, spread, spread_as
 from .sources import ModelSource
-
-_RowScorer = CompletionScorer | PackedScorer
-# What passes are for: scores, scores of rows that have to lie below one another, answers, or gradients.
-Work = Literal["score", "pad", "write", "train"]
 
 
 class Session:
@@ -47,7 +39,7 @@ class Session:
         hardware: Device and number format.
         sharded: Whether each process holds a part of the model. Then whatever gathers it, such as `trainable` and
             `save`, and every forward pass have to be called by all.
-        scorer: The module that training and scoring call.
+        scorer: The forward path, which training and scoring call.
         lanes: How scoring passes go side by side.
     """
 
@@ -76,27 +68,20 @@ class Session:
         self.lanes = Lanes(self.hardware.device, self.accelerator.num_processes)
         self._initial = {name: own_part(p.detach()).to("cpu", copy=True) for name, p in self.trained().items()}
 
-    def _load(self, source: ModelSource, hardware: Hardware, adapter: AdapterSettings, seed: int) -> _RowScorer:
+    def _load(self, source: ModelSource, hardware: Hardware, adapter: AdapterSettings, seed: int) -> ForwardPath:
         base = load_model(source, hardware, trained_fully=adapter.full_finetuning and not self.sharded)
-        if self.hardware == Hardware(torch.device("cpu"), torch.bfloat16):
-            use_own_attention(base)
         torch.manual_seed(seed)
         model = add_adapter(base, adapter) if self._lora else base
         if self._lora and source.adapters:
             # What is trained now stands on the merged model.
             model.peft_config["default"].base_model_name_or_path = source.adapters[-1]
-        fuse_lora(model)
-        if self.hardware.device.type in ("cpu", "cuda") and not self.sharded:
-            use_fast_blocks(model)
-        scorer = CompletionScorer(model, whole=self.sharded)
-        packs = not self.sharded and scorer.by_parts and can_pack(model, hardware.device, hardware.dtype)
-        return PackedScorer(scorer) if packs else scorer
+        return forward_path(model, self.hardware, hardware.device, sharded=self.sharded)
 
-    def _load_in_parts(self, source: ModelSource, adapter: AdapterSettings, seed: int) -> _RowScorer:
+    def _load_in_parts(self, source: ModelSource, adapter: AdapterSettings, seed: int) -> ForwardPath:
         # Whole in the machine's memory first, as no one device may hold all of it.
         beside, mesh = Hardware(torch.device("cpu"), self.hardware.dtype), mesh_of(self.accelerator)
 
-        def load() -> _RowScorer:
+        def load() -> ForwardPath:
             scorer = self._load(source, beside, adapter, seed)
             spread(scorer.model, mesh)
             return scorer
@@ -112,11 +97,6 @@ class Session:
         if given is not None:
             return given
         return 0.576 / self.width * (1.0 if self._lora else 0.1)
-
-    @property
-    def packs(self) -> bool:
-        """Whether the scorer takes rows end to end, without padding."""
-        return isinstance(self.scorer, PackedScorer)
 
     @property
     def trains_side_by_side(self) -> bool:
@@ -167,14 +147,8 @@ class Session:
         return max(2000, self.pass_overhead) if self.hardware.device.type == "cpu" else 1 << 30
 
     def answer_budget(self, scored: int) -> int:
-        """Most tokens of a batch of answers, where so many are scored at once.
-
-        Of each token keys and values are kept. That is little with a model that one runs on a processor; a GPU has less
-        memory to spare, but for rows that lie end to end there is a measure of its own (`models.decoding`).
-        """
-        if self.packs:
-            return 1 << 30
-        return 2 * scored if self.hardware.device.type == "cpu" else scored
+        """Most tokens of a batch of answers, where so many are scored at once."""
+        return self.scorer.answer_budget(scored, self.hardware.device)
 
     def check(self, rows: Sequence[Tokens]) -> None:
         """Refuse rows that cannot go through the model.
@@ -198,18 +172,13 @@ class Session:
         """Deal rows into passes as suits the model and where it is.
 
         Args:
-            indices, lengths, token_budget: As `batching.deal` takes them.
-            work: What the passes are for. A step of an answer is hardly slower for many rows than for one, so that few
-                and large batches are best there.
+            indices, lengths, token_budget: As `micro_batches.deal` takes them.
+            work: What the passes are for.
         """
-        if self.packs and work != "pad":
-            processes = self.accelerator.num_processes
-            return Passes(end_to_end(indices, lengths, token_budget, processes), side_by_side=False)
-        if self.scorer.alone and not isinstance(self.scorer, PackedScorer):
-            token_budget = 1
-        in_turn = work == "write" or (work == "train" and not self.trains_side_by_side)
-        overhead = self.answer_overhead if work == "write" else self.pass_overhead
-        return deal(indices, lengths, token_budget, overhead, 1 if in_turn else self.lanes.count)
+        training_lanes = self.lanes.count if work == "train" and self.trains_side_by_side else 1
+        processes = self.accelerator.num_processes
+        machine = Machine(self.pass_overhead, self.answer_overhead, self.lanes.count, training_lanes, processes)
+        return self.scorer.deal(indices, lengths, token_budget, work, machine)
 
     def token_budget(self, given: int | None) -> int:
         """Most tokens of a training pass: what the user gave, or what suits the device."""

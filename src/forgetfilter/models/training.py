@@ -21,10 +21,9 @@ from ..data.tokens import TokenTable
 from ..errors import TrainingError
 from ..runs.run import commit
 from ..settings.groups import TrainingSettings
-from .gpu.graph_steps import ReplayedSteps
-from .gpu.packed_rows import PackedScorer
+from .gpu import graph_steps  # noqa: F401 - registers how a GPU takes its steps
 from .micro_batches import optimizer_batches
-from .optimizer_steps import DealtRows, StepsInTurn
+from .optimizer_steps import DealtRows, steps_along
 from .sharding import gathered, spread_as
 from .trainable_model import Session
 
@@ -98,7 +97,7 @@ def finetune(
     """
     peak = session.peak_learning_rate(settings.learning_rate)
     accelerator = session.accelerator
-    taker = _steps_of(session, settings)
+    taker = steps_along(session.scorer, session, settings.weight_decay, settings.max_grad_norm)
     checkpoint = _Checkpoint(folder / CHECKPOINT, session, taker.optimizer)
     history = checkpoint.load()
     on_resume(len(history))
@@ -144,13 +143,6 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
     rising = math.ceil(warmup * steps)
     share = step / rising if step <= rising else (steps - step + 1) / (steps - rising + 1)
     return peak * share
-
-
-def _steps_of(session: Session, settings: TrainingSettings) -> StepsInTurn | ReplayedSteps:
-    """Takes the session's steps; on one GPU they are replayed where the model allows."""
-    if isinstance(session.scorer, PackedScorer) and session.accelerator.num_processes == 1:
-        return ReplayedSteps(session, session.scorer, settings.weight_decay, settings.max_grad_norm)
-    return StepsInTurn(session, settings.weight_decay, settings.max_grad_norm)
 
 
 def _not_finite(step: int, loss: float, ids: list[str], rate: float) -> TrainingError:

@@ -6,6 +6,7 @@ import torch
 
 from forgetfilter.models.activation_cache import keep_states, known_table
 from forgetfilter.models.generation import greedy
+from forgetfilter.models.gpu.packed_rows import PackedScorer
 from forgetfilter.models.optimizer_steps import StepsInTurn
 from forgetfilter.models.scoring import Likelihood, score_in_memory
 from forgetfilter.models.training import finetune
@@ -23,7 +24,7 @@ pytestmark = [
 def gpu_session(tmp_path, kind="llama", **adapter):
     session = make_session(make_model(kind, tmp_path / "model"), "bfloat16", "cuda", **adapter)
     randomise(session)
-    assert session.packs
+    assert isinstance(session.scorer, PackedScorer)
     return session
 
 
@@ -88,7 +89,9 @@ def test_sessions_that_are_replayed_learn_and_go_on(table, tmp_path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             learned("killed", killed)
         near(learned("killed"), replayed_changes)
-    monkeypatch.setattr("forgetfilter.models.training._steps_of", lambda session, _: StepsInTurn(session, 0.0, 1.0))
+    monkeypatch.setattr(
+        "forgetfilter.models.training.steps_along", lambda _, session, *__: StepsInTurn(session, 0.0, 1.0)
+    )
     near(learned("in turn"), replayed_changes)
 
 
@@ -98,7 +101,7 @@ def test_answers_are_what_the_model_finds_likeliest(table, tmp_path):
     prompts, limits = [row.input_ids[: row.prompt_ends[0]] for row in rows], [60, 5, 33, 40]
     said = greedy(session, tokenizer, prompts, limits)
     assert any(said)
-    session.scorer = session.scorer.padded
+    session.scorer = session.scorer.plain
     expected = greedy(session, tokenizer, prompts, limits)
     # Ties within what bfloat16 can tell apart may go either way.
     assert [text[:3] for text in said] == [text[:3] for text in expected]

@@ -22,7 +22,7 @@ def end_to_end_session(folder, **adapter) -> Session:
     """A session on the processor that takes rows end to end, as one on a GPU does."""
     session = make_session(folder, **adapter)
     randomise(session)
-    assert not session.packs
+    assert session.scorer is session.scorer.plain
     assert is_packable(session.model.get_base_model())
     session.scorer = PackedScorer(session.scorer)
     return session
@@ -32,10 +32,10 @@ def end_to_end_session(folder, **adapter) -> Session:
 def test_scores_and_slopes_are_those_of_padded_rows(kind, table, tmp_path):
     session = end_to_end_session(make_model(kind, tmp_path / kind))
     rows = [table[i] for i in range(len(table))]
-    expected = session.scorer.padded(*session.scorer.padded.inputs(rows, 1 << 30))
+    expected = session.scorer.plain(*session.scorer.plain.inputs(rows, 1 << 30))
     torch.testing.assert_close(session.scorer(*session.inputs(rows)), expected)
     found = [gradient(session, rows, replayed(session)), gradient(session, rows)]
-    session.scorer = session.scorer.padded
+    session.scorer = session.scorer.plain
     for one in found:
         torch.testing.assert_close(one, gradient(session, rows))
 
@@ -56,7 +56,7 @@ def test_what_frozen_blocks_make_is_kept_and_taken(table, tmp_path):
 def test_rows_are_scored_as_padded_ones(table, tmp_path):
     session = end_to_end_session(make_model("llama", tmp_path / "model"))
     packed = score_in_memory(session, Likelihood(session, 1000), table, table.scorable)
-    session.scorer = session.scorer.padded
+    session.scorer = session.scorer.plain
     for one, other in zip(
         packed, score_in_memory(session, Likelihood(session, 1000), table, table.scorable), strict=True
     ):
@@ -71,7 +71,7 @@ def test_answers_are_those_of_padded_prompts(most_rows, table, tmp_path, monkeyp
     prompts = [table[i].input_ids[: table[i].prompt_ends[0]] for i in range(len(table))] + [np.array([7], np.int32)]
     limits = [5, 40, 1, 17, 90]
     said = greedy(session, tokenizer, prompts, limits)
-    session.scorer = session.scorer.padded
+    session.scorer = session.scorer.plain
     assert said == greedy(session, tokenizer, prompts, limits)
 
 
@@ -109,7 +109,7 @@ def test_a_session_that_is_replayed_learns_the_same_and_goes_on(table, tmp_path,
     session.set_trainable(start)
     torch.testing.assert_close(learned("killed"), replayed_values)
     session.set_trainable(start)
-    session.scorer = session.scorer.padded
+    session.scorer = session.scorer.plain
     torch.testing.assert_close(learned("in turn"), replayed_values)
 
 

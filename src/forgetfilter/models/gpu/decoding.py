@@ -9,9 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..generation import decode
 from ..micro_batches import end_to_end
+from ..trainable_model import Session
 from .cuda_graphs import Replayed
-from .packed_rows import PackedDecoder, laid
+from .packed_rows import PackedDecoder, PackedScorer, laid
 from .varlen_attention import attention, within
 
 # Rows that are decoded side by side: beyond, a step of a small model takes longer in proportion.
@@ -100,8 +102,19 @@ class _Rows:
         self.used += self.going
 
 
+@decode.register
+def _(
+    path: PackedScorer,
+    session: Session,
+    prompts: Sequence[NDArray[np.int32]],
+    limits: Sequence[int],
+    ends: Sequence[int],
+) -> list[list[int]]:
+    return decode_packed(path.decoder, session.hardware.device, prompts, limits, ends)
+
+
 @torch.inference_mode()
-def decode(
+def decode_packed(
     decoder: PackedDecoder,
     device: torch.device,
     prompts: Sequence[NDArray[np.int32]],

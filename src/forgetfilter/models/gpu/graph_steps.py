@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..optimizer_steps import DealtRows, adamw
+from ..optimizer_steps import DealtRows, Steps, StepsInTurn, adamw, steps_along
 from ..trainable_model import Session
 from .cuda_graphs import Replayed
 from .packed_rows import Packed, PackedScorer, pack, padded
@@ -77,6 +77,13 @@ class ReplayedSteps:
     def close(self) -> None:
         """Let go of the gradient."""
         self.optimizer.zero_grad()
+
+
+@steps_along.register
+def _(path: PackedScorer, session: Session, weight_decay: float, most: float) -> Steps:
+    if session.accelerator.num_processes > 1:
+        return StepsInTurn(session, weight_decay, most)
+    return ReplayedSteps(session, path, weight_decay, most)
 
 
 def _add_gradient(scorer: PackedScorer, parameters: list[Tensor], gradient: Tensor, *inputs: Any) -> Tensor:

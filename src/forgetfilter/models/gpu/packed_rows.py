@@ -19,6 +19,7 @@ from ..activations import KnownTokens
 from ..cpu.blocks import base_of, only_fast_blocks
 from ..forward import CompletionScorer
 from ..head import token_logprobs
+from ..micro_batches import Indices, Machine, Passes, Work, end_to_end
 from .varlen_attention import Attend, attends_to_rows, within
 
 # Rotary embeddings that do not depend on how long a sequence happens to be.
@@ -167,38 +168,50 @@ class PackedScorer(nn.Module):
         scorer: The scorer of padded rows, with a model that `can_pack` takes.
 
     Attributes:
-        padded: That scorer.
+        plain: That scorer.
         decoder: The model's blocks.
     """
 
     def __init__(self, scorer: CompletionScorer) -> None:
         super().__init__()
-        self.padded = scorer
+        self.plain = scorer
         self.decoder = PackedDecoder(scorer.model)
 
     @property
     def model(self) -> Any:
         """The model."""
-        return self.padded.model
+        return self.plain.model
+
+    def deal(
+        self, indices: Indices, lengths: NDArray[np.integer], token_budget: int, work: Work, machine: Machine
+    ) -> Passes:
+        """Deal rows into passes without padding; see `micro_batches.end_to_end`."""
+        if work == "pad":
+            return self.plain.deal(indices, lengths, token_budget, work, machine)
+        return Passes(end_to_end(indices, lengths, token_budget, machine.processes), side_by_side=False)
+
+    def answer_budget(self, scored: int, device: torch.device) -> int:  # noqa: ARG002
+        """No limit: how many answers go side by side is measured as they are decoded (`decoding`)."""
+        return 1 << 30
 
     @property
     def skips(self) -> bool:
         """Whether passes can leave out the blocks that are frozen, where it is known what these make."""
-        return self.padded.skips
+        return self.plain.skips
 
     def train(self, mode: bool = True) -> PackedScorer:
         """Set training or evaluation mode."""
-        self.padded.train(mode)
+        self.plain.train(mode)
         self.training = mode
         return self
 
     def inputs(self, rows: Sequence[Tokens], pass_overhead: int) -> tuple[Packed]:  # noqa: ARG002
         """What `forward` takes for some rows."""
-        return (pack(rows).to(self.padded.device),)
+        return (pack(rows).to(self.plain.device),)
 
     def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:
         """Log-probability of each completion token, and whether none is likelier; see `CompletionScorer`."""
-        first = 0 if packed.states is None else self.padded.frozen
+        first = 0 if packed.states is None else self.plain.frozen
         hidden = self.decoder.embed(packed.input_ids) if packed.states is None else packed.states
         attend, above = within(packed.bounds, packed.longest), slice(first, None)
         # The gradient of what is asked for adds up in any order, but no place is there twice with a weight.
@@ -209,8 +222,8 @@ class PackedScorer(nn.Module):
     @torch.inference_mode()
     def read(self, rows: Sequence[Tokens], pass_overhead: int) -> list[Tensor]:  # noqa: ARG002
         """What the frozen blocks make of rows, each of shape (tokens, width), on the CPU."""
-        packed = pack(rows).to(self.padded.device)
-        attend, frozen = within(packed.bounds, packed.longest), slice(self.padded.frozen)
+        packed = pack(rows).to(self.plain.device)
+        attend, frozen = within(packed.bounds, packed.longest), slice(self.plain.frozen)
         made = self.decoder.through(self.decoder.embed(packed.input_ids), packed.positions, attend, frozen)
         return list(torch.split(made.cpu(), [len(row.input_ids) for row in rows]))
 
