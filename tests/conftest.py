@@ -20,7 +20,7 @@ from support.tiny_models import make_model, make_tokenizer
 def short_answers():
     """Examples of what a model says are short, as a tiny model has nothing to say: every run asks for them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("forgetfilter.pipeline.ANSWER_TOKENS", 8)
+        patch.setattr("forgetfilter.stages.answers.ANSWER_TOKENS", 8)
         yield
 
 

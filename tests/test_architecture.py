@@ -20,7 +20,7 @@ LAYERS = [
     ["runs", "data", "builtin", "suspicion"],
     ["models", "forgetting", "stages.own_answers"],
     ["runs.inputs", "decision.overrides", "models.stage_runner", "classifiers"],
-    ["rivals", "stages.known_later", "stages.witnesses"],
+    ["rivals", "stages.filter_run", "stages.known_later", "stages.witnesses"],
     ["decision"],
     ["stages", "report.review_curve"],
     ["report", "environment", "evaluation"],

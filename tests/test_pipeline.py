@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 import forgetfilter
-from forgetfilter import pipeline
 from forgetfilter.cli import main
 from forgetfilter.models.generation import greedy
 from forgetfilter.models.loading import load_tokenizer
@@ -20,6 +19,7 @@ from forgetfilter.models.trainable_model import Session
 from forgetfilter.report.review_curve import read_curve
 from forgetfilter.runs.run import Run
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings
+from forgetfilter.stages import answers
 from forgetfilter.stages.examples import read_examples
 from support.quick_runs import NOISY, QUICK, SAFE, run, scores, write_jsonl
 
@@ -218,7 +218,7 @@ def test_examples_are_what_the_models_answer(command, out, model):
             tokenizer(f"<|user|>{e['prompt']}<|end|>\n<|assistant|>", add_special_tokens=False, return_tensors="np")
             for e in examples
         ]
-        said = greedy(session, tokenizer, [p["input_ids"][0] for p in prompts], [pipeline.ANSWER_TOKENS] * len(prompts))
+        said = greedy(session, tokenizer, [p["input_ids"][0] for p in prompts], [answers.ANSWER_TOKENS] * len(prompts))
         assert said == [e[state] for e in examples]
 
 

@@ -159,7 +159,7 @@ def test_the_order_of_the_sets_does_not_change_which_rows_are_learned(two, comma
 def test_a_run_that_ends_between_the_reviews_goes_on_to_the_same_bytes(two, out, tmp_path, monkeypatch, where):
     whole = tmp_path / "whole"
     assert main(elsewhere(two, whole)) == 0
-    score = pipeline._Pipeline.score
+    score = pipeline.score
 
     def killed(self, state):
         if state == where:
@@ -167,7 +167,7 @@ def test_a_run_that_ends_between_the_reviews_goes_on_to_the_same_bytes(two, out,
         score(self, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline._Pipeline, "score", killed)
+        patch.setattr(pipeline, "score", killed)
         assert main(two) == 130
     assert (out / "stages" / where).is_dir()
     assert not (out / "stages" / "forgetting").exists()

@@ -153,7 +153,7 @@ def test_answers_of_the_model_itself_are_taken_out_of_the_same_frames(framed, tm
     def answered(rows, *_):
         return [(id, row, Chat.of(chat.prompt, "The answer is ans2: none of these")) for id, row, chat in rows.usable()]
 
-    monkeypatch.setattr("forgetfilter.pipeline.answered", answered)
+    monkeypatch.setattr("forgetfilter.stages.answers.answered", answered)
     assert main(reviewing(framed, "self")) == 0
     safe = TokenTable(tmp_path / "run" / "stages" / "answers" / "safe.arrow")
     assert "".join(safe.pieces(0)).startswith("none of these")

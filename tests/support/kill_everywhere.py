@@ -13,8 +13,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import forgetfilter.models.activation_cache
 import forgetfilter.models.scoring
 import forgetfilter.models.training
-import forgetfilter.pipeline
 import forgetfilter.runs.run
+import forgetfilter.stages.answers
 from forgetfilter.cli import main
 
 RESULTS = ("kept.jsonl", "removed.jsonl", "scores.parquet", "reasons.jsonl", "summary.json")
@@ -62,7 +62,7 @@ def check() -> None:
     # A checkpoint after every step, so that sessions are killed in their middle, too.
     forgetfilter.models.training._SECONDS_BETWEEN_CHECKPOINTS = 0.0
     forgetfilter.models.scoring._ROWS_PER_SHARD = forgetfilter.models.activation_cache._ROWS_AT_ONCE = 7
-    forgetfilter.pipeline.ANSWER_TOKENS = 8
+    forgetfilter.stages.answers.ANSWER_TOKENS = 8
     assert in_child(lambda: main([*arguments, "--output", str(work / "whole")])) == 0
     expected = read(work / "whole")
     count = 0

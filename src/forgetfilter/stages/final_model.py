@@ -1,8 +1,9 @@
-"""What the final model is made from: the rows that are kept, and what tells one making of it from another."""
+"""Train M_ret, the final model, on the rows that were kept; and tell from which decision one was made."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,48 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..data.rows import Rows
-from ..data.tokens import Encoder, write_tokens
+from ..data.tokens import Encoder, TokenTable, write_tokens
 from ..decision.decide import Summary
 from ..decision.overrides import KEPT
 from ..decision.verdicts import UNSCORABLE
-from ..runs.inputs import start_afresh
-from ..runs.run import SCORES
+from ..errors import InputError
+from ..models.stage_runner import BASE
+from ..runs.inputs import DATA, start_afresh
+from ..runs.run import MODEL, SCORES
+from .filter_run import FilterRun
 
 WHOLE_TOKENS = "tokens.arrow"
 _DECISION = "decision.json"
+
+
+def finetune_kept(work: FilterRun, summary: Summary) -> None:
+    """M_ret: train the untouched model on what was kept, and save it as RUN/model.
+
+    Raises:
+        InputError: No kept row has a completion.
+    """
+    if not made_from(work.run.folder(MODEL), summary, work.run.settings.finetune_epochs):
+        work.train_all_blocks()
+        work.bench.work(MODEL, partial(_finetune_kept, work, summary))
+
+
+def _finetune_kept(work: FilterRun, summary: Summary, folder: Path) -> None:
+    settings, bench = work.run.settings, work.bench
+    if work.processes.main:
+        # Whole completions, whatever part of them the filter itself looked at.
+        encoder = Encoder(work.encoder.tokenizer, settings.template, settings.max_length)
+        _prepare(folder, work.material.rows(DATA), encoder, summary, settings.finetune_epochs)
+    work.processes.wait()
+    bench.check_tokens([folder / WHOLE_TOKENS])
+    table = TokenTable(folder / WHOLE_TOKENS)
+    rows = np.intersect1d(table.scorable, np.flatnonzero(np.isin(table.rows, kept_rows(work.run.path, summary))))
+    if not len(rows):
+        raise InputError(f"{work.run.path}: no kept row has a completion to train on; raise the threshold")
+    bench.bring(BASE)
+    steps = bench.steps(len(rows), settings.finetune_epochs)
+    bench.train("fine-tuning on the kept rows", table, rows, steps, folder, MODEL)
+    if work.processes.main:
+        (folder / WHOLE_TOKENS).unlink()
 
 
 def kept_rows(output: Path, summary: Summary) -> NDArray[np.int64]:
@@ -29,7 +63,7 @@ def kept_rows(output: Path, summary: Summary) -> NDArray[np.int64]:
     return rows[np.isin(decided.column("decision").to_numpy().astype(str), kept)]
 
 
-def prepare(folder: Path, rows: Rows, encoder: Encoder, summary: Summary, epochs: float) -> None:
+def _prepare(folder: Path, rows: Rows, encoder: Encoder, summary: Summary, epochs: float) -> None:
     """Make a folder ready for training: empty unless it is of this decision, with the tokens of all rows in it."""
     if not made_from(folder, summary, epochs):
         start_afresh(folder)

@@ -1,0 +1,108 @@
+"""Open a run folder with all that the stages of the filter need: its rows, its tokens and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from ..console import Console
+from ..data.tokens import Encoder
+from ..models.processes import Processes, spreads_the_model
+from ..models.sources import ModelSource, find_model
+from ..models.stage_runner import Workbench
+from ..runs.inputs import (
+    SELF,
+    Inputs,
+    Material,
+    fingerprints,
+    make_encoder,
+    own_answers_part,
+    read_parts,
+    resolve,
+    tokenize_parts,
+)
+from ..runs.run import LOG, Run, drop_previous, locked, replacing
+from ..settings.groups import Settings
+
+
+class FilterRun:
+    """A run whose rows are read, and the model that its stages train and ask.
+
+    Attributes:
+        run: The run folder, with the settings.
+        encoder: Turns rows into tokens.
+        console: Where to tell what goes on.
+        processes: Which of how many processes this one is.
+        material: The rows and tokens, by part.
+        bench: The model, which is loaded when a stage first needs it.
+    """
+
+    def __init__(self, run: Run, source: ModelSource, encoder: Encoder, console: Console, processes: Processes) -> None:
+        self.run, self.encoder, self.console, self.processes = run, encoder, console, processes
+        self.material = Material(run)
+        self._source = source
+        self.bench = self._load(run.settings)
+
+    @classmethod
+    def reopen(cls, run: Run, console: Console) -> FilterRun:
+        """Open a finished run with its model.
+
+        Raises:
+            ModelError: The model is not there.
+            RunError: It is not the one that the run was made with.
+        """
+        source = find_model(run.settings.model, run.settings.revision)
+        encoder = make_encoder(source, run.settings)
+        run.check(fingerprints(source, encoder))
+        return cls(run, source, encoder, console, Processes(run.settings.device))
+
+    def train_all_blocks(self) -> None:
+        """Let all blocks learn from now on; the present model is let go before another is loaded."""
+        if (self.run.settings.top_blocks or 1) < 1:
+            self.bench = self._load(replace(self.run.settings, top_blocks=None))
+
+    def drop_states(self) -> None:
+        """Delete the cached activations, which no later stage needs."""
+        self.bench.drop_states((*self.material.scored, *self.material.safe_parts))
+
+    def _load(self, settings: Settings) -> Workbench:
+        return Workbench(self.run, self._source, settings, self.encoder, self.console, self.processes)
+
+
+@contextmanager
+def started(
+    settings: Settings, inputs: Inputs, output: Path, console: Console, *, overwrite: bool = False
+) -> Iterator[FilterRun]:
+    """Start a run, or go on with it, and hold its folder meanwhile. All rows are read and checked first.
+
+    Raises:
+        ForgetFilterError: Anything the user can mend: inputs, settings, the folder.
+    """
+    output = output.absolute()
+    processes = Processes(settings.device)
+    if processes.count > 1:
+        parts = ", each with a part of the model" if spreads_the_model() else ""
+        console.say(f"{processes.count} processes share the work{parts}")
+    with locked(output) if processes.main else nullcontext():
+        if not inputs.model.local:
+            console.say(f"asking the hub for {inputs.model.location}")
+        encoder = make_encoder(inputs.model, settings)
+        if processes.main:
+            with replacing(output) if overwrite else nullcontext():
+                _read(resolve(settings, encoder), inputs, encoder, output, console)
+            drop_previous(output)
+        processes.wait()
+        yield FilterRun(Run.open(output), inputs.model, encoder, console, processes)
+
+
+def _read(settings: Settings, inputs: Inputs, encoder: Encoder, output: Path, console: Console) -> None:
+    """Read all rows and turn them into tokens, unless an earlier attempt did."""
+    prints = {part: container.fingerprint() for part, container in inputs.parts.items()}
+    if len(settings.safe) > 1 and (own := own_answers_part(settings)):
+        prints[own] = SELF
+    run = Run.start(output, settings, prints | fingerprints(inputs.model, encoder))
+    console.log_to(output / LOG)
+    read_parts(run, inputs, encoder, console)
+    tokenize_parts(run, encoder, console)
