@@ -70,7 +70,7 @@ def test_a_run_that_never_trained_may_start_anew(tmp_path):
 
 def test_another_version_is_refused(tmp_path, monkeypatch):
     start_training(Run.start(tmp_path, SETTINGS, PRINTS))
-    monkeypatch.setattr("forgetfilter.runs.run.__version__", "99")
+    monkeypatch.setattr("forgetfilter.runs.manifest.__version__", "99")
     with pytest.raises(RunError, match="is now 99"):
         Run.start(tmp_path, SETTINGS, PRINTS)
 

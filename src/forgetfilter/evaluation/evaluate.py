@@ -15,11 +15,12 @@ from ..classifiers.toxicity import Classifier, toxicity_classifier
 from ..console import Console
 from ..data.rows import Said
 from ..data.tokens import Encoder, TokenTable, write_tokens
+from ..runs.layout import EVALUATION
 from ..settings.groups import MeasureSettings
 from .harness import check_harness, harness_measures
 from .held_out import BIAS, HARMFULNESS, INSTRUCTIONS, KINDS, SQUAD, TOXICITY, HeldOut
 from .jailbreaks import JAILBREAKS
-from .results import EVALUATION, Evaluation, read_evaluation
+from .results import Evaluation, read_evaluation
 from .scored import Scored
 from .tasks import perplexity_measures
 

@@ -22,6 +22,7 @@ from ..data.tables import write_parquet
 from ..data.tokens import TokenTable
 from ..errors import RunError
 from ..metrics.text import words
+from ..runs.layout import table_of
 from ..suspicion.ridge import folds
 from ..suspicion.word_table import word_table
 from .sharing import smoothed
@@ -60,11 +61,6 @@ def untrained_columns(table: TokenTable, signal: Signal) -> dict[str, Any]:
         "never_learned": np.zeros(len(table), dtype=bool),
         columns_of(signal)[2]: pa.array([[]] * len(table), pa.list_(pa.string())),
     }
-
-
-def rival_stage(name: str) -> str:
-    """The stage that keeps a rival's tables, one for each part."""
-    return f"rival-{name}"
 
 
 def suspicion_column(rival: Signal) -> str:
@@ -124,7 +120,7 @@ def measure_forgetting(parts: Mapping[str, ScoredRows], scoring: str, folder: Pa
     for name, rows in parts.items():
         batches = _batches(rows.table, measured[name])
         first = next(batches)
-        write_parquet(chain([first], batches), first.schema, folder / f"{name}.parquet")
+        write_parquet(chain([first], batches), first.schema, folder / table_of(name))
 
 
 @dataclass(frozen=True)
