@@ -20,7 +20,7 @@ from ..console import Console
 from ..data.tokens import Encoder, TokenTable
 from ..errors import SettingsError
 from ..runs.files import write_json
-from ..runs.layout import HISTORY, activations_of
+from ..runs.layout import CHECKPOINT, HISTORY, activations_of
 from ..runs.run import Stages
 from ..settings.groups import Settings
 from .processes import Processes
@@ -170,7 +170,6 @@ class Workbench:
             folder: The folder of the stage that is being worked on.
             becomes: The stage's name, and so that of the state which the model is in afterwards.
         """
-        from ..runs.layout import CHECKPOINT
         from .training import finetune
 
         self._state = f"{becomes}, in training"

@@ -23,7 +23,19 @@ from ..decision.decide import Summary, read_planted
 from ..decision.overrides import FILTER
 from ..decision.reasons import BY, NOTHING_TRAINED, PAIR_FIELDS, evidence_told
 from ..forgetting.signals import ALL, RIVAL, SIGNALS, SUSPICION
-from ..runs.layout import DATA, EXAMPLES_FILE, LEARNED, REVIEWED, ROWS, SCORES, TOKENS, numbered, scores_of, tokens_of
+from ..runs.layout import (
+    DATA,
+    EXAMPLES_FILE,
+    LEARNED,
+    REVIEWED,
+    ROWS,
+    SCORES,
+    SHARDS,
+    TOKENS,
+    numbered,
+    scores_of,
+    tokens_of,
+)
 from ..runs.run import Run
 from ..stages.examples import TEXTS, read_examples
 from ..stages.witnesses import read_witnesses
@@ -368,7 +380,7 @@ def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
     states = [LEARNED, *numbered(REVIEWED, run.settings.safe)]
     folders = [run.folder(scores_of(state)) / DATA for state in states]
     wanted, found = pa.array(ids, pa.string()), {}
-    for file in sorted(folders[0].glob("part-*.parquet")):
+    for file in sorted(folders[0].glob(SHARDS)):
         names = pq.read_schema(file).names
         if "logprobs" not in names:
             return {}

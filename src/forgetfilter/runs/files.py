@@ -53,8 +53,11 @@ def read_json(path: Path, default: Any = None) -> Any:
 
 def keep_once(path: Path, write: Callable[[Path], None]) -> Path:
     """Write a folder that several processes may want, unless one of them did; returns it."""
+    if path.is_dir():
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(path.with_name(f".{path.name}.lock")):
+        # Another process may have written it while this one waited.
         if not path.is_dir():
             with written_whole(path) as beside:
                 write(beside)

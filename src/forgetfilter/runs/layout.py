@@ -26,6 +26,9 @@ REPORT, EXAMPLES_FILE = "report.html", "examples.jsonl"
 
 # The folder of the stages, the lock, a run that is set aside for its successor, and what is not whole yet.
 STAGES, LOCK, PREVIOUS, PARTIAL = "stages", ".lock", ".previous", ".partial."
+# What the folder of an unfinished stage has after its name. So had files in it with earlier versions, and where one was
+# killed some are left.
+UNFINISHED = ".partial"
 
 # Stages in which the parts are read, turned into tokens, and answered by the model itself.
 ROWS, TOKENS, ANSWERED = "rows", "tokens", "answers"
@@ -47,6 +50,8 @@ WITNESS_ROWS, WITNESS_STATES, WITNESS_WORDS = "rows.parquet", "states.npy", "wor
 WITNESS_BASIS, WITNESS_VOCABULARY = "basis.npz", "vocabulary.parquet"
 # What rows that became known later were read from.
 KNOWN_LATER_INFO = "info.json"
+# The files of a folder with scores, in order.
+SHARDS = "part-*.parquet"
 # Which model or list a rival went by, and which decision the final model is made from.
 TOLD_BY, DECISION = "told-by.txt", "decision.json"
 # The tokens of a stage that has those of one set of rows alone.
@@ -109,5 +114,5 @@ def data_of(name: str) -> str:
 
 
 def shard_name(number: int) -> str:
-    """One of the files with scores, in order, in a folder of them."""
-    return f"part-{number:06d}.parquet"
+    """One of the files with scores in a folder of them."""
+    return SHARDS.replace("*", f"{number:06d}")

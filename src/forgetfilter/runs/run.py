@@ -19,7 +19,7 @@ from ..forgetting.signals import LIKELIHOOD, RIVALS, SIGNALS, SUSPICION
 from ..settings.groups import Settings
 from ..settings.option import from_mapping, read_config, write_config
 from .files import commit, folder_lock, read_json, remove, written_whole
-from .layout import CONFIG, HISTORY, LOCK, MANIFEST, MODEL, POINTS, PREVIOUS, ROWS, STAGES, SUMMARY, TOKENS
+from .layout import CONFIG, HISTORY, LOCK, MANIFEST, MODEL, POINTS, PREVIOUS, ROWS, STAGES, SUMMARY, TOKENS, UNFINISHED
 from .manifest import Manifest, is_run, refuse_others
 
 # Settings that say where something lies, or that only add to a run. What lies there is compared by content.
@@ -32,8 +32,6 @@ _NOT_COMPARED = {
 _DECIDED = ("threshold", "signal", "drop_unscorable")
 # Stages that are done again in moments.
 _QUICK = (ROWS, TOKENS)
-# What earlier versions called a file that was not whole yet; where one was killed, some are left.
-_EARLIER_PARTIAL = ".partial"
 
 
 class Stages:
@@ -58,12 +56,12 @@ class Stages:
         """A folder to write an unfinished stage into; what an earlier, killed attempt left is still there."""
         partial = self._unfinished(stage)
         partial.mkdir(parents=True, exist_ok=True)
-        for left in partial.rglob(f"*{_EARLIER_PARTIAL}"):
+        for left in partial.rglob(f"*{UNFINISHED}"):
             left.unlink(missing_ok=True)
         return partial
 
     def _unfinished(self, stage: str) -> Path:
-        return self.folder(stage).with_name(f"{stage}.partial")
+        return self.folder(stage).with_name(f"{stage}{UNFINISHED}")
 
     def finish(self, stage: str) -> None:
         """Put a stage that was written whole in its place."""
@@ -137,8 +135,8 @@ class Run(Stages):
             if _holds_work(path) and _began_with_whole_answers(earlier.settings, settings):
                 # What was learned was learned so; to look for frames now would be to start again.
                 settings = replace(settings, own_words="")
-                own_words = {name: value for name, value in earlier.settings.items() if name == "own_words"}
-                manifest = replace(manifest, settings={**manifest.settings, "own_words": None, **own_words})
+                as_it_was = {"own_words": earlier.settings.get("own_words")}
+                manifest = replace(manifest, settings={**manifest.settings, **as_it_was})
             if _lacks_evidence_alone(earlier.settings, settings):
                 # What was trained is what all evidence together needs of it; the rest is added.
                 earlier = replace(earlier, settings={**earlier.settings, "signal": settings.signal})
@@ -267,7 +265,7 @@ def _holds_work(path: Path) -> bool:
     """Whether a stage that takes long is there, finished or begun."""
     stages = path / STAGES
     return stages.is_dir() and any(
-        stage.name.removesuffix(".partial") not in _QUICK and any(stage.iterdir())
+        stage.name.removesuffix(UNFINISHED) not in _QUICK and any(stage.iterdir())
         for stage in stages.iterdir()
         if stage.is_dir()
     )

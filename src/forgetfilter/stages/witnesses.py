@@ -36,6 +36,7 @@ from ..runs.inputs import BUILTIN, Material, prototypes
 from ..runs.layout import (
     ORDINARY_PROTOTYPES,
     SAFE_PROTOTYPES,
+    SHARDS,
     TRUSTED,
     UNSAFE_PROTOTYPES,
     WITNESS_BASIS,
@@ -267,6 +268,6 @@ def _keep_states(folders: list[Path], basis: Basis, count: int, path: Path) -> N
 
 def _shards(folders: list[Path]) -> Iterator[NDArray[np.float32]]:
     for folder in folders:
-        for file in sorted(folder.glob("part-*.parquet")):
+        for file in sorted(folder.glob(SHARDS)):
             column = pq.read_table(file, columns=["states"]).column("states").combine_chunks()
             yield column.values.to_numpy().reshape(len(column), -1)
