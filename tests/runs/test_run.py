@@ -140,3 +140,11 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         run.write_file("kept.jsonl", fail)
     assert (tmp_path / "kept.jsonl").read_text() == "old"
+
+
+def test_what_an_earlier_version_left_half_written_in_a_stage_goes(tmp_path):
+    run = Run.start(tmp_path, SETTINGS, PRINTS)
+    (run.partial("learned") / "checkpoint.partial").write_text("half")
+    (run.partial("learned") / "checkpoint.safetensors").write_text("whole")
+    run.finish("learned")
+    assert [file.name for file in run.folder("learned").iterdir()] == ["checkpoint.safetensors"]
