@@ -25,8 +25,9 @@ from forgetfilter.data.text_files import read_jsonl
 from forgetfilter.forgetting import signals
 from forgetfilter.forgetting.measuring import ScoredRows, columns_of, measure_forgetting
 from forgetfilter.metrics.detection import auroc
-from forgetfilter.runs.inputs import DATA, Material
-from forgetfilter.runs.run import LEARNED, REVIEWED, Run
+from forgetfilter.runs.inputs import Material
+from forgetfilter.runs.layout import DATA, LEARNED, REVIEWED
+from forgetfilter.runs.run import Run
 from problems import NOTIONS, Row, draw_problem
 
 BEGINNINGS = (8, 16, 24, 32, 64, None)

@@ -36,17 +36,9 @@ from numpy.typing import NDArray
 
 from forgetfilter.console import Console
 from forgetfilter.data.tokens import Tokens, TokenTable
-from forgetfilter.runs.inputs import (
-    DATA,
-    ROWS,
-    TOKENS,
-    find_inputs,
-    fingerprints,
-    make_encoder,
-    read_parts,
-    tokenize_parts,
-)
-from forgetfilter.runs.run import REPORT, Run
+from forgetfilter.runs.inputs import find_inputs, fingerprints, make_encoder, read_parts, tokenize_parts
+from forgetfilter.runs.layout import DATA, REPORT, ROWS, TOKENS
+from forgetfilter.runs.run import Run
 from forgetfilter.settings.groups import Settings
 from forgetfilter.settings.option import from_mapping
 from problems import load

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from forgetfilter import ForgetFilter
 from forgetfilter.data.tokens import TokenTable
-from forgetfilter.decision.suspicion import FORGETTING, KIND_OF_PART, sessions
+from forgetfilter.decision.suspicion import KIND_OF_PART, sessions
 from forgetfilter.forgetting.thresholds import AutoOfSuspicion
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval, detection
 from forgetfilter.rivals.texts import known_by_words
-from forgetfilter.runs.inputs import ASIDE, DATA, KNOWN_UNSAFE, TOKENS, TRUSTED
+from forgetfilter.runs.layout import ASIDE, DATA, FORGETTING, KNOWN_UNSAFE, TOKENS, TRUSTED
 from forgetfilter.runs.run import Run
 from forgetfilter.stages.witnesses import Witnesses, read_witnesses
 from forgetfilter.suspicion import likeness as of_kind

@@ -43,7 +43,8 @@ from forgetfilter.models.scoring import Answers, Likelihood, Rouge, Scorer, scor
 from forgetfilter.models.sources import find_model
 from forgetfilter.models.trainable_model import Session
 from forgetfilter.models.training import Step, finetune, steps_for
-from forgetfilter.runs.inputs import SAFE, TRUSTED, builtin
+from forgetfilter.runs.inputs import builtin
+from forgetfilter.runs.layout import SAFE, TRUSTED
 from forgetfilter.settings.groups import Settings
 from forgetfilter.settings.option import from_mapping
 from forgetfilter.stages.own_answers import choose_prompts

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 import forgetfilter
+from forgetfilter.runs import layout
 
 SOURCE = Path(forgetfilter.__file__).parent
+LAYOUT = Path(layout.__file__)
 
 # Lower layers first: rooms, and modules where a room is not on one layer; the longest name holds.
 # A module imports from its own layer or those below.
@@ -18,7 +20,7 @@ LAYERS = [
     ["forgetting.estimates", "forgetting.signals", "forgetting.thresholds"],
     ["settings", "console", "models.processes", "plotting"],
     ["runs", "data", "builtin", "suspicion"],
-    ["models", "forgetting", "stages.own_answers"],
+    ["models", "forgetting"],
     ["runs.inputs", "decision.overrides", "models.stage_runner", "classifiers"],
     ["rivals", "stages.filter_run", "stages.known_later", "stages.witnesses"],
     ["decision"],
@@ -116,6 +118,19 @@ def test_imports_inside_models_run_downwards(path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_files_can_be_read_in_a_sitting(path):
     assert len(path.read_text().splitlines()) <= 600
+
+
+# How rows, tokens and tables are stored in a folder of their own is told there.
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if path.relative_to(SOURCE).parts[0] not in ("data", "suspicion") and path != LAYOUT],
+    ids=lambda path: str(path.relative_to(SOURCE)),
+)
+def test_one_module_names_the_files_of_a_run(path):
+    names = {value for value in vars(layout).values() if isinstance(value, str) and Path(value).suffix}
+    assert {"summary.json", "scores.parquet"} <= names
+    told = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    assert not names & told
 
 
 def modules_after(statement: str) -> set[str]:

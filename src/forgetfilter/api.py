@@ -19,7 +19,8 @@ from .data.containers import from_memory
 from .data.records import Container
 from .data.splits import DEFAULT
 from .errors import InputError, RunError, SettingsError
-from .runs.run import SCORES, SUMMARY, Run, decide_command
+from .runs.layout import SCORES, SUMMARY
+from .runs.run import Run, decide_command
 from .settings.groups import DecisionSettings, Settings
 from .settings.option import default_of, from_mapping, keyword_parameters, settings_help
 
@@ -117,7 +118,7 @@ class FilterResult:
     def _rows(self, role: str, summary: Summary) -> datasets.Dataset:
         """The rows of the kept or the removed file; those of several files one after the other."""
         from .data.rows import Rows as Snapshot
-        from .runs.inputs import DATA, ROWS
+        from .runs.layout import DATA, ROWS
         from .stages.final_model import kept_rows
 
         scored = self._read_scores("row").column("row").to_numpy()
@@ -158,7 +159,7 @@ class FilterResult:
         """
         from .decision.overrides import read_overrides
         from .pipeline import run_decide
-        from .runs.inputs import KNOWN_UNSAFE
+        from .runs.layout import KNOWN_UNSAFE
 
         person = read_overrides(_path(overrides, "overrides")) if overrides is not None else None
         given = {"threshold": threshold, **settings}
@@ -277,8 +278,8 @@ class ForgetFilter:
         """
         from .data.memory import TAKEN
         from .pipeline import run_filter
-        from .runs.inputs import DATA, KNOWN_UNSAFE, SAFE, TRUSTED, find_inputs
-        from .runs.run import numbered
+        from .runs.inputs import find_inputs
+        from .runs.layout import DATA, KNOWN_UNSAFE, SAFE, TRUSTED, numbered
 
         console = Console(quiet=self._quiet)
         safe_sets = dict(zip(numbered(SAFE, sets), sets, strict=True)) if (sets := _sets(safe)) else {SAFE: safe}

@@ -149,8 +149,9 @@ def _demo(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from .console import Console
-    from .experiments.comparison.compare import TABLES, compare
+    from .experiments.comparison.compare import compare
     from .experiments.mixing import read_mix
+    from .runs.layout import TABLES
 
     settings = from_mapping(CompareSettings, _given(options, CompareSettings), str(options.config or "options"))
     mixes = [read_mix(folder) for folder in options.mix]
@@ -161,7 +162,7 @@ def _study(options: argparse.Namespace) -> None:
     from .console import Console
     from .experiments.mixing import read_mix
     from .experiments.studies.command import run_study
-    from .experiments.studies.study import FINDING
+    from .runs.layout import FINDING
 
     given = PRESETS[options.preset] | _given(options, StudySettings)
     settings = from_mapping(StudySettings, given, str(options.config or "options"))

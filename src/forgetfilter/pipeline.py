@@ -20,21 +20,20 @@ from .data.records import Container
 from .decision.again import drop_known_later, how_a_person_decided, known_later_told, settings_of_decision
 from .decision.decide import Summary, decide, read_summary
 from .decision.overrides import Overrides
-from .decision.suspicion import FORGETTING
 from .errors import SettingsError
-from .forgetting.measuring import rival_stage
 from .forgetting.signals import RIVAL, SIGNALS
 from .report import write_report
 from .runs.inputs import NONE, Inputs
-from .runs.run import LEARNED, LOG, MODEL, REPORT, REVIEWED, Run, decide_command, last_decision, locked
+from .runs.layout import FORGETTING, KNOWN_LATER, LEARNED, LOG, MODEL, REPORT, REVIEWED, WITNESSES, rival_stage
+from .runs.run import Run, decide_command, last_decision, locked
 from .settings.groups import Settings
 from .settings.option import split_names
 from .stages.answers import answer_prompts, ask_examples
 from .stages.filter_run import FilterRun, started
 from .stages.final_model import finetune_kept, made_from
-from .stages.known_later import KNOWN_LATER, check_can_look, look_at_known
+from .stages.known_later import check_can_look, look_at_known
 from .stages.sessions import learn, measure, review, reviews, score
-from .stages.witnesses import WITNESSES, can_look_further, measure_witnesses
+from .stages.witnesses import can_look_further, measure_witnesses
 
 
 def run_filter(
@@ -89,7 +88,8 @@ def _first_look(work: FilterRun) -> None:
 
 def _ask_rivals(work: FilterRun) -> None:
     """Measure suspicion of every row by other filters: that which decides, and those to compare with."""
-    from .rivals.registry import NEED_LEARNED, TOLD_BY, measure_rival, told_by
+    from .rivals.registry import NEED_LEARNED, measure_rival, told_by
+    from .runs.layout import TOLD_BY
 
     settings = work.run.settings
     deciding = [settings.signal] if SIGNALS[settings.signal].scoring == RIVAL else []

@@ -13,7 +13,8 @@ from forgetfilter.data.frames import Frame
 from forgetfilter.data.own_words import OwnWords
 from forgetfilter.data.rows import ReadOptions, read_rows
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
-from forgetfilter.runs.inputs import FRAMES, TOKENS, read_frames, tokenize_parts
+from forgetfilter.runs.inputs import read_frames, tokenize_parts
+from forgetfilter.runs.layout import FRAMES, TOKENS
 from forgetfilter.runs.run import Run
 from forgetfilter.settings.groups import Settings
 from support.quick_runs import write_jsonl

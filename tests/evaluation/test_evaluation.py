@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import forgetfilter.models.scoring
+import forgetfilter.runs.files
 from forgetfilter.classifiers.judge import judge, load_judge
 from forgetfilter.classifiers.toxicity import toxicity_classifier
 from forgetfilter.cli import main
@@ -21,6 +22,7 @@ from forgetfilter.errors import BadRowsError, ModelError, SettingsError
 from forgetfilter.evaluation.evaluate import evaluate
 from forgetfilter.evaluation.held_out import read_held_out
 from forgetfilter.evaluation.results import read_evaluation
+from forgetfilter.runs.layout import SHARDS
 from forgetfilter.settings.groups import MeasureSettings, ModelSettings
 from support.held_out import OPTIONS, QUICK, ROWS, bbq
 from support.quick_runs import write_jsonl
@@ -86,29 +88,30 @@ def test_the_order_of_the_rows_does_not_matter(command, tmp_path):
 
 def test_a_killed_evaluation_goes_on(command, tmp_path, monkeypatch):
     monkeypatch.setattr(forgetfilter.models.scoring, "_ROWS_PER_SHARD", 2)
-    commit, eval = forgetfilter.models.scoring.commit, tmp_path / "eval"
+    commit, eval = forgetfilter.runs.files.commit, tmp_path / "eval"
     done = []
 
     def dies_at(kill):
         def deadly(partial, final):
-            if len(done) + 1 == kill:
-                raise KeyboardInterrupt
-            done.append(final.name)
+            if final.match(SHARDS):
+                if len(done) + 1 == kill:
+                    raise KeyboardInterrupt
+                done.append(final.name)
             commit(partial, final)
 
         return deadly
 
-    monkeypatch.setattr(forgetfilter.models.scoring, "commit", dies_at(0))
+    monkeypatch.setattr(forgetfilter.runs.files, "commit", dies_at(0))
     assert main(command) == 0
     shards = len(done)
     results = [(eval / name).read_bytes() for name in ("evaluation.json", "answers.jsonl")]
     for kill in (1, 6, shards):
         shutil.rmtree(eval)
         done.clear()
-        monkeypatch.setattr(forgetfilter.models.scoring, "commit", dies_at(kill))
+        monkeypatch.setattr(forgetfilter.runs.files, "commit", dies_at(kill))
         assert main(command) == 130
         assert not (eval / "evaluation.json").exists()
-        monkeypatch.setattr(forgetfilter.models.scoring, "commit", dies_at(0))
+        monkeypatch.setattr(forgetfilter.runs.files, "commit", dies_at(0))
         assert main(command) == 0
         # What was finished before the kill was not done again.
         assert len(done) == shards

@@ -246,11 +246,11 @@ def test_what_is_no_mix_is_never_replaced(place):
 
 
 def test_what_a_killed_attempt_left_is_cleared(place):
-    (place / ".mix.partial").mkdir()
-    (place / ".mix.partial" / "half").write_text("x")
+    (place / ".partial.mix").mkdir()
+    (place / ".partial.mix" / "half").write_text("x")
     assert main(MIX) == 0
     assert len(contents(place / "mix")) == 4
-    assert not (place / ".mix.partial").exists()
+    assert not (place / ".partial.mix").exists()
 
 
 @pytest.mark.parametrize("info", [None, "{", "{}", "[]", '{"settings": {}, "notions": []}'])

@@ -21,7 +21,8 @@ from forgetfilter.forgetting.measuring import columns_of
 from forgetfilter.forgetting.signals import LIKELIHOOD
 from forgetfilter.report import write_report
 from forgetfilter.report.contents import UNJUDGED, _choose, _first_bytes, _fit_to_list, _fitting
-from forgetfilter.runs.inputs import DATA, ROWS, TOKENS, find_inputs, make_encoder, read_parts
+from forgetfilter.runs.inputs import find_inputs, make_encoder, read_parts
+from forgetfilter.runs.layout import DATA, ROWS, TOKENS
 from forgetfilter.runs.run import Run
 from forgetfilter.settings.groups import Settings
 from forgetfilter.settings.option import from_mapping

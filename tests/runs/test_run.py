@@ -70,7 +70,7 @@ def test_a_run_that_never_trained_may_start_anew(tmp_path):
 
 def test_another_version_is_refused(tmp_path, monkeypatch):
     start_training(Run.start(tmp_path, SETTINGS, PRINTS))
-    monkeypatch.setattr("forgetfilter.runs.run.__version__", "99")
+    monkeypatch.setattr("forgetfilter.runs.manifest.__version__", "99")
     with pytest.raises(RunError, match="is now 99"):
         Run.start(tmp_path, SETTINGS, PRINTS)
 
@@ -140,3 +140,11 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         run.write_file("kept.jsonl", fail)
     assert (tmp_path / "kept.jsonl").read_text() == "old"
+
+
+def test_what_an_earlier_version_left_half_written_in_a_stage_goes(tmp_path):
+    run = Run.start(tmp_path, SETTINGS, PRINTS)
+    (run.partial("learned") / "checkpoint.partial").write_text("half")
+    (run.partial("learned") / "checkpoint.safetensors").write_text("whole")
+    run.finish("learned")
+    assert [file.name for file in run.folder("learned").iterdir()] == ["checkpoint.safetensors"]

@@ -13,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import forgetfilter.models.activation_cache
 import forgetfilter.models.scoring
 import forgetfilter.models.training
+import forgetfilter.runs.files
 import forgetfilter.runs.run
 import forgetfilter.stages.answers
 from forgetfilter.cli import main
@@ -36,7 +37,7 @@ def in_child(work) -> int:
 
 def killed_at(count: int, arguments: list[str], *, after: bool) -> int:
     """Run until the `count`-th commit, and die by SIGKILL just before or after it."""
-    left, commit = count, forgetfilter.runs.run.commit
+    left, commit = count, forgetfilter.runs.files.commit
 
     def deadly(partial, final):
         nonlocal left
@@ -47,9 +48,7 @@ def killed_at(count: int, arguments: list[str], *, after: bool) -> int:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    parts = forgetfilter.models
-    for module in (forgetfilter.runs.run, parts.activation_cache, parts.training, parts.scoring):
-        module.commit = deadly
+    forgetfilter.runs.files.commit = forgetfilter.runs.run.commit = deadly
     return main(arguments)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
-from ..runs.run import is_run
+from ..runs.manifest import is_run
 from .records import is_valid_text
 
 # What a folder that `datasets` saved has in it.

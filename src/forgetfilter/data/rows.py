@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..errors import BadRow, BadRowsError, InputError, RunError
+from ..runs.files import written_whole
 from .chats import Chat, FieldError, Message
 from .columns import find_layout
 from .layouts import Layout
@@ -409,10 +410,12 @@ def _make_ids_unique(path: Path) -> None:
         if unique is ids:
             return
         table = table.set_column(table.schema.get_field_index("id"), "id", unique)
-        beside = path.with_suffix(".unique")
-        with pa.OSFile(str(beside), "wb") as out, pa.ipc.new_file(out, _SCHEMA) as writer:
+        with (
+            written_whole(path) as beside,
+            pa.OSFile(str(beside), "wb") as out,
+            pa.ipc.new_file(out, _SCHEMA) as writer,
+        ):
             writer.write_table(table, max_chunksize=BATCH)
-    beside.replace(path)
 
 
 def _with_suffixes(ids: pa.Array) -> pa.Array:

@@ -7,11 +7,12 @@ from dataclasses import fields
 from typing import Any
 
 from ..errors import RunError
+from ..runs.layout import KNOWN_LATER, OVERRIDES
 from ..runs.run import Run, decide_command, last_decision
 from ..settings.groups import DecisionSettings
 from ..settings.option import from_mapping
-from ..stages.known_later import KNOWN_LATER, known_later
-from .decide import OVERRIDES, read_summary
+from ..stages.known_later import known_later
+from .decide import read_summary
 from .overrides import Overrides
 
 

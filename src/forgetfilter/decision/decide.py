@@ -28,23 +28,39 @@ from ..forgetting.estimates import (
     trusted_are_above,
     trusted_are_different,
 )
-from ..forgetting.measuring import columns_of, rival_stage, suspicion_column
+from ..forgetting.measuring import columns_of, suspicion_column
 from ..forgetting.pairs import Pairs, compare_answers
 from ..forgetting.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
 from ..forgetting.thresholds import Auto, AutoOfSuspicion, parse_threshold
-from ..runs.inputs import ASIDE, DATA, KNOWN_UNSAFE, REJECTED, ROWS, TOKENS, TRUSTED, planted_parts, read_unshown
-from ..runs.run import SCORES, SUMMARY, Run, decide_command, numbered, write_json
+from ..runs.files import write_json
+from ..runs.inputs import planted_parts, read_unshown
+from ..runs.layout import (
+    ASIDE,
+    DATA,
+    FORGETTING,
+    KNOWN_UNSAFE,
+    OVERRIDES,
+    PLANTED_SCORES,
+    REASONS,
+    REJECTED,
+    ROWS,
+    SCORES,
+    SUMMARY,
+    TOKENS,
+    TRUSTED,
+    WITNESSES,
+    numbered,
+    rival_stage,
+    table_of,
+    tokens_of,
+)
+from ..runs.run import Run, decide_command
 from ..settings.groups import DecisionSettings, Settings
 from ..stages.known_later import known_later
-from ..stages.witnesses import WITNESSES
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
 from .reasons import BAD, Decided, write_reasons, write_scores
-from .suspicion import FORGETTING, by_review, suspect
+from .suspicion import by_review, suspect
 from .verdicts import NOBODY, UNSCORABLE, ByHand, Measured, judge
-
-REASONS, OVERRIDES = "reasons.jsonl", "overrides.json"
-# Suspicion of the rows of known kind, as the last decision had it.
-PLANTED_SCORES = "planted.parquet"
 
 
 @dataclass(frozen=True)
@@ -183,7 +199,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
 
 
 def _tokens(run: Run) -> TokenTable:
-    return TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
+    return TokenTable(run.folder(TOKENS) / tokens_of(DATA))
 
 
 def _summarise(
@@ -253,7 +269,7 @@ def _write(
         run.write_file(OVERRIDES, partial(write_overrides, replace(overrides, settings=shown)))
     run.write_file(REASONS, partial(write_reasons, decided, run.path / SCORES, rows))
     run.write_file(PLANTED_SCORES, partial(_write_planted, scores))
-    run.write_file(SUMMARY, lambda path: write_json(asdict(summary), path))
+    write_json(asdict(summary), run.path / SUMMARY)
 
 
 def read_summary(run: Run) -> Summary:
@@ -317,7 +333,7 @@ def _reviews(
         return [_forgotten(scores, part) for part in aside]
     found = []
     for stage, part in zip(stages, aside, strict=True):
-        paths = {name: run.folder(stage) / f"{name}.parquet" for name in (DATA, part) if name in scores}
+        paths = {name: run.folder(stage) / table_of(name) for name in (DATA, part) if name in scores}
         read = {name: of for name, path in paths.items() if (of := _read_part(path, signal)) is not None}
         found.append(_forgotten(read if DATA in read else scores, part))
     return found
@@ -376,7 +392,7 @@ def _table_path(run: Run, signal: Signal, part: str) -> Path:
     stage = rival_stage(signal.name) if signal.scoring == RIVAL else FORGETTING
     if signal.fused and not run.has(FORGETTING):
         stage = WITNESSES
-    return run.folder(stage) / f"{part}.parquet"
+    return run.folder(stage) / table_of(part)
 
 
 def _read_part(path: Path, signal: Signal) -> Scores | None:

@@ -9,29 +9,39 @@ from numpy.typing import NDArray
 
 from ..data.tokens import TokenTable
 from ..errors import RunError
-from ..forgetting.measuring import columns_of, rival_stage, suspicion_column
+from ..forgetting.measuring import columns_of, suspicion_column
 from ..forgetting.signals import LIKELIHOOD, SIGNALS, Suspicion
-from ..runs.inputs import ASIDE, DATA, KNOWN_UNSAFE, SAFE, TOKENS, TRUSTED, planted_parts
-from ..runs.run import REVIEWED, Run, numbered
-from ..settings.groups import Settings
-from ..settings.option import split_names
-from ..stages.known_later import KNOWN_LATER, with_known_later
-from ..stages.witnesses import (
+from ..runs.inputs import planted_parts
+from ..runs.layout import (
+    ASIDE,
+    DATA,
+    FORGETTING,
+    KNOWN_LATER,
+    KNOWN_UNSAFE,
     ORDINARY_PROTOTYPES,
+    REVIEWED,
+    SAFE,
     SAFE_PROTOTYPES,
+    TOKENS,
+    TRUSTED,
     UNSAFE_PROTOTYPES,
     WITNESSES,
-    Witnesses,
-    no_witnesses,
-    read_witnesses,
+    numbered,
+    rival_stage,
+    table_of,
+    tokens_of,
 )
+from ..runs.run import Run
+from ..settings.groups import Settings
+from ..settings.option import split_names
+from ..stages.known_later import with_known_later
+from ..stages.witnesses import Witnesses, no_witnesses, read_witnesses
 from ..suspicion import likeness as of_kind
 from ..suspicion.fusing import Fused, fuse
 from ..suspicion.likeness import measure_likeness
 from ..suspicion.ridge import drawn
 from .verdicts import ByHand
 
-FORGETTING = "forgetting"
 FloatArray = NDArray[np.floating]
 # What the rows of each part are to `measure_likeness`; of several safe sets, those of each are what the first ones are.
 KIND_OF_PART = {
@@ -108,7 +118,7 @@ def _tables(run: Run, witnesses: Witnesses) -> dict[str, TokenTable]:
     Raises:
         RunError: The witnesses are of other rows.
     """
-    files = {part: run.folder(TOKENS) / f"{part}.arrow" for part in (DATA, *planted_parts(run.settings))}
+    files = {part: run.folder(TOKENS) / tokens_of(part) for part in (DATA, *planted_parts(run.settings))}
     tables = {part: TokenTable(file) for part, file in files.items() if file.exists()}
     for part, table in tables.items():
         own = witnesses.ids.take(pa.array(witnesses.of(part)))
@@ -145,8 +155,8 @@ def _others(run: Run, parts: list[str]) -> dict[str, dict[str, FloatArray]]:
             found[name] = {part: before - after for part, (before, after) in sessions(run, parts, stage).items()}
     for name in split_names(run.settings.rivals):
         folder, column = run.folder(rival_stage(name)), suspicion_column(SIGNALS[name])
-        if all((folder / f"{part}.parquet").exists() for part in parts):
-            read = {part: pq.read_table(folder / f"{part}.parquet", columns=[column]) for part in parts}
+        if all((folder / table_of(part)).exists() for part in parts):
+            read = {part: pq.read_table(folder / table_of(part), columns=[column]) for part in parts}
             # The stage's name, as a rival may have the name of another kind of evidence.
             found[rival_stage(name)] = {part: table.column(0).to_numpy() for part, table in read.items()}
     return found
@@ -157,12 +167,12 @@ def sessions(run: Run, parts: list[str], stage: str = FORGETTING) -> dict[str, t
     found = {}
     columns = list(columns_of(LIKELIHOOD)[:2])
     for part in parts:
-        path = run.folder(stage) / f"{part}.parquet"
+        path = run.folder(stage) / table_of(part)
         if path.exists() and columns[0] in pq.read_schema(path).names:
             learned, reviewed = pq.read_table(path, columns=columns).columns
             found[part] = learned.to_numpy().astype(float), reviewed.to_numpy().astype(float)
         else:
-            count = len(TokenTable(run.folder(TOKENS) / f"{part}.arrow"))
+            count = len(TokenTable(run.folder(TOKENS) / tokens_of(part)))
             found[part] = np.full(count, np.nan), np.full(count, np.nan)
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ..metrics.detection import auroc, detection
-from ..runs.run import SCORES
+from ..runs.layout import SCORES
 from ..settings.groups import Settings
 
 _FOLDER = Path(str(files(__name__)))

@@ -9,28 +9,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
 from ..classifiers.judge import load_judge
 from ..console import Console
 from ..data.containers import open_container
 from ..data.records import hash_chunks
 from ..data.tokens import Encoder
-from ..errors import ModelError, RunError, SettingsError
+from ..errors import ModelError, SettingsError
 from ..models.processes import Processes
 from ..models.sources import ModelSource, find_model
+from ..runs.files import folder_lock
 from ..runs.inputs import fingerprints
-from ..runs.run import commit, differences_between, folder_lock
+from ..runs.layout import EVALUATION, EVALUATION_MANIFEST
+from ..runs.manifest import Manifest, refuse_others
 from ..settings.groups import AdapterSettings, EvaluationSettings
 from ..settings.option import to_mapping
 from .evaluate import evaluate
 from .harness import check_harness
 from .held_out import HARMFULNESS, read_held_out
-from .results import EVALUATION, Evaluation, read_evaluation
+from .results import Evaluation, read_evaluation
 
 if TYPE_CHECKING:
     from ..models.trainable_model import Session
 
-_MANIFEST = "evaluation-manifest.json"
 # What lies there is compared by content; the last only changes speed.
 _NOT_COMPARED = {"held_out", "held_out_split", "model", "revision", "adapter", "tokens_per_batch", "own_words"}
 _PLAIN_LORA = {"use_dora": False, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None}
@@ -87,10 +87,9 @@ def _made_of(settings: EvaluationSettings, source: ModelSource, encoder: Encoder
 
 def _check_folder(output: Path) -> None:
     """Leave alone what is no evaluation."""
-    if not output.is_dir() or (output / _MANIFEST).is_file():
-        return
-    if any(not entry.name.startswith(".") for entry in output.iterdir()):
-        raise RunError(f"{output}: there is something here already, and it is no evaluation; name another folder")
+    ours = (output / EVALUATION_MANIFEST).is_file()
+    hidden = output.is_dir() and all(entry.name.startswith(".") for entry in output.iterdir())
+    refuse_others(output, "no evaluation", ours=ours or hidden)
 
 
 def _start(output: Path, settings: EvaluationSettings, made_of: Mapping[str, str]) -> None:
@@ -100,17 +99,8 @@ def _start(output: Path, settings: EvaluationSettings, made_of: Mapping[str, str
         RunError: The folder holds an evaluation of something else; names what differs.
     """
     compared = {name: value for name, value in to_mapping(settings).items() if name not in _NOT_COMPARED}
-    manifest = {"version": __version__, "fingerprints": dict(made_of), "settings": compared}
-    if (output / _MANIFEST).is_file():
-        earlier = json.loads((output / _MANIFEST).read_text(encoding="utf-8"))
-        differences = differences_between(earlier, json.loads(json.dumps(manifest)))
-        if differences:
-            told = "; ".join(differences.values())
-            raise RunError(f"{output}: this evaluation was started differently. {told}. Name another --output")
-        return
-    beside = output / f".partial.{_MANIFEST}"
-    beside.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    commit(beside, output / _MANIFEST)
+    manifest = Manifest.now(made_of, compared)
+    manifest.claim(output / EVALUATION_MANIFEST, "this evaluation was started differently")
 
 
 def _adapter(folder: Path) -> AdapterSettings:

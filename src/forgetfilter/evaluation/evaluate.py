@@ -15,11 +15,12 @@ from ..classifiers.toxicity import Classifier, toxicity_classifier
 from ..console import Console
 from ..data.rows import Said
 from ..data.tokens import Encoder, TokenTable, write_tokens
+from ..runs.layout import EVALUATION, tokens_of
 from ..settings.groups import MeasureSettings
 from .harness import check_harness, harness_measures
 from .held_out import BIAS, HARMFULNESS, INSTRUCTIONS, KINDS, SQUAD, TOXICITY, HeldOut
 from .jailbreaks import JAILBREAKS
-from .results import EVALUATION, Evaluation, read_evaluation
+from .results import Evaluation, read_evaluation
 from .scored import Scored
 from .tasks import perplexity_measures
 
@@ -187,7 +188,7 @@ class _Asking:
         from ..models.scoring import score
         from ..models.trainable_model import memory_explained
 
-        tokens, scores = self.folder / f"{part}.arrow", self.folder / part
+        tokens, scores = self.folder / tokens_of(part), self.folder / part
         if self.session.accelerator.is_main_process:
             scores.mkdir(parents=True, exist_ok=True)
             for _ in write_tokens(said, self.encoder, tokens):

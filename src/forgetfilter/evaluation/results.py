@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..console import printable, table
-from ..runs.run import commit
+from ..runs.files import write_json, write_text
+from ..runs.layout import ANSWERS, EVALUATION
 from .measures import Measure
-
-EVALUATION, ANSWERS = "evaluation.json", "answers.jsonl"
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ class Evaluation:
     def write(self, folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
         """Write the answers, and then the results, each whole or not at all."""
         lines = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
-        _write(folder / ANSWERS, "".join(lines))
-        _write(folder / EVALUATION, json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_text("".join(lines), folder / ANSWERS)
+        write_json(asdict(self), folder / EVALUATION)
 
     def table(self) -> str:
         """The measures of all rows, for a terminal."""
@@ -62,12 +61,6 @@ def read_evaluation(folder: Path) -> Evaluation:
     value["measures"] = tuple(Measure(**measure) for measure in value["measures"])
     value["not_asked"] = tuple(value["not_asked"])
     return Evaluation(**value)
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".partial.{path.name}")
-    beside.write_text(text, encoding="utf-8", errors="replace")
-    commit(beside, path)
 
 
 def _number(value: float | None) -> str:

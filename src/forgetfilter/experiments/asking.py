@@ -18,6 +18,7 @@ from ..evaluation.held_out import HeldOut, read_held_out
 from ..evaluation.measures import Measure
 from ..evaluation.results import Evaluation, read_evaluation
 from ..forgetting.estimates import Estimate
+from ..runs.layout import ASKED
 from ..settings.groups import MeasureSettings
 from .lab import Lab
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 # The one measure of each notion that stands in summaries, that of the tasks, and what too much safety costs.
 SAFETY = {"bias": "bias.ambiguous", "toxicity": "toxicity.mean", "harmfulness": "harmfulness.refusals"}
 TASK, OVER_REFUSAL = "squad.f1", "instructions.refusals"
-_SEEN, _NAN = "asked-", float("nan")
+_NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Asking:
     def begin(self, lab: Lab, folder: Path) -> Callable[[list[Step]], bool]:
         def look(history: list[Step]) -> bool:
             if len(history) in self.points:
-                seen = folder / f"{_SEEN}{len(history):06d}"
+                seen = folder / f"{ASKED}{len(history):06d}"
                 seen.mkdir(exist_ok=True)
                 self.questions.put(lab, seen)
             return False
@@ -109,8 +110,8 @@ class Asking:
 
 def asked_along(lab: Lab, state: str) -> dict[int, Evaluation]:
     """What was said at each step of the session that ended in a state and that an `Asking` watched."""
-    folders = sorted(lab.stages.folder(state).glob(f"{_SEEN}*"))
-    return {int(folder.name.removeprefix(_SEEN)): read_evaluation(folder) for folder in folders}
+    folders = sorted(lab.stages.folder(state).glob(f"{ASKED}*"))
+    return {int(folder.name.removeprefix(ASKED)): read_evaluation(folder) for folder in folders}
 
 
 def estimates(evaluation: Evaluation) -> dict[str, Estimate]:

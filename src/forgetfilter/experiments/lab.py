@@ -6,7 +6,6 @@ steps, then on `safe` for 30. Whoever asks for the same path gets the same sessi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .. import __version__
 from ..console import Console
 from ..data.chats import Chat
 from ..data.containers import open_container
@@ -28,8 +26,11 @@ from ..models.processes import Processes
 from ..models.sources import ModelSource
 from ..models.stage_runner import BASE, Workbench
 from ..models.token_scores import FloatArray, TokenScores, read_vectors
-from ..runs.inputs import fingerprints, make_encoder, start_afresh, write_part
-from ..runs.run import MANIFEST, Stages, differences_between, write_json
+from ..runs.files import start_afresh
+from ..runs.inputs import fingerprints, make_encoder, write_part
+from ..runs.layout import MADE_OF, MANIFEST, ONLY_TOKENS, ROWS, data_of
+from ..runs.manifest import Manifest, made_of, note_made_of
+from ..runs.run import Stages
 from ..settings.groups import AdapterSettings, PassSettings, Settings, TokenSettings, TrainingSettings
 from ..settings.option import to_mapping
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 # Makes of a row's id and chat another chat.
 Rewrite = Callable[[str, Chat], Chat]
-_MADE_OF = "made-of.txt"
 # What sessions depend on, but for what changes speed alone; what is trained on, and for how long, is in their names.
 _TOLD = {field.name for kind in (TrainingSettings, TokenSettings, AdapterSettings) for field in fields(kind)} - {
     *(field.name for field in fields(PassSettings)),
@@ -129,16 +129,8 @@ class Lab:
         settings = {name: value for name, value in to_mapping(self.settings).items() if name in _TOLD}
         hardware = choose_hardware(self.settings, trained_fully=self.settings.full_finetuning)
         settings["dtype"] = str(hardware.dtype).removeprefix("torch.")
-        manifest = {"version": __version__, "fingerprints": made_of, "settings": settings}
-        path = self.stages.path / MANIFEST
-        if not path.is_file():
-            self.stages.path.mkdir(parents=True, exist_ok=True)
-            self.stages.write_file(MANIFEST, lambda file: write_json(manifest, file))
-            return
-        differences = differences_between(json.loads(path.read_text(encoding="utf-8")), manifest)
-        if differences:
-            told = "; ".join(differences.values())
-            raise RunError(f"{self.stages.path}: its sessions were trained differently. {told}. Name another --output")
+        manifest = Manifest.now(made_of, settings)
+        manifest.claim(self.stages.path / MANIFEST, "its sessions were trained differently")
 
     @property
     def encoder(self) -> Encoder:
@@ -161,24 +153,24 @@ class Lab:
             RunError: The lab has another data set of this name.
         """
         container = open_container(str(path), "train")
-        made_of = container.fingerprint()
+        key = container.fingerprint()
 
         def work(folder: Path) -> None:
             if not self.processes.main:
                 return
             start_afresh(folder)
-            (folder / "rows").mkdir()
-            rows = read_rows(container, ReadOptions(), folder / "rows", check=self.encoder.check)
+            (folder / ROWS).mkdir()
+            rows = read_rows(container, ReadOptions(), folder / ROWS, check=self.encoder.check)
             said = [row for row in rows.usable() if choose is None or choose(row[0])]
             if rewrite is not None:
                 said = [(id, row, rewrite(id, chat)) for id, row, chat in said]
             if not said:
                 raise InputError(f"{path}: no row of it is left to train on as '{name}'")
-            write_part(rows.name, said, len(said), self.encoder, folder / "tokens.arrow", self.console)
-            (folder / _MADE_OF).write_text(made_of, encoding="utf-8")
+            write_part(rows.name, said, len(said), self.encoder, folder / ONLY_TOKENS, self.console)
+            note_made_of(folder / MADE_OF, key)
 
-        self.bench.stage(f"data-{name}", work)
-        if (self.stages.folder(f"data-{name}") / _MADE_OF).read_text(encoding="utf-8") != made_of:
+        self.bench.stage(data_of(name), work)
+        if not made_of(self.stages.folder(data_of(name)) / MADE_OF, key):
             raise RunError(
                 f"{path}: its content is not what the sessions in {self.stages.path} were trained on; "
                 "name another --output"
@@ -186,11 +178,11 @@ class Lab:
 
     def rows(self, name: str) -> Rows:
         """What a data set says."""
-        return Rows.open(self.stages.folder(f"data-{name}") / "rows")
+        return Rows.open(self.stages.folder(data_of(name)) / ROWS)
 
     def tokens(self, *names: str) -> TokenTable:
         """The tokens of some data sets, one after the other."""
-        return TokenTable(*(self.stages.folder(f"data-{name}") / "tokens.arrow" for name in names))
+        return TokenTable(*(self.stages.folder(data_of(name)) / ONLY_TOKENS for name in names))
 
     def ids(self, name: str) -> list[str]:
         """The ids of a data set's rows that have a completion token, in order."""

@@ -6,7 +6,6 @@ The labels are for whoever evaluates; the filter reads prompt and completion onl
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,15 @@ from .. import __version__
 from ..console import Console, table
 from ..data.records import hash_chunks
 from ..errors import RunError
-from ..runs.run import commit
+from ..runs.files import written_whole
+from ..runs.layout import MIX
+from ..runs.manifest import Manifest, refuse_others
 from ..settings.groups import MixSettings, SourceSettings
 from ..settings.option import to_mapping
 from .drawing import HELD_OUT, NOISY, PARTS, SAFE_SET, chosen_notions, draw, pools_of
 from .published.examples import LABELS, Example
 from .published.sources import Source, find_source
 
-_INFO = "mix.json"
 _FILES = {part: f"{part}.jsonl" for part in PARTS}
 # What the sets to train on have of an example; the held-out set has all of it.
 _TRAINED = ("id", "prompt", "completion", "label", "notion", "source")
@@ -81,15 +81,15 @@ def read_mix(folder: Path) -> Mix:
     Raises:
         RunError: There is none, or not all of it.
     """
-    missing = [name for name in (_INFO, *_FILES.values()) if not (folder / name).is_file()]
+    missing = [name for name in (MIX, *_FILES.values()) if not (folder / name).is_file()]
     if missing:
         raise RunError(f"{folder}: no {missing[0]} here; expected a folder that 'forgetfilter data mix' wrote")
     try:
-        info = json.loads((folder / _INFO).read_text(encoding="utf-8"))
+        info = json.loads((folder / MIX).read_text(encoding="utf-8"))
         drawn = info["settings"]
         return Mix(folder, tuple(info["notions"]), float(drawn["unsafe_share"]), int(drawn["seed"]), info)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{folder / _INFO}: not as 'forgetfilter data mix' writes it: {error!r}") from error
+        raise RunError(f"{folder / MIX}: not as 'forgetfilter data mix' writes it: {error!r}") from error
 
 
 def build_mix(
@@ -109,11 +109,7 @@ def build_mix(
     """
     sources = [find_source(name, settings) for name in named]
     told = [{"kind": source.kind, "fingerprint": source.fingerprint()} for source in sources]
-    identity = {
-        "version": __version__,
-        "settings": to_mapping(settings),
-        "sources": told,
-    }
+    identity = {"version": __version__, "settings": to_mapping(settings), "sources": told}
     if _is_there(output, identity, overwrite=overwrite):
         console.say(f"{output}: this mix is there already")
         return read_mix(output)
@@ -121,25 +117,26 @@ def build_mix(
     pools = pools_of(loaded)
     notions = chosen_notions(settings.notion, pools)
     parts = draw(pools, notions, settings)
-    partial = _beside(output)
-    for part, examples in parts.items():
-        rows = (example.fields() for example in examples)
-        _write(
-            partial / _FILES[part],
-            rows if part == HELD_OUT else ({name: row[name] for name in _TRAINED} for row in rows),
-        )
-    info = {
-        **identity,
-        "notions": notions,
-        "sources": [
-            {**one, "place": source.place, "examples": len(examples)}
-            for one, source, (_, examples) in zip(told, sources, loaded, strict=True)
-        ],
-        "counts": {part: _counts(examples) for part, examples in parts.items()},
-        "files": {name: _hash(partial / name) for name in _FILES.values()},
-    }
-    (partial / _INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
-    commit(partial, output)
+    output.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(output.absolute()) as partial:
+        partial.mkdir()
+        for part, examples in parts.items():
+            rows = (example.fields() for example in examples)
+            _write(
+                partial / _FILES[part],
+                rows if part == HELD_OUT else ({name: row[name] for name in _TRAINED} for row in rows),
+            )
+        info = {
+            **identity,
+            "notions": notions,
+            "sources": [
+                {**one, "place": source.place, "examples": len(examples)}
+                for one, source, (_, examples) in zip(told, sources, loaded, strict=True)
+            ],
+            "counts": {part: _counts(examples) for part, examples in parts.items()},
+            "files": {name: _hash(partial / name) for name in _FILES.values()},
+        }
+        (partial / MIX).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
     return read_mix(output)
 
 
@@ -155,9 +152,8 @@ def write_rows(named: str, settings: SourceSettings, output: Path, console: Cons
         raise RunError(f"{output}: is there already; name another file, or pass --overwrite")
     examples = _load(find_source(named, settings), settings, console)
     output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f".{output.name}.partial")
-    _write(beside, (example.fields() for example in examples))
-    commit(beside, output)
+    with written_whole(output) as beside:
+        _write(beside, (example.fields() for example in examples))
     return len(examples)
 
 
@@ -179,30 +175,27 @@ def _is_there(output: Path, identity: Mapping[str, Any], *, overwrite: bool) -> 
     """
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return False
-    if not (output / _INFO).is_file():
-        raise RunError(f"{output}: there is something here already, and it is not a mix; name another folder")
-    other = sorted(entry.name for entry in output.iterdir() if entry.name not in (_INFO, *_FILES.values()))
+    refuse_others(output, "not a mix", ours=(output / MIX).is_file())
+    other = sorted(entry.name for entry in output.iterdir() if entry.name not in (MIX, *_FILES.values()))
     if overwrite and other:
         raise RunError(f"{output}: holds {other[0]}, which is not of the mix; move it away, or name another folder")
     if overwrite:
         return False
     info = read_mix(output).info
-    differs = [name for name in ("version", "settings") if info.get(name) != identity[name]]
-    told = [{key: source.get(key) for key in ("kind", "fingerprint")} for source in info.get("sources", [])]
-    differs += ["sources"] if told != identity["sources"] else []
-    differs += [name for name in _FILES.values() if info.get("files", {}).get(name) != _hash(output / name)]
+    there = {name: _hash(output / name) for name in _FILES.values()}
+    differs = _manifest(info).differences(_manifest({**identity, "files": there}))
     if differs:
+        told = dict.fromkeys("settings" if name in identity["settings"] else name for name in differs)
         raise RunError(
-            f"{output}: holds another mix ({', '.join(differs)} differ); name another folder, or pass --overwrite"
+            f"{output}: holds another mix ({', '.join(told)} differ); name another folder, or pass --overwrite"
         )
     return True
 
 
-def _beside(output: Path) -> Path:
-    partial = output.absolute().with_name(f".{output.absolute().name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    return partial
+def _manifest(info: Mapping[str, Any]) -> Manifest:
+    """What a mix was made from, and what its files are."""
+    told = [{key: source.get(key) for key in ("kind", "fingerprint")} for source in info.get("sources", [])]
+    return Manifest(info.get("version", ""), {"sources": json.dumps(told), **info.get("files", {})}, info["settings"])
 
 
 def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

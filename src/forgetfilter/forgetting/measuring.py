@@ -22,6 +22,7 @@ from ..data.tables import write_parquet
 from ..data.tokens import TokenTable
 from ..errors import RunError
 from ..metrics.text import words
+from ..runs.layout import SHARDS, table_of
 from ..suspicion.ridge import folds
 from ..suspicion.word_table import word_table
 from .sharing import smoothed
@@ -60,11 +61,6 @@ def untrained_columns(table: TokenTable, signal: Signal) -> dict[str, Any]:
         "never_learned": np.zeros(len(table), dtype=bool),
         columns_of(signal)[2]: pa.array([[]] * len(table), pa.list_(pa.string())),
     }
-
-
-def rival_stage(name: str) -> str:
-    """The stage that keeps a rival's tables, one for each part."""
-    return f"rival-{name}"
 
 
 def suspicion_column(rival: Signal) -> str:
@@ -124,7 +120,7 @@ def measure_forgetting(parts: Mapping[str, ScoredRows], scoring: str, folder: Pa
     for name, rows in parts.items():
         batches = _batches(rows.table, measured[name])
         first = next(batches)
-        write_parquet(chain([first], batches), first.schema, folder / f"{name}.parquet")
+        write_parquet(chain([first], batches), first.schema, folder / table_of(name))
 
 
 @dataclass(frozen=True)
@@ -227,9 +223,9 @@ def _batches(table: TokenTable, found: _Measured) -> Iterator[pa.RecordBatch]:
 
 def _joined(learned: Path, reviewed: Sequence[Path]) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Shards of the scores before and after the review, the latter aligned by id; of several reviews their mean."""
-    before = sorted(learned.glob("part-*.parquet"))
+    before = sorted(learned.glob(SHARDS))
     for folder in reviewed:
-        if [file.name for file in before] != sorted(file.name for file in folder.glob("part-*.parquet")):
+        if [file.name for file in before] != sorted(file.name for file in folder.glob(SHARDS)):
             raise RunError(f"{learned} and {folder} do not hold the same shards; pass --overwrite to start again")
     for file in before:
         scored = pq.read_table(file)

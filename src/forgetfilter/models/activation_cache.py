@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from ..data.tokens import Tokens, TokenTable
-from ..runs.run import commit
+from ..runs.files import write_text, written_whole
+from ..runs.layout import ACTIVATIONS, ROWS_DONE
 from .activations import KnownTable, KnownTokens, States
 from .micro_batches import Work
 from .scoring import score_in_memory
 from .trainable_model import Session
 
-_STATES, _DONE = "states.bin", "done.txt"
 _ROWS_AT_ONCE = 4096
 # Share of the free disk space that states may take.
 _MOST = 0.5
@@ -59,7 +60,7 @@ def keep_states(
         Whether they are kept; they are not where the disk has too little room.
     """
     main, wait = session.accelerator.is_main_process, session.accelerator.wait_for_everyone
-    table, states, progress = TokenTable(path), folder / _STATES, folder / _DONE
+    table, states, progress = TokenTable(path), folder / ACTIVATIONS, folder / ROWS_DONE
     if main and not states.exists():
         _reserve(states, States.size(table.lengths, session.width, session.hardware.dtype))
     wait()
@@ -75,37 +76,29 @@ def keep_states(
         known.flush()
         wait()
         if main:
-            beside = progress.with_suffix(".partial")
-            beside.write_text(str(first + len(chosen)))
-            commit(beside, progress)
+            write_text(str(first + len(chosen)), progress)
     return True
 
 
 def _reserve(path: Path, size: int) -> None:
     """Make a file of this size, unless the disk has too little room."""
-    beside = path.with_suffix(".partial")
-    beside.unlink(missing_ok=True)
     if size > _MOST * shutil.disk_usage(path.parent).free:
         return
-    try:
-        with beside.open("wb") as file:
-            # A disk that is full when a mapped file is written to would end the process.
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:
-                file.truncate(size)
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
+    # A disk that is full when a mapped file is written to would end the process.
+    with suppress(OSError), written_whole(path) as beside, beside.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
 
 
 def known_table(session: Session, paths: Sequence[Path], folders: Sequence[Path]) -> TokenTable:
     """The tokens of some files, with the states that `keep_states` kept, if it kept those of all."""
-    if not all((folder / _STATES).exists() for folder in folders):
+    if not all((folder / ACTIVATIONS).exists() for folder in folders):
         return TokenTable(*paths)
     states = [_open(session, TokenTable(path), folder) for path, folder in zip(paths, folders, strict=True)]
     return KnownTable(paths, states)
 
 
 def _open(session: Session, table: TokenTable, folder: Path, *, writable: bool = False) -> States:
-    return States(folder / _STATES, table.lengths, session.width, session.hardware.dtype, writable=writable)
+    return States(folder / ACTIVATIONS, table.lengths, session.width, session.hardware.dtype, writable=writable)

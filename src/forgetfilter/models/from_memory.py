@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 from peft import PeftModel
 from torch.distributed.tensor import DTensor
@@ -21,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.records import hash_chunks
 from ..errors import ModelError, first_line
-from ..runs.run import commit
+from ..runs.files import keep_once
 from .loading import quiet_libraries
 from .sources import cache_folder
 
@@ -76,16 +74,8 @@ def keep_handed_over(model: Any, tokenizer: Any) -> Path:
         ModelError: They cannot be written.
     """
     check_handed_over(model, tokenizer)
-    place = cache_folder() / "loaded"
-    place.mkdir(parents=True, exist_ok=True)
-    kept = place / _fingerprint(model, tokenizer)
-    with filelock.FileLock(place / f".{kept.name}.lock"):
-        if not kept.is_dir():
-            with tempfile.TemporaryDirectory(dir=place, prefix="writing-") as folder:
-                partial = Path(folder) / "model"
-                _write(_merged(model), tokenizer, partial)
-                commit(partial, kept)
-    return kept
+    kept = cache_folder() / "loaded" / _fingerprint(model, tokenizer)
+    return keep_once(kept, lambda folder: _write(_merged(model), tokenizer, folder))
 
 
 def _merged(model: Any) -> PreTrainedModel:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import cached_file
 
 from ..errors import ForgetFilterError, ModelError, SettingsError, first_line
-from ..runs.run import commit
+from ..runs.files import keep_once
 from ..settings.groups import ModelSettings
 from .capabilities import check_causal
 from .merging import merge_adapters
@@ -153,19 +153,9 @@ def _converted(source: ModelSource) -> ModelSource:
     if source.gguf is None:
         return source
     kept = cache_folder() / "gguf" / fingerprint(replace(source, adapters=()))
-    if not kept.is_dir():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            tempfile.TemporaryDirectory(dir=kept.parent, prefix="converting-") as folder,
-            explained(source, "GGUF file"),
-        ):
-            partial = Path(folder) / "model"
-            # The reader of GGUF files draws a progress bar that no setting turns off.
-            with contextlib.redirect_stderr(io.StringIO()):
-                _convert_gguf(source, partial)
-            # Another process may have been faster; then its copy is as good as this one.
-            if not kept.is_dir():
-                commit(partial, kept)
+    # The reader of GGUF files draws a progress bar that no setting turns off.
+    with explained(source, "GGUF file"), contextlib.redirect_stderr(io.StringIO()):
+        keep_once(kept, partial(_convert_gguf, source))
     return ModelSource(str(kept), adapters=source.adapters)
 
 

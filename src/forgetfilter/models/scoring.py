@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ..data.tokens import Tokens, TokenTable
 from ..errors import TrainingError
 from ..metrics.text import rouge1, words
-from ..runs.run import commit
+from ..runs.files import written_whole
+from ..runs.layout import shard_name
 from .generation import greedy
 from .gpu import decoding  # noqa: F401 - registers how a GPU decodes
 from .micro_batches import Work
@@ -159,7 +160,7 @@ def score(
     accelerator = session.accelerator
     for shard, first in enumerate(range(0, len(rows), _ROWS_PER_SHARD)):
         chosen = rows[first : first + _ROWS_PER_SHARD]
-        path = folder / f"part-{shard:06d}.parquet"
+        path = folder / shard_name(shard)
         if not path.exists():
             results = score_in_memory(session, scorer, table, chosen, on_rows)
             if accelerator.is_main_process:
@@ -203,6 +204,5 @@ def _write_shard(results: list[dict[str, Any]], scorer: Scorer, table: TokenTabl
     }
     for name, kind in scorer.schema.items():
         columns[name] = pa.array([result[name] for result in results], kind)
-    beside = path.with_suffix(".partial")
-    pq.write_table(pa.table(columns), beside)
-    commit(beside, path)
+    with written_whole(path) as beside:
+        pq.write_table(pa.table(columns), beside)

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from ..console import Console
 from ..data.tokens import Encoder, TokenTable
 from ..errors import SettingsError
-from ..runs.run import HISTORY, Stages, write_json
+from ..runs.files import write_json
+from ..runs.layout import CHECKPOINT, HISTORY, activations_of
+from ..runs.run import Stages
 from ..settings.groups import Settings
 from .processes import Processes
 from .sources import ModelSource
@@ -120,7 +122,7 @@ class Workbench:
         # Machines that share a folder do not share what of it is mapped into memory.
         if not self.session.scorer.skips or self.processes.several_machines:
             return TokenTable(*files)
-        stages = [_states_of(name) for name in named]
+        stages = [activations_of(name) for name in named]
         for name, stage, file in zip(named, stages, files, strict=True):
             self.stage(stage, partial(self._keep_states, name, file))
         return known_table(self.session, files, [self.stages.folder(stage) for stage in stages])
@@ -137,7 +139,7 @@ class Workbench:
         """Delete what `tokens` kept of files with these names."""
         if self.processes.main:
             for name in names:
-                self.stages.drop(_states_of(name))
+                self.stages.drop(activations_of(name))
 
     def bring(self, state: str) -> None:
         """Put the model into a state: `base`, or that which a stage saved."""
@@ -168,7 +170,7 @@ class Workbench:
             folder: The folder of the stage that is being worked on.
             becomes: The stage's name, and so that of the state which the model is in afterwards.
         """
-        from .training import CHECKPOINT, finetune
+        from .training import finetune
 
         self._state = f"{becomes}, in training"
         with self._memory_explained(), self.console.progress(label, steps, "steps") as progress:
@@ -203,8 +205,3 @@ class Workbench:
         from .trainable_model import memory_explained
 
         return memory_explained(self.session.token_budget(self.settings.tokens_per_batch))
-
-
-def _states_of(name: str) -> str:
-    """The stage that keeps what the frozen blocks make of a file's rows."""
-    return f"{name}-states"

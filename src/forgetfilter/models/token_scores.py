@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..errors import RunError
+from ..runs.layout import SHARDS
 
 FloatArray = NDArray[np.floating]
 
@@ -37,7 +38,7 @@ class TokenScores:
         Raises:
             RunError: The folder has the scores of other rows.
         """
-        scored = pa.concat_tables(pq.read_table(file) for file in sorted(folder.glob("part-*.parquet")))
+        scored = pa.concat_tables(pq.read_table(file) for file in sorted(folder.glob(SHARDS)))
         if not scored.column("id").equals(ids):
             raise RunError(f"{folder}: these scores are not of the rows that were tokenised; pass --overwrite")
         logprobs, greedy = scored.column("logprobs"), scored.column("greedy")
@@ -56,5 +57,5 @@ class TokenScores:
 
 def read_vectors(folder: Path, column: str) -> FloatArray:
     """A column of equally long lists that scoring wrote, shape (n, length)."""
-    parts = (pq.read_table(file, columns=[column]).column(column) for file in sorted(folder.glob("part-*.parquet")))
+    parts = (pq.read_table(file, columns=[column]).column(column) for file in sorted(folder.glob(SHARDS)))
     return np.concatenate([np.stack(part.to_numpy()) for part in parts])

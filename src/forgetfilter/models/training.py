@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..data.tokens import TokenTable
 from ..errors import TrainingError
-from ..runs.run import commit
+from ..runs.files import written_whole
+from ..runs.layout import CHECKPOINT
 from ..settings.groups import TrainingSettings
 from .gpu import graph_steps  # noqa: F401 - registers how a GPU takes its steps
 from .micro_batches import optimizer_batches
@@ -27,7 +28,6 @@ from .optimizer_steps import DealtRows, steps_along
 from .sharding import gathered, spread_as
 from .trainable_model import Session
 
-CHECKPOINT = "checkpoint.safetensors"
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 
@@ -176,9 +176,8 @@ class _Checkpoint:
         tensors = gathered(chain(weights, moments), keep=main)
         if not main:
             return
-        beside = self._path.with_suffix(".partial")
-        save_file(tensors, beside, metadata={"history": json.dumps([asdict(step) for step in history])})
-        commit(beside, self._path)
+        with written_whole(self._path) as beside:
+            save_file(tensors, beside, metadata={"history": json.dumps([asdict(step) for step in history])})
 
     def load(self) -> list[Step]:
         """Restore weights and optimizer; returns the steps that were done, none where there is no checkpoint."""

@@ -23,9 +23,21 @@ from ..decision.decide import Summary, read_planted
 from ..decision.overrides import FILTER
 from ..decision.reasons import BY, NOTHING_TRAINED, PAIR_FIELDS, evidence_told
 from ..forgetting.signals import ALL, RIVAL, SIGNALS, SUSPICION
-from ..runs.inputs import DATA, ROWS, TOKENS
-from ..runs.run import LEARNED, REVIEWED, SCORES, Run, numbered
-from ..stages.examples import EXAMPLES_FILE, TEXTS, read_examples
+from ..runs.layout import (
+    DATA,
+    EXAMPLES_FILE,
+    LEARNED,
+    REVIEWED,
+    ROWS,
+    SCORES,
+    SHARDS,
+    TOKENS,
+    numbered,
+    scores_of,
+    tokens_of,
+)
+from ..runs.run import Run
+from ..stages.examples import TEXTS, read_examples
 from ..stages.witnesses import read_witnesses
 from ..suspicion.proposing import propose
 from .review_curve import MOST_GROUPS, read_curve
@@ -245,7 +257,7 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
         files = rows.files(np.array(positions, dtype=np.int64)).to_pylist()
         tags = {i: {"in file": file} | tags[i] for i, file in zip(positions, files, strict=True)}
     shades = _shades(run, [row["id"] for row in picked])
-    table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
+    table = TokenTable(run.folder(TOKENS) / tokens_of(DATA))
     in_part, whole_answers = table.judged_in_part(summary.judged), run.settings.max_completion == ALL
     room, evidence = _ROOM // max(1, len(picked)), [BY + name for name in _evidence(run)]
     for row in picked:
@@ -366,12 +378,12 @@ def _tags(columns: Mapping[str, Any], besides: set[str]) -> dict[str, str]:
 def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
     """How much of each completion token was forgotten, from 0 to the number of shades, by the row's id."""
     states = [LEARNED, *numbered(REVIEWED, run.settings.safe)]
-    folders = [run.folder(f"{state}-scores") / DATA for state in states]
+    folders = [run.folder(scores_of(state)) / DATA for state in states]
     if not all(folder.is_dir() for folder in folders):
         # A first look: the run was killed between its first scores and its last.
         return {}
     wanted, found = pa.array(ids, pa.string()), {}
-    for file in sorted(folders[0].glob("part-*.parquet")):
+    for file in sorted(folders[0].glob(SHARDS)):
         names = pq.read_schema(file).names
         if "logprobs" not in names:
             return {}

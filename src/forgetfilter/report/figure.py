@@ -20,8 +20,8 @@ from ..errors import InputError, RunError, SettingsError
 from ..forgetting.signals import LIKELIHOOD_MEAN, SIGNALS
 from ..plotting.charts import side_by_side
 from ..plotting.style import HEIGHT, LINES, MARKERS, WIDTH, check_matplotlib, save_figure, shown
-from ..runs.inputs import DATA, ROWS
-from ..runs.run import LEARNED, REVIEWED, SCORES, Run, numbered
+from ..runs.layout import DATA, LEARNED, REVIEWED, ROWS, SCORES, numbered
+from ..runs.run import Run
 from .review_curve import ReviewCurve, read_curve
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from .. import __version__
 from ..console import escaped
 from ..decision.decide import Summary
 from ..forgetting.signals import RIVAL, SIGNALS, Signal
-from ..runs.run import REPORT, Run
+from ..runs.layout import REPORT
+from ..runs.run import Run
 from .contents import gather
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..decision.suspicion import FORGETTING, by_review
+from ..decision.suspicion import by_review
 from ..forgetting.measuring import columns_of
 from ..forgetting.signals import LIKELIHOOD_MEAN
 from ..metrics.intervals import mean_interval
-from ..runs.inputs import DATA
-from ..runs.run import REVIEWED, Run
+from ..runs.layout import DATA, FORGETTING, REVIEWED, table_of
+from ..runs.run import Run
 
 # Groups of the looked-at rows that can be told apart in one picture.
 MOST_GROUPS = 6
@@ -60,7 +60,7 @@ def read_curve(run: Run) -> ReviewCurve | None:
     rows = np.array(watched.get("rows", []), dtype=np.int64)
     looks = {int(step): np.array(values) for step, values in watched.get("mean_logprob", {}).items()}
     stage = by_review(run.settings).get(FORGETTING, FORGETTING)
-    path, columns = run.folder(stage) / f"{DATA}.parquet", columns_of(LIKELIHOOD_MEAN)[:2]
+    path, columns = run.folder(stage) / table_of(DATA), columns_of(LIKELIHOOD_MEAN)[:2]
     if set(columns) <= set(pq.read_schema(path).names):
         scores = pq.read_table(path, columns=["row", *columns])
         at = np.searchsorted(scores.column("row").to_numpy(), rows)

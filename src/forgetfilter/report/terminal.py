@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 
 from ..console import printable, table
 from ..data.rows import Rows
-from ..decision.decide import OVERRIDES, Summary
+from ..decision.decide import Summary
 from ..decision.reasons import BAD, NOTHING_TRAINED
 from ..forgetting.estimates import Estimate
 from ..forgetting.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS
-from ..runs.inputs import DATA, ROWS, unshown_told
-from ..runs.run import REPORT, SCORES, Run, decide_command
+from ..runs.inputs import unshown_told
+from ..runs.layout import DATA, OVERRIDES, REPORT, ROWS, SCORES
+from ..runs.run import Run, decide_command
 
 _SHOWN = 5
 _PROMPT_WIDTH, _ANSWER_WIDTH = 40, 44

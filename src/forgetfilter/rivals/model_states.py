@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..models.stage_runner import BASE
 from ..models.token_scores import TokenScores, read_vectors
-from ..runs.run import LEARNED
+from ..runs.layout import LEARNED, logprobs_of
 from .context import Desk, FloatArray, spread
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def distance_to_nearest(states: FloatArray, others: FloatArray) -> FloatArray:
 
 def _mean_logprob(desk: Desk, state: str) -> FloatArray:
     """Mean log-probability of each row's completion in a state, shape (n,), which these rivals share."""
-    stage = f"{state}-logprobs"
+    stage = logprobs_of(state)
 
     def work(folder: Path) -> None:
         desk.bench.bring(state)

@@ -11,7 +11,10 @@ import pyarrow.parquet as pq
 from ..forgetting.measuring import suspicion_column, untrained_columns
 from ..forgetting.signals import SIGNALS
 from ..models.stage_runner import Workbench
-from ..runs.inputs import Material, start_afresh
+from ..runs.files import start_afresh
+from ..runs.inputs import Material
+from ..runs.layout import TOLD_BY, table_of
+from ..runs.manifest import made_of, note_made_of
 from ..settings.groups import RivalSettings
 from . import classifiers, model_states, texts, training_dynamics
 from .context import Desk, Rival
@@ -31,7 +34,6 @@ RIVALS: dict[str, Rival] = {
     "forgetting-events": training_dynamics.forgetting_events,
     "second-split": training_dynamics.second_split,
 }
-TOLD_BY = "told-by.txt"
 # Those that ask the learned model M1.
 NEED_LEARNED = {"learned-loss", "gradient"}
 
@@ -62,12 +64,12 @@ def measure_rival(name: str, bench: Workbench, material: Material, folder: Path)
     for part, values in zip(material.parts, np.split(suspicion, ends), strict=True):
         table = material.tokens(part)
         columns = untrained_columns(table, signal) | {suspicion_column(signal): pa.array(values)}
-        pq.write_table(pa.table(columns), folder / f"{part}.parquet")
+        pq.write_table(pa.table(columns), folder / table_of(part))
 
 
 def _claim(folder: Path, told: str) -> None:
     """Drop what a killed attempt left that went by another model or list."""
     path = folder / TOLD_BY
-    if path.is_file() and path.read_text(encoding="utf-8") != told:
+    if path.is_file() and not made_of(path, told):
         start_afresh(folder)
-    path.write_text(told, encoding="utf-8")
+    note_made_of(path, told)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import SettingsError
 from ..forgetting.sharing import RIDGE
 from ..metrics.text import words
-from ..runs.inputs import KNOWN_UNSAFE, TRUSTED
+from ..runs.layout import KNOWN_UNSAFE, TRUSTED
 from ..suspicion.ridge import cross_fitted, folds
 from ..suspicion.word_table import word_table
 from .context import Desk, FloatArray

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -31,19 +29,28 @@ from ..forgetting.signals import ALL, learned_blocks, learned_tokens
 from ..forgetting.thresholds import FalseDiscoveryRate, parse_threshold
 from ..models.sources import ModelSource, find_model
 from ..settings.groups import Settings
-from ..stages.own_answers import ANSWERS
-from .run import Run, numbered, write_json
+from .files import read_json, start_afresh, write_json
+from .layout import (
+    ANSWERED,
+    ANSWERS,
+    ASIDE,
+    DATA,
+    FRAMES,
+    KNOWN_UNSAFE,
+    REJECTED,
+    ROWS,
+    SAFE,
+    TOKENS,
+    TRUSTED,
+    UNSHOWN,
+    bad_rows_of,
+    numbered,
+    tokens_of,
+)
+from .run import Run
 
-# The parts of a run: what is filtered, what is reviewed, and rows of known kind. Of several safe sets each is a part,
-# and so is what of each is set aside (`run.numbered`).
-DATA, SAFE, TRUSTED, ASIDE, KNOWN_UNSAFE = "data", "safe", "trusted", "set-aside", "known-unsafe"
-# The answers of preference data that were not chosen: scored beside the data, and nothing else.
-REJECTED = "rejected"
 BUILTIN, SELF, NONE = "builtin", "self", "none"
 _BUILTIN = {SAFE: "safe", TRUSTED: "ordinary"}
-# The stages in which they are read, turned into tokens, and answered by the model itself.
-ROWS, TOKENS, ANSWERED = "rows", "tokens", "answers"
-UNSHOWN, FRAMES = "unshown.json", "frames.json"
 # A hostile file may have a name of its own in every row.
 _NAMES_KEPT, _NAMES_SHOWN, _NAME_WIDTH = 1000, 10, 40
 
@@ -71,7 +78,7 @@ class Material:
     def parts(self) -> list[str]:
         """What is learned and scored: the data, and the rows of known kind that there are."""
         planted = planted_parts(self._run.settings)
-        return [DATA, *(part for part in planted if (self._run.folder(TOKENS) / f"{part}.arrow").exists())]
+        return [DATA, *(part for part in planted if (self._run.folder(TOKENS) / tokens_of(part)).exists())]
 
     @property
     def safe_parts(self) -> list[str]:
@@ -81,7 +88,7 @@ class Material:
     @property
     def scored(self) -> list[str]:
         """What is scored: the same, and the rejected answers where the data is of preferences."""
-        return [*self.parts, *([REJECTED] if (self._run.folder(TOKENS) / f"{REJECTED}.arrow").exists() else [])]
+        return [*self.parts, *([REJECTED] if (self._run.folder(TOKENS) / tokens_of(REJECTED)).exists() else [])]
 
     def said(self, part: str) -> Iterator[Said]:
         """Id, position and chat of every row of a part that can be used."""
@@ -99,7 +106,7 @@ class Material:
     def files(self, *parts: str) -> dict[str, Path]:
         """The files of their tokens; with `--safe self` the safe ones are the model's answers."""
         own = own_answers_part(self._run.settings)
-        return {part: self._run.folder(ANSWERED if part == own else TOKENS) / f"{part}.arrow" for part in parts}
+        return {part: self._run.folder(ANSWERED if part == own else TOKENS) / tokens_of(part) for part in parts}
 
     def texts(self, part: str) -> Iterator[tuple[str, str]]:
         """Prompt and completion of every row of a part's tokens, in order."""
@@ -215,16 +222,11 @@ def read_part(
     for line in rows.not_read:
         console.say(line)
     if rows.bad:
-        file = bad_file(part, rows)
+        file = bad_rows_of(part, rows.suffix)
         run.write_file(file, rows.write_bad)
         some = f"{len(rows.bad):,} rows" if len(rows.bad) > 1 else "1 row"
         console.say(f"{some} that cannot be used: set aside in {file}; the first: {rows.bad[0]}")
     return rows
-
-
-def bad_file(part: str, rows: Rows) -> str:
-    """Where the unusable rows of a part are set aside, in the run folder."""
-    return ("bad" if part == DATA else f"bad-{part}") + rows.suffix
 
 
 def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
@@ -250,10 +252,10 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
             aside = _drawn(rows, apart, settings.seed)
             if apart:
                 said = f"{apart:,} safe rows set aside"
-                write_part(said, _only(rows, aside), apart, encoder, folder / f"{aside_of[part]}.arrow", console)
+                write_part(said, _only(rows, aside), apart, encoder, folder / tokens_of(aside_of[part]), console)
             count, chosen = count - apart, ~aside
         if count:
-            framed = write_part(rows.name, _only(rows, chosen), count, encoder, folder / f"{part}.arrow", console)
+            framed = write_part(rows.name, _only(rows, chosen), count, encoder, folder / tokens_of(part), console)
         if part == DATA:
             write_json(dict(sorted(encoder.unshown.most_common(_NAMES_KEPT))), folder / UNSHOWN)
             if encoder.unshown:
@@ -261,7 +263,7 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
         if part == DATA and is_expression(settings.own_words) and not framed:
             raise InputError(f"{rows.name}: own_words: no answer matches '{settings.own_words}'; 'preview' shows rows")
         if part == DATA and rows.layout == PREFERENCE:
-            said, path = f"{rows.name}, rejected answers", folder / f"{REJECTED}.arrow"
+            said, path = f"{rows.name}, rejected answers", folder / tokens_of(REJECTED)
             write_part(said, rows.rejected(), count, encoder, path, console, needed=False)
     run.finish(TOKENS)
 
@@ -277,8 +279,7 @@ def _find_frames(run: Run, encoder: Encoder, folder: Path) -> None:
 
 def read_frames(run: Run) -> list[Frame]:
     """The frames that the answers of a run were taken out of; none where answers are whole, or fit an expression."""
-    path = run.folder(TOKENS) / FRAMES
-    return [Frame.of(stored) for stored in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+    return [Frame.of(stored) for stored in read_json(run.folder(TOKENS) / FRAMES, [])]
 
 
 def unshown_told(unshown: Mapping[str, int]) -> str:
@@ -291,8 +292,7 @@ def unshown_told(unshown: Mapping[str, int]) -> str:
 
 def read_unshown(run: Run) -> dict[str, int]:
     """What the chat template leaves out of the data, by name, and how often."""
-    path = run.folder(TOKENS) / UNSHOWN
-    unshown: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    unshown: dict[str, int] = read_json(run.folder(TOKENS) / UNSHOWN, {})
     return unshown
 
 
@@ -348,12 +348,6 @@ def _cut_rows(table: TokenTable, unframed: str) -> str:
     said += [f"{int(table.truncated.sum()):,} cut to the length limit"] if table.truncated.any() else []
     said += [f"{unscorable:,} without any completion left"] if unscorable else []
     return ", ".join(said)
-
-
-def start_afresh(folder: Path) -> None:
-    """An empty folder, whatever a killed attempt left there."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
 
 
 def make_encoder(source: ModelSource, settings: Settings, *, whole: bool = False) -> Encoder:

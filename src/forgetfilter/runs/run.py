@@ -6,30 +6,21 @@ is there is whole, whenever the process was killed.
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from .. import __version__
 from ..errors import RunError
 from ..forgetting.signals import LIKELIHOOD, RIVALS, SIGNALS, SUSPICION
 from ..settings.groups import Settings
 from ..settings.option import from_mapping, read_config, write_config
-
-HISTORY, POINTS = "history.json", "points.json"
-MANIFEST, CONFIG, LOG, SUMMARY = "manifest.json", "config.yaml", "log.txt", "summary.json"
-SCORES, REPORT, MODEL = "scores.parquet", "report.html", "model"
-# The states of the model that the method names M1 and M2, each the stage that saves it.
-LEARNED, REVIEWED = "learned", "reviewed"
-_STAGES, _LOCK, _PREVIOUS, _PARTIAL = "stages", ".lock", ".previous", ".partial."
+from .files import commit, folder_lock, read_json, remove, written_whole
+from .layout import CONFIG, HISTORY, LOCK, MANIFEST, MODEL, POINTS, PREVIOUS, ROWS, STAGES, SUMMARY, TOKENS, UNFINISHED
+from .manifest import Manifest, is_run, refuse_others
 
 # Settings that say where something lies, or that only add to a run. What lies there is compared by content.
 _NOT_COMPARED = {
@@ -40,7 +31,7 @@ _NOT_COMPARED = {
 }
 _DECIDED = ("threshold", "signal", "drop_unscorable")
 # Stages that are done again in moments.
-_QUICK = ("rows", "tokens")
+_QUICK = (ROWS, TOKENS)
 
 
 class Stages:
@@ -59,16 +50,18 @@ class Stages:
 
     def folder(self, stage: str) -> Path:
         """Where a finished stage lies; the final model stands beside the other results."""
-        return self.path / MODEL if stage == MODEL else self.path / _STAGES / stage
+        return self.path / MODEL if stage == MODEL else self.path / STAGES / stage
 
     def partial(self, stage: str) -> Path:
         """A folder to write an unfinished stage into; what an earlier, killed attempt left is still there."""
         partial = self._unfinished(stage)
         partial.mkdir(parents=True, exist_ok=True)
+        for left in partial.rglob(f"*{UNFINISHED}"):
+            left.unlink(missing_ok=True)
         return partial
 
     def _unfinished(self, stage: str) -> Path:
-        return self.folder(stage).with_name(f"{stage}.partial")
+        return self.folder(stage).with_name(f"{stage}{UNFINISHED}")
 
     def finish(self, stage: str) -> None:
         """Put a stage that was written whole in its place."""
@@ -76,14 +69,14 @@ class Stages:
 
     def drop(self, stage: str) -> None:
         """Delete a stage, finished or not, that nothing needs any more."""
-        _remove(self.folder(stage))
-        _remove(self._unfinished(stage))
+        remove(self.folder(stage))
+        remove(self._unfinished(stage))
 
     @contextmanager
     def restoring(self, stage: str) -> Iterator[None]:
         """Put a finished stage, or that there is none, back as it was where what is done meanwhile fails."""
         before = self.folder(stage).with_name(f"{stage}.before")
-        _remove(before)
+        remove(before)
         if self.has(stage):
             shutil.copytree(self.folder(stage), before)
         try:
@@ -93,19 +86,16 @@ class Stages:
             if before.is_dir():
                 before.rename(self.folder(stage))
             raise
-        _remove(before)
+        remove(before)
 
     def write_file(self, name: str, write: Callable[[Path], None]) -> None:
         """Write one file of the folder: whole, or not at all."""
-        beside = self.path / f"{_PARTIAL}{name}"
-        _remove(beside)
-        write(beside)
-        commit(beside, self.path / name)
+        with written_whole(self.path / name) as beside:
+            write(beside)
 
     def history(self, stage: str) -> list[dict[str, Any]]:
         """The optimizer steps of a session, as `models.training.Step` has them; none where it is not finished."""
-        path = self.folder(stage) / HISTORY
-        steps: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        steps: list[dict[str, Any]] = read_json(self.folder(stage) / HISTORY, [])
         return steps
 
 
@@ -127,7 +117,7 @@ class Run(Stages):
         Raises:
             RunError: There is none.
         """
-        if not _is_manifest(path / MANIFEST) or not (path / CONFIG).is_file():
+        if Manifest.find(path / MANIFEST) is None or not (path / CONFIG).is_file():
             raise RunError(f"{path}: not a run folder; expected one that 'forgetfilter filter' wrote")
         return cls(path, from_mapping(Settings, read_config(path / CONFIG), str(path / CONFIG)))
 
@@ -139,29 +129,26 @@ class Run(Stages):
             RunError: The folder holds work of a run with other inputs or settings; names what differs.
         """
         path = path.absolute()
-        manifest: dict[str, Any] = {
-            "version": __version__,
-            "fingerprints": dict(fingerprints),
-            "settings": {k: v for k, v in vars(settings).items() if k not in _NOT_COMPARED},
-        }
+        manifest = Manifest.now(fingerprints, _compared(settings))
         if (path / MANIFEST).is_file():
-            earlier = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-            if _holds_work(path) and _began_with_whole_answers(earlier["settings"], settings):
+            earlier = Manifest.read(path / MANIFEST)
+            if _holds_work(path) and _began_with_whole_answers(earlier.settings, settings):
                 # What was learned was learned so; to look for frames now would be to start again.
                 settings = replace(settings, own_words="")
-                manifest["settings"]["own_words"] = earlier["settings"].get("own_words")
-            if _lacks_evidence_alone(earlier["settings"], settings):
+                as_it_was = {"own_words": earlier.settings.get("own_words")}
+                manifest = replace(manifest, settings={**manifest.settings, **as_it_was})
+            if _lacks_evidence_alone(earlier.settings, settings):
                 # What was trained is what all evidence together needs of it; the rest is added.
-                earlier["settings"]["signal"] = settings.signal
-            differences = differences_between(earlier, json.loads(json.dumps(manifest)))
+                earlier = replace(earlier, settings={**earlier.settings, "signal": settings.signal})
+            differences = earlier.differences(manifest)
             if differences and _holds_work(path):
-                raise RunError(_refusal(path, differences, earlier["settings"], settings))
+                raise RunError(_refusal(path, differences, earlier.settings, settings))
             if differences:
                 # Nothing was trained yet, for instance because the data was refused: there is nothing to lose.
                 _clear(path)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, settings)
-        run.write_file(MANIFEST, lambda file: write_json(manifest, file))
+        manifest.write(path / MANIFEST)
         run.write_file(CONFIG, lambda file: write_config(file, settings))
         return run
 
@@ -171,31 +158,25 @@ class Run(Stages):
         Raises:
             RunError: One of them has changed.
         """
-        made_from = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["fingerprints"]
+        made_from = Manifest.read(self.path / MANIFEST).fingerprints
         changed = [name for name, value in fingerprints.items() if made_from.get(name) != value]
         if changed:
             raise RunError(f"{self.path}: {', '.join(changed)} changed since this run was made; start a new one")
 
     def fingerprint(self, part: str) -> str:
         """Of an input that the run was made from."""
-        return str(json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["fingerprints"].get(part, ""))
+        return str(Manifest.read(self.path / MANIFEST).fingerprints.get(part, ""))
 
     def points(self, stage: str) -> dict[str, Any]:
         """What `models.stopping.Looks` saw along a session: `rows`, and by step `mean_logprob`; empty if nothing."""
-        path = self.folder(stage) / POINTS
-        points: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        points: dict[str, Any] = read_json(self.folder(stage) / POINTS, {})
         return points
-
-
-def numbered(name: str, safe: Sequence[object]) -> list[str]:
-    """A name for each of some safe sets: `safe`, `safe-2`, `safe-3`; that of a single one is the name itself."""
-    return [name, *(f"{name}-{number}" for number in range(2, len(safe) + 1))]
 
 
 def last_decision(path: Path) -> dict[str, Any]:
     """The decision settings that the files in a run folder were last decided with, by name; empty where none were."""
     try:
-        values = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+        values = read_json(path / SUMMARY)
     except (OSError, ValueError):
         # Deciding was cut short, or somebody changed the file: the next decision writes it anew.
         return {}
@@ -226,11 +207,6 @@ def _as_options(settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"--{flag}{'=' if str(value).startswith('-') else ' '}{shlex.quote(str(value))}"
 
 
-def write_json(value: Any, path: Path) -> None:
-    """Write readable JSON, of finite numbers only."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-
-
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keep other processes out of a run folder.
@@ -238,55 +214,19 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         RunError: Another process works in it, it holds something that is no run, or it cannot be written to.
     """
-    if path.exists() and not is_run(path) and not _is_empty(path):
-        raise RunError(f"{path}: there is something here already, and it is not a run; name another folder")
+    refuse_others(path, "not a run", ours=is_run(path))
     with folder_lock(path):
         yield
 
 
 @contextmanager
-def folder_lock(path: Path) -> Iterator[None]:
-    """Make a folder if need be, and keep other processes out of it.
-
-    Raises:
-        RunError: Another process works in it, or it cannot be written to.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path / _LOCK, timeout=0)
-        lock.acquire()
-    except filelock.Timeout:
-        raise RunError(f"{path}: another forgetfilter process is working in this folder; let it end first") from None
-    except OSError as error:
-        raise RunError(f"{path}: cannot write here: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def is_run(path: Path) -> bool:
-    """Whether a folder holds a run, or what is left of one that was to be replaced."""
-    return any(_is_manifest(folder / MANIFEST) for folder in (path, path / _PREVIOUS))
-
-
-def _is_manifest(path: Path) -> bool:
-    """Whether a file is a manifest of ours; many a folder of other things has a file of that name."""
-    try:
-        found = json.loads(path.read_bytes()) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and all(isinstance(found.get(name), dict) for name in ("fingerprints", "settings"))
-
-
-@contextmanager
 def replacing(path: Path) -> Iterator[None]:
     """Set the run in a folder aside while its successor checks its inputs; bring it back if that fails."""
-    previous = path / _PREVIOUS
+    previous = path / PREVIOUS
     try:
         if _holds_work(path) or not (previous / MANIFEST).is_file():
             # What lies aside from an attempt that was killed is older than the work that is here.
-            _remove(previous)
+            remove(previous)
         if not previous.is_dir() and (path / MANIFEST).is_file():
             _move_entries(path, previous)
         yield
@@ -301,25 +241,18 @@ def replacing(path: Path) -> Iterator[None]:
 
 def drop_previous(path: Path) -> None:
     """Delete a run that was set aside, now that its successor has read its inputs."""
-    _remove(path / _PREVIOUS)
-
-
-def _is_empty(path: Path) -> bool:
-    """Whether nothing is in a folder but what a run may leave that was killed at its very start."""
-    return path.is_dir() and not any(
-        entry.name != _LOCK and not entry.name.startswith(_PARTIAL) for entry in path.iterdir()
-    )
+    remove(path / PREVIOUS)
 
 
 def _entries(path: Path) -> list[Path]:
     """What a run wrote, its manifest last, so that a folder which is half emptied is still known as a run."""
-    entries = [entry for entry in path.iterdir() if entry.name not in (_LOCK, _PREVIOUS)]
+    entries = [entry for entry in path.iterdir() if entry.name not in (LOCK, PREVIOUS)]
     return sorted(entries, key=lambda entry: entry.name == MANIFEST)
 
 
 def _clear(path: Path) -> None:
     for entry in _entries(path):
-        _remove(entry)
+        remove(entry)
 
 
 def _move_entries(source: Path, target: Path) -> None:
@@ -328,43 +261,18 @@ def _move_entries(source: Path, target: Path) -> None:
         entry.replace(target / entry.name)
 
 
-def commit(partial: Path, final: Path) -> None:
-    """Flush a file or folder to disk and give it its final name, replacing what had it."""
-    for file in sorted(partial.rglob("*")) if partial.is_dir() else [partial]:
-        if file.is_file():
-            _flush(file)
-    replaced = final.with_name(final.name + ".replaced")
-    _remove(replaced)
-    if final.is_dir():
-        final.rename(replaced)
-    partial.replace(final)
-    _flush(final.parent)
-    _remove(replaced)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _holds_work(path: Path) -> bool:
     """Whether a stage that takes long is there, finished or begun."""
-    stages = path / _STAGES
+    stages = path / STAGES
     return stages.is_dir() and any(
-        stage.name.removesuffix(".partial") not in _QUICK and any(stage.iterdir())
+        stage.name.removesuffix(UNFINISHED) not in _QUICK and any(stage.iterdir())
         for stage in stages.iterdir()
         if stage.is_dir()
     )
+
+
+def _compared(settings: Settings) -> dict[str, Any]:
+    return {name: value for name, value in vars(settings).items() if name not in _NOT_COMPARED}
 
 
 def _began_with_whole_answers(earlier: Mapping[str, Any], settings: Settings) -> bool:
@@ -375,27 +283,6 @@ def _began_with_whole_answers(earlier: Mapping[str, Any], settings: Settings) ->
 def _lacks_evidence_alone(earlier: Mapping[str, Any], settings: Settings) -> bool:
     """Whether a run was to be decided by forgetting alone, once the default, and is to be by all evidence now."""
     return earlier.get("signal") == LIKELIHOOD.name and settings.signal == SUSPICION.name
-
-
-def differences_between(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
-    """What a folder was started with that is not so now: name to description.
-
-    Args:
-        earlier: Its manifest, with `version`, `fingerprints` and `settings`.
-        now: What the manifest would be now, as JSON reads it back.
-    """
-    before, after = earlier["fingerprints"], now["fingerprints"]
-    differences = {
-        name: f"{name}: its content is not what the run was made from"
-        for name in [*after, *(name for name in before if name not in after)]
-        if before.get(name) != after.get(name)
-    }
-    for name, value in now["settings"].items():
-        if value != earlier["settings"].get(name):
-            differences[name] = f"{name}: was {earlier['settings'].get(name)!r}, is now {value!r}"
-    if now["version"] != earlier["version"]:
-        differences["version"] = f"forgetfilter: was {earlier['version']}, is now {now['version']}"
-    return differences
 
 
 def _refusal(path: Path, differences: dict[str, str], earlier: Mapping[str, Any], settings: Settings) -> str:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..models.stage_runner import BASE
-from ..runs.inputs import ANSWERED, DATA, own_answers_part, write_part
-from ..runs.run import LEARNED, REVIEWED, SCORES
-from .examples import ANSWER_TOKENS, EXAMPLES, EXAMPLES_FILE, choose_examples, write_examples
+from ..runs.inputs import own_answers_part, write_part
+from ..runs.layout import ANSWERED, ANSWERS, DATA, EXAMPLES, EXAMPLES_FILE, LEARNED, REVIEWED, SCORES, tokens_of
+from .examples import ANSWER_TOKENS, choose_examples, write_examples
 from .filter_run import FilterRun
-from .own_answers import ANSWERS, answered, choose_prompts, write_answers
+from .own_answers import answered, choose_prompts, write_answers
 
 _OWN_ANSWER_TOKENS = 128
 
@@ -39,7 +39,7 @@ def _answer_prompts(work: FilterRun, part: str, folder: Path) -> None:
         if not answers:
             raise InputError(f"{rows.name}: the model has no answer to any of its prompts; name a --safe file")
         write_answers(answers, folder / ANSWERS)
-        write_part("the answers", answers, len(answers), work.encoder, folder / f"{part}.arrow", work.console)
+        write_part("the answers", answers, len(answers), work.encoder, folder / tokens_of(part), work.console)
 
 
 def ask_examples(work: FilterRun, cut: float | None) -> None:

@@ -17,7 +17,6 @@ from ..data.rows import Rows
 from ..data.tokens import Tokens, TokenTable
 from ..errors import RunError
 
-EXAMPLES, EXAMPLES_FILE = "examples", "examples.jsonl"
 ANSWER_TOKENS = 64
 _MOST_SUSPICIOUS = 3
 # Where among the kept rows, the most suspicious first, further ones are taken.

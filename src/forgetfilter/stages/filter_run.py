@@ -23,7 +23,8 @@ from ..runs.inputs import (
     resolve,
     tokenize_parts,
 )
-from ..runs.run import LOG, Run, drop_previous, locked, replacing
+from ..runs.layout import LOG
+from ..runs.run import Run, drop_previous, locked, replacing
 from ..settings.groups import Settings
 
 

@@ -17,12 +17,10 @@ from ..decision.overrides import KEPT
 from ..decision.verdicts import UNSCORABLE
 from ..errors import InputError
 from ..models.stage_runner import BASE
-from ..runs.inputs import DATA, start_afresh
-from ..runs.run import MODEL, SCORES
+from ..runs.files import start_afresh, written_whole
+from ..runs.layout import DATA, DECISION, MODEL, ONLY_TOKENS, SCORES
+from ..runs.manifest import made_of, note_made_of
 from .filter_run import FilterRun
-
-WHOLE_TOKENS = "tokens.arrow"
-_DECISION = "decision.json"
 
 
 def finetune_kept(work: FilterRun, summary: Summary) -> None:
@@ -43,8 +41,8 @@ def _finetune_kept(work: FilterRun, summary: Summary, folder: Path) -> None:
         encoder = Encoder(work.encoder.tokenizer, settings.template, settings.max_length)
         _prepare(folder, work.material.rows(DATA), encoder, summary, settings.finetune_epochs)
     work.processes.wait()
-    bench.check_tokens([folder / WHOLE_TOKENS])
-    table = TokenTable(folder / WHOLE_TOKENS)
+    bench.check_tokens([folder / ONLY_TOKENS])
+    table = TokenTable(folder / ONLY_TOKENS)
     rows = np.intersect1d(table.scorable, np.flatnonzero(np.isin(table.rows, kept_rows(work.run.path, summary))))
     if not len(rows):
         raise InputError(f"{work.run.path}: no kept row has a completion to train on; raise the threshold")
@@ -52,7 +50,7 @@ def _finetune_kept(work: FilterRun, summary: Summary, folder: Path) -> None:
     steps = bench.steps(len(rows), settings.finetune_epochs)
     bench.train("fine-tuning on the kept rows", table, rows, steps, folder, MODEL)
     if work.processes.main:
-        (folder / WHOLE_TOKENS).unlink()
+        (folder / ONLY_TOKENS).unlink()
 
 
 def kept_rows(output: Path, summary: Summary) -> NDArray[np.int64]:
@@ -67,20 +65,18 @@ def _prepare(folder: Path, rows: Rows, encoder: Encoder, summary: Summary, epoch
     """Make a folder ready for training: empty unless it is of this decision, with the tokens of all rows in it."""
     if not made_from(folder, summary, epochs):
         start_afresh(folder)
-        (folder / _DECISION).write_text(_made_of(summary, epochs), encoding="utf-8")
-    tokens = folder / WHOLE_TOKENS
+        note_made_of(folder / DECISION, _key(summary, epochs))
+    tokens = folder / ONLY_TOKENS
     if not tokens.exists():
-        beside = tokens.with_suffix(".partial")
-        for _ in write_tokens(rows.usable(), encoder, beside):
-            pass
-        beside.replace(tokens)
+        with written_whole(tokens) as beside:
+            for _ in write_tokens(rows.usable(), encoder, beside):
+                pass
 
 
 def made_from(folder: Path, summary: Summary, epochs: float) -> bool:
     """Whether the model in a folder is made from this decision, in so many passes."""
-    made = folder / _DECISION
-    return made.is_file() and made.read_text(encoding="utf-8") == _made_of(summary, epochs)
+    return made_of(folder / DECISION, _key(summary, epochs))
 
 
-def _made_of(summary: Summary, epochs: float) -> str:
+def _key(summary: Summary, epochs: float) -> str:
     return json.dumps([summary.key, epochs])

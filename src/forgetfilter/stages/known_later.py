@@ -6,7 +6,6 @@ for them. No model learned them, so that they have no forgetting.
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,12 +19,11 @@ from ..data.text_files import TextOptions
 from ..data.tokens import TokenTable
 from ..errors import BadRowsError, InputError, RunError
 from ..models.stage_runner import Workbench
-from ..runs.inputs import read_frames, read_part, start_afresh, write_part
-from ..runs.run import Run, write_json
-from .witnesses import WITNESSES, Witnesses, can_look_further, look_further, no_witnesses, read_witnesses
-
-KNOWN_LATER = "known-later"
-_INFO = "info.json"
+from ..runs.files import read_json, start_afresh, write_json
+from ..runs.inputs import read_frames, read_part, write_part
+from ..runs.layout import KNOWN_LATER, KNOWN_LATER_INFO, ONLY_TOKENS, ROWS, WITNESSES
+from ..runs.run import Run
+from .witnesses import Witnesses, can_look_further, look_further, no_witnesses, read_witnesses
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,8 @@ class KnownLater:
 
 def known_later(run: Run) -> KnownLater | None:
     """The rows that became known after a run; None where there are none."""
-    path = run.folder(KNOWN_LATER) / _INFO
-    return KnownLater(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    info = read_json(run.folder(KNOWN_LATER) / KNOWN_LATER_INFO)
+    return None if info is None else KnownLater(**info)
 
 
 def with_known_later(run: Run, witnesses: Witnesses) -> Witnesses:
@@ -95,7 +93,7 @@ def look_at_known(run: Run, source: str | Container, bench: Workbench, console: 
         options = ReadOptions(settings.layout, settings.columns, settings.skip_bad_rows)
         found = _look(run, source, options, bench, console, folder)
         known = KnownLater(source.name, found, key)
-        write_json(asdict(known), folder / _INFO)
+        write_json(asdict(known), folder / KNOWN_LATER_INFO)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -107,7 +105,7 @@ def _look(
     run: Run, container: Container, options: ReadOptions, bench: Workbench, console: Console, folder: Path
 ) -> int:
     """Keep what the rows are told apart by, and return how many there are; of their texts nothing stays."""
-    read, tokens = folder / "rows", folder / "tokens.arrow"
+    read, tokens = folder / ROWS, folder / ONLY_TOKENS
     try:
         rows = read_part(run, KNOWN_LATER, container, options, read, bench.encoder, console)
     except BadRowsError as error:

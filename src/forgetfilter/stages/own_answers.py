@@ -19,8 +19,6 @@ from ..data.chats import TEXT_ROLE, Message
 from ..data.rows import Rows, Said
 from ..data.tokens import TokenTable
 
-ANSWERS = "answers.jsonl"
-
 
 def choose_prompts(table: TokenTable, count: int, seed: int) -> NDArray[np.intp]:
     """Rows of the table with different prompts, `count` of them or all there are, in random order.

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.tokens import TokenTable
-from ..decision.suspicion import FORGETTING, by_review
+from ..decision.suspicion import by_review
 from ..forgetting.measuring import ScoredRows, measure_forgetting
 from ..forgetting.signals import ALL, SIGNALS
 from ..models.stage_runner import BASE
-from ..runs.inputs import DATA, REJECTED, SAFE
-from ..runs.run import LEARNED, REVIEWED, numbered
+from ..runs.layout import DATA, FORGETTING, LEARNED, REJECTED, REVIEWED, SAFE, numbered, scores_of
 from ..settings.groups import MOST_REVIEW_STEPS
 from .filter_run import FilterRun
 
@@ -65,7 +64,7 @@ def _review(work: FilterRun, safe: str, reviewed: str, folder: Path) -> None:
 
 def score(work: FilterRun, state: str) -> None:
     """Compute s(M1) or s(M2) of every row of the untrusted data, of rejected answers and of rows of known kind."""
-    work.bench.stage(_scores_of(state), partial(_score, work, state))
+    work.bench.stage(scores_of(state), partial(_score, work, state))
 
 
 def _score(work: FilterRun, state: str, folder: Path) -> None:
@@ -91,7 +90,7 @@ def _measure(work: FilterRun, reviewed: Sequence[str], folder: Path) -> None:
     if not work.processes.main:
         return
     material = work.material
-    before, *after = (work.run.folder(_scores_of(state)) for state in (LEARNED, *reviewed))
+    before, *after = (work.run.folder(scores_of(state)) for state in (LEARNED, *reviewed))
     scored = {
         part: ScoredRows(
             partial(material.said, part), material.tokens(part), before / part, [scores / part for scores in after]
@@ -103,11 +102,6 @@ def _measure(work: FilterRun, reviewed: Sequence[str], folder: Path) -> None:
     whole = work.run.settings.max_completion == ALL
     measure_forgetting(scored, _scoring(work), folder, whole=whole)
     measure_forgetting(rejected, _scoring(work), folder, whole=whole)
-
-
-def _scores_of(state: str) -> str:
-    """The stage that keeps the scores of a state of the model."""
-    return f"{state}-scores"
 
 
 def _tokens(work: FilterRun, *parts: str) -> TokenTable:

@@ -31,7 +31,23 @@ from ..forgetting.measuring import untrained_columns
 from ..forgetting.signals import SUSPICION
 from ..metrics.text import words
 from ..models.stage_runner import BASE, Workbench
-from ..runs.inputs import BUILTIN, TRUSTED, Material, prototypes, start_afresh
+from ..runs.files import start_afresh, written_whole
+from ..runs.inputs import BUILTIN, Material, prototypes
+from ..runs.layout import (
+    ORDINARY_PROTOTYPES,
+    SAFE_PROTOTYPES,
+    SHARDS,
+    TRUSTED,
+    UNSAFE_PROTOTYPES,
+    WITNESS_BASIS,
+    WITNESS_ROWS,
+    WITNESS_STATES,
+    WITNESS_VOCABULARY,
+    WITNESS_WORDS,
+    WITNESSES,
+    table_of,
+    tokens_of,
+)
 from ..runs.run import Stages
 from ..settings.groups import Settings
 from ..suspicion.basis import Basis
@@ -41,9 +57,6 @@ from ..suspicion.word_table import Vocabulary, WordTable, shared_words
 if TYPE_CHECKING:
     from ..models.scoring import Scorer
 
-WITNESSES = "witnesses"
-# The package's own rows, to compare with: unsafe ones, safe answers to prompts of the same kinds, ordinary ones.
-UNSAFE_PROTOTYPES, SAFE_PROTOTYPES, ORDINARY_PROTOTYPES = "builtin-unsafe", "builtin-safe", "builtin-ordinary"
 PROTOTYPES = (UNSAFE_PROTOTYPES, SAFE_PROTOTYPES, ORDINARY_PROTOTYPES)
 # So many of each notion, and so many ordinary ones, tell as much as more of them (docs/evidence.md).
 _OF_A_NOTION, _ORDINARY = 20, 60
@@ -51,9 +64,6 @@ _OF_A_NOTION, _ORDINARY = 20, 60
 _DEPTHS = (0.5, 0.75)
 # So many rows tell which directions matter.
 _SAMPLE = 2048
-_ROWS, _STATES, _WORDS = "rows.parquet", "states.npy", "words"
-# What further rows are looked at with.
-_BASIS, _VOCABULARY = "basis.npz", "vocabulary.parquet"
 # Characters of an answer whose words are looked at, and how many pairs of words are told apart.
 _LONGEST_ANSWER, _PAIRS = 20_000, 1 << 20
 
@@ -88,10 +98,10 @@ class Witnesses:
 def read_witnesses(stages: Stages, stage: str = WITNESSES) -> Witnesses:
     """What `measure_witnesses` kept in a run, or `look_further` in a stage of it."""
     folder = stages.folder(stage)
-    rows = pq.read_table(folder / _ROWS)
-    states = np.load(folder / _STATES, mmap_mode="r")
+    rows = pq.read_table(folder / WITNESS_ROWS)
+    states = np.load(folder / WITNESS_STATES, mmap_mode="r")
     part = rows.column("part").to_numpy(zero_copy_only=False).astype(str)
-    return Witnesses(part, rows.column("id"), Marks(WordTable.load(folder / _WORDS), states))
+    return Witnesses(part, rows.column("id"), Marks(WordTable.load(folder / WITNESS_WORDS), states))
 
 
 def no_witnesses(stages: Stages) -> RunError:
@@ -104,7 +114,7 @@ def no_witnesses(stages: Stages) -> RunError:
 
 def can_look_further(stages: Stages) -> bool:
     """Whether a run keeps what further rows are looked at with, which earlier versions did not."""
-    return all((stages.folder(WITNESSES) / name).is_file() for name in (_BASIS, _VOCABULARY))
+    return all((stages.folder(WITNESSES) / name).is_file() for name in (WITNESS_BASIS, WITNESS_VOCABULARY))
 
 
 def look_further(bench: Workbench, name: str, table: TokenTable, answers: Iterable[str], folder: Path) -> None:
@@ -121,11 +131,11 @@ def look_further(bench: Workbench, name: str, table: TokenTable, answers: Iterab
     bench.bring(BASE)
     _look(bench, _scorer(bench), name, table, states)
     rows = _rows({name: table})
-    pq.write_table(rows, folder / _ROWS)
-    _keep_states([states], Basis.load(kept / _BASIS), len(rows), folder / _STATES)
-    start_afresh(folder / _WORDS)
+    pq.write_table(rows, folder / WITNESS_ROWS)
+    _keep_states([states], Basis.load(kept / WITNESS_BASIS), len(rows), folder / WITNESS_STATES)
+    start_afresh(folder / WITNESS_WORDS)
     documents = (_marks_of(text) for text in _with_tokens(answers, table))
-    Vocabulary.load(kept / _VOCABULARY).weigh(documents, folder).save(folder / _WORDS)
+    Vocabulary.load(kept / WITNESS_VOCABULARY).weigh(documents, folder).save(folder / WITNESS_WORDS)
     shutil.rmtree(states)
 
 
@@ -145,9 +155,9 @@ def measure_witnesses(bench: Workbench, material: Material, folder: Path) -> Non
     shown = {name: list(_prototypes(name, material, bench.settings)) for name in PROTOTYPES}
     if bench.processes.main:
         for name, prototypes_shown in shown.items():
-            _write_prototypes(prototypes_shown, bench, folder / f"{name}.arrow")
+            _write_prototypes(prototypes_shown, bench, folder / tokens_of(name))
     bench.processes.wait()
-    files |= {name: file for name in PROTOTYPES if (file := folder / f"{name}.arrow").exists()}
+    files |= {name: file for name in PROTOTYPES if (file := folder / tokens_of(name)).exists()}
     scorer = _scorer(bench)
     for name, file in files.items():
         table = TokenTable(file) if name in PROTOTYPES else bench.tokens({name: file})
@@ -156,30 +166,29 @@ def measure_witnesses(bench: Workbench, material: Material, folder: Path) -> Non
         return
     tables = {name: TokenTable(file) for name, file in files.items()}
     rows = _rows(tables)
-    pq.write_table(rows, folder / _ROWS)
+    pq.write_table(rows, folder / WITNESS_ROWS)
     states = [folder / name for name in files]
     basis = _find_basis(states, rows.column("id"))
-    basis.save(folder / _BASIS)
-    _keep_states(states, basis, len(rows), folder / _STATES)
-    start_afresh(folder / _WORDS)
+    basis.save(folder / WITNESS_BASIS)
+    _keep_states(states, basis, len(rows), folder / WITNESS_STATES)
+    start_afresh(folder / WITNESS_WORDS)
     answers: dict[str, Iterable[str]] = {name: [chat.completion for *_, chat in shown[name]] for name in PROTOTYPES}
     answers |= {name: (text for _, text in material.texts(name)) for name in tables if name not in PROTOTYPES}
     documents = (_marks_of(text) for name, table in tables.items() for text in _with_tokens(answers[name], table))
     in_rows, vocabulary = shared_words(documents, folder)
-    in_rows.save(folder / _WORDS)
-    vocabulary.save(folder / _VOCABULARY)
+    in_rows.save(folder / WITNESS_WORDS)
+    vocabulary.save(folder / WITNESS_VOCABULARY)
     for part in material.parts:
-        pq.write_table(pa.table(untrained_columns(tables[part], SUSPICION)), folder / f"{part}.parquet")
+        pq.write_table(pa.table(untrained_columns(tables[part], SUSPICION)), folder / table_of(part))
     for name in files:
         shutil.rmtree(folder / name)
 
 
 def _write_prototypes(rows: list[Said], bench: Workbench, path: Path) -> None:
     if rows and not path.exists():
-        beside = path.with_suffix(".partial")
-        for _ in write_tokens(rows, bench.encoder, beside):
-            pass
-        beside.replace(path)
+        with written_whole(path) as beside:
+            for _ in write_tokens(rows, bench.encoder, beside):
+                pass
 
 
 def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[Said]:
@@ -248,17 +257,17 @@ def _find_basis(folders: list[Path], ids: pa.ChunkedArray) -> Basis:
 
 def _keep_states(folders: list[Path], basis: Basis, count: int, path: Path) -> None:
     """Project the states of so many rows, and keep what is left of them."""
-    beside, start = path.with_suffix(".partial"), 0
-    kept = open_memmap(beside, mode="w+", dtype=np.float16, shape=(count, basis.size))
-    for states in _shards(folders):
-        kept[start : start + len(states)] = basis.project(states)
-        start += len(states)
-    kept.flush()
-    beside.replace(path)
+    start = 0
+    with written_whole(path) as beside:
+        kept = open_memmap(beside, mode="w+", dtype=np.float16, shape=(count, basis.size))
+        for states in _shards(folders):
+            kept[start : start + len(states)] = basis.project(states)
+            start += len(states)
+        kept.flush()
 
 
 def _shards(folders: list[Path]) -> Iterator[NDArray[np.float32]]:
     for folder in folders:
-        for file in sorted(folder.glob("part-*.parquet")):
+        for file in sorted(folder.glob(SHARDS)):
             column = pq.read_table(file, columns=["states"]).column("states").combine_chunks()
             yield column.values.to_numpy().reshape(len(column), -1)

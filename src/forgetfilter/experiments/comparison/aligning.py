@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...console import Console
 from ...models.sources import find_model
+from ...runs.layout import ALIGNING
 from ...settings.groups import CompareSettings
 from ..lab import Course, Lab
 from ..mixing import Mix
@@ -14,7 +15,7 @@ from ..strategies.strategy import SAFE
 
 def aligned(mix: Mix, settings: CompareSettings, folder: Path, console: Console) -> Path:
     """Fine-tune the model on the safe examples of a mix and save it whole; returns its folder."""
-    lab = Lab(folder / "aligning", find_model(settings.model, settings.revision), settings, console)
+    lab = Lab(folder / ALIGNING, find_model(settings.model, settings.revision), settings, console)
     lab.add(SAFE, mix.safe)
     state = lab.train(Course((SAFE,), epochs=settings.finetune_epochs))
     stage = f"aligned-{state}"

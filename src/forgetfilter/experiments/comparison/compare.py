@@ -11,7 +11,8 @@ from ...errors import SettingsError
 from ...models.processes import one_process
 from ...models.sources import find_model
 from ...plotting.style import check_matplotlib
-from ...runs.run import Stages, folder_lock
+from ...runs.files import folder_lock, write_text, written_whole
+from ...runs.layout import RECORDS, TABLES
 from ...settings.groups import CompareSettings
 from ...settings.option import split_names
 from ..mixing import Mix
@@ -21,8 +22,6 @@ from .filters import filter_records, with_filters
 from .records import Record, over_seeds, write_records
 from .strategies import strategy_records
 from .tables import markdown
-
-RECORDS, TABLES = "records.jsonl", "tables.md"
 
 
 @dataclass(frozen=True)
@@ -63,16 +62,12 @@ def compare(mixes: Sequence[Mix], settings: CompareSettings, output: Path, conso
         for mix, name in zip(mixes, names, strict=True):
             console.say(f"{name}: {' and '.join(mix.notions)}, {mix.unsafe_share:.0%} unsafe, seed {mix.seed}")
             records += _one(mix, settings, output / name, console)
-        stages = Stages(output)
-        stages.write_file(RECORDS, lambda path: write_records(records, path))
+        with written_whole(output / RECORDS) as beside:
+            write_records(records, beside)
         cells = over_seeds(records)
         tables = markdown(cells)
-        stages.write_file(TABLES, lambda path: _write_text(tables, path))
+        write_text(tables, output / TABLES)
         return Comparison(records, tables, draw_figures(cells, output))
-
-
-def _write_text(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _one(mix: Mix, settings: CompareSettings, folder: Path, console: Console) -> list[Record]:

@@ -21,7 +21,9 @@ from ...metrics.detection import Measure, auroc, average_precision, bootstrap_in
 from ...pipeline import run_decide, run_filter
 from ...rivals.texts import known_by_words
 from ...runs.inputs import find_inputs
-from ...runs.run import SCORES, Run, is_run
+from ...runs.layout import FILTER_RUN, SCORES
+from ...runs.manifest import is_run
+from ...runs.run import Run
 from ...settings.groups import CompareSettings, DecisionSettings, Settings
 from ...settings.option import from_mapping, split_names, to_mapping
 from ..mixing import Mix
@@ -29,7 +31,6 @@ from .records import FILTERS, Record, recipe_of
 
 FloatArray = NDArray[np.floating]
 Mask = NDArray[np.bool_]
-_RUN = "filter"
 _OF_A_RUN = {field.name for field in fields(Settings)}
 _WORDS_OF_LABELS = "(words, trained on the labels)"
 
@@ -61,7 +62,7 @@ def filter_records(mix: Mix, settings: CompareSettings, folder: Path, console: C
         ForgetFilterError: Anything the user can mend.
     """
     names, first = split_names(settings.filters), settings.signal
-    run, kept = filtered(mix, settings, folder / _RUN, console)
+    run, kept = filtered(mix, settings, folder / FILTER_RUN, console)
     rows = {row["id"]: row for row in read_jsonl(mix.noisy)}
     unsafe, task = (np.array([row["label"] == label for row in rows.values()]) for label in ("unsafe", "task"))
     found = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ...runs.layout import STUDY_ROWS
 from .attribute_rows import VALUES, Row, attribute_rows
 from .curves import forgetting_curve
 from .study import Finding, Study
@@ -16,7 +17,7 @@ def _run(room: Room) -> Finding:
     outcomes: dict[tuple[str, ...], Outcome] = {}
     for attribute, (reviewed, other) in VALUES.items():
         learned, review = attribute_rows(attribute, room.settings.seed)
-        paths = [room.folder / "rows" / f"{attribute}-{part}.jsonl" for part in ("learned", "review")]
+        paths = [room.folder / STUDY_ROWS / f"{attribute}-{part}.jsonl" for part in ("learned", "review")]
         for path, rows in zip(paths, (learned, review), strict=True):
             _write(rows, path)
         lab = room.lab_of(attribute, *paths)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from ...errors import SettingsError
 from ...models.processes import one_process
 from ...models.sources import find_model
 from ...plotting.style import check_matplotlib
-from ...runs.run import commit, folder_lock
+from ...runs.files import folder_lock, written_whole
 from ...settings.groups import StudySettings
 from ...settings.option import split_names
 from ..mixing import Mix
@@ -73,11 +72,8 @@ def run_study(name: str, mixes: Sequence[Mix], settings: StudySettings, output: 
 
 
 def _write(study: Study, found: Finding, output: Path) -> Path:
-    name = study.name
-    folder = output / name
-    beside = output / f".partial.{name}"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    found.write(study, beside)
-    commit(beside, folder)
+    folder = output / study.name
+    with written_whole(folder) as beside:
+        beside.mkdir()
+        found.write(study, beside)
     return folder

@@ -19,7 +19,7 @@ from ...forgetting.estimates import UNKNOWN, Estimate, wilson
 from ...metrics.detection import auroc, bootstrap_interval
 from ...plotting.charts import dots, side_by_side
 from ...plotting.markdown import markdown_table
-from ...runs.run import SCORES
+from ...runs.layout import SCORES, STUDY_ROWS
 from ...settings.option import split_names
 from ..comparison.filters import filtered_rows, unscored_last
 from ..mixing import Mix
@@ -94,7 +94,7 @@ def _share(room: Room, wanted: float) -> _Share:
         rows = _rows(mix, wanted, room.settings.seed)
         # Named by what is in it: shares that come to the same rows share their filter, too.
         unsafe = sum(kind in DISGUISES for kind, _ in rows)
-        kinds, path = _write(rows, room.folder / "rows", f"{place_of(mix)}-{unsafe}-unsafe")
+        kinds, path = _write(rows, room.folder / STUDY_ROWS, f"{place_of(mix)}-{unsafe}-unsafe")
         run = filtered_rows(path, mix.safe, room.settings, room.folder / "filters" / path.stem, room.console)[0]
         scores = pq.read_table(run.path / SCORES).to_pydict()
         found = zip(scores["id"], scores["suspicion"], scores["decision"], strict=True)

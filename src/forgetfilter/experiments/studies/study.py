@@ -12,14 +12,13 @@ import pyarrow.parquet as pq
 
 from ...forgetting.estimates import Estimate
 from ...plotting.style import HEIGHT, WIDTH, save_figure
-from ...runs.run import write_json
+from ...runs.files import write_json
+from ...runs.layout import FIGURE, FINDING, FINDING_JSON, FINDING_TABLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .workspace import Room
-
-FINDING = "finding.md"
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,10 @@ class Finding:
     def write(self, study: Study, folder: Path) -> None:
         """Write `data.parquet`, `data.json`, the figure as SVG and PDF, and `finding.md`, which shows it all."""
         finite = [{name: None if value != value else value for name, value in row.items()} for row in self.data]
-        pq.write_table(pa.Table.from_pylist(finite), folder / "data.parquet")
-        write_json(finite, folder / "data.json")
-        save_figure(self.draw, folder, "figure", self.size)
-        text = f"## {study.title}\n\n{study.question}\n\n![{study.title}](figure.svg)\n\n{self.table}\n{self.seen}\n"
+        pq.write_table(pa.Table.from_pylist(finite), folder / FINDING_TABLE)
+        write_json(finite, folder / FINDING_JSON)
+        save_figure(self.draw, folder, FIGURE, self.size)
+        text = f"## {study.title}\n\n{study.question}\n\n![{study.title}]({FIGURE}.svg)\n\n{self.table}\n{self.seen}\n"
         (folder / FINDING).write_text(text, encoding="utf-8")
 
 

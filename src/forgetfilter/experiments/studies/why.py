@@ -8,9 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ...decision.suspicion import FORGETTING
 from ...forgetting.estimates import Estimate
-from ...forgetting.measuring import columns_of, rival_stage, suspicion_column
+from ...forgetting.measuring import columns_of, suspicion_column
 from ...forgetting.signals import LIKELIHOOD_MEAN, SIGNALS
 from ...metrics.detection import ranks, row_interval
 from ...models.stage_runner import BASE
@@ -18,7 +17,7 @@ from ...plotting.charts import dots, side_by_side
 from ...plotting.markdown import markdown_table
 from ...plotting.style import shown
 from ...rivals.model_states import distance_to_nearest
-from ...runs.inputs import DATA
+from ...runs.layout import DATA, FORGETTING, LEARNED, REVIEWED, rival_stage, scores_of, table_of
 from ...runs.run import Run
 from ..lab import Lab
 from ..mixing import Mix
@@ -82,7 +81,7 @@ def _found(room: Room, mix: Mix) -> dict[str, dict[str, Estimate]]:
 def _forgetting(run: Run, ids: list[str]) -> FloatArray:
     """The drop of each row by itself; the filter's default shares it among rows of the same words."""
     learned, reviewed, _ = columns_of(LIKELIHOOD_MEAN)
-    table = pq.read_table(run.folder(FORGETTING) / f"{DATA}.parquet", columns=["id", learned, reviewed]).to_pydict()
+    table = pq.read_table(run.folder(FORGETTING) / table_of(DATA), columns=["id", learned, reviewed]).to_pydict()
     drop = np.subtract(np.array(table[learned], dtype=float), np.array(table[reviewed], dtype=float))
     by_id = dict(zip(table["id"], drop, strict=True))
     return np.array([by_id[id] for id in ids])
@@ -96,7 +95,7 @@ def _from_run(run: Run, ids: list[str]) -> dict[str, FloatArray]:
     }
     found = {}
     for rival, name in names.items():
-        table = pq.read_table(run.folder(rival_stage(rival)) / f"{DATA}.parquet").to_pydict()
+        table = pq.read_table(run.folder(rival_stage(rival)) / table_of(DATA)).to_pydict()
         by_id = dict(zip(table["id"], table[suspicion_column(SIGNALS[rival])], strict=True))
         found[name] = np.array([by_id[id] for id in ids], dtype=float)
     return found | {"place of the forgotten tokens": _positions(run, ids)}
@@ -105,7 +104,7 @@ def _from_run(run: Run, ids: list[str]) -> dict[str, FloatArray]:
 def _positions(run: Run, ids: list[str]) -> FloatArray:
     """Where in its completion a row is forgotten, 0 at its beginning to 1 at its end, weighed by the drop."""
     learned, reviewed = (
-        pq.read_table(run.folder(f"{state}-scores") / DATA).to_pydict() for state in ("learned", "reviewed")
+        pq.read_table(run.folder(scores_of(state)) / DATA).to_pydict() for state in (LEARNED, REVIEWED)
     )
     later = dict(zip(reviewed["id"], reviewed["logprobs"], strict=True))
     where = {}

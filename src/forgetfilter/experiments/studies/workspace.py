@@ -17,6 +17,7 @@ from ...data.records import hash_chunks
 from ...data.text_files import read_jsonl
 from ...errors import SettingsError
 from ...models.sources import find_model
+from ...runs.layout import FILTERS, LABS
 from ...runs.run import Run
 from ...settings.groups import REVIEW_STEPS, StudySettings
 from ...settings.option import split_names
@@ -28,7 +29,6 @@ from ..mixing import Mix
 from ..strategies.requests import asked_with_request
 from ..strategies.strategy import NOISY, SAFE
 
-_LABS, _FILTERS = "labs", "filters"
 _LONGEST_VALUE = 40
 # Labels of a mix; a task row is of the group of its source.
 UNSAFE, SAFE_LABEL = "unsafe", "safe"
@@ -99,7 +99,7 @@ class Room:
     def lab_of(self, name: str, noisy: Path, safe: Path, **changes: Any) -> Lab:
         """A lab with other files for its `noisy` and `safe` rows."""
         settings = replace(self.settings, **changes)
-        folder = self.folder / _LABS / name / ",".join([short(settings.model), *_told(changes)])
+        folder = self.folder / LABS / name / ",".join([short(settings.model), *_told(changes)])
         lab = Lab(folder, find_model(settings.model, settings.revision), settings, self.console)
         lab.add(NOISY, noisy)
         lab.add(SAFE, safe)
@@ -138,7 +138,7 @@ class Room:
         # Rivals only add to a run.
         told = _told({name: value for name, value in changes.items() if name != "rivals"})
         name = ",".join([short(changes.get("model", self.settings.model)), *told])
-        return self.folder / _FILTERS / place_of(mix) / name
+        return self.folder / FILTERS / place_of(mix) / name
 
     def draws_of(self, notion: str) -> list[Mix]:
         """The draws of the first noisy set with unsafe rows of a notion.

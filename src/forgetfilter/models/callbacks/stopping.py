@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data.tokens import TokenTable
-from ...runs.run import POINTS, commit
+from ...runs.files import read_json, write_text
+from ...runs.layout import POINTS
 from ..scoring import Likelihood, score_in_memory
 from ..trainable_model import Session
 from ..training import Step
@@ -76,16 +77,12 @@ class Looks:
 
     def _write(self) -> None:
         if self._session.accelerator.is_main_process:
-            beside = self._path.with_suffix(".partial")
             said = {"rows": self._table.rows[self._rows].tolist(), "mean_logprob": self._points}
-            beside.write_text(json.dumps(said), encoding="utf-8")
-            commit(beside, self._path)
+            write_text(json.dumps(said), self._path)
         self._session.accelerator.wait_for_everyone()
 
     def _read(self) -> dict[int, list[float]]:
-        if not self._path.exists():
-            return {}
-        points = json.loads(self._path.read_text(encoding="utf-8"))["mean_logprob"]
+        points = read_json(self._path, {}).get("mean_logprob", {})
         return {int(step): values for step, values in points.items()}
 
 

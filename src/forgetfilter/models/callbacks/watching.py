@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data.tokens import TokenTable
+from ...runs.layout import WATCHED
 from ..scoring import Likelihood, score
 from ..trainable_model import Session
 from ..training import Step
-
-_WATCHED = "watched-"
 
 
 class Watch:
@@ -44,7 +43,7 @@ class Watch:
 
     def __call__(self, history: Sequence[Step]) -> bool:
         if self._at(len(history)):
-            folder = self._folder / f"{_WATCHED}{len(history):06d}"
+            folder = self._folder / f"{WATCHED}{len(history):06d}"
             folder.mkdir(exist_ok=True)
             score(self._session, Likelihood(self._session, self._budget), self._table, self._rows, folder)
         return False
@@ -52,4 +51,4 @@ class Watch:
 
 def watched(folder: Path) -> dict[int, Path]:
     """Where the scores of each step at which a session was looked at lie, in the order of the steps."""
-    return {int(path.name.removeprefix(_WATCHED)): path for path in sorted(folder.glob(f"{_WATCHED}*"))}
+    return {int(path.name.removeprefix(WATCHED)): path for path in sorted(folder.glob(f"{WATCHED}*"))}
