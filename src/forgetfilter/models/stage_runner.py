@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from .scoring import Scorer
     from .trainable_model import Session
-    from .training import Step
+    from .training import Callback, Step
 
 BASE = "base"
 
@@ -158,13 +158,13 @@ class Workbench:
         steps: int,
         folder: Path,
         becomes: str,
-        stop: Callable[[list[Step]], bool] | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         """Train the model from its present state and save it in a stage's folder; see `models.training.finetune`.
 
         Args:
             label: What to call the session on the screen.
-            table, rows, steps, stop: As `finetune` takes them.
+            table, rows, steps, callbacks: As `finetune` takes them.
             folder: The folder of the stage that is being worked on.
             becomes: The stage's name, and so that of the state which the model is in afterwards.
         """
@@ -176,7 +176,9 @@ class Workbench:
             def on_step(step: Step) -> None:
                 progress.advance(note=f"loss {step.loss:.3f}, {step.tokens / step.seconds:,.0f} tokens/s")
 
-            history = finetune(self.session, table, rows, steps, self.settings, folder, on_step, progress.skip, stop)
+            history = finetune(
+                self.session, table, rows, steps, self.settings, folder, on_step, progress.skip, callbacks
+            )
             if len(history) < steps:
                 progress.total = progress.done
                 progress.note += f", {steps - len(history)} steps fewer than planned"

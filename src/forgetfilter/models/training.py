@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -51,6 +52,19 @@ class Step:
     seconds: float
 
 
+class Callback(Protocol):
+    """Looks at a training session after each step, and may end it.
+
+    What it keeps goes into the session's folder, by step, for a session that is killed and goes on.
+    """
+
+    def __call__(self, history: list[Step], /) -> bool:
+        """Return whether the session should end after these steps.
+
+        It is called on every process, and must answer alike there and in a session that goes on.
+        """
+
+
 def steps_for(rows: int, epochs: float | None, batch_size: int) -> int:
     """Optimizer steps in this many passes over the rows, at least one.
 
@@ -71,7 +85,7 @@ def finetune(
     folder: Path,
     on_step: Callable[[Step], None] = lambda _: None,
     on_resume: Callable[[int], None] = lambda _: None,
-    stop: Callable[[list[Step]], bool] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> list[Step]:
     """Train the session's model from its present state on some rows, for a number of optimizer steps.
 
@@ -87,8 +101,7 @@ def finetune(
         folder: Where checkpoints go; the last one stays, for whoever saves the result to delete.
         on_step: Called after every step.
         on_resume: Called with the number of steps that a killed session had done.
-        stop: Asked after every step, with the steps so far, whether the session is to end before its time; on
-            every process, where it must answer alike.
+        callbacks: Called after every step, and before the first of a session that goes on; each may end the session.
 
     Returns:
         All steps, from the first.
@@ -108,7 +121,7 @@ def finetune(
     batches = optimizer_batches(len(rows), settings.batch_size, steps, settings.seed, start=len(history))
     budget = session.token_budget(settings.tokens_per_batch)
     saved = time.monotonic()
-    if history and stop is not None and stop(history):
+    if history and _to_end(callbacks, history):
         batches = iter(())
     for number, batch in enumerate(batches, len(history) + 1):
         began = time.monotonic()
@@ -127,7 +140,7 @@ def finetune(
         step = Step(number, mean_loss, rate, int(lengths[batch].sum()), time.monotonic() - began)
         history.append(step)
         on_step(step)
-        if stop is not None and stop(history):
+        if _to_end(callbacks, history):
             break
         if save:
             checkpoint.save(history)
@@ -137,6 +150,12 @@ def finetune(
     if (folder / CHECKPOINT).exists():
         checkpoint.save(history)
     return history
+
+
+def _to_end(callbacks: Sequence[Callback], history: list[Step]) -> bool:
+    # Each is called, whatever the one before it says.
+    answers = [callback(history) for callback in callbacks]
+    return any(answers)
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:

@@ -181,7 +181,7 @@ class Run(Stages):
         return str(json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["fingerprints"].get(part, ""))
 
     def points(self, stage: str) -> dict[str, Any]:
-        """What `models.stopping.Looks` saw along a session: `rows`, and by step `mean_logprob`; empty if nothing."""
+        """Read what `RankingProbe` measured along a session: `rows`, and by step `mean_logprob`; empty if nothing."""
         path = self.folder(stage) / POINTS
         points: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return points
