@@ -1,4 +1,4 @@
-"""The one training loop. Learning, review and the final fine-tuning are all this."""
+"""Train a model: the one loop, in which learning, review and the final fine-tuning all run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimizer step did.
+    """Records what one optimizer step did.
 
     Attributes:
         step: Counted from 1.
@@ -66,9 +66,9 @@ class Callback(Protocol):
 
 
 def steps_for(rows: int, epochs: float | None, batch_size: int) -> int:
-    """Optimizer steps in this many passes over the rows, at least one.
+    """Compute the optimizer steps of this many epochs over the rows, at least one.
 
-    None stands for what was found to suit the method: at least 3 passes, and at least 75 steps.
+    None stands for what was found to suit the method: at least 3 epochs, and at least 75 steps.
     """
     per_pass = math.ceil(rows / batch_size)
     if epochs is None:
@@ -87,13 +87,13 @@ def finetune(
     on_resume: Callable[[int], None] = lambda _: None,
     callbacks: Sequence[Callback] = (),
 ) -> list[Step]:
-    """Train the session's model from its present state on some rows, for a number of optimizer steps.
+    """Train the model from its present state on some rows, for a number of optimizer steps.
 
     A session that was killed goes on from the last checkpoint in `folder`, to the same weights; on a GPU up to
     rounding.
 
     Args:
-        session: The model; its trainable part is changed in place.
+        session: The trainable model; what is trained of it is changed in place.
         table: The tokens of a data set.
         rows: Which of its rows to train on; each needs a completion token.
         steps: Optimizer steps.
@@ -107,7 +107,7 @@ def finetune(
         All steps, from the first.
 
     Raises:
-        TrainingError: The loss is not finite; names the step and the rows. What is trained is of no use then.
+        TrainingError: The loss is not finite; names the step and the rows. The trained weights are useless then.
     """
     peak = session.peak_learning_rate(settings.learning_rate)
     accelerator = session.accelerator
@@ -159,7 +159,7 @@ def _to_end(callbacks: Sequence[Callback], history: list[Step]) -> bool:
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
-    """The rate of a step counted from 1: a linear rise over the warm-up, then a linear fall towards 0."""
+    """Compute the rate of a step, counted from 1: a linear rise over the warm-up, then a linear fall towards 0."""
     rising = math.ceil(warmup * steps)
     share = step / rising if step <= rising else (steps - step + 1) / (steps - rising + 1)
     return peak * share
@@ -182,7 +182,7 @@ def _not_finite(step: int, loss: float, ids: list[str], rate: float) -> Training
 
 
 class _Checkpoint:
-    """Weights, optimizer state and history of a session, in one file that is replaced whole.
+    """Saves and restores weights, optimizer state and history of a session, in one file that is replaced whole.
 
     It is a safetensors file: nothing is ever unpickled.
     """
@@ -232,5 +232,5 @@ class _Checkpoint:
         return [Step(**step) for step in history]
 
     def _count(self, steps: Tensor, parameter: Tensor) -> Tensor:
-        """How many steps were taken, where the optimizer has it."""
+        """Put the step count where the optimizer wants it."""
         return steps.to(parameter.device) if self._optimizer.defaults["capturable"] else steps
