@@ -14,7 +14,8 @@ from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, Tokens, TokenTable, write_tokens
 from forgetfilter.errors import ModelError, SettingsError, TrainingError
 from forgetfilter.models import generation, head, training
-from forgetfilter.models.callbacks.stopping import LevelledOff, Looks, Settled, Watched
+from forgetfilter.models.callbacks.loss_plateau import LossPlateau
+from forgetfilter.models.callbacks.ranking_probe import ProbeAlong, RankingProbe, RankingSettled
 from forgetfilter.models.collating import collate, shared_prefix
 from forgetfilter.models.cpu import lora
 from forgetfilter.models.generation import greedy
@@ -353,26 +354,37 @@ def steps_with(losses):
     return [Step(i + 1, loss, 1e-3, 10, 0.1) for i, loss in enumerate(losses)]
 
 
+def test_a_session_ends_when_one_of_its_callbacks_says_so_and_all_are_called(session, table, tmp_path):
+    seen = []
+
+    def watch(history):
+        seen.append(len(history))
+        return False
+
+    history = train(session, table, tmp_path, callbacks=[lambda history: len(history) == 3, watch])
+    assert (len(history), seen) == (3, [1, 2, 3])
+
+
 def test_learning_ends_when_the_loss_has_levelled_off():
-    stop = LevelledOff(2)
+    stop = LossPlateau(2)
     losses = [4, 4, 3, 3, 2, 2, 1.9, 1.9]
     assert [stop(steps_with(losses[:n])) for n in range(9)] == [False] * 8 + [True]
 
 
 def test_learning_does_not_end_before_three_passes():
-    assert not LevelledOff(1)(steps_with([1, 1]))
-    assert not LevelledOff(1)(steps_with([3, 2, 1]))
+    assert not LossPlateau(1)(steps_with([1, 1]))
+    assert not LossPlateau(1)(steps_with([3, 2, 1]))
 
 
 def test_review_ends_when_the_ranking_has_settled(session, table, tmp_path):
-    stop = Settled(Looks(session, table, tmp_path, 0))
+    stop = RankingSettled(RankingProbe(session, table, tmp_path, 0))
     with torch.no_grad():
         for parameter in session.model.parameters():
             parameter.add_(0.01)
     assert [stop(steps_with([1.0] * n)) for n in (9, 10, 15)] == [False] * 3
     assert stop(steps_with([1.0] * 20))
     # A session that goes on reads what was seen, and answers the same.
-    assert Settled(Looks(session, table, tmp_path, 0))(steps_with([1.0] * 20))
+    assert RankingSettled(RankingProbe(session, table, tmp_path, 0))(steps_with([1.0] * 20))
 
 
 @pytest.mark.parametrize(
@@ -386,7 +398,7 @@ def test_review_ends_when_the_ranking_has_settled(session, table, tmp_path):
     ],
 )
 def test_a_session_of_fixed_length_is_looked_at_now_and_then(session, table, tmp_path, steps, ends, looked_at):
-    watched = Watched(Looks(session, table, tmp_path, 0), steps, ends=ends)
+    watched = ProbeAlong(RankingProbe(session, table, tmp_path, 0), steps, ends=ends)
     assert not any(watched(steps_with([1.0] * done)) for done in range(1, steps + 1))
     seen = json.loads((tmp_path / "points.json").read_text())
     assert [int(step) for step in seen["mean_logprob"]] == looked_at

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from ..settings.groups import MeasureSettings
 from .lab import Lab
 
 if TYPE_CHECKING:
-    from ..models.training import Step
+    from ..models.training import Callback
 
 # The one measure of each notion that stands in summaries, that of the tasks, and what too much safety costs.
 SAFETY = {"bias": "bias.ambiguous", "toxicity": "toxicity.mean", "harmfulness": "harmfulness.refusals"}
@@ -97,21 +97,18 @@ class Asking:
     def name(self) -> str:
         return f"{self.questions.name}-at-{'-'.join(map(str, self.points))}"
 
-    def begin(self, lab: Lab, folder: Path) -> Callable[[list[Step]], bool]:
-        def look(history: list[Step]) -> bool:
-            if len(history) in self.points:
-                seen = folder / f"{ASKED}{len(history):06d}"
-                seen.mkdir(exist_ok=True)
-                self.questions.put(lab, seen)
-            return False
+    def begin(self, lab: Lab, folder: Path) -> Callback:
+        from ..models.callbacks.results_along import ResultsAlong
 
-        return look
+        return ResultsAlong(folder, ASKED, self.points.__contains__, partial(self.questions.put, lab))
 
 
 def asked_along(lab: Lab, state: str) -> dict[int, Evaluation]:
     """What was said at each step of the session that ended in a state and that an `Asking` watched."""
-    folders = sorted(lab.stages.folder(state).glob(f"{ASKED}*"))
-    return {int(folder.name.removeprefix(ASKED)): read_evaluation(folder) for folder in folders}
+    from ..models.callbacks.results_along import results_by_step
+
+    folders = results_by_step(lab.stages.folder(state), ASKED)
+    return {step: read_evaluation(folder) for step, folder in folders.items()}
 
 
 def estimates(evaluation: Evaluation) -> dict[str, Estimate]:

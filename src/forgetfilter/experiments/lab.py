@@ -28,14 +28,14 @@ from ..models.stage_runner import BASE, Workbench
 from ..models.token_scores import FloatArray, TokenScores, read_vectors
 from ..runs.files import start_afresh
 from ..runs.inputs import fingerprints, make_encoder, write_part
-from ..runs.layout import MADE_OF, MANIFEST, ONLY_TOKENS, ROWS, data_of
+from ..runs.layout import MADE_OF, MANIFEST, ONLY_TOKENS, ROWS, WATCHED, data_of
 from ..runs.manifest import Manifest, made_of, note_made_of
 from ..runs.run import Stages
 from ..settings.groups import AdapterSettings, PassSettings, Settings, TokenSettings, TrainingSettings
 from ..settings.option import to_mapping
 
 if TYPE_CHECKING:
-    from ..models.training import Step
+    from ..models.training import Callback
 
 
 # Makes of a row's id and chat another chat.
@@ -51,7 +51,7 @@ _LONGEST_STATE = 120
 
 
 class Watcher(Protocol):
-    """Looks at the model along a session.
+    """Makes a callback that looks at the model along a session.
 
     Attributes:
         name: Tells its sessions apart from those that nobody watched, or another did.
@@ -60,8 +60,8 @@ class Watcher(Protocol):
     @property
     def name(self) -> str: ...
 
-    def begin(self, lab: Lab, folder: Path) -> Callable[[list[Step]], bool]:
-        """What is called after every step of the session in this folder; it gives False."""
+    def begin(self, lab: Lab, folder: Path) -> Callback:
+        """Make the callback of the session in this folder."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ class Looking:
     def name(self) -> str:
         return f"{self.data}@{hash_chunks([repr(self.points).encode()])[:6]}"
 
-    def begin(self, lab: Lab, folder: Path) -> Callable[[list[Step]], bool]:
-        from ..models.callbacks.watching import Watch
+    def begin(self, lab: Lab, folder: Path) -> Callback:
+        from ..models.callbacks.results_along import scores_along
 
         table, bench = lab.tokens(self.data), lab.bench
-        return Watch(bench.session, table, table.scorable, folder, self.points.__contains__, bench.budget)
+        return scores_along(bench.session, table, table.scorable, folder, self.points.__contains__, bench.budget)
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,8 @@ class Lab:
 
         def work(folder: Path) -> None:
             self.bench.bring(start)
-            stop = watch.begin(self, folder) if watch else None
-            self.bench.train(f"training on {' and '.join(course.data)}", table, rows, steps, folder, state, stop)
+            callbacks = [watch.begin(self, folder)] if watch else []
+            self.bench.train(f"training on {' and '.join(course.data)}", table, rows, steps, folder, state, callbacks)
 
         self.bench.stage(state, work)
         return state
@@ -249,9 +249,9 @@ class Lab:
 
     def watched(self, state: str, name: str) -> list[TokenScores]:
         """What was seen of a data set's rows along the session that ended in a state, in the order of its steps."""
-        from ..models.callbacks.watching import watched
+        from ..models.callbacks.results_along import results_by_step
 
-        folders = watched(self.stages.folder(state)).values()
+        folders = results_by_step(self.stages.folder(state), WATCHED).values()
         return [TokenScores.read(folder, self._ids(name)) for folder in folders]
 
     def _balanced(self, table: TokenTable, names: tuple[str, ...]) -> NDArray[np.intp]:

@@ -1,4 +1,4 @@
-"""Rows go through the frozen blocks, once; sessions and scores begin with what comes out."""
+"""Cache the activations of the frozen blocks, so that training and scoring start from them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .scoring import score_in_memory
 from .trainable_model import Session
 
 _ROWS_AT_ONCE = 4096
-# Share of the free disk space that states may take.
+# Largest share of the free disk space that the cache may take.
 _MOST = 0.5
 
 
 class Reading:
-    """A scorer of rows that have a place for their states: it fills the place, and has no results."""
+    """Writes the hidden states of rows into the cache, in the manner of a scorer; it returns no results."""
 
     schema: ClassVar[dict[str, pa.DataType]] = {}
     work: ClassVar[Work] = "score"
@@ -52,12 +52,12 @@ def keep_states(
     on_rows: Callable[[int], None] = lambda _: None,
     on_resume: Callable[[int], None] = lambda _: None,
 ) -> bool:
-    """Keep in `folder` what the frozen blocks make of the rows in a file of tokens.
+    """Cache in `folder` the activations of the frozen blocks for the rows in a file of tokens.
 
-    What was killed goes on after the last some thousand rows that it was through with.
+    Rows are worked on in chunks of some thousand; a killed process goes on after the last finished chunk.
 
     Returns:
-        Whether they are kept; they are not where the disk has too little room.
+        Whether they are cached; they are not if the disk has too little room.
     """
     main, wait = session.accelerator.is_main_process, session.accelerator.wait_for_everyone
     table, states, progress = TokenTable(path), folder / ACTIVATIONS, folder / ROWS_DONE
@@ -81,7 +81,7 @@ def keep_states(
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Make a file of this size, unless the disk has too little room."""
+    """Create a file of this size, unless the disk has too little room."""
     if size > _MOST * shutil.disk_usage(path.parent).free:
         return
     # A disk that is full when a mapped file is written to would end the process.
@@ -93,7 +93,7 @@ def _reserve(path: Path, size: int) -> None:
 
 
 def known_table(session: Session, paths: Sequence[Path], folders: Sequence[Path]) -> TokenTable:
-    """The tokens of some files, with the states that `keep_states` kept, if it kept those of all."""
+    """Open files of tokens, with the activations that `keep_states` cached, if it cached those of every file."""
     if not all((folder / ACTIVATIONS).exists() for folder in folders):
         return TokenTable(*paths)
     states = [_open(session, TokenTable(path), folder) for path, folder in zip(paths, folders, strict=True)]

@@ -1,4 +1,4 @@
-"""What the frozen blocks make of rows, kept in a file that is mapped into memory."""
+"""Store the activations of the frozen blocks in a memory-mapped file, and read rows together with them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _NUMPY = {torch.float32: np.float32, torch.bfloat16: np.int16}
 
 
 class States:
-    """Hidden states of every token of some rows, row after row.
+    """Stores the hidden states of every token of some rows in a file, row after row.
 
     Args:
-        path: The file, of the size that `size` says.
+        path: The file, which must have the size that `size` returns.
         lengths: Tokens of each row, shape (n,).
-        width: Numbers of a token.
-        dtype: Their format.
+        width: Of a hidden state.
+        dtype: Number format of the hidden states.
         writable: Whether `write` will be called.
     """
 
@@ -39,7 +39,7 @@ class States:
 
     @staticmethod
     def size(lengths: NDArray[np.integer], width: int, dtype: torch.dtype) -> int:
-        """Bytes that the states of such rows take."""
+        """Compute how many bytes the hidden states of such rows take."""
         return int(lengths.sum()) * width * dtype.itemsize
 
     def __len__(self) -> int:
@@ -49,21 +49,21 @@ class States:
         return slice(int(self._ends[i] - self._lengths[i]), int(self._ends[i]))
 
     def read(self, i: int) -> Tensor:
-        """The states of a row, shape (length, width)."""
+        """Read the hidden states of a row, shape (length, width)."""
         return torch.from_numpy(np.array(self._numbers[self._place(i)])).view(self._dtype)
 
     def write(self, i: int, states: Tensor) -> None:
-        """Keep the states of a row, shape (length, width)."""
+        """Write the hidden states of a row, shape (length, width)."""
         self._numbers[self._place(i)] = states.view(_STORED[self._dtype]).numpy()
 
     def flush(self) -> None:
-        """Put on disk what was written."""
+        """Flush what was written to the disk."""
         self._numbers.flush()
 
 
 @dataclass(frozen=True)
 class KnownTokens(Tokens):
-    """A row as tokens, of which the states are known, or have a place where they can be written.
+    """Adds to a row's tokens the place in a file where their hidden states are, or will be, stored.
 
     Attributes:
         states: The file.
@@ -75,17 +75,17 @@ class KnownTokens(Tokens):
 
 
 class KnownTable(TokenTable):
-    """The tokens of one or more data sets, with the states of each.
+    """Reads the tokens of one or more data sets together with their cached hidden states.
 
     Args:
         paths: Files of tokens.
-        states: The states of each file's rows.
+        states: The hidden states of each file's rows.
     """
 
     def __init__(self, paths: Sequence[Path], states: Sequence[States]) -> None:
         super().__init__(*paths)
         self._states = states
-        # Of each file, where its rows begin in the table.
+        # The position of each file's first row in the table.
         self._firsts = np.cumsum([0, *(len(part) for part in states[:-1])])
 
     def __getitem__(self, i: int) -> KnownTokens:
@@ -93,6 +93,6 @@ class KnownTable(TokenTable):
         return KnownTokens(**vars(super().__getitem__(i)), states=self._states[part], place=i - int(self._firsts[part]))
 
     def flush(self) -> None:
-        """Put on disk what was written."""
+        """Flush what was written to the disk."""
         for states in self._states:
             states.flush()

@@ -1,4 +1,4 @@
-"""Where a model's text model and its decoder blocks are, and which of its layers get a LoRA adapter."""
+"""Find a model's text model and its decoder blocks, and put LoRA adapters on its linear layers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STATE_SPACE = {"A_log", "D"}
 
 
 def text_model(model: Any) -> nn.Module:
-    """The part of a model, with or without peft, that reads text; towers for images and sounds lie beside it."""
+    """Find the part of a model, with or without peft, that reads text, rather than images or audio."""
     base = base_of(model)
     found: Any = base.get_decoder() if hasattr(base, "get_decoder") else base
     # Some call their head a decoder.
@@ -39,9 +39,9 @@ def text_model(model: Any) -> nn.Module:
 
 
 def decoder_blocks(model: Any) -> list[nn.Module]:
-    """The text model's blocks, lowest first: of its lists of modules, within no other list, the one that weighs most.
+    """List the text model's blocks, lowest first: the outermost list of modules with the most weights.
 
-    Numbers in the names of layers say little: experts, codebooks and adapters of a model's own are counted as well.
+    Numbers in the names of layers are no guide: a model numbers its experts, codebooks and own adapters as well.
     """
     lists = _outermost_lists(text_model(model))
     return list(max(lists, key=lambda blocks: sum(p.numel() for p in blocks.parameters()), default=()))
@@ -56,9 +56,9 @@ def _outermost_lists(module: nn.Module) -> Iterator[nn.ModuleList]:
 
 
 def add_adapter(model: PreTrainedModel, settings: AdapterSettings) -> PeftModel:
-    """Put a LoRA adapter on linear layers of the text model, or of its top blocks; its base weights stay as they are.
+    """Put a LoRA adapter on linear layers of the text model, or of its top blocks; the base weights are frozen.
 
-    Its head and embeddings get none, nor do routers, which choose experts, nor what a state-space layer does not call.
+    The head and the embeddings get none, nor do routers, nor layers whose weights a state-space layer reads directly.
 
     Raises:
         SettingsError: A name in `lora_targets` fits no layer that can have one.
@@ -86,7 +86,7 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings) -> PeftModel:
 
 
 def _chosen(model: PreTrainedModel, settings: AdapterSettings) -> list[str]:
-    """The layers that get an adapter."""
+    """Choose the layers that get an adapter."""
     linear = adaptable(model)
     blocks = decoder_blocks(model)
     share = settings.top_blocks or 1
@@ -107,7 +107,7 @@ def _chosen(model: PreTrainedModel, settings: AdapterSettings) -> list[str]:
 
 
 def adaptable(model: PreTrainedModel) -> list[str]:
-    """The names of the linear layers that can have an adapter, in order."""
+    """List the names of the linear layers that can have an adapter, in order."""
     inside = {id(module) for module in text_model(model).modules()}
     head = {id(module) for module in (model.get_output_embeddings(), model.get_input_embeddings())}
     modules = dict(model.named_modules())
@@ -124,7 +124,7 @@ def adaptable(model: PreTrainedModel) -> list[str]:
 
 @torch.no_grad()
 def _is_linear(module: nn.Linear | Conv1D) -> bool:
-    """Whether a layer makes of a vector another, as its class says; what inherits from it may do anything."""
+    """Check that a layer maps a vector to a vector; a class that inherits from Linear may do anything."""
     if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
         # PyTorch's own attention reads its weight alone.
         return False
@@ -139,7 +139,7 @@ def _is_linear(module: nn.Linear | Conv1D) -> bool:
 
 
 def _routes(name: str, modules: dict[str, nn.Module]) -> bool:
-    """Whether a layer chooses experts, or is a part of what does."""
+    """Check whether a layer is, or is part of, a router that chooses experts."""
     *above, last = name.split(".")
     classes = [type(modules[".".join(name.split(".")[: i + 1])]).__name__ for i in range(len(above) + 1)]
     return last in _ROUTER_NAMES or any("router" in part for part in above) or any(map(_ROUTER_CLASS.search, classes))
@@ -151,19 +151,19 @@ def _is_read_alone(name: str, modules: dict[str, nn.Module]) -> bool:
 
 
 def _inside(model: nn.Module, names: Sequence[str], blocks: Sequence[nn.Module]) -> list[str]:
-    """Those of the layers that lie within these blocks."""
+    """Select the layers that lie within these blocks."""
     inside = {id(module) for block in blocks for module in block.modules()}
     modules = dict(model.named_modules())
     return [name for name in names if id(modules[name]) in inside]
 
 
 def _is_among(name: str, targets: Sequence[str]) -> bool:
-    """Whether a layer is one of those named by the end of their names, as peft reads them."""
+    """Check whether a layer's name ends with one of these targets, which is how peft matches them."""
     return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
 def _unfit(model: PreTrainedModel, names: Sequence[str], linear: Sequence[str], share: float) -> str:
-    """Why these names cannot have an adapter, and what to do."""
+    """Say why these names cannot have an adapter, and what to do."""
     said = " and ".join(f"'{name}'" for name in names)
     there = [name for name, module in model.named_modules() if name and not isinstance(module, nn.ModuleList)]
     if not linear:

@@ -1,4 +1,4 @@
-"""What a model can do, found out by trying rather than by its name."""
+"""Find out what a model can do by trying it, not by its name."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from transformers import PreTrainedModel
 
 from ..errors import ModelError
 
-# The share of a score's slope that may come from tokens behind it: none does in a causal model, but for rounding.
+# The share of a score's gradient that may come from tokens behind it: none does in a causal model, but for rounding.
 _FROM_BEHIND = 1e-5
 _EARLY, _LATE = 4, 3
 
 
 def tolerance(dtype: Any) -> float:
-    """How much scores, in nats, may differ by rounding between one way through a model and another."""
+    """Return how much scores, in nats, may differ by rounding between two ways through a model."""
     return 5e-5 if dtype == torch.float32 else 0.1
 
 
 def trial_tokens(model: Any, rows: int, length: int) -> Tensor:
-    """Some tokens of a model's vocabulary, shape (rows, length), all different where there are so many."""
+    """Pick tokens of a model's vocabulary, shape (rows, length), all different if there are as many."""
     weight = model.get_input_embeddings().weight
     tokens = torch.arange(1, rows * length + 1, device=weight.device) * 7919
     return (tokens % len(weight)).view(rows, length)
@@ -30,7 +30,7 @@ def trial_tokens(model: Any, rows: int, length: int) -> Tensor:
 def check_causal(model: PreTrainedModel, where: str) -> None:
     """Refuse a model in which later tokens change earlier scores: an encoder, or one that reads both ways.
 
-    Such a model predicts a token that it sees. One pass tells: no earlier score may have a slope in a later token's
+    Such a model predicts a token that it sees. One pass tells: no earlier score may have a gradient in a later token's
     embedding, nor change when that token does.
 
     Raises:
@@ -52,15 +52,15 @@ def check_causal(model: PreTrainedModel, where: str) -> None:
     try:
         with torch.enable_grad():
             early = model(input_ids=tokens, use_cache=False).logits[:, :_EARLY].float()
-            # A sum of logarithms over the whole vocabulary would have next to no slope in a model that knows nothing.
+            # A sum of logarithms over the whole vocabulary has next to no gradient in a model that knows nothing.
             chosen = early.gather(2, tokens[:, 1 : _EARLY + 1, None]).sum()
-            slopes = torch.autograd.grad(chosen, embedded, allow_unused=True)
+            gradients = torch.autograd.grad(chosen, embedded, allow_unused=True)
         early = early.detach()
     finally:
         hook.remove()
     if not torch.isfinite(early).all():
         raise ModelError(f"{where}: its scores are not finite; the weights are damaged, so download the model again")
-    sizes = [slope.float().abs().sum(dim=(0, 2)) for slope in slopes if slope is not None]
+    sizes = [gradient.float().abs().sum(dim=(0, 2)) for gradient in gradients if gradient is not None]
     behind = sum(float(size[_EARLY:].sum()) for size in sizes) > _FROM_BEHIND * sum(float(size.sum()) for size in sizes)
     if behind or float((early[0] - early[1]).abs().max()) > tolerance(embeddings.weight.dtype) * float(
         early.abs().max()

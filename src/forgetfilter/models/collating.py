@@ -1,4 +1,4 @@
-"""Rows as the tensors that go through the model: padded below one another, after what they begin with alike."""
+"""Collate rows into the tensors that go through the model: their shared prefix once, then the padded remainders."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 from ..data.tokens import Tokens
 from .activations import KnownTokens
 
-# What a pass costs, in tokens, where none may be made for what rows share.
+# The cost of a pass, in tokens, where no separate pass may be made for a shared prefix.
 NOT_SHARED = 1 << 60
 
 
 def collate(rows: Sequence[Tokens], device: torch.device, pass_overhead: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What `CompletionScorer` takes: the shared prefix, and tokens and completion mask padded on the right.
+    """Collate rows for `CompletionScorer`: the shared prefix, and tokens and completion mask padded on the right.
 
-    The prefix is empty where sharing it saves less than what a forward pass of its own costs, in tokens.
+    The prefix is empty if sharing it saves fewer tokens than a forward pass of its own costs.
     """
     shared = worth_sharing(shared_prefix(rows), len(rows), pass_overhead)
     input_ids = pad_right([row.input_ids[shared:] for row in rows])
@@ -31,7 +31,7 @@ def collate(rows: Sequence[Tokens], device: torch.device, pass_overhead: int) ->
 
 
 def pad_right(sequences: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Sequences below one another, shape (sequences, longest). Any token pads: no causal model looks to the right."""
+    """Pad sequences on the right, shape (sequences, longest). Any token will do: a causal model never looks right."""
     kind = np.bool_ if sequences[0].dtype == np.bool_ else np.int64
     padded: NDArray[Any] = np.zeros((len(sequences), max(len(sequence) for sequence in sequences)), dtype=kind)
     for row, sequence in zip(padded, sequences, strict=True):
@@ -40,12 +40,12 @@ def pad_right(sequences: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def worth_sharing(shared: int, rows: int, pass_overhead: int) -> int:
-    """What rows begin with, in tokens; 0 where going through it once saves less than a pass of its own costs."""
+    """Return the tokens of a shared prefix worth a pass of its own: all, or 0 if the pass costs more than it saves."""
     return shared if (rows - 1) * shared > pass_overhead else 0
 
 
 def with_states(rows: Sequence[Tokens], inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
-    """What `collate` made of rows, and the states of their tokens, where those of all rows are known."""
+    """Add the cached activations to what `collate` returned, if those of every row are cached."""
     known = [row for row in rows if isinstance(row, KnownTokens)]
     if len(known) < len(rows):
         return inputs
@@ -58,12 +58,12 @@ def with_states(rows: Sequence[Tokens], inputs: tuple[Tensor, Tensor, Tensor]) -
 
 
 def shared_prefix(rows: Sequence[Tokens]) -> int:
-    """How many tokens all rows begin with, such as a system prompt, completions and the tokens before them left out."""
+    """Count the tokens that all rows begin with, such as a system prompt, up to the token before any completion."""
     return common_prefix([row.input_ids[: max(0, row.spans[0][0] - 1)] for row in rows])
 
 
 def common_prefix(sequences: Sequence[NDArray[np.integer]]) -> int:
-    """How many tokens all of these begin with."""
+    """Count the tokens that all of these sequences begin with."""
     length = min(len(sequence) for sequence in sequences)
     for sequence in sequences[1:]:
         same = sequence[:length] == sequences[0][:length]

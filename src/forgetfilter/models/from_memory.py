@@ -1,4 +1,4 @@
-"""A model that a Python program has loaded already, written into a folder from which it is loaded like any other.
+"""Write a model that a Python program has loaded already into a folder, to be loaded like any other.
 
 What the program holds stays as it is: nothing is trained in place, moved to another device or hooked. The price is a
 copy on disk, which also lets a run that was killed go on.
@@ -105,7 +105,7 @@ def _write(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
 
 
 def _fingerprint(model: Any, tokenizer: Any) -> str:
-    """A hash of weights, configuration and tokenizer; an adapter's weights are among a peft model's."""
+    """Compute a fingerprint of weights, configuration and tokenizer; a peft model's weights include the adapter's."""
 
     def chunks() -> Iterator[bytes]:
         inner = model.get_base_model() if isinstance(model, PeftModel) else model

@@ -1,7 +1,7 @@
-"""The blocks below the lowest that is trained: what they make of a row is the same in every session of a run.
+"""Skip the blocks below the lowest trained one, whose activations are the same in every session of a run.
 
-So a row goes through them once, and whoever keeps what came out (`models.states`) hands it to the passes to come, in
-which these blocks are passed over.
+A row goes through them once; later forward passes are given the activations that were cached (`models.activations`)
+and skip these blocks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .architecture import decoder_blocks
 
 
 class PassState(threading.local):
-    """What the present pass hands to hooks inside the model, and gets from them; passes may go side by side."""
+    """Holds what the present forward pass exchanges with hooks inside the model; each thread has its own."""
 
     def __reduce__(self) -> tuple[type[PassState], tuple[()]]:
         # A copy of the model begins with no pass under way.
@@ -32,7 +32,7 @@ class _Passing(PassState):
 
 
 class _Made(Exception):  # noqa: N818
-    """Ends a pass behind the frozen blocks, with what they made."""
+    """Ends a forward pass after the frozen blocks, and carries their output."""
 
     def __init__(self, states: Tensor) -> None:
         super().__init__()
@@ -40,11 +40,11 @@ class _Made(Exception):  # noqa: N818
 
 
 class _Block:
-    """A frozen block's forward; not a closure, so that the model can be copied and pickled by those who do."""
+    """Replaces a frozen block's forward; a class rather than a closure, so that the model can be copied and pickled."""
 
     def __init__(self, block: nn.Module, index: int, *, last: bool, passing: _Passing) -> None:
         self.inner, self._index, self._last, self._passing = block.forward, index, last, passing
-        # What the block makes besides hidden states, in number; None where it makes these alone.
+        # How many outputs the block has besides hidden states; None if it returns these alone.
         self._besides: int | None = None
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -65,13 +65,13 @@ class _Block:
 
 
 class FrozenBlocks:
-    """The blocks of a model that nothing trains, nor anything below them.
+    """Finds the blocks of a model below the lowest trained one, and lets forward passes skip them or end after them.
 
     Args:
         model: A causal language model, whose trained parameters say which blocks are frozen.
 
     Attributes:
-        count: How many there are; none where anything but blocks is trained.
+        count: How many there are; 0 if anything but blocks is trained.
         above: The blocks above them.
     """
 
@@ -89,7 +89,7 @@ class FrozenBlocks:
 
     @contextmanager
     def given(self, states: Tensor | None) -> Iterator[None]:
-        """Passes of this thread take these states, shape (rows, length, width), for what the frozen blocks make."""
+        """Let this thread's passes use these activations, shape (rows, length, width), in place of the blocks."""
         self._passing.given = states
         try:
             yield
@@ -97,7 +97,7 @@ class FrozenBlocks:
             self._passing.given = None
 
     def made_in(self, make_pass: Callable[[], object]) -> Tensor:
-        """What the frozen blocks make in a pass, shape (rows, length, width); what lies above them is not computed."""
+        """Compute the frozen blocks' activations, shape (rows, length, width); the blocks above do not run."""
         self._passing.ends = True
         try:
             make_pass()

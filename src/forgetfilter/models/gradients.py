@@ -1,4 +1,4 @@
-"""The gradient of an optimizer step whose rows go through the model in several passes."""
+"""Accumulate the gradient of an optimizer step over its micro-batches, one by one or side by side."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .trainable_model import Session
 
 
 def backward_in_turn(session: Session, model: Any, passes: Sequence[Sequence[Tokens]], total: int) -> Tensor:
-    """Add the gradient of a step to the parameters', pass after pass, shared out among all processes.
+    """Accumulate the gradient of a step, micro-batch after micro-batch, shared out among all processes.
 
     Args:
         session: The model, and the processes.
         model: Its scorer, as the accelerator prepared it.
-        passes: The rows of each pass, the same on every process.
+        passes: The rows of each micro-batch, the same on every process.
         total: Completion tokens of the step; the loss is averaged over all of them, whichever pass and process they
             go through.
 
@@ -42,7 +42,7 @@ def backward_in_turn(session: Session, model: Any, passes: Sequence[Sequence[Tok
 
 
 def backward_side_by_side(session: Session, model: Any, passes: Sequence[Sequence[Tokens]], total: int) -> Tensor:
-    """The same in one process, with passes side by side in the session's lanes."""
+    """Accumulate the same gradient in one process, with micro-batches side by side on the CPU's cores."""
     parameters = list(session.trained().values())
 
     def of_pass(rows: Sequence[Tokens]) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -1,4 +1,4 @@
-"""A language model's head: the log-probability of tokens from hidden states, without ever having all logits at once."""
+"""Compute log-probabilities of tokens from hidden states through the head, never holding all logits at once."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
-# Logits that are made by one product, in numbers; and those of them that are worked on at a time, which a core's cache
-# can hold. A GPU wants few operations, however large.
+# Logits computed by one matrix product, and how many of them are worked on at a time, so that they fit a core's cache.
+# A GPU wants few operations, however large.
 _LOGITS_AT_ONCE, _LOGITS_IN_CACHE = 8 << 20, 1 << 18
 _LOGITS_ON_GPU = 1 << 26
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """log p(target) of each row of hidden states through a frozen head, and whether none is likelier.
+    """Computes log p(target) of each row of hidden states through a frozen head, and whether no token is likelier.
 
-    The slope of log p(t) is W[t] - p W, whatever is done with it later. It is made at once, while p is there,
-    and the backward pass only scales it: no logits are kept, and none are made twice.
+    The gradient of log p(t) is W[t] - p W, whatever the loss does with it. It is computed in the forward pass, while p
+    is at hand, and the backward pass only scales it: no logits are kept, and none are computed twice.
     """
 
     @staticmethod
@@ -30,7 +30,7 @@ class _TokenLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         logprobs = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         first = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
-        slopes = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        hidden_gradients = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         on_gpu = hidden.device.type != "cpu"
         at_once, in_cache = (_LOGITS_ON_GPU, _LOGITS_ON_GPU) if on_gpu else (_LOGITS_AT_ONCE, _LOGITS_IN_CACHE)
         for part in _slices(len(hidden), at_once // len(weight)):
@@ -43,27 +43,27 @@ class _TokenLogprobs(torch.autograd.Function):
                 total = powers.sum(dim=1, keepdim=True)
                 logprobs[part][few] = (target - largest - total.log()).squeeze(1)
                 first[part][few] = (target == largest).squeeze(1)
-                if slopes is not None:
+                if hidden_gradients is not None:
                     # The logits are not needed any more; probabilities take their place.
                     torch.div(powers, total, out=logits[few])
-            if slopes is not None:
-                slopes[part] = weight[targets[part]] - logits @ weight
-        if slopes is not None:
-            ctx.save_for_backward(slopes)
+            if hidden_gradients is not None:
+                hidden_gradients[part] = weight[targets[part]] - logits @ weight
+        if hidden_gradients is not None:
+            ctx.save_for_backward(hidden_gradients)
         ctx.mark_non_differentiable(first)
         return logprobs, first
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (slopes,) = ctx.saved_tensors
-        return slopes * gradients[0][:, None].to(slopes.dtype), None, None, None
+        (hidden_gradients,) = ctx.saved_tensors
+        return hidden_gradients * gradients[0][:, None].to(hidden_gradients.dtype), None, None, None
 
 
 def token_logprobs(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability of tokens through a head that is a frozen matrix, and whether none is likelier.
+    """Compute the log-probability of tokens through a head that is a frozen matrix, and whether no token is likelier.
 
     Args:
-        hidden: What the head reads, shape (tokens, width).
+        hidden: Hidden states that the head reads, shape (tokens, width).
         weight, bias: The head.
         targets: The tokens, shape (tokens,).
 
@@ -74,19 +74,19 @@ def token_logprobs(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets:
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:
-    """Parts of so many, each of the size but the last."""
+    """Cut a range into slices of this size; the last may be smaller."""
     size = max(1, size)
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def is_plain(head: nn.Module) -> bool:
-    """Whether a head is nothing but a frozen matrix, so that it can be applied to some positions at a time."""
+    """Check that a head is nothing but a frozen matrix, so that it can be applied to some positions at a time."""
     return type(head) is nn.Linear and not any(parameter.requires_grad for parameter in head.parameters())
 
 
 @torch.no_grad()
 def leaves_logits_alone(model: PreTrainedModel | PeftModel) -> bool:
-    """Whether a model gives out what its head makes; some scale it, or cap it."""
+    """Check that a model returns the logits of its head unchanged; some models scale or cap them."""
     head = model.get_output_embeddings()
     made = torch.linspace(-64, 64, head.out_features, device=head.weight.device, dtype=head.weight.dtype)
     hook = head.register_forward_hook(lambda *_: made.expand(1, 1, -1))

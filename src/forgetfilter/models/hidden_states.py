@@ -1,4 +1,4 @@
-"""What a model makes of a row inside: mean hidden states of parts of it, at some depths."""
+"""Score rows by the mean hidden states of their prompt or answer at some depths of the model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BEGINNING = 24
 
 
 class View(NamedTuple):
-    """Which hidden states of a row to average.
+    """Says which hidden states of a row to average.
 
     Attributes:
         part: Those of all its completion tokens, of the first ones of each answer, or of what stands before the first.
@@ -35,7 +35,7 @@ class View(NamedTuple):
 
 
 class HiddenStates:
-    """A scorer: mean hidden states of a row, view after view in one list.
+    """Computes mean hidden states of rows, view after view in one list; a scorer.
 
     Args:
         session: The model, in its present state.
@@ -75,7 +75,7 @@ class HiddenStates:
         return [{"states": states} for states in torch.cat(means, dim=1).cpu().numpy()]
 
     def _agrees(self) -> bool:
-        """Whether a row has the same states alone and beside a longer one; of the scores that is known."""
+        """Check that a row has the same hidden states alone and beside a longer row, as is known of scores."""
         self._session.scorer.eval()
         tokens = trial_tokens(self._session.model, 2, 8)
         alone, beside = (self._scorer.hidden_states(of, self._depths) for of in (tokens[:1, :5], tokens))
@@ -86,7 +86,7 @@ class HiddenStates:
 
 
 def _inside(row: Tokens, part: Part) -> NDArray[np.bool_]:
-    """Which tokens of a row are of a part, shape (length,); a row without any prompt has its first token for one."""
+    """Mark the tokens of a part of a row, shape (length,); the first token stands for a missing prompt."""
     if part == "answer":
         return row.mask
     inside = np.zeros(len(row.input_ids), dtype=bool)

@@ -80,7 +80,7 @@ def _fastest_format(device: torch.device) -> torch.dtype:
 
 
 def load_tokenizer(source: ModelSource) -> Any:
-    """The model's tokenizer; that of an adapter, where one lies beside it.
+    """Load the model's tokenizer, or that of an adapter if one lies beside it.
 
     Raises:
         ModelError: There is none, or it cannot be loaded.
@@ -97,7 +97,7 @@ def load_tokenizer(source: ModelSource) -> Any:
 
 
 def model_fingerprint(source: ModelSource) -> str:
-    """A hash of the model; asks the hub for the commit of a hub model.
+    """Compute the model's fingerprint; asks the hub for the commit of a hub model.
 
     Raises:
         ModelError: The hub does not give this model.
@@ -136,7 +136,7 @@ def load_model(source: ModelSource, hardware: Hardware, *, trained_fully: bool =
 
 
 def _loader(config: Any) -> Any:
-    """What loads a model with this configuration; models that also see images may be known as such alone."""
+    """Choose the class that loads a model with this configuration; some are registered as image-text models only."""
     return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
 
 
@@ -149,7 +149,7 @@ def quiet_libraries() -> None:
 
 
 def _converted(source: ModelSource) -> ModelSource:
-    """A GGUF file as a folder of safetensors, dequantised once and kept in the cache."""
+    """Convert a GGUF file to a folder of safetensors, dequantised once and kept in the cache."""
     if source.gguf is None:
         return source
     kept = cache_folder() / "gguf" / fingerprint(replace(source, adapters=()))
@@ -171,12 +171,12 @@ def _convert_gguf(source: ModelSource, folder: Path) -> None:
 
 
 def _resolved(source: ModelSource) -> ModelSource:
-    """The folder, or model of the hub, that transformers reads."""
+    """Return the folder or hub id that transformers reads."""
     return _converted(_on_disk(source))
 
 
 def _on_disk(source: ModelSource) -> ModelSource:
-    """An adapter of the hub as a folder and its base; others as they are."""
+    """Resolve an adapter on the hub to a folder and its base model; return other sources as they are."""
     if source.local:
         return source
     with explained(source, "model"):
@@ -192,7 +192,7 @@ def _on_disk(source: ModelSource) -> ModelSource:
 
 
 def _hub_file(source: ModelSource, name: str) -> Path | None:
-    """A file of a hub model, in the hub's cache; none where there is no such file."""
+    """Find a file of a hub model in the hub's cache; None if the model has no such file."""
     found = cached_file(
         source.location,
         name,

@@ -1,4 +1,4 @@
-"""Adapters that others trained, merged into their model in memory."""
+"""Merge adapters that others trained into their base model, in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .sources import ADAPTER_WEIGHTS
 
 
 def merge_adapters(model: PreTrainedModel, folders: Sequence[str]) -> PreTrainedModel:
-    """The model with adapters merged into it, one after the other.
+    """Merge adapters into a model, one after the other.
 
     Raises:
         ModelError: An adapter is for another model, or of a kind that cannot be merged.

@@ -1,4 +1,4 @@
-"""One process, or several that `accelerate launch` started."""
+"""Tell which of the processes that `accelerate launch` started this one is, and wait for the others."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from datetime import timedelta
 
 from ..errors import SettingsError
 
-# How `accelerate launch` says what it was asked for.
+# The environment variables by which `accelerate launch` passes on its options.
 ASKS_FOR_FSDP = "ACCELERATE_USE_FSDP"
 _NOT_SUPPORTED = {"ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM"}
 
 
 def spreads_the_model() -> bool:
-    """Whether there are several processes, and each is to hold a part of the model (`accelerate launch --use_fsdp`)."""
+    """Check whether several processes are to hold a part of the model each (`accelerate launch --use_fsdp`)."""
     return _asked(ASKS_FOR_FSDP) and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
@@ -23,17 +23,21 @@ def _asked(variable: str) -> bool:
 
 
 def one_process(command: str, device: str) -> None:
-    """Raise SettingsError where a command that works in one process was launched in several."""
+    """Refuse a command that works in one process but was launched in several.
+
+    Raises:
+        SettingsError: There are several processes.
+    """
     if Processes(device).count > 1:
         raise SettingsError(f"{command} works in one process; start it without 'accelerate launch'")
 
 
 class Processes:
-    """Which of how many processes this one is.
+    """Tells which process this is, and of how many.
 
     Attributes:
-        count: How many there are.
-        main: Whether this is the first, which alone writes and speaks.
+        count: Number of processes.
+        main: Whether this is the first process, the only one that writes files and prints.
         several_machines: Whether some run on other machines.
 
     Raises:
@@ -54,7 +58,7 @@ class Processes:
             on_cpu = device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
             # The first process may read and tokenise for hours while the others wait for it.
             self._state = PartialState(cpu=on_cpu, timeout=timedelta(days=7))
-            # Threads of the group that are still there when Python ends, now and then end the process with an error.
+            # Threads of the process group that still run when Python exits make it fail now and then.
             atexit.register(self._state.destroy_process_group)
             if self._state.num_processes != self.count:
                 raise SettingsError(f"device: '{device}' does not let {self.count} processes work together")

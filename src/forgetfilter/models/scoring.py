@@ -1,4 +1,4 @@
-"""What a model makes of rows: teacher-forced likelihood, ROUGE-1 of greedy answers, and answers themselves."""
+"""Score rows with a model: teacher-forced likelihood, ROUGE-1 of greedy answers, and the answers themselves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ROWS_PER_SHARD = 4096
 
 
 class Scorer(Protocol):
-    """Puts rows to the session's present model.
+    """Scores rows with the model in its present state.
 
     Attributes:
         schema: Columns of a row's result, besides `id` and `row`.
@@ -40,14 +40,14 @@ class Scorer(Protocol):
     tokens_per_pass: int
 
     def length(self, table: TokenTable, i: int) -> int:
-        """Tokens that a row takes in the model."""
+        """Return how many tokens a row takes in the model."""
 
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
-        """The results of some rows, in order."""
+        """Score some rows; the results come in order."""
 
 
 class Likelihood:
-    """Log-probability of each completion token, teacher-forced (nats, at most 0; larger = better known).
+    """Computes the teacher-forced log-probability of each completion token (nats, at most 0; larger = better known).
 
     Keeps every token's value, and whether it was the model's first choice, for signals to come.
     """
@@ -73,7 +73,7 @@ class Likelihood:
 
 
 class Rouge:
-    """ROUGE-1 between the model's greedy answer and the completion, 0 to 1 (paper, Eq. 3).
+    """Computes ROUGE-1 between the model's greedy answer and the completion, 0 to 1 (paper, Eq. 3).
 
     A chat with several answers has the mean over them, each asked for after the chat's own earlier turns.
     A completion without words scores NaN.
@@ -108,7 +108,7 @@ class Rouge:
 
 
 class Answers:
-    """The model's greedy answer to each row's prompt: what stands before the first completion.
+    """Writes the model's greedy answer to each row's prompt, which is all before the first completion.
 
     No answer is longer than `most_tokens`.
     """
@@ -132,7 +132,7 @@ class Answers:
 
 
 def answer_limit(reference: int) -> int:
-    """How many tokens to decode for a completion of so many: beyond, an answer is wrong whatever follows."""
+    """Return how many tokens to decode for a reference of this length; a longer answer is wrong whatever follows."""
     return reference + max(16, reference // 4)
 
 
@@ -178,7 +178,7 @@ def score_in_memory(
     rows: NDArray[np.intp],
     on_rows: Callable[[int], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
-    """The results of some rows of the table, in order, on every process."""
+    """Score some rows of the table; every process gets all results, in order."""
     # Processes that hold one model together make the same passes: of answers, whose number is open, all of them.
     alone = session.sharded and scorer.work == "write"
     world, index = (1, 0) if alone else (session.accelerator.num_processes, session.accelerator.process_index)

@@ -1,4 +1,4 @@
-"""A model spread over processes: each holds a part of every weight, and gets the others when a layer needs them (FSDP).
+"""Shard a model over processes (FSDP): each holds a part of every weight and gathers the rest when a layer needs it.
 
 PyTorch's `fully_shard` is called here instead of Accelerate's way to it, which is for GPUs alone: so the tests can
 compare two processes on a CPU with one.
@@ -24,7 +24,7 @@ _Made = TypeVar("_Made")
 
 @contextmanager
 def left_to_us() -> Iterator[None]:
-    """Keep Accelerate from spreading models itself where the launch asks for it."""
+    """Keep Accelerate from sharding models itself where the launch asks for it."""
     asked = os.environ.pop(ASKS_FOR_FSDP, None)
     try:
         yield
@@ -34,7 +34,7 @@ def left_to_us() -> Iterator[None]:
 
 
 def in_turn(accelerator: Accelerator, make: Callable[[], _Made]) -> _Made:
-    """Make something in one process of each machine after the other, as it takes much memory while it is made."""
+    """Build something in one process of a machine after the other, as it takes much memory while being built."""
     made = []
     for turn in range(int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))):
         if turn == accelerator.local_process_index:
@@ -44,12 +44,12 @@ def in_turn(accelerator: Accelerator, make: Callable[[], _Made]) -> _Made:
 
 
 def mesh_of(accelerator: Accelerator) -> DeviceMesh:
-    """All processes, as `spread` takes them; every process must ask."""
+    """Make the mesh of all processes that `spread` takes; every process must call."""
     return init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
 
 
 def spread(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Leave of every weight of the model only this process's part; a layer is whole while it is computed.
+    """Keep only this process's part of every weight of the model; a layer is gathered while it is computed.
 
     What is not in a layer, such as the head, is whole from the first time that it is needed.
     """
@@ -61,23 +61,23 @@ def spread(model: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def put_away(model: nn.Module) -> None:
-    """Give up what of the model stayed whole after a pass that no gradient followed: its parameters are parts again."""
+    """Shard again the parameters that stayed whole after a forward pass without a backward pass."""
     if isinstance(model, FSDPModule):
         model.reshard()
 
 
 def own_part(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor."""
+    """Return the part of a tensor that this process holds."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor; every process must ask for those that are spread."""
+    """Gather the whole of a tensor; every process must call for one that is sharded."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def gathered(tensors: Iterable[tuple[str, Tensor]], *, keep: bool = True) -> dict[str, Tensor]:
-    """A copy of whole tensors on the CPU, by name; a process that does not keep them helps the others all the same."""
+    """Copy whole tensors to the CPU, by name; a process that keeps none must call all the same."""
     found = {}
     for name, tensor in tensors:
         value = whole(tensor.detach())
@@ -87,7 +87,7 @@ def gathered(tensors: Iterable[tuple[str, Tensor]], *, keep: bool = True) -> dic
 
 
 def spread_as(parameter: Tensor, value: Tensor) -> Tensor:
-    """A whole tensor, on the device of a parameter and spread as this is; every process has all of it."""
+    """Put a whole tensor on a parameter's device, sharded as the parameter is; every process passes all of it."""
     value = value.to(parameter.device)
     if not isinstance(parameter, DTensor):
         return value

@@ -1,4 +1,4 @@
-"""Where a model comes from: a hub id, a folder, a GGUF file, an adapter, or a name that we know. Needs no torch."""
+"""Find out where a model comes from: a hub id, folder, GGUF file, adapter, or a name of ours. Needs no torch."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _find(name: str, revision: str | None, above: tuple[Path, ...]) -> ModelSour
 
 
 def with_base(folder: Path, *, name: str = "", above: tuple[Path, ...] = ()) -> ModelSource:
-    """A folder with a peft adapter, as the model that it makes of its base.
+    """Resolve a folder with a peft adapter to its base model and the adapter to be merged into it.
 
     Args:
         folder: The folder.
@@ -138,19 +138,19 @@ def _check_folder(path: Path) -> None:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a tokenizer lies in a folder."""
+    """Check whether a folder has a tokenizer."""
     return any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"))
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: FORGETFILTER_CACHE, else the user's cache folder."""
+    """Return the folder of converted models: FORGETFILTER_CACHE, else the user's cache folder."""
     given = os.environ.get("FORGETFILTER_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(given).expanduser() if given else Path(base).expanduser() / "forgetfilter"
 
 
 def fingerprint(source: ModelSource, commit: str | None = None) -> str:
-    """A hash that changes with the model's weights or configuration.
+    """Compute a fingerprint, which changes with the model's weights or configuration.
 
     Of a local folder it covers the configuration, and of each weight file the size, the first and the last
     megabyte: reading hundreds of gigabytes whole would take longer than a short run. A GGUF file is read

@@ -1,7 +1,7 @@
-"""A model and the stages in which it is trained and asked: what the filter, its rivals and the studies stand on.
+"""Train and score a model in stages, each done once; the filter, its rivals and the studies are built on this.
 
-The model is loaded once. Its states are told apart by name: `base` is the aligned model as it came (M0), any other
-the stage that saved it.
+The model is loaded once. Its states are known by name: `base` is the aligned model as it came (M0), any other name is
+that of the stage that saved it.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 
     from .scoring import Scorer
     from .trainable_model import Session
-    from .training import Step
+    from .training import Callback, Step
 
 BASE = "base"
 
 
 class Workbench:
-    """A model that is brought from state to state, stage by stage.
+    """Loads a model and brings it from state to state, stage by stage.
 
-    Every process makes the same calls; the first alone writes.
+    Every process makes the same calls; only the first writes.
 
     Attributes:
         stages: The folder of the stages.
         settings: How the model is loaded and trained.
         encoder: Turns rows into its tokens.
-        console: Where to tell what goes on.
-        processes: Which of how many processes this one is.
+        console: Where progress is shown.
+        processes: Which process this is, and of how many.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class Workbench:
 
     @cached_property
     def session(self) -> Session:
-        """The model, loaded when a stage first needs it."""
+        """Load the model when a stage first needs it."""
         from .cpu.allocator import return_freed_memory
         from .trainable_model import Session
         from .vocabulary import doubt_about
 
         self.console.say("loading the model")
-        # A session that nobody uses any more is a cycle of references, as large as its model.
+        # A trainable model that nobody uses any more is a cycle of references.
         gc.collect()
         return_freed_memory()
         session = Session(self._source, self.settings, self.settings, self.settings.seed)
@@ -84,7 +84,7 @@ class Workbench:
 
     @property
     def budget(self) -> int:
-        """Most tokens of a pass that keeps no gradients, so that more rows than in training fit into it."""
+        """Return the most tokens of a micro-batch without gradients, into which more rows fit than in training."""
         return 2 * self.session.token_budget(self.settings.tokens_per_batch)
 
     def stage(self, name: str, work: Callable[[Path], None]) -> None:
@@ -93,7 +93,7 @@ class Workbench:
             self.work(name, work)
 
     def work(self, name: str, work: Callable[[Path], None]) -> None:
-        """Do a stage with all processes; it is in place once all are through with it."""
+        """Do a stage with all processes; it is finished once all are through with it."""
         self.processes.wait()
         folder = self.stages.partial(name)
         # No process may still be about to make the folder while another works in it, or empties it.
@@ -111,7 +111,7 @@ class Workbench:
         check_vocabulary(files, self.session.vocabulary)
 
     def tokens(self, named: Mapping[str, Path]) -> TokenTable:
-        """The tokens of some files by name, with what the frozen blocks make of them, where that can be kept.
+        """Open files of tokens, given by name, with the frozen blocks' activations where they can be cached.
 
         Each file goes through these blocks once, in a stage of its own, which stays until `drop_states`.
         """
@@ -136,13 +136,13 @@ class Workbench:
                 progress.note = "not kept, as the disk has too little room; every pass computes them anew"
 
     def drop_states(self, names: Sequence[str]) -> None:
-        """Delete what `tokens` kept of files with these names."""
+        """Delete the activations that `tokens` cached for files with these names."""
         if self.processes.main:
             for name in names:
                 self.stages.drop(activations_of(name))
 
     def bring(self, state: str) -> None:
-        """Put the model into a state: `base`, or that which a stage saved."""
+        """Put the model into a state: `base`, or one that a stage saved."""
         session = self.session
         if self._state == state:
             return
@@ -160,15 +160,15 @@ class Workbench:
         steps: int,
         folder: Path,
         becomes: str,
-        stop: Callable[[list[Step]], bool] | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         """Train the model from its present state and save it in a stage's folder; see `models.training.finetune`.
 
         Args:
-            label: What to call the session on the screen.
-            table, rows, steps, stop: As `finetune` takes them.
+            label: Name of the session on the screen.
+            table, rows, steps, callbacks: As `finetune` takes them.
             folder: The folder of the stage that is being worked on.
-            becomes: The stage's name, and so that of the state which the model is in afterwards.
+            becomes: The name of the stage, and so of the model's state afterwards.
         """
         from .training import finetune
 
@@ -178,7 +178,9 @@ class Workbench:
             def on_step(step: Step) -> None:
                 progress.advance(note=f"loss {step.loss:.3f}, {step.tokens / step.seconds:,.0f} tokens/s")
 
-            history = finetune(self.session, table, rows, steps, self.settings, folder, on_step, progress.skip, stop)
+            history = finetune(
+                self.session, table, rows, steps, self.settings, folder, on_step, progress.skip, callbacks
+            )
             if len(history) < steps:
                 progress.total = progress.done
                 progress.note += f", {steps - len(history)} steps fewer than planned"
@@ -196,7 +198,7 @@ class Workbench:
             score(self.session, scorer, table, rows, folder, progress.advance, progress.skip)
 
     def steps(self, rows: int, epochs: float | None) -> int:
-        """Optimizer steps of so many passes over so many rows."""
+        """Compute the optimizer steps of so many epochs over so many rows."""
         from .training import steps_for
 
         return steps_for(rows, epochs, self.settings.batch_size)

@@ -1,4 +1,4 @@
-"""What the model makes of every completion token of some rows, read back from where scoring wrote it."""
+"""Read back the scores of every completion token that scoring wrote."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FloatArray = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class TokenScores:
-    """What `models.scoring.Likelihood` found of some rows, one after the other.
+    """Holds the scores that `models.scoring.Likelihood` gave the tokens of some rows, row after row.
 
     Attributes:
         lengths: Completion tokens of each row, shape (n,).
-        logprobs: Of all their tokens, in nats, shape (tokens,).
+        logprobs: Log-probabilities of all their tokens, in nats, shape (tokens,).
         greedy: Whether each token was the model's first choice, same shape.
     """
 
@@ -33,10 +33,10 @@ class TokenScores:
 
     @classmethod
     def read(cls, folder: Path, ids: pa.ChunkedArray) -> TokenScores:
-        """Read what was scored of the rows with these ids, in this order.
+        """Read the scores of the rows with these ids, in this order.
 
         Raises:
-            RunError: The folder has the scores of other rows.
+            RunError: The folder holds the scores of other rows.
         """
         scored = pa.concat_tables(pq.read_table(file) for file in sorted(folder.glob(SHARDS)))
         if not scored.column("id").equals(ids):
@@ -49,13 +49,13 @@ class TokenScores:
         )
 
     def row_means(self, values: NDArray[np.generic]) -> FloatArray:
-        """The mean of each row's tokens, shape (n,)."""
+        """Average over each row's tokens, shape (n,)."""
         starts = np.cumsum(self.lengths) - self.lengths
         means: FloatArray = np.add.reduceat(values.astype(np.float64), starts) / self.lengths
         return means
 
 
 def read_vectors(folder: Path, column: str) -> FloatArray:
-    """A column of equally long lists that scoring wrote, shape (n, length)."""
+    """Read a column of equally long lists that scoring wrote, shape (n, length)."""
     parts = (pq.read_table(file, columns=[column]).column(column) for file in sorted(folder.glob(SHARDS)))
     return np.concatenate([np.stack(part.to_numpy()) for part in parts])

@@ -1,14 +1,15 @@
-"""The one training loop. Learning, review and the final fine-tuning are all this."""
+"""Train a model: the one loop, in which learning, review and the final fine-tuning all run."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimizer step did.
+    """Records what one optimizer step did.
 
     Attributes:
         step: Counted from 1.
@@ -50,10 +51,23 @@ class Step:
     seconds: float
 
 
-def steps_for(rows: int, epochs: float | None, batch_size: int) -> int:
-    """Optimizer steps in this many passes over the rows, at least one.
+class Callback(Protocol):
+    """Looks at a training session after each step, and may end it.
 
-    None stands for what was found to suit the method: at least 3 passes, and at least 75 steps.
+    What it keeps goes into the session's folder, by step, for a session that is killed and goes on.
+    """
+
+    def __call__(self, history: list[Step], /) -> bool:
+        """Return whether the session should end after these steps.
+
+        It is called on every process, and must answer alike there and in a session that goes on.
+        """
+
+
+def steps_for(rows: int, epochs: float | None, batch_size: int) -> int:
+    """Compute the optimizer steps of this many epochs over the rows, at least one.
+
+    None stands for what was found to suit the method: at least 3 epochs, and at least 75 steps.
     """
     per_pass = math.ceil(rows / batch_size)
     if epochs is None:
@@ -70,15 +84,15 @@ def finetune(
     folder: Path,
     on_step: Callable[[Step], None] = lambda _: None,
     on_resume: Callable[[int], None] = lambda _: None,
-    stop: Callable[[list[Step]], bool] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> list[Step]:
-    """Train the session's model from its present state on some rows, for a number of optimizer steps.
+    """Train the model from its present state on some rows, for a number of optimizer steps.
 
     A session that was killed goes on from the last checkpoint in `folder`, to the same weights; on a GPU up to
     rounding.
 
     Args:
-        session: The model; its trainable part is changed in place.
+        session: The trainable model; what is trained of it is changed in place.
         table: The tokens of a data set.
         rows: Which of its rows to train on; each needs a completion token.
         steps: Optimizer steps.
@@ -86,14 +100,13 @@ def finetune(
         folder: Where checkpoints go; the last one stays, for whoever saves the result to delete.
         on_step: Called after every step.
         on_resume: Called with the number of steps that a killed session had done.
-        stop: Asked after every step, with the steps so far, whether the session is to end before its time; on
-            every process, where it must answer alike.
+        callbacks: Called after every step, and before the first of a session that goes on; each may end the session.
 
     Returns:
         All steps, from the first.
 
     Raises:
-        TrainingError: The loss is not finite; names the step and the rows. What is trained is of no use then.
+        TrainingError: The loss is not finite; names the step and the rows. The trained weights are useless then.
     """
     peak = session.peak_learning_rate(settings.learning_rate)
     accelerator = session.accelerator
@@ -107,7 +120,7 @@ def finetune(
     batches = optimizer_batches(len(rows), settings.batch_size, steps, settings.seed, start=len(history))
     budget = session.token_budget(settings.tokens_per_batch)
     saved = time.monotonic()
-    if history and stop is not None and stop(history):
+    if history and _to_end(callbacks, history):
         batches = iter(())
     for number, batch in enumerate(batches, len(history) + 1):
         began = time.monotonic()
@@ -126,7 +139,7 @@ def finetune(
         step = Step(number, mean_loss, rate, int(lengths[batch].sum()), time.monotonic() - began)
         history.append(step)
         on_step(step)
-        if stop is not None and stop(history):
+        if _to_end(callbacks, history):
             break
         if save:
             checkpoint.save(history)
@@ -138,8 +151,14 @@ def finetune(
     return history
 
 
+def _to_end(callbacks: Sequence[Callback], history: list[Step]) -> bool:
+    # Each is called, whatever the one before it says.
+    answers = [callback(history) for callback in callbacks]
+    return any(answers)
+
+
 def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
-    """The rate of a step counted from 1: a linear rise over the warm-up, then a linear fall towards 0."""
+    """Compute the rate of a step, counted from 1: a linear rise over the warm-up, then a linear fall towards 0."""
     rising = math.ceil(warmup * steps)
     share = step / rising if step <= rising else (steps - step + 1) / (steps - rising + 1)
     return peak * share
@@ -155,7 +174,7 @@ def _not_finite(step: int, loss: float, ids: list[str], rate: float) -> Training
 
 
 class _Checkpoint:
-    """Weights, optimizer state and history of a session, in one file that is replaced whole.
+    """Saves and restores weights, optimizer state and history of a session, in one file that is replaced whole.
 
     It is a safetensors file: nothing is ever unpickled.
     """
@@ -204,5 +223,5 @@ class _Checkpoint:
         return [Step(**step) for step in history]
 
     def _count(self, steps: Tensor, parameter: Tensor) -> Tensor:
-        """How many steps were taken, where the optimizer has it."""
+        """Put the step count where the optimizer wants it."""
         return steps.to(parameter.device) if self._optimizer.defaults["capturable"] else steps

@@ -1,4 +1,4 @@
-"""Whether a tokenizer belongs to a model."""
+"""Check that a tokenizer belongs to a model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_vocabulary(files: Iterable[Path], vocabulary: int) -> None:
         vocabulary: Tokens that the model has.
 
     Raises:
-        ModelError: Names the first such row.
+        ModelError: There is such a token; the message names the first such row.
     """
     for file in files:
         for batch in read_batches(file):
@@ -49,9 +49,9 @@ def _refuse(batch: pa.RecordBatch, vocabulary: int) -> None:
 # A sharded model whose weights are first gathered in inference mode could not be trained afterwards.
 @torch.no_grad()
 def doubt_about(session: Session, tokenizer: Any) -> str:
-    """What speaks against a tokenizer whose tokens the model has; empty if nothing does.
+    """Look for signs that a tokenizer does not belong to the model; return a warning, or an empty string.
 
-    If the tokens' numbers mean something else to the model, plain English surprises it far more than it expects.
+    If token ids mean something else to the model, plain English surprises it far more than it expects.
     """
     tokens = torch.tensor([tokenizer(_ENGLISH)["input_ids"]], device=session.hardware.device)
     if tokens.shape[1] < 2 or int(tokens.max()) >= session.vocabulary or tokens.shape[1] > session.longest:

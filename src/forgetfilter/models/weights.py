@@ -1,4 +1,4 @@
-"""The files of a model's weights: that they are safetensors, whole, and hold what the model needs."""
+"""Check the files of a model's weights: that they are safetensors, complete, and hold what the model needs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SHOWN = 3
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight files of a model folder.
+    """List the weight files of a model folder.
 
     Raises:
-        ModelError: An index names what is no safetensors file of the folder.
+        ModelError: An index names something that is not a safetensors file in the folder.
     """
     index = folder / INDEX
     if index.is_file():
@@ -39,10 +39,10 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def index_files(index: Path, where: str) -> list[str]:
-    """The files that an index of weights names.
+    """List the files that an index of weights names.
 
     Raises:
-        ModelError: It names any that is not a safetensors file beside it, as what is loaded might run code.
+        ModelError: It names a file that is not a safetensors file beside it; loading another kind might run code.
     """
     try:
         names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
@@ -56,10 +56,10 @@ def index_files(index: Path, where: str) -> list[str]:
 
 
 def count_weights(file: Path) -> int:
-    """How many numbers a safetensors file holds, from its header alone.
+    """Count the numbers that a safetensors file holds, from its header alone.
 
     Raises:
-        ModelError: It is none, or its end is missing.
+        ModelError: It is not a safetensors file, or is cut short.
     """
     there = file.stat().st_size
     try:
@@ -79,10 +79,10 @@ def count_weights(file: Path) -> int:
 
 
 def check_complete(info: Mapping[str, Any], where: str) -> None:
-    """Refuse a model of which weights were missing, or left over, when it was loaded.
+    """Refuse a model if weights were missing or left over when it was loaded.
 
     Args:
-        info: What transformers tells of the loading; it leaves out what is tied, or known to be of no use.
+        info: What transformers reports about the loading; it leaves out tied weights and those known to be unused.
         where: What to call the model.
 
     Raises:

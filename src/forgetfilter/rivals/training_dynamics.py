@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from ..models.stage_runner import BASE
 from ..models.token_scores import TokenScores
+from ..runs.layout import WATCHED
 from .context import Desk, FloatArray, spread
 
 if TYPE_CHECKING:
-    from ..models.training import Step
+    from ..models.training import Callback
 
 
 def confidence(desk: Desk) -> FloatArray:
@@ -93,8 +94,8 @@ def _over_passes(desk: Desk, measure: Callable[[list[TokenScores]], FloatArray])
 
 def _learn(desk: Desk, stage: str, start: str, rows: NDArray[np.intp], looked_at: NDArray[np.intp]) -> None:
     """A stage: learn some rows as the filter does, and look at these or others after every pass over them."""
-    from ..models.callbacks.stopping import LevelledOff
-    from ..models.callbacks.watching import Watch
+    from ..models.callbacks.loss_plateau import LossPlateau
+    from ..models.callbacks.results_along import scores_along
 
     bench, epochs = desk.bench, desk.bench.settings.epochs
     per_pass, steps = bench.steps(len(rows), 1), bench.steps(len(rows), epochs)
@@ -104,20 +105,16 @@ def _learn(desk: Desk, stage: str, start: str, rows: NDArray[np.intp], looked_at
 
     def work(folder: Path) -> None:
         bench.bring(start)
-        watch = Watch(bench.session, desk.known, looked_at, folder, after_a_pass, bench.budget)
-        levelled_off = LevelledOff(per_pass)
-
-        def stop(history: list[Step]) -> bool:
-            return watch(history) or (epochs is None and levelled_off(history))
-
-        bench.train(f"learning, for {stage}", desk.known, rows, steps, folder, stage, stop)
+        scores = scores_along(bench.session, desk.known, looked_at, folder, after_a_pass, bench.budget)
+        callbacks: list[Callback] = [scores] if epochs is not None else [scores, LossPlateau(per_pass)]
+        bench.train(f"learning, for {stage}", desk.known, rows, steps, folder, stage, callbacks)
 
     bench.stage(stage, work)
 
 
 def _points(desk: Desk, stage: str, rows: NDArray[np.intp]) -> list[TokenScores]:
     """What was seen of some rows after each pass of a stage."""
-    from ..models.callbacks.watching import watched
+    from ..models.callbacks.results_along import results_by_step
 
-    folders = watched(desk.bench.stages.folder(stage)).values()
+    folders = results_by_step(desk.bench.stages.folder(stage), WATCHED).values()
     return [TokenScores.read(folder, desk.ids(rows)) for folder in folders]

@@ -168,7 +168,7 @@ class Run(Stages):
         return str(Manifest.read(self.path / MANIFEST).fingerprints.get(part, ""))
 
     def points(self, stage: str) -> dict[str, Any]:
-        """What `models.stopping.Looks` saw along a session: `rows`, and by step `mean_logprob`; empty if nothing."""
+        """Read what `RankingProbe` measured along a session: `rows`, and by step `mean_logprob`; empty if nothing."""
         points: dict[str, Any] = read_json(self.folder(stage) / POINTS, {})
         return points
 

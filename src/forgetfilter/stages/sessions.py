@@ -32,7 +32,7 @@ def learn(work: FilterRun) -> None:
 
 
 def _learn(work: FilterRun, folder: Path) -> None:
-    from ..models.callbacks.stopping import LevelledOff
+    from ..models.callbacks.loss_plateau import LossPlateau
 
     bench, material = work.bench, work.material
     bench.bring(BASE)
@@ -40,8 +40,8 @@ def _learn(work: FilterRun, folder: Path) -> None:
     bench.check_tokens(material.files(*material.parts, *material.safe_parts).values())
     table = _tokens(work, *material.parts)
     rows, epochs = table.scorable, work.run.settings.epochs
-    stop = LevelledOff(bench.steps(len(rows), 1)) if epochs is None else None
-    bench.train("learning", table, rows, bench.steps(len(rows), epochs), folder, LEARNED, stop)
+    callbacks = [LossPlateau(bench.steps(len(rows), 1))] if epochs is None else []
+    bench.train("learning", table, rows, bench.steps(len(rows), epochs), folder, LEARNED, callbacks)
 
 
 def review(work: FilterRun, safe: str, reviewed: str) -> None:
@@ -50,16 +50,17 @@ def review(work: FilterRun, safe: str, reviewed: str) -> None:
 
 
 def _review(work: FilterRun, safe: str, reviewed: str, folder: Path) -> None:
-    from ..models.callbacks.stopping import Looks, Settled, Watched
+    from ..models.callbacks.ranking_probe import ProbeAlong, RankingProbe, RankingSettled
 
     bench, settings = work.bench, work.run.settings
     bench.bring(LEARNED)
     table, steps = _tokens(work, safe), settings.review_steps
-    looks = Looks(bench.session, _tokens(work, DATA), folder, settings.seed)
-    # With likelihoods, the scores themselves tell what a look before and after the review would.
-    stop = Settled(looks) if steps is None else Watched(looks, steps, ends=_scoring(work) != "likelihood")
+    probe = RankingProbe(bench.session, _tokens(work, DATA), folder, settings.seed)
+    # With likelihoods, the scores themselves tell what the probe would before and after the review.
+    ends = _scoring(work) != "likelihood"
+    callback = RankingSettled(probe) if steps is None else ProbeAlong(probe, steps, ends=ends)
     label = "safety review" if safe == SAFE else f"safety review with the {safe} rows"
-    bench.train(label, table, table.scorable, steps or MOST_REVIEW_STEPS, folder, reviewed, stop)
+    bench.train(label, table, table.scorable, steps or MOST_REVIEW_STEPS, folder, reviewed, [callback])
 
 
 def score(work: FilterRun, state: str) -> None:

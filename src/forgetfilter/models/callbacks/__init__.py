@@ -1,1 +1,1 @@
-"""What watches a training session after each step, and may end it."""
+"""Callbacks of a training session: each is called after every step and may end the session (`training.Callback`)."""

@@ -1,4 +1,4 @@
-"""How the C library hands out memory for tensors on the CPU."""
+"""Tune how the C library allocates memory for tensors on the CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NEVER = (1 << 31) - 1
 
 
 def keep_freed_memory() -> None:
-    """Keep what tensors free for the tensors that come next.
+    """Keep freed memory for the next tensors.
 
     By default glibc gives every large block back to the system, and the next pass waits for zeroed pages
     again: a tenth of the time of training a small model. Nothing happens with other C libraries.
@@ -26,7 +26,7 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give the system what is kept for tensors to come: whoever asks it for free memory counts that as used."""
+    """Return kept memory to the system, which counts it as used when asked how much is free."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     with contextlib.suppress(AttributeError, OSError):

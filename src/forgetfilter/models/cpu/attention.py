@@ -1,4 +1,4 @@
-"""Attention with a backward pass of its own, for training in bfloat16 on a processor.
+"""Compute attention with a backward pass of our own, for training in bfloat16 on a CPU.
 
 PyTorch's backward pass of attention makes no use there of the units that multiply matrices in this format, and takes
 a fifth of the training. This one makes the attention's weights anew, some queries at a time, in products that do. The
@@ -27,13 +27,13 @@ _UNUSUAL = ("position_bias", "softcap", "cache", "s_aux")
 
 
 def use_own_attention(model: PreTrainedModel) -> None:
-    """Let a model that has PyTorch's attention, and can take another, train with this one; others stay as they are."""
+    """Let a model with PyTorch's attention train with this one, if it can; other models stay as they are."""
     if model.config._attn_implementation == "sdpa" and model.is_backend_compatible():
         model.set_attn_implementation(OWN_ATTENTION)
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(scale · Q Kᵀ + mask) V, each key and value head serving several query heads next to one another."""
+    """Computes softmax(scale · Q Kᵀ + mask) V; each key and value head serves several adjacent query heads."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
@@ -66,9 +66,9 @@ class _Attention(torch.autograd.Function):
             weights = weights.softmax(-1)
             of_values = weights.transpose(2, 3) @ gradient
             of_weights = gradient @ values.transpose(2, 3)
-            slopes = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-            of_queries = (slopes @ keys).view(len(q), q.shape[1], -1, q.shape[3])
-            of_keys = slopes.transpose(2, 3) @ queries
+            of_logits = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            of_queries = (of_logits @ keys).view(len(q), q.shape[1], -1, q.shape[3])
+            of_keys = of_logits.transpose(2, 3) @ queries
             if not several:
                 return of_queries.mul_(ctx.scale), of_keys, of_values, None, None, None
             of_v[:, :, seen] += of_values
@@ -78,7 +78,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _apply(mask: Tensor, weights: Tensor) -> None:
-    """Apply a mask, of shape (rows, 1 or heads, queries, keys), to logarithms of weights, heads in groups."""
+    """Apply a mask, of shape (rows, 1 or heads, queries, keys), to attention logits whose heads are grouped."""
     mask = mask.view(len(mask), *weights.shape[1:3], *mask.shape[2:]) if mask.shape[1] > 1 else mask[:, None]
     if mask.dtype == torch.bool:
         weights.masked_fill_(~mask, -math.inf)
@@ -97,7 +97,7 @@ def _attention(
     is_causal: bool | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls for a layer; all but the usual case of training goes the usual way."""
+    """Compute a layer's attention, as transformers calls it; all but plain training is left to PyTorch."""
     causal = attention_mask is None and query.shape[2] > 1
     usual = not dropout and is_causal is None and getattr(module, "is_causal", True)
     usual = usual and all(others.get(name) is None for name in _UNUSUAL)

@@ -1,4 +1,4 @@
-"""A decoder block of the Llama kind in few and large operations, forward and backward.
+"""Compute a decoder block of the Llama kind in few, large operations, forward and backward.
 
 With a small model half of a block's time goes into what lies between its large products: norms, rotation, the gate,
 LoRA's small products, and starting some hundred operations. Here the projections that read the same input are one
@@ -33,7 +33,7 @@ _MODELS = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM)
 
 
 class _Stack:
-    """Frozen linear layers that read the same input, all with LoRA or all without, as one product.
+    """Applies frozen linear layers that read the same input, all with LoRA or all without, as one product.
 
     The layers' own weights become parts of the stacked ones, so that there is but one copy. An input has the shape
     (tokens, width).
@@ -68,7 +68,7 @@ class _Stack:
         return stacked
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the layers make of the input, side by side, and what every A makes of it."""
+        """Compute the layers' outputs, side by side, and the output of every A."""
         y = nn.functional.linear(x, self._weight, self._bias)
         if not self.adapters:
             return y, None
@@ -77,7 +77,7 @@ class _Stack:
         return y.addmm_(inner, b.T, alpha=self._scale), inner
 
     def backward(self, gradient: Tensor, x: Tensor, inner: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        """The slopes of the input and of the adapters."""
+        """Compute the gradients of the input and of the adapters."""
         if inner is None:
             return gradient @ self._weight, []
         a, b = self._joined(x.dtype)
@@ -89,11 +89,11 @@ class _Stack:
         return of_x, [*of_a, *(part[:, own].T for part, own in zip(of_b, self._columns(), strict=True))]
 
     def forget_joined(self) -> None:
-        """Let the adapters' matrices be joined anew when they are next needed."""
+        """Discard the joined adapter matrices, so that they are joined anew when next needed."""
         self._kept = None
 
     def _joined(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Every A below the other, and every B along a diagonal; made anew when an adapter has changed."""
+        """Stack every A, and put every B along a diagonal; joined anew when an adapter has changed."""
         versions = [part._version for part in self.adapters]
         kept = self._kept
         if kept is None or kept[0] != versions:
@@ -110,26 +110,26 @@ class _Stack:
         return a, b
 
     def _columns(self) -> list[slice]:
-        """Which columns of what the layers make together are each layer's."""
+        """Return each layer's columns of the joined output."""
         return [slice(end - size, end) for end, size in zip(itertools.accumulate(self.sizes), self.sizes, strict=True)]
 
 
 class _Norm:
-    """Division of each token by its root mean square, times a frozen weight; inputs have the shape (tokens, width)."""
+    """Divides each token by its root mean square, times a frozen weight; inputs have the shape (tokens, width)."""
 
     def __init__(self, module: Any) -> None:
         self._weight: Tensor = module.weight
         self._epsilon = float(module.variance_epsilon)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The normed input, and the factor of each token."""
+        """Compute the normed input, and the factor of each token."""
         wide = x.float()
         length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
         factor = length.square_().div_(x.shape[-1]).add_(self._epsilon).rsqrt_()
         return (wide * factor).to(x.dtype).mul_(self._weight), factor
 
     def backward(self, gradient: Tensor, x: Tensor, normed: Tensor, factor: Tensor) -> Tensor:
-        """The slope of the input."""
+        """Compute the gradient of the input."""
         # What would only make the token longer changes nothing.
         along = (gradient * normed).sum(-1, keepdim=True, dtype=torch.float32).div_(-x.shape[-1]).mul_(factor)
         of_x = (gradient * self._weight).float()
@@ -137,7 +137,7 @@ class _Norm:
 
 
 class _Parts(NamedTuple):
-    """What a block is made of, in the order in which it is used."""
+    """Holds the parts of a block, in the order in which they are used."""
 
     norm: _Norm
     reading: _Stack
@@ -149,7 +149,7 @@ class _Parts(NamedTuple):
 
 
 class _ToAttention(torch.autograd.Function):
-    """From a block's input, of shape (rows, length, width), to queries, keys and values by head."""
+    """Computes queries, keys and values by head from a block's input, of shape (rows, length, width)."""
 
     @staticmethod
     def forward(ctx: Any, parts: _Parts, x: Tensor, cos: Tensor, sin: Tensor, *_: Tensor) -> Any:
@@ -172,18 +172,18 @@ class _ToAttention(torch.autograd.Function):
         _rotated(of_q, cos, -sin, before_q)
         _rotated(of_k, cos, -sin, before_k)
         before_v.copy_(of_v)
-        of_normed, slopes = parts.reading.backward(of_y.view(len(flat), -1), normed, inner)
+        of_normed, adapter_gradients = parts.reading.backward(of_y.view(len(flat), -1), normed, inner)
         of_x = parts.norm.backward(of_normed, flat, normed, factor)
-        return None, of_x.view(*of_y.shape[:2], -1), None, None, *slopes
+        return None, of_x.view(*of_y.shape[:2], -1), None, None, *adapter_gradients
 
 
 def _by_head(y: Tensor, parts: _Parts) -> list[Tensor]:
-    """The parts of queries, keys and values, each of shape (rows, length, heads, width of a head)."""
+    """Split into queries, keys and values, each of shape (rows, length, heads, width of a head)."""
     return [part.view(*part.shape[:2], -1, parts.head_dim) for part in torch.split(y, parts.reading.sizes, dim=-1)]
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor | None = None) -> Tensor:
-    """Heads turned by the position of their token (rotary embeddings)."""
+    """Rotate heads by the position of their token (rotary embeddings)."""
     half = x.shape[-1] // 2
     out = torch.mul(x, cos, out=out)
     out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
@@ -192,7 +192,7 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor | None = None) -> 
 
 
 class _FromAttention(torch.autograd.Function):
-    """From what attention found, and the block's input, to its output: all three of shape (rows, length, width)."""
+    """Computes a block's output from its attention's output and its input, all of shape (rows, length, width)."""
 
     @staticmethod
     def forward(ctx: Any, parts: _Parts, found: Tensor, x: Tensor, *_: Tensor) -> Tensor:
@@ -216,20 +216,27 @@ class _FromAttention(torch.autograd.Function):
         gradient = gradients[0].reshape(middle.shape)
         gate, up = both.chunk(2, dim=-1)
         opened = silu(gate)
-        of_gated, slopes_down = parts.down.backward(gradient, opened * up, inner_down)
+        of_gated, down_gradients = parts.down.backward(gradient, opened * up, inner_down)
         of_both = torch.empty_like(both)
         of_gate, of_up = of_both.chunk(2, dim=-1)
         torch.mul(of_gated, opened, out=of_up)
         torch.ops.aten.silu_backward.grad_input(of_gated.mul_(up), gate, grad_input=of_gate)
-        of_normed, slopes_gates = parts.gates.backward(of_both, normed, inner_gates)
+        of_normed, gates_gradients = parts.gates.backward(of_both, normed, inner_gates)
         of_middle = parts.second_norm.backward(of_normed, middle, normed, factor).add_(gradient)
-        of_found, slopes_writing = parts.writing.backward(of_middle, flat, inner_writing)
+        of_found, writing_gradients = parts.writing.backward(of_middle, flat, inner_writing)
         shape = gradients[0].shape[:2]
-        return None, of_found.view(*shape, -1), of_middle.view(*shape, -1), *slopes_writing, *slopes_gates, *slopes_down
+        return (
+            None,
+            of_found.view(*shape, -1),
+            of_middle.view(*shape, -1),
+            *writing_gradients,
+            *gates_gradients,
+            *down_gradients,
+        )
 
 
 class FastBlock:
-    """A block's forward; not a closure, so that the model can be copied and pickled by those who do."""
+    """Replaces a block's forward; a class rather than a closure, so that the model can be copied and pickled."""
 
     def __init__(self, layer: Any) -> None:
         attention, mlp = layer.self_attn, layer.mlp
@@ -246,11 +253,11 @@ class FastBlock:
 
     @property
     def head_dim(self) -> int:
-        """Numbers of a head's query."""
+        """Return the width of an attention head."""
         return self._parts.head_dim
 
     def forget_joined(self) -> None:
-        """Let the adapters' matrices be joined anew when they are next needed."""
+        """Discard the joined adapter matrices, so that they are joined anew when next needed."""
         for stack in (self._parts.reading, self._parts.writing, self._parts.gates, self._parts.down):
             stack.forget_joined()
 
@@ -264,13 +271,13 @@ class FastBlock:
         places: Tensor | None = None,
         **others: Any,
     ) -> Tensor:
-        """What transformers calls.
+        """Compute the block's output, as transformers calls it.
 
         Args:
             hidden_states, attention_mask, past_key_values, position_embeddings: As transformers has them.
-            attend: Another attention than that of the model.
-            places: Of which tokens the output is asked for, counted through all rows; of all unless given.
-            others: What the attention takes besides.
+            attend: An attention to use in place of the model's.
+            places: Positions of the tokens to compute the output of, counted through all rows; all if None.
+            others: Further arguments of the attention.
 
         Returns:
             The output, shape (rows, length, width); or (1, places, width).
@@ -291,14 +298,14 @@ class FastBlock:
 
 
 def use_fast_blocks(model: nn.Module) -> None:
-    """Give every block that has what it takes the faster passes, which train adapters alone; others keep theirs."""
+    """Give every block that allows it the faster forward, which trains adapters alone; other blocks keep theirs."""
     for layer in model.modules():
         if type(layer) in _KINDS and _is_usual(layer):
             layer.forward = FastBlock(layer)
 
 
 def fast_block(layer: nn.Module) -> FastBlock | None:
-    """The faster passes of a block, if it has them."""
+    """Return a block's faster forward, if it has one."""
     forward = layer.__dict__.get("forward")
     # Frozen blocks have a forward of their own around it.
     inner = getattr(forward, "inner", forward)
@@ -306,12 +313,12 @@ def fast_block(layer: nn.Module) -> FastBlock | None:
 
 
 def base_of(model: Any) -> Any:
-    """A model without peft."""
+    """Return the model without peft."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def only_fast_blocks(model: Any) -> list[FastBlock]:
-    """The faster passes of all blocks, lowest first; none if there is more than embeddings, blocks, norm and head."""
+    """Return the faster forwards of all blocks, lowest first; none if the model has further parts or slower blocks."""
     base = base_of(model)
     blocks = [fast_block(layer) for layer in base.model.layers] if type(base) in _MODELS else []
     fast = [block for block in blocks if block is not None]
@@ -319,7 +326,7 @@ def only_fast_blocks(model: Any) -> list[FastBlock]:
 
 
 def _is_usual(layer: Any) -> bool:
-    """Whether a block has plain LoRA on all linear layers or on none, PyTorch's attention, and nothing dropped."""
+    """Check that a block has plain LoRA on all linear layers or on none, PyTorch's attention, and no dropout."""
     attention, mlp = layer.self_attn, layer.mlp
     config = attention.config
     linear = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]

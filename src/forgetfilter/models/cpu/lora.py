@@ -1,7 +1,7 @@
-"""A LoRA layer's forward and backward pass without the elementwise work that peft's layer adds.
+"""Compute a LoRA layer's forward and backward pass without the elementwise work that peft's layer adds.
 
 peft computes `base(x) + lora_B(lora_A(x)) * scale`, which reads and writes the large output three times more,
-and again in the backward pass. Here the small products are accumulated into the large ones as they are made.
+and again in the backward pass. Here the small products are accumulated into the large ones as they are computed.
 The numbers are the same up to rounding; parameters, saving and loading stay peft's.
 """
 
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 
 class _LoraLinear(torch.autograd.Function):
-    """y = x Wᵀ + bias + scale · (x Aᵀ) Bᵀ with W and bias frozen."""
+    """Computes y = x Wᵀ + bias + scale · (x Aᵀ) Bᵀ with W and bias frozen."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         a, b = a.to(x.dtype), b.to(x.dtype)
-        # No view of a flat one, as models may change in place what a layer made.
+        # Not a view of a flat tensor, as models may change a layer's output in place.
         y = nn.functional.linear(flat.view(x.shape), weight, bias)
         inner = flat @ a.T
         y.view(-1, y.shape[-1]).addmm_(inner, b.T, alpha=scale)
@@ -43,7 +43,7 @@ class _LoraLinear(torch.autograd.Function):
 
 
 def fuse_lora(model: nn.Module) -> None:
-    """Give every plain LoRA layer of the model the faster passes; other kinds of layers keep peft's."""
+    """Give every plain LoRA layer of the model the faster forward; other kinds of layers keep peft's."""
     for module in model.modules():
         if isinstance(module, Linear) and is_plain(module):
             module.forward = Fused(module)
@@ -56,7 +56,7 @@ def is_plain(module: Linear) -> bool:
 
 
 class Fused:
-    """A layer's forward; not a closure, so that the model can be copied and pickled by those who do."""
+    """Replaces a LoRA layer's forward; a class rather than a closure, so that the model can be copied and pickled."""
 
     def __init__(self, module: Linear) -> None:
         self.module = module

@@ -1,7 +1,7 @@
-"""Forward passes side by side on the cores of one processor.
+"""Run forward passes side by side on the cores of one processor.
 
 Within one pass the cores wait for one another at every operation, and many operations of a small model are too small
-to be shared out at all. Passes that go side by side, each on cores of its own, hardly wait.
+to be split at all. Passes that run side by side, each on its own cores, hardly wait.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _Result = TypeVar("_Result")
 
 
 class Lanes:
-    """Threads that each have some cores to themselves.
+    """Runs forward passes in threads that each have some cores to themselves.
 
     Args:
-        device: Where the model is; there is one lane anywhere but on a processor.
-        processes: How many processes share the work; those of one machine share its cores already.
-        most: Lanes at most.
+        device: Where the model is; there is one thread unless it is the CPU.
+        processes: How many processes share the work; several on one machine share its cores already.
+        most: Most threads.
 
     Attributes:
-        count: How many passes go side by side.
+        count: How many passes run side by side.
     """
 
     def __init__(self, device: torch.device, processes: int = 1, most: int = _MOST) -> None:
@@ -37,12 +37,12 @@ class Lanes:
         )
 
     def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-        """What the function makes of each item, in order."""
+        """Apply the function to each item; the results come in order."""
         return map(function, items) if self._pool is None else self._pool.map(function, items)
 
 
 def _keep_to(cores: int) -> None:
-    """Let the operations of this thread use so many cores."""
+    """Let the operations of this thread use this many cores."""
     # Asked for first, as a thread takes up the number of the others when it first needs one.
     torch.get_num_threads()
     torch.set_num_threads(cores)
