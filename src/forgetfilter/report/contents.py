@@ -146,7 +146,7 @@ def _proposed(
 ) -> dict[int, str]:
     """Places of the rows that a person should look at first, and why."""
     scored, witnesses = np.flatnonzero(~np.isnan(suspicion)), read_witnesses(run)
-    states = witnesses.marks.states
+    states = witnesses.features.states
     # The data is the first of the parts, so that its states need not be copied.
     states = states[: len(scored)] if (witnesses.part[: len(scored)] == DATA).all() else states[witnesses.of(DATA)]
     found = propose(suspicion[scored], states, cut, decided[scored])

@@ -35,7 +35,7 @@ from ..runs.inputs import BUILTIN, TRUSTED, Material, prototypes, start_afresh
 from ..runs.run import Stages
 from ..settings.groups import Settings
 from ..suspicion.basis import Basis
-from ..suspicion.likeness import Marks
+from ..suspicion.likeness import Features
 from ..suspicion.word_table import Vocabulary, WordTable, shared_words
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ class Witnesses:
     Attributes:
         part: Which part each row is of, shape (n,).
         ids: Their ids.
-        marks: What they are told apart by.
+        features: What they are told apart by.
     """
 
     part: NDArray[np.str_]
     ids: pa.ChunkedArray
-    marks: Marks
+    features: Features
 
     def of(self, part: str) -> NDArray[np.intp]:
         """The places of a part's rows."""
@@ -81,7 +81,7 @@ class Witnesses:
         return Witnesses(
             np.concatenate([self.part, other.part]),
             pa.chunked_array([*self.ids.chunks, *other.ids.chunks], pa.string()),
-            self.marks.followed_by(other.marks, folder),
+            self.features.followed_by(other.features, folder),
         )
 
 
@@ -91,7 +91,7 @@ def read_witnesses(stages: Stages, stage: str = WITNESSES) -> Witnesses:
     rows = pq.read_table(folder / _ROWS)
     states = np.load(folder / _STATES, mmap_mode="r")
     part = rows.column("part").to_numpy(zero_copy_only=False).astype(str)
-    return Witnesses(part, rows.column("id"), Marks(WordTable.load(folder / _WORDS), states))
+    return Witnesses(part, rows.column("id"), Features(WordTable.load(folder / _WORDS), states))
 
 
 def no_witnesses(stages: Stages) -> RunError:
@@ -243,7 +243,7 @@ def _find_basis(folders: list[Path], ids: pa.ChunkedArray) -> Basis:
     for states in _shards(folders):
         sample.append(states[chosen[start : start + len(states)]])
         start += len(states)
-    return Basis.of(np.concatenate(sample), len(_DEPTHS))
+    return Basis.fit(np.concatenate(sample), len(_DEPTHS))
 
 
 def _keep_states(folders: list[Path], basis: Basis, count: int, path: Path) -> None:
