@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from forgetfilter import ForgetFilter
 from forgetfilter.data.tokens import TokenTable
-from forgetfilter.decision.suspicion import FORGETTING, KIND_OF_PART, sessions
+from forgetfilter.decision.suspicion import FORGETTING, KIND_OF_PART, read_checkpoint_scores
 from forgetfilter.forgetting.thresholds import AutoOfSuspicion
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval, detection
 from forgetfilter.rivals.texts import known_by_words
@@ -87,7 +87,7 @@ def _write(rows: list[Row], path: Path) -> None:
 
 def _join(forgetting: NDArray[np.floating], witnesses: Witnesses, part: str, full: Run) -> None:
     """Take the forgetting of a part's rows from a run in which they were learned, by id."""
-    learned, reviewed = sessions(full, [part])[part]
+    learned, reviewed = read_checkpoint_scores(full, [part])[part]
     ids = TokenTable(full.folder(TOKENS) / f"{part}.arrow").ids.combine_chunks()
     places = witnesses.of(part)
     found = pc.index_in(witnesses.ids.take(pa.array(places)), value_set=ids)

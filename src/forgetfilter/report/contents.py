@@ -21,7 +21,7 @@ from ..data.rows import Rows
 from ..data.tokens import Tokens, TokenTable
 from ..decision.decide import Summary, read_planted
 from ..decision.overrides import FILTER
-from ..decision.reasons import BY, NOTHING_TRAINED, PAIR_FIELDS, evidence_told
+from ..decision.reasons import BY, NOTHING_TRAINED, PAIR_FIELDS, evidence_label
 from ..forgetting.signals import ALL, RIVAL, SIGNALS, SUSPICION
 from ..runs.inputs import DATA, ROWS, TOKENS
 from ..runs.run import LEARNED, REVIEWED, SCORES, Run, numbered
@@ -124,7 +124,7 @@ def gather(run: Run, summary: Summary) -> Contents:
         summary=asdict(summary),
         run=f"{run.fingerprint(DATA)} {summary.overrides}",
         signal={name: getattr(signal, name) for name in ("quantity", "quality", "more", "most", "fused")},
-        evidence=[evidence_told(name) for name in _evidence(run)],
+        evidence=[evidence_label(name) for name in _evidence(run)],
         untrained="" if summary.trained or signal.scoring == RIVAL else NOTHING_TRAINED,
         scored=len(known),
         above=0 if summary.cut is None else int((known > summary.cut).sum()),
