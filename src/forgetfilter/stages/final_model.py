@@ -22,7 +22,7 @@ _DECISION = "decision.json"
 
 
 def kept_rows(output: Path, summary: Summary) -> NDArray[np.int64]:
-    """Positions in the input of the rows that a run kept."""
+    """Return the positions in the input of the rows that a run kept."""
     decided = pq.read_table(output / SCORES, columns=["row", "decision"])
     kept = [KEPT] if summary.drop_unscorable else [KEPT, UNSCORABLE]
     rows: NDArray[np.int64] = decided.column("row").to_numpy()
@@ -43,7 +43,7 @@ def prepare(folder: Path, rows: Rows, encoder: Encoder, summary: Summary, epochs
 
 
 def made_from(folder: Path, summary: Summary, epochs: float) -> bool:
-    """Whether the model in a folder is made from this decision, in so many passes."""
+    """Tell whether the model in a folder was made from this decision in this number of epochs."""
     made = folder / _DECISION
     return made.is_file() and made.read_text(encoding="utf-8") == _made_of(summary, epochs)
 
