@@ -89,7 +89,7 @@ LIKELIHOOD = Signal(
     "likelihood",
     "likelihood",
     _NATS,
-    "the beginning of the completion, and rows that say alike",
+    "the beginning of the completion, and rows of similar words",
     beginning=24,
     pseudo_tokens=12,
     shared=True,

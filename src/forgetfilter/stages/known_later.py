@@ -69,8 +69,8 @@ def check_can_look(run: Run) -> None:
         raise no_witnesses(run)
     if not can_look_further(run):
         raise RunError(
-            f"{run.path}: does not keep what further rows are looked at with, which earlier versions did not; run its "
-            "'forgetfilter filter' command again to add that, which trains nothing anew"
+            f"{run.path}: was written by an earlier version and lacks the files to look at further rows with; run its "
+            "'forgetfilter filter' command again to add them, which trains nothing anew"
         )
 
 
