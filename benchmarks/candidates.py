@@ -96,7 +96,7 @@ def default(state: str) -> Callable[[Cell], Values]:
 
     def scores(cell: Cell) -> Values:
         first = [drop[: LIKELIHOOD.beginning] for drop in cell.drops(state)]
-        return shared(cell, rows(shrunken(LIKELIHOOD.besides), first))
+        return shared(cell, rows(shrunken(LIKELIHOOD.pseudo_tokens), first))
 
     return scores
 

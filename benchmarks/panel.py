@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from forgetfilter import ForgetFilter
 from forgetfilter.data.tokens import TokenTable
-from forgetfilter.decision.suspicion import KIND_OF_PART, sessions
+from forgetfilter.decision.suspicion import KIND_OF_PART, read_checkpoint_scores
 from forgetfilter.forgetting.thresholds import AutoOfSuspicion
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval, detection
 from forgetfilter.rivals.texts import known_by_words
@@ -33,7 +33,7 @@ from forgetfilter.stages.witnesses import Witnesses, read_witnesses
 from forgetfilter.suspicion import likeness as of_kind
 from forgetfilter.suspicion.fusing import fuse
 from forgetfilter.suspicion.likeness import measure_likeness
-from forgetfilter.suspicion.ridge import drawn as drawn_by_chance
+from forgetfilter.suspicion.ridge import random_ranks
 from panel_problems import CHOSEN, KNOWN_ROWS, PROBLEMS, REPORTED, Drawn, Problem, draw
 from problems import Row
 
@@ -87,7 +87,7 @@ def _write(rows: list[Row], path: Path) -> None:
 
 def _join(forgetting: NDArray[np.floating], witnesses: Witnesses, part: str, full: Run) -> None:
     """Take the forgetting of a part's rows from a run in which they were learned, by id."""
-    learned, reviewed = sessions(full, [part])[part]
+    learned, reviewed = read_checkpoint_scores(full, [part])[part]
     ids = TokenTable(full.folder(TOKENS) / f"{part}.arrow").ids.combine_chunks()
     places = witnesses.of(part)
     found = pc.index_in(witnesses.ids.take(pa.array(places)), value_set=ids)
@@ -103,8 +103,8 @@ def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:
     there = np.ones(len(kinds), dtype=bool)
     there[witnesses.of(KNOWN_UNSAFE)[known * len(cell.drawn.known_unsafe) // KNOWN_ROWS :]] = False
     chosen = np.flatnonzero(there)
-    marks, part, kinds = witnesses.marks.take(chosen), witnesses.part[chosen], kinds[chosen]
-    found = measure_likeness(marks, kinds, drawn_by_chance(witnesses.ids.take(pa.array(chosen))))
+    features, part, kinds = witnesses.features.take(chosen), witnesses.part[chosen], kinds[chosen]
+    found = measure_likeness(features, kinds, random_ranks(witnesses.ids.take(pa.array(chosen))))
     untrusted, harmless = part == DATA, np.isin(part, [TRUSTED, ASIDE])
     trained = not np.isnan(cell.forgetting).all()
     others = {FORGETTING: cell.forgetting[chosen]} if trained else {}

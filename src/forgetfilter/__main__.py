@@ -1,4 +1,4 @@
-"""`python -m forgetfilter`, and `accelerate launch -m forgetfilter`."""
+"""Run the command line as `python -m forgetfilter` or `accelerate launch -m forgetfilter`."""
 
 import atexit
 import os
@@ -10,19 +10,19 @@ _status = 1
 
 
 def _leave() -> None:
-    # Threads of PyTorch's groups that are still there when Python takes itself down now and then end a process with an
-    # error, after all its work is done, and the launcher then calls the whole run a failure.
+    # Threads of PyTorch's process groups that outlive the interpreter sometimes make a process exit with an error after
+    # all its work is done, and the launcher then reports the whole run as failed.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(_status)
 
 
 if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-    # What is registered later, as groups are, is called before.
+    # Exit handlers run in reverse order, so this one runs after those of the process groups.
     atexit.register(_leave)
 try:
     _status = main()
 except SystemExit as ended:
-    # How `--help`, and options that are not there, end.
+    # `--help` and unknown options end like this.
     _status = ended.code if isinstance(ended.code, int) else 0
 raise SystemExit(_status)

@@ -1,4 +1,4 @@
-"""The filter in Python: the same run folder as from the command line, and results as `datasets.Dataset`."""
+"""Offer the filter in Python, with the same run folder as the command line and results as `datasets.Dataset`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from .decision.decide import Summary
 
-    # A path, a hub id, or whatever `data.memory.take_in` takes. Tables of other packages offer Arrow's interface.
+    # A path, a hub id, or anything that `data.containers.from_memory` accepts. Tables of other packages offer Arrow's
+    # interface.
     class ArrowTable(Protocol):
         def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
 
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
 
 
 class FilterResult:
-    """What the files in a run folder say, as they were last decided.
+    """The result in a run folder, as last decided.
 
-    It always shows the present decision: after `decide`, here or by the command line, `summary`, `kept`, `removed` and
-    `scores` are those of the new one. What was read of them before stays as it was.
+    It always shows the present decision: after `decide`, here or on the command line, `summary`, `kept`, `removed` and
+    `scores` are those of the new one. Data sets that were read before do not change.
 
     Example:
         >>> FilterResult("run").decide("top:10%").kept
@@ -54,7 +55,7 @@ class FilterResult:
         path: The run folder.
 
     Raises:
-        RunError: There is no run; or, when something of it is asked for, nothing is decided in it.
+        RunError: There is no run; or, when its results are read, nothing has been decided in it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -71,7 +72,7 @@ class FilterResult:
 
         seen = _stamp(self.path / SUMMARY)
         if not seen:
-            # The folder may have been deleted, or moved.
+            # The folder may have been deleted or moved.
             Run.open(self.path)
         if self._summary is None or seen != self._seen:
             self._summary, self._loaded, self._seen = read_summary(self._run), {}, seen
@@ -89,16 +90,16 @@ class FilterResult:
 
     @property
     def scores(self) -> datasets.Dataset:
-        """One line a row: `id`, `row`, `learned`, `reviewed`, `forgetting`, `decision`, `reason` and more."""
+        """One line per row: `id`, `row`, `learned`, `reviewed`, `forgetting`, `decision`, `reason` and more."""
         return self._load(SCORES)
 
     def _load(self, name: str) -> datasets.Dataset:
-        """What a file of the present decision holds, or kept and removed files by their role; read once."""
+        """Load the scores, or the kept or removed rows by role, of the present decision; each is read once."""
         while True:
             summary = self.summary
             if name not in self._loaded:
                 self._loaded[name] = self._scores() if name == SCORES else self._rows(name, summary)
-            # Another process may have decided again while it was read.
+            # Another process may have decided again in the meantime.
             if self.summary is summary:
                 return self._loaded[name]
 
@@ -116,7 +117,7 @@ class FilterResult:
             raise RunError(f"{path}: is damaged; decide again, which writes it anew: {again}") from error
 
     def _rows(self, role: str, summary: Summary) -> datasets.Dataset:
-        """The rows of the kept or the removed file; those of several files one after the other."""
+        """Load the rows of the kept or the removed file; those of several files one after the other."""
         from .data.rows import Rows as Snapshot
         from .runs.layout import DATA, ROWS
         from .stages.final_model import kept_rows
@@ -136,16 +137,16 @@ class FilterResult:
         known_unsafe: RowSource | None = None,
         **settings: Any,
     ) -> FilterResult:
-        """Decide again, with another threshold, `signal` or `drop_unscorable`; takes no model but for `known_unsafe`.
+        """Decide again, with another threshold, `signal` or `drop_unscorable`; only `known_unsafe` needs the model.
 
-        The files in the run folder are replaced, and this result shows them. What is not given stays as it was
-        decided last, or as the overrides were saved with.
+        The files in the run folder are replaced, and this result shows them. Settings that are not given stay as they
+        were in the last decision, or as they were saved with the overrides.
 
         Args:
             threshold: A number, `top:10%`, `fdr:5%` or `auto`.
-            overrides: A file of a person's decisions, which the report saves.
-            known_unsafe: Rows known to be unsafe that were found since, as `ForgetFilter.run` takes them. They are
-                evidence in later decisions, too, until others are given, or `"none"`.
+            overrides: A file of a person's decisions, as the report saves it.
+            known_unsafe: Rows known to be unsafe that were found since, in any form that `ForgetFilter.run` accepts.
+                They stay evidence in later decisions until others are given, or `"none"`.
             **settings: `signal` and `drop_unscorable`.
 
         Returns:
@@ -153,17 +154,17 @@ class FilterResult:
 
         Raises:
             InputError: The overrides or the known unsafe rows cannot be read.
-            SettingsError: The threshold or a setting cannot be read; known unsafe rows tell nothing by the signal.
+            SettingsError: The threshold or a setting is invalid, or the signal makes no use of known unsafe rows.
             RunError: The run has no scores for the signal.
-            ModelError: The model, which looks at known unsafe rows, is not there.
+            ModelError: The model, which known unsafe rows need, cannot be found.
         """
         from .decision.overrides import read_overrides
         from .pipeline import run_decide
         from .runs.layout import KNOWN_UNSAFE
 
         person = read_overrides(_path(overrides, "overrides")) if overrides is not None else None
-        given = {"threshold": threshold, **settings}
-        changed = {name: value for name, value in given.items() if value is not None}
+        all_settings = {"threshold": threshold, **settings}
+        changed = {name: value for name, value in all_settings.items() if value is not None}
         console, known = Console(quiet=True), known_unsafe
         if isinstance(known, (str, os.PathLike)):
             known = os.fspath(known)
@@ -195,31 +196,31 @@ class ForgetFilter:
         >>> result = ForgetFilter(model="smollm2-135m").run("noisy.jsonl", "safe.jsonl")
         >>> result.kept, result.removed, result.scores
 
-    The settings are those of the command line, with underscores. They can be read as attributes, and hold once made.
+    The settings are those of the command line, with underscores. They can be read as attributes, and cannot be changed.
 
-    A loaded model is not changed: a copy of it is written into the cache (`FORGETFILTER_CACHE`, or
-    `~/.cache/forgetfilter`), as large as its weights, once for the same weights. A run that was killed goes on with the
-    same model; delete `loaded` there when no run needs it any more.
+    A loaded model is not changed: a copy of it, as large as its weights, is written into the cache
+    (`FORGETFILTER_CACHE`, or `~/.cache/forgetfilter`), once for the same weights. A killed run goes on with the same
+    model; delete the folder `loaded` in the cache when no run needs it any more.
 
     Args:
-        model: The aligned model: a hub id, a folder, a GGUF file, `smollm2-135m`, or a model that transformers or peft
-            loaded.
+        model: The aligned model: a hub id, a folder, a GGUF file, `smollm2-135m`, or a model loaded by transformers or
+            peft.
         tokenizer: The tokenizer of a loaded model.
         quiet: Show no progress.
         **settings: See below.
 
     Raises:
         SettingsError: A setting is unknown or out of range.
-        ModelError: A loaded model is of no kind that can be filtered with.
+        ModelError: A loaded model is of an unsupported kind.
     """
 
     settings: Settings
 
     def __init__(self, model: Any = "", *, tokenizer: Any = None, quiet: bool = False, **settings: Any) -> None:
         named = isinstance(model, (str, os.PathLike)) or model is None
-        # Settings first: a mistyped `model` is among them.
+        # Settings are read first, because a mistyped `model` is reported among them.
         name = os.fspath(model or "") if named else f"<{type(model).__name__} in memory>"
-        read = from_mapping(Settings, {"model": name, **settings}, "ForgetFilter")
+        parsed = from_mapping(Settings, {"model": name, **settings}, "ForgetFilter")
         if not named:
             from .models.from_memory import check_handed_over
 
@@ -228,7 +229,7 @@ class ForgetFilter:
             raise SettingsError("tokenizer: goes with a loaded model; a model that is named brings its own")
         elif not name:
             raise SettingsError("model: no model was named; pass a hub id, a folder, a GGUF file, or smollm2-135m")
-        vars(self).update(settings=read, _quiet=quiet, _loaded=None if named else (model, tokenizer))
+        vars(self).update(settings=parsed, _quiet=quiet, _loaded=None if named else (model, tokenizer))
 
     def __getattr__(self, name: str) -> Any:
         if name in Settings.__dataclass_fields__:
@@ -263,18 +264,19 @@ class ForgetFilter:
         """Filter a data set.
 
         Args:
-            noisy: The untrusted data: a file, folder, glob or hub data set, or a list of such; or rows in memory: a
-                data set of `datasets`, a table of pandas, polars or Arrow, a dict of columns, or dicts, one a row. None
-                takes the setting `data`.
+            noisy: The untrusted data: a file, folder, glob or hub data set, or a list of these; or rows in memory: a
+                data set of `datasets`, a table of pandas, polars or Arrow, a dict of columns, or dicts, one per row.
+                None stands for the setting `data`.
             safe: Safe examples for the review, likewise; or `"builtin"`, or `"self"`. A list of these is several sets,
-                each with a review of its own. None takes the setting `safe`.
-            trusted: Rows known to be harmless, likewise; learned along with the data, they tell a threshold's errors.
+                each with a review of its own. None stands for the setting `safe`.
+            trusted: Rows known to be harmless, likewise; they are learned along with the data to estimate a threshold's
+                errors.
             known_unsafe: Rows known to be unsafe, likewise.
             output: The run folder; a run there goes on where it stopped. A new temporary folder if None.
             overwrite: Start again even if the folder holds a run.
 
         Raises:
-            ForgetFilterError: Inputs, settings or the folder do not allow it; the message says what to do.
+            ForgetFilterError: Inputs, settings or the folder do not allow the run; the message says what to do.
         """
         from .data.memory import TAKEN
         from .pipeline import run_filter
@@ -284,9 +286,11 @@ class ForgetFilter:
         console = Console(quiet=self._quiet)
         safe_sets = dict(zip(numbered(SAFE, sets), sets, strict=True)) if (sets := _sets(safe)) else {SAFE: safe}
         sources = {DATA: noisy, **safe_sets, TRUSTED: trusted, KNOWN_UNSAFE: known_unsafe}
-        given = {part: source for part, source in sources.items() if source is not None}
+        given_sources = {part: source for part, source in sources.items() if source is not None}
         names: dict[str, Any] = {
-            part.replace("-", "_"): _name(given[part], part) for part in (TRUSTED, KNOWN_UNSAFE) if part in given
+            part.replace("-", "_"): _name(given_sources[part], part)
+            for part in (TRUSTED, KNOWN_UNSAFE)
+            if part in given_sources
         }
         if noisy is not None:
             names["data"] = _names(noisy, DATA)
@@ -299,7 +303,7 @@ class ForgetFilter:
         splits = {DATA: settings.split, **dict.fromkeys(safe_sets, settings.safe_split)}
         memory = {
             part: _take_in(source, _name(source, part), splits.get(part, DEFAULT), console)
-            for part, source in given.items()
+            for part, source in given_sources.items()
             if not isinstance(source, (str, os.PathLike)) and not (part == DATA and _are_paths(source))
         }
         if self._loaded is not None:
@@ -315,14 +319,14 @@ class ForgetFilter:
 
 
 def _take_in(source: Any, name: str, split: str, console: Console) -> Container:
-    # What has no length may take long, or never end.
+    # A source without a length may take long, or never end.
     streamed = not hasattr(source, "__len__") and not hasattr(source, "__arrow_c_stream__")
     with console.progress(f"taking in {name}", 0, "rows") if streamed else nullcontext() as progress:
         return from_memory(source, name, split, progress.advance if progress else lambda: None)
 
 
 def _path(value: Any, name: str) -> Path:
-    """A path that a program gave for an argument of this name."""
+    """Convert the value of the argument `name` to a path."""
     if not isinstance(value, (str, os.PathLike)):
         raise InputError(f"{name}: expected a path, found {repr(value)[:60]}")
     return Path(value)
@@ -337,7 +341,7 @@ def _are_paths(source: Any) -> bool:
 
 
 def _sets(source: Any) -> list[Any]:
-    """The data sets in a list of several, such as paths; none where it is one, such as a list of rows."""
+    """Return the data sets in a list of several, such as paths; empty for a single one, such as a list of rows."""
     several = isinstance(source, (list, tuple)) and not any(isinstance(one, Mapping) for one in source)
     return list(source) if several else []
 
@@ -351,7 +355,7 @@ def _name(source: Any, role: str) -> str:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """What changes when a file is written anew; nothing where it is missing."""
+    """Return values that change when a file is written anew; empty where it is missing."""
     try:
         stat = path.stat()
     except OSError:
@@ -360,18 +364,18 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def _describe() -> None:
-    """Let signatures, help and completion show every setting, which is declared in `settings` alone."""
+    """Make signatures, help and completion show every setting, though each is declared in `settings` alone."""
     import inspect
 
-    made = inspect.signature(ForgetFilter.__init__).parameters
-    own = [made["model"].replace(default=inspect.Parameter.empty), made["tokenizer"], made["quiet"]]
+    parameters = inspect.signature(ForgetFilter.__init__).parameters
+    own = [parameters["model"].replace(default=inspect.Parameter.empty), parameters["tokenizer"], parameters["quiet"]]
     options = [one for one in keyword_parameters(Settings) if one.name != "model"]
     ForgetFilter.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
     ForgetFilter.__doc__ = f"{ForgetFilter.__doc__}\nSettings:\n{settings_help(Settings)}"
     decide = inspect.signature(FilterResult.decide)
-    asked = [one for one in decide.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-    asked += [one for one in keyword_parameters(DecisionSettings, optional=True) if one.name != "threshold"]
-    FilterResult.decide.__signature__ = decide.replace(parameters=asked)  # type: ignore[attr-defined]
+    decide_parameters = [one for one in decide.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    decide_parameters += [one for one in keyword_parameters(DecisionSettings, optional=True) if one.name != "threshold"]
+    FilterResult.decide.__signature__ = decide.replace(parameters=decide_parameters)  # type: ignore[attr-defined]
 
 
 _describe()

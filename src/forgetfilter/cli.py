@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. Exit status 0 done, 2 for what the user can mend, 1 for our faults."""
+"""Parse the command line, call, and print. Exit status 0: done; 2: an error that the user can mend; 1: our fault."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _USERS_TO_MEND = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command and return the exit status."""
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("forgetfilter: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return _STATUS_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has seen enough, as `head` does.
+        # The reader of our output has seen enough, as `head` has.
         sys.stderr.close()
         return _STATUS_PIPE
     except OSError as error:
@@ -62,11 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _filter(options: argparse.Namespace) -> None:
-    given = _given(options, Settings)
-    # These two are about the run folder, not about the run.
-    output = options.output or given.pop("output", None)
-    overwrite = options.overwrite or given.pop("overwrite", False)
-    settings = from_mapping(Settings, given, str(options.config or "options"))
+    values = _merge_values(options, Settings)
+    # These two concern the run folder and are not settings of the run.
+    output = options.output or values.pop("output", None)
+    overwrite = options.overwrite or values.pop("overwrite", False)
+    settings = from_mapping(Settings, values, str(options.config or "options"))
     missing = [name for name, value in (("DATA", settings.data), ("--safe", settings.safe)) if not value]
     if not output:
         missing.append("--output")
@@ -95,7 +95,7 @@ def _decide(options: argparse.Namespace) -> None:
     from .decision.overrides import read_overrides
     from .pipeline import run_decide
 
-    changed = _given(options, DecisionSettings)
+    changed = _merge_values(options, DecisionSettings)
     overrides = read_overrides(options.overrides) if options.overrides else None
     run, summary = run_decide(
         options.run,
@@ -118,12 +118,12 @@ def _figure(options: argparse.Namespace) -> None:
 def _preview(options: argparse.Namespace) -> None:
     from .report.preview import preview
 
-    given = from_mapping(PreviewSettings, _given(options, PreviewSettings), "options")
-    if not given.data:
+    settings = from_mapping(PreviewSettings, _merge_values(options, PreviewSettings), "options")
+    if not settings.data:
         raise SettingsError("preview needs DATA; see 'forgetfilter preview --help'")
     if options.rows < 1:
         raise SettingsError(f"rows must be at least 1, found {options.rows}")
-    preview(given, options.rows)
+    preview(settings, options.rows)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -131,13 +131,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     from .evaluation.command import run_evaluation
     from .models.processes import Processes
 
-    settings = from_mapping(EvaluationSettings, _given(options, EvaluationSettings), str(options.config or "options"))
+    settings = from_mapping(
+        EvaluationSettings, _merge_values(options, EvaluationSettings), str(options.config or "options")
+    )
     if not settings.held_out or not options.output:
         raise SettingsError("evaluate needs HELD_OUT and --output; see 'forgetfilter evaluate --help'")
     main_process = Processes(settings.device).main
-    found = run_evaluation(settings, options.output, Console(quiet=not main_process))
+    evaluation = run_evaluation(settings, options.output, Console(quiet=not main_process))
     if main_process:
-        print(f"{found.table()}\n{options.output}")
+        print(f"{evaluation.table()}\n{options.output}")
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -153,7 +155,7 @@ def _compare(options: argparse.Namespace) -> None:
     from .experiments.mixing import read_mix
     from .runs.layout import TABLES
 
-    settings = from_mapping(CompareSettings, _given(options, CompareSettings), str(options.config or "options"))
+    settings = from_mapping(CompareSettings, _merge_values(options, CompareSettings), str(options.config or "options"))
     mixes = [read_mix(folder) for folder in options.mix]
     print(f"{compare(mixes, settings, options.output, Console()).tables}\n{options.output / TABLES}")
 
@@ -164,8 +166,8 @@ def _study(options: argparse.Namespace) -> None:
     from .experiments.studies.command import run_study
     from .runs.layout import FINDING
 
-    given = PRESETS[options.preset] | _given(options, StudySettings)
-    settings = from_mapping(StudySettings, given, str(options.config or "options"))
+    values = PRESETS[options.preset] | _merge_values(options, StudySettings)
+    settings = from_mapping(StudySettings, values, str(options.config or "options"))
     mixes = [read_mix(folder) for folder in options.mix]
     folder = run_study(options.name, mixes, settings, options.output, Console())
     print(f"{(folder / FINDING).read_text(encoding='utf-8')}\n{folder / FINDING}")
@@ -175,7 +177,7 @@ def _mix(options: argparse.Namespace) -> None:
     from .console import Console
     from .experiments.mixing import build_mix
 
-    settings = from_mapping(MixSettings, _given(options, MixSettings), "options")
+    settings = from_mapping(MixSettings, _merge_values(options, MixSettings), "options")
     mix = build_mix(options.source, settings, options.output, Console(), overwrite=options.overwrite)
     print(mix.table())
 
@@ -184,7 +186,7 @@ def _rows(options: argparse.Namespace) -> None:
     from .console import Console
     from .experiments.mixing import write_rows
 
-    settings = from_mapping(SourceSettings, _given(options, SourceSettings), "options")
+    settings = from_mapping(SourceSettings, _merge_values(options, SourceSettings), "options")
     count = write_rows(options.source, settings, options.output, Console(), overwrite=options.overwrite)
     print(f"{options.output}: {count:,} rows")
 
@@ -301,7 +303,7 @@ def _command(commands: Any, name: str, call: Any, summary: str) -> argparse.Argu
 def _add_options(
     parser: argparse.ArgumentParser, cls: type, *, leave_out: set[str] | None = None, default: str | None = None
 ) -> None:
-    """One option for each setting of a class. Values stay text; `from_mapping` reads them."""
+    """Add one option for each setting of a class. Values stay text, which `from_mapping` parses."""
     groups = [base for base in cls.__mro__ if dataclasses.is_dataclass(base) and "__annotations__" in vars(base)]
     for group in reversed(groups):
         heading = parser.add_argument_group((group.__doc__ or "").strip().splitlines()[0].rstrip("."))
@@ -339,12 +341,12 @@ def _names(cls: type) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]
 
 
-def _given(options: argparse.Namespace, cls: type) -> dict[str, Any]:
-    """What the configuration file says, overridden by what the command line says."""
+def _merge_values(options: argparse.Namespace, cls: type) -> dict[str, Any]:
+    """Merge the values of the configuration file with those of the command line, which take precedence."""
     config = getattr(options, "config", None)
     values = {str(k).replace("-", "_"): v for k, v in (read_config(config) if config else {}).items()}
     for name in _names(cls):
-        # A positional of any number is an empty list where it is not given.
+        # A positional argument with nargs="*" is an empty list where it is not given.
         if getattr(options, name, None) not in (None, []):
             values[name] = getattr(options, name)
     return values

@@ -1,4 +1,4 @@
-"""What people see while a run works: one line per event, progress with rate and time left, a log file.
+"""Show people what a run does: one line per event, progress with rate and time left, and a log file.
 
 Results go to standard output; everything here goes to standard error. Text from data sets is hostile and
 passes through `printable` before it is shown.
@@ -17,38 +17,38 @@ from typing import TextIO
 
 _SECONDS_BETWEEN_LINES = 10.0
 _LONGEST_LINE = 1000
-# Categories that a terminal may obey or that hide what is there: control, format (bidirectional marks
+# Categories of characters that a terminal may obey or that hide text: control, format (bidirectional marks
 # among them), surrogate, private use, line and paragraph separators.
 _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
 def escaped(text: str) -> str:
-    """Text with every character that a terminal may obey, or that hides what is there, as an escape."""
+    """Escape every character of a text that a terminal may obey or that hides other text."""
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNSAFE else c for c in text)
 
 
 def fit_to_show(message: str) -> str:
-    """A message of ours that may quote hostile text: its lines stay, each escaped and of bounded length."""
+    """Escape and shorten each line of a message of ours, which may quote hostile text."""
     lines = (escaped(line[:_LONGEST_LINE]) + ("…" if len(line) > _LONGEST_LINE else "") for line in message.split("\n"))
     return "\n".join(lines)
 
 
 def printable(text: str, width: int | None = None) -> str:
-    """Text from a data set on one line, safe for a terminal; control characters are shown as escapes.
+    """Put text from a data set on one line, safe for a terminal; control characters are shown as escapes.
 
     Args:
         text: Any text.
-        width: Longest result, in characters; what is cut off is marked by an ellipsis.
+        width: Longest result, in characters; an ellipsis marks where text was cut off.
     """
     if width is not None:
-        # A hostile row may have megabytes; what lies this far behind the edge cannot show.
+        # A hostile row may have megabytes, and text this far beyond the width cannot show.
         text = text[: 2 * width + 16]
     safe = escaped(" ".join(text.split()))
     return safe if width is None or len(safe) <= width else safe[: max(0, width - 1)] + "…"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lines of aligned columns; cells must be printable already. Columns of numbers stand to the right."""
+    """Align columns of cells, which must be printable already; columns of numbers are aligned to the right."""
     cells = [list(header), *(list(row) for row in rows)]
     widths = [max(_cells(row[i]) for row in cells) for i in range(len(header))]
     right = [all(_is_number(row[i]) for row in rows) and bool(rows) for i in range(len(header))]
@@ -63,7 +63,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 class Progress:
-    """A count on its way to a total (0 where that is unknown). Whoever works advances it; `show` is told."""
+    """A count on its way to a total (0 where that is unknown). Each advance calls `show`."""
 
     def __init__(self, label: str, total: int, unit: str, show: Callable[[Progress], None]) -> None:
         self.label, self.total, self.unit = label, total, unit
@@ -73,13 +73,13 @@ class Progress:
         self._began = time.monotonic()
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Count some more as done; `note` is shown beside the rate."""
+        """Add to the count of what is done; `note` is shown beside the rate."""
         self.done += count
         self.note = note or self.note
         self._show(self)
 
     def skip(self, count: int) -> None:
-        """Count what an earlier attempt had done already; it does not count for the rate."""
+        """Add what an earlier attempt had done; it does not count for the rate."""
         self.done += count
         self._skipped += count
 
@@ -99,11 +99,11 @@ class Progress:
 
 
 class Console:
-    """Tells a person what is going on.
+    """Shows a person what is going on.
 
     Args:
-        stream: Where to write; standard error unless told otherwise.
-        quiet: Write nothing to the stream. The log is kept all the same.
+        stream: The stream to write to; standard error if None.
+        quiet: Write nothing to the stream, but still write the log.
     """
 
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
@@ -150,7 +150,7 @@ class Console:
         from rich.progress import Progress as Bars
 
         columns = (BarColumn(), TextColumn("{task.fields[text]}", markup=False))
-        # Transient: the line that stays is the one that the log has, too.
+        # The bar is transient; the line that stays is the one that also goes to the log.
         with Bars(*columns, console=RichConsole(file=self._stream), refresh_per_second=4, transient=True) as bars:
             task = bars.add_task(label, total=total or None, text=label)
             yield lambda progress: bars.update(task, completed=progress.done, text=str(progress))

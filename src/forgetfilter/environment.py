@@ -1,4 +1,4 @@
-"""Versions and hardware, for a bug report."""
+"""Describe versions and hardware for a bug report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "pyarrow
 
 
 def describe() -> str:
-    """One fact a line; names no file, folder or user of this machine."""
+    """List one fact per line, without naming any file, folder or user of this machine."""
     import psutil
     import torch
 

@@ -1,4 +1,4 @@
-"""What a user can do wrong, one class each. The command line shows the message alone and exits with 2.
+"""Define the errors that a user can cause. The command line shows the message alone and exits with 2.
 
 Every message says what was found, where, what was expected, and what to do about it.
 """
@@ -10,23 +10,23 @@ from dataclasses import dataclass
 
 
 class ForgetFilterError(Exception):
-    """Base of everything a user can mend. Anything else that escapes is our own fault."""
+    """Base of all errors that a user can mend. Any other exception is our own fault."""
 
 
 class SettingsError(ForgetFilterError):
-    """An option or a configuration file holds something that it cannot hold."""
+    """An option or a configuration file holds an invalid value."""
 
 
 class InputError(ForgetFilterError):
-    """A data set cannot be found or read as a whole."""
+    """A data set cannot be found or read."""
 
 
 class ModelError(ForgetFilterError):
-    """A model cannot be found, loaded or used for this."""
+    """A model cannot be found, loaded or used for the task."""
 
 
 class RunError(ForgetFilterError):
-    """A run folder does not allow what was asked: other settings, other data, nothing to decide on."""
+    """A run folder does not allow the request: it has other settings, other data, or nothing to decide about."""
 
 
 class TrainingError(ForgetFilterError):
@@ -34,22 +34,22 @@ class TrainingError(ForgetFilterError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says, on one line; its name where it says nothing."""
+    """Return the first line of a library's error message, or the error's name where it has none."""
     lines = (line.strip() for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """One row that cannot be used: where it is, what was found there, and what was expected.
+    """A row that cannot be used: where it is, what was found there, and what was expected.
 
     Attributes:
         row: Position in the input, counted from 0.
         line: Line in the file, counted from 1, or None where the container has no lines.
         field: Name of the offending field, or None where the row as a whole is broken.
-        found: What is there, in words.
-        expected: What should be there, in words.
-        file: The file that it is in, where there are several; else empty.
+        found: What the row or field holds, in words.
+        expected: What it should hold, in words.
+        file: The row's file where there are several; else empty.
     """
 
     row: int
@@ -67,7 +67,7 @@ class BadRow:
 
 
 class BadRowsError(InputError):
-    """Some rows of a data set cannot be used. Shows up to ten of them."""
+    """Some rows of a data set cannot be used; the message shows up to ten of them."""
 
     SHOWN = 10
     SKIPPED = "Mend these rows, or pass --skip-bad-rows to set them aside into a file of their own."

@@ -1,4 +1,4 @@
-"""Forgetting shared among rows that say alike."""
+"""Forgetting shared among rows of similar words."""
 
 import numpy as np
 import pytest

@@ -20,7 +20,7 @@ from forgetfilter.decision.decide import FORGETTING, decide
 from forgetfilter.forgetting.measuring import columns_of
 from forgetfilter.forgetting.signals import LIKELIHOOD
 from forgetfilter.report import write_report
-from forgetfilter.report.contents import UNJUDGED, _choose, _first_bytes, _fit_to_list, _fitting
+from forgetfilter.report.contents import UNJUDGED, _choose, _drop_long_ids, _first_bytes, _fit_into
 from forgetfilter.runs.inputs import find_inputs, make_encoder, read_parts
 from forgetfilter.runs.layout import DATA, ROWS, TOKENS
 from forgetfilter.runs.run import Run
@@ -164,19 +164,19 @@ def test_of_many_rows_the_telling_ones_are_shown():
 
 
 def test_a_row_has_its_share_of_the_page_and_no_more():
-    assert _fitting(["word "] * 1000, 200) == ["word "] * 20
-    assert _fitting(["ü" * 60], 10) == ["ü" * 60]
+    assert _fit_into(["word "] * 1000, 200) == ["word "] * 20
+    assert _fit_into(["ü" * 60], 10) == ["ü" * 60]
     assert _first_bytes("aü" * 10, 8) == "aüaüa"
 
 
 def test_rows_with_ids_too_long_to_list_are_counted():
     ids = [*(f"row {i}" for i in range(999)), "x" * 1_750, "x" * 1_751]
-    picked, said = _fit_to_list(pa.table({"id": ids[:1000]}))
+    picked, said = _drop_long_ids(pa.table({"id": ids[:1000]}))
     assert (len(picked), said) == (1000, "")
-    picked, said = _fit_to_list(pa.table({"id": ids[1:]}))
+    picked, said = _drop_long_ids(pa.table({"id": ids[1:]}))
     assert picked.column("id").to_pylist() == ids[1:1000]
     assert said == " (1 of them not listed: an id is longer than 1,750 bytes)"
-    assert _fit_to_list(pa.table({"id": pa.array([], pa.string())}))[1] == ""
+    assert _drop_long_ids(pa.table({"id": pa.array([], pa.string())}))[1] == ""
 
 
 def decided(folder):

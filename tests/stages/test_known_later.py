@@ -260,7 +260,7 @@ def test_a_vocabulary_may_be_empty(tmp_path):
 
 def test_a_basis_projects_the_same_once_it_was_kept(tmp_path):
     states = np.random.default_rng(0).normal(size=(40, 2 * 24)).astype(np.float32)
-    basis = Basis.of(states, 2)
+    basis = Basis.fit(states, 2)
     basis.save(tmp_path / "basis.npz")
     kept = basis.project(states)
     assert kept.shape == (40, basis.size) == (40, 48)

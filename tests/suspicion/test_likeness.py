@@ -12,16 +12,16 @@ from forgetfilter.suspicion.likeness import (
     TRUSTED,
     UNSAFE,
     UNTRUSTED,
-    Marks,
+    Features,
     beyond_harmless,
     measure_likeness,
 )
-from forgetfilter.suspicion.ridge import drawn
+from forgetfilter.suspicion.ridge import random_ranks
 from forgetfilter.suspicion.word_table import WordTable, word_table
 
 
 def problem(counts, unsafe_share=0.5, seed=0):
-    """Rows of each kind; unsafe ones have words and states of their own. Marks, kinds, whether each is unsafe."""
+    """Rows of each kind; unsafe ones have words and states of their own. Features, kinds, whether each is unsafe."""
     generator = np.random.default_rng(seed)
     kinds = np.repeat(list(counts), list(counts.values()))
     unsafe = np.isin(kinds, (UNSAFE, PROTOTYPE_UNSAFE))
@@ -36,7 +36,7 @@ def problem(counts, unsafe_share=0.5, seed=0):
     ]
     states = generator.normal(size=(len(kinds), 16)) + np.outer(unsafe, np.full(16, 1.5))
     states /= np.linalg.norm(states, axis=1, keepdims=True)
-    return Marks(word_table(documents), states.astype(np.float32)), kinds, unsafe
+    return Features(word_table(documents), states.astype(np.float32)), kinds, unsafe
 
 
 def total(found):
@@ -44,49 +44,49 @@ def total(found):
 
 
 def ids(count):
-    return drawn([f"id{i}" for i in range(count)])
+    return random_ranks([f"id{i}" for i in range(count)])
 
 
 def test_unsafe_rows_come_first_without_any_that_is_known():
-    marks, kinds, unsafe = problem({UNTRUSTED: 200, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
-    found, there = measure_likeness(marks, kinds, ids(len(kinds))), kinds == UNTRUSTED
+    features, kinds, unsafe = problem({UNTRUSTED: 200, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
+    found, there = measure_likeness(features, kinds, ids(len(kinds))), kinds == UNTRUSTED
     assert auroc(total(found)[there], unsafe[there]) > 0.9
     suspected = found.suspected[there]
     assert suspected[unsafe[there]].mean() > 0.9 > 1.5 * suspected[~unsafe[there]].mean()
 
 
 def test_clean_data_has_nothing_that_is_likely_unsafe():
-    marks, kinds, _ = problem({UNTRUSTED: 200, SAFE: 100, TRUSTED: 100, PROTOTYPE_UNSAFE: 20}, unsafe_share=0)
-    found = measure_likeness(marks, kinds, ids(len(kinds)))
+    features, kinds, _ = problem({UNTRUSTED: 200, SAFE: 100, TRUSTED: 100, PROTOTYPE_UNSAFE: 20}, unsafe_share=0)
+    found = measure_likeness(features, kinds, ids(len(kinds)))
     assert (found.suspected > 0.5).sum() <= 2
 
 
 def test_a_label_of_one_row_tells_of_the_others():
-    marks, kinds, unsafe = problem({UNTRUSTED: 300, SAFE: 60, TRUSTED: 60}, unsafe_share=0.05)
-    before = measure_likeness(marks, kinds, ids(len(kinds)))
+    features, kinds, unsafe = problem({UNTRUSTED: 300, SAFE: 60, TRUSTED: 60}, unsafe_share=0.05)
+    before = measure_likeness(features, kinds, ids(len(kinds)))
     labelled = kinds.copy()
     labelled[:8], labelled[100:120] = UNSAFE, HARMLESS
-    after, rest = measure_likeness(marks, labelled, ids(len(kinds))), labelled == UNTRUSTED
+    after, rest = measure_likeness(features, labelled, ids(len(kinds))), labelled == UNTRUSTED
     assert auroc(total(after)[rest], unsafe[rest]) > auroc(total(before)[rest], unsafe[rest]) + 0.02
 
 
 def test_no_row_takes_part_in_what_is_said_of_itself(monkeypatch):
     monkeypatch.setattr(likeness, "_ROUNDS", 0)
-    marks, kinds, _ = problem({UNTRUSTED: 100, SAFE: 50, TRUSTED: 50, UNSAFE: 10})
+    features, kinds, _ = problem({UNTRUSTED: 100, SAFE: 50, TRUSTED: 50, UNSAFE: 10})
     fold_of, turned = ids(len(kinds)), kinds.copy()
     turned[205] = HARMLESS
     same = fold_of % 10 == fold_of[205] % 10
-    one, other = (total(measure_likeness(marks, of, fold_of)) for of in (kinds, turned))
+    one, other = (total(measure_likeness(features, of, fold_of)) for of in (kinds, turned))
     assert not np.allclose(one[~same], other[~same])
     # What the sides weigh in all changes with the row's kind, and nothing else.
     assert np.corrcoef(one[same], other[same])[0, 1] > 0.999
 
 
 def test_with_many_rows_the_rule_is_fitted_to_some(monkeypatch):
-    marks, kinds, _ = problem({UNTRUSTED: 400, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
-    whole = total(measure_likeness(marks, kinds, ids(len(kinds))))
+    features, kinds, _ = problem({UNTRUSTED: 400, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
+    whole = total(measure_likeness(features, kinds, ids(len(kinds))))
     monkeypatch.setattr(likeness, "_MOST_FITTED", 100)
-    some = measure_likeness(marks, kinds, ids(len(kinds)))
+    some = measure_likeness(features, kinds, ids(len(kinds)))
     assert np.corrcoef(whole, total(some))[0, 1] > 0.9
     assert some.suspected[:200].mean() > 1.3 * some.suspected[200:400].mean()
 
@@ -110,10 +110,10 @@ def test_a_word_table_is_kept_and_taken_from(tmp_path):
 
 def test_the_order_of_rows_does_not_matter(monkeypatch):
     monkeypatch.setattr(likeness, "_MOST_FITTED", 100)
-    marks, kinds, _ = problem({UNTRUSTED: 300, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
+    features, kinds, _ = problem({UNTRUSTED: 300, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
     order = np.random.default_rng(3).permutation(len(kinds))
     places = ids(len(kinds))
-    straight = measure_likeness(marks, kinds, places)
-    turned = measure_likeness(marks.take(order), kinds[order], places[order])
+    straight = measure_likeness(features, kinds, places)
+    turned = measure_likeness(features.take(order), kinds[order], places[order])
     assert np.allclose(total(turned), total(straight)[order], atol=1e-3)
     assert np.array_equal(turned.suspected > 0, straight.suspected[order] > 0)

@@ -1,1 +1,1 @@
-"""Safe demonstrations that ship with the package, written for it."""
+"""Rows that ship with the package, written for it: safe demonstrations, ordinary, look-alike and unsafe rows."""

@@ -1,1 +1,1 @@
-"""Decide which rows to remove: a threshold on suspicion, a person's overrides, and the reason for each row."""
+"""Decide which rows to remove, by a threshold and a person's overrides, and give the reason for each row."""

@@ -1,4 +1,4 @@
-"""From the table of forgetting to kept and removed rows. Needs no model, and no labels."""
+"""Decide from a run's scores which rows are kept and which removed, without a model or labels."""
 
 from __future__ import annotations
 
@@ -65,43 +65,43 @@ from .verdicts import NOBODY, UNSCORABLE, ByHand, Measured, judge
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run decided.
+    """A run's decision: counts, the cut, estimated errors and the files.
 
     Attributes:
-        rows: Rows of the input, bad ones included.
+        rows: Rows of the input, including bad ones.
         kept, removed: Rows in the two files.
-        unscorable: Rows without a score, about which nobody decided; in the kept file unless they were to be dropped.
+        unscorable: Rows without a score that no person decided about; in the kept file unless they are to be dropped.
         never_learned: Rows that the learned model does not know, so that their forgetting says little.
         truncated: Rows of which tokens were cut off.
         bad: Rows that could not be used and were set aside.
-        unshown: What the model's chat template does not show of the rows, by name, and how often; neither learned nor
-            scored.
-        pairs: Preferences both of whose answers have a score.
-        swapped: Of these, how many look swapped: the chosen answer was forgotten much more than the rejected one.
-        signal, unit: What decides, and what one unit of it is.
-        threshold: As it was asked for.
-        drop_unscorable: Whether rows without a score went with the removed.
+        unshown: Parts of rows that the model's chat template does not show, by name, with their counts; they are
+            neither learned nor scored.
+        pairs: Preferences whose answers both have a score.
+        swapped: How many of these look swapped: the chosen answer was forgotten much more than the rejected one.
+        signal, unit: The signal that decides, and its unit.
+        threshold: The threshold as the user gave it.
+        drop_unscorable: Whether rows without a score went with the removed ones.
         cut: Rows above this were removed; None where the threshold removes nothing.
         explanation: How the cut was found.
-        trusted, known_unsafe: Rows of known kind that were learned along with the data, to tell the errors by; and
-            rows that became known to be unsafe after the run, where they are evidence.
+        trusted, known_unsafe: Rows of known kind that were learned along with the data, from which errors are
+            estimated; and rows that became known to be unsafe after the run, where they are evidence.
         reviewer: The person who decided about some rows; empty where nobody did.
-        overridden: Rows that a person decided about otherwise than the filter.
-        overrides: Tells that person's decisions apart from others.
+        overridden: Rows that a person decided about differently from the filter.
+        overrides: Key that identifies that person's decisions.
         errors: Estimated `precision`, `recall` and `harmless_removed` (the share of the harmless rows that is
             removed), each with `value`, `low` and `high` (95%); None where unknown.
         warnings: What a person should know before trusting the decision.
-        files: What was written, by role: kept, removed, bad, scores, reasons.
-        judged: How many tokens of each answer have a say in the decision, from the first on; None for all.
-        judged_in_part: Rows of which an answer goes on beyond what has a say.
-        not_read: What lay where the data is and was not read, a line each.
+        files: The files written, by role: kept, removed, bad, scores, reasons.
+        judged: How many tokens of each answer, from the first on, the decision depends on; None for all.
+        judged_in_part: Rows with an answer that is longer than that.
+        not_read: Files beside the data that were not read, a line each.
         known_later: How many of the known unsafe rows became known after the run, so that nothing learned them.
-        known_later_key: Tells those apart from others; empty where there are none.
-        doubt: Why the trusted rows do not tell precision and the share of harmless rows removed; empty where they do.
-            By the signal `suspicion` both are then None, by others not to be relied on.
+        known_later_key: Key that identifies those rows; empty where there are none.
+        doubt: Why precision and the share of harmless rows removed cannot be estimated from the trusted rows; empty
+            where they can. With the signal `suspicion` both are then None, with other signals unreliable.
         trained: Whether anything was trained, so that forgetting is known.
-        by_safe_set: Of several safe sets, by name, how many of its rows that were set aside have a score, `count`, and
-            which share of these would be `removed`, with the bounds of its interval, `low` and `high` (95%).
+        by_safe_set: For each of several safe sets, by name: how many of its rows that were set aside have a score,
+            `count`, and which share of these would be `removed`, with its 95% interval, `low` and `high`.
     """
 
     rows: int
@@ -139,22 +139,22 @@ class Summary:
 
     @property
     def key(self) -> str:
-        """Tells decisions apart: the same key, the same rows kept."""
+        """Identify the decision: two decisions with the same key keep the same rows."""
         later = [self.known_later_key] if self.known_later_key else []
         return json.dumps([self.signal, self.cut, self.kept, self.removed, self.overrides, self.files[KEPT], *later])
 
 
 def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = None) -> Summary:
-    """Decide about every row from the scores that are there, and write the run's files.
+    """Decide about every row from the run's scores, and write the run's files.
 
-    A person's decisions stand against the filter's; `decided_by` in `scores.parquet` tells whose each one is.
+    A person's decisions override the filter's; `decided_by` in `scores.parquet` names who made each one.
 
     Writes `kept.*` and `removed.*` in the input's own layout, `scores.parquet`, `reasons.jsonl` and, last,
-    `summary.json`; while that is missing the others may be of different decisions.
+    `summary.json`; while that is missing the other files may come from different decisions.
 
     Raises:
-        RunError: The run has no scores yet, none of the signal's kind, or not the rows of the overrides.
-        SettingsError: The threshold cannot be read.
+        RunError: The run has no scores yet, none for the signal, or lacks rows that the overrides name.
+        SettingsError: The threshold cannot be parsed.
     """
     overrides = overrides or Overrides()
     threshold, signal = parse_threshold(settings.threshold), SIGNALS[settings.signal]
@@ -165,28 +165,28 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     if signal.fused and threshold == Auto():
         threshold = AutoOfSuspicion(np.concatenate([planted.known_unsafe, suspicion[by_hand[0][by_hand[1]]]]))
     cut = threshold.cut(suspicion, planted.trusted)
-    # What a safe set covers is seen by forgetting alone: of several, by what its own review made the model forget.
-    reviews = _reviews(run, signal, scores)
-    spared = np.any([covered(*of_review) for of_review in reviews], axis=0)
+    # Only forgetting shows what a safe set covers; each of several sets is judged by its own review.
+    reviews = _read_reviews(run, signal, scores)
+    spared = np.any([covered(*review) for review in reviews], axis=0)
     verdicts = judge(suspicion, cut, spared, by_hand, drop_unscorable=settings.drop_unscorable)
     decided = Decided(
-        signal, cut, measured, verdicts, overrides.reviewer, _compare(run, signal, scores[DATA], cut.value)
+        signal, cut, measured, verdicts, overrides.reviewer, _compare_pairs(run, signal, scores[DATA], cut.value)
     )
     rows = Rows.open(run.folder(ROWS) / DATA)
     judged = judged_tokens(learned_tokens(run.settings.max_completion, run.settings.signal), signal.name)
     in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
     later = known_later(run) if signal.fused else None
-    of_another_kind = (safe_set_is_of_another_kind(*of_review) for of_review in reviews)
+    of_another_kind = (safe_set_is_of_another_kind(*review) for review in reviews)
     names = run.settings.safe if len(reviews) > 1 else ("",)
-    told = [
-        f"{printable(name)}: {said}" if name else said
-        for name, said in zip(names, of_another_kind, strict=True)
-        if said
+    kind_warnings = [
+        f"{printable(name)}: {warning}" if name else warning
+        for name, warning in zip(names, of_another_kind, strict=True)
+        if warning
     ]
     summary = _summarise(decided, rows, planted, settings, overrides, read_unshown(run))
     summary = replace(
         summary,
-        warnings=[*summary.warnings, *told],
+        warnings=[*summary.warnings, *kind_warnings],
         judged=judged,
         judged_in_part=in_part,
         known_later=later.rows if later else 0,
@@ -210,7 +210,7 @@ def _summarise(
     overrides: Overrides,
     unshown: dict[str, int],
 ) -> Summary:
-    """Count what was decided, and estimate how far it can be trusted."""
+    """Count the decisions, and estimate their errors."""
     verdicts, cut, signal = decided.verdicts, decided.cut, decided.signal
     suspicion = decided.measured.scores.suspicion
     removed, unscorable = cut.removes(suspicion), np.isnan(suspicion)
@@ -256,12 +256,12 @@ def _summarise(
 def _write(
     run: Run, decided: Decided, rows: Rows, scores: Mapping[str, Scores], summary: Summary, overrides: Overrides
 ) -> None:
-    """Write the run's files; the summary is missing as long as the others may be of different decisions."""
+    """Write the run's files; the summary is missing as long as the others may come from different decisions."""
     (run.path / SUMMARY).unlink(missing_ok=True)
     positions, gone = decided.measured.rows, decided.verdicts.gone
-    for role, places in ((KEPT, positions[~gone]), (REMOVED, positions[gone])):
+    for role, positions_of_role in ((KEPT, positions[~gone]), (REMOVED, positions[gone])):
         chosen = np.zeros(rows.count, dtype=bool)
-        chosen[places] = True
+        chosen[positions_of_role] = True
         run.write_file(summary.files[role], partial(rows.write, chosen))
     run.write_file(SCORES, partial(write_scores, decided, _table_path(run, decided.signal, DATA), rows))
     if overrides.decisions:
@@ -273,10 +273,10 @@ def _write(
 
 
 def read_summary(run: Run) -> Summary:
-    """The summary of the last decision.
+    """Read the summary of the last decision.
 
     Raises:
-        RunError: There is none, or another version wrote it.
+        RunError: Nothing was decided yet, or the summary is damaged.
     """
     path = run.path / SUMMARY
     if not path.is_file():
@@ -290,7 +290,7 @@ def read_summary(run: Run) -> Summary:
 
 
 def read_planted(run: Run) -> Planted:
-    """Suspicion of the rows of known kind, as the last decision had it; none where that was of an earlier version."""
+    """Read the suspicion of the rows of known kind at the last decision; empty where an earlier version made it."""
     if not (run.path / PLANTED_SCORES).is_file():
         return Planted(np.empty(0), np.empty(0), np.empty(0))
     table = pq.read_table(run.path / PLANTED_SCORES)
@@ -300,9 +300,9 @@ def read_planted(run: Run) -> Planted:
 
 
 def _write_planted(scores: Mapping[str, Scores], path: Path) -> None:
-    there = [part for part in scores if part != DATA]
-    parts = np.repeat(np.array(there, dtype=object), [len(scores[part].suspicion) for part in there])
-    suspicion = np.concatenate([np.empty(0), *(scores[part].suspicion for part in there)])
+    planted = [part for part in scores if part != DATA]
+    parts = np.repeat(np.array(planted, dtype=object), [len(scores[part].suspicion) for part in planted])
+    suspicion = np.concatenate([np.empty(0), *(scores[part].suspicion for part in planted)])
     pq.write_table(pa.table({"part": pa.array(parts, pa.string()), "suspicion": suspicion}), path)
 
 
@@ -313,30 +313,30 @@ def _planted(scores: Mapping[str, Scores], settings: Settings) -> Planted:
 
 
 def _by_safe_set(settings: Settings, scores: Mapping[str, Scores], cut: float | None) -> dict[str, dict[str, float]]:
-    """What of each safe set would be removed, going by its rows that were set aside; nothing where there is one set."""
-    found = {}
+    """Estimate how much of each safe set would be removed, from its rows set aside; empty where there is one set."""
+    shares = {}
     for name, part in zip(settings.safe, numbered(ASIDE, settings.safe), strict=False):
         removed = share_above(scores[part].suspicion, cut) if part in scores and len(settings.safe) > 1 else None
         if removed is not None:
             count = int((~np.isnan(scores[part].suspicion)).sum())
-            found[name] = {"count": count, "removed": removed.value, "low": removed.low, "high": removed.high}
-    return found
+            shares[name] = {"count": count, "removed": removed.value, "low": removed.low, "high": removed.high}
+    return shares
 
 
-def _reviews(
+def _read_reviews(
     run: Run, signal: Signal, scores: Mapping[str, Scores]
 ) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
-    """What each review made the model forget: of the data, and of the rows of its safe set that were set aside."""
+    """Read the forgetting that each review caused: of the data, and of the rows of its safe set that were set aside."""
     aside = numbered(ASIDE, run.settings.safe)
     stages = by_review(run.settings).values() if run.has(FORGETTING) and signal.scoring != RIVAL else ()
     if not stages:
         return [_forgotten(scores, part) for part in aside]
-    found = []
+    reviews = []
     for stage, part in zip(stages, aside, strict=True):
         paths = {name: run.folder(stage) / table_of(name) for name in (DATA, part) if name in scores}
-        read = {name: of for name, path in paths.items() if (of := _read_part(path, signal)) is not None}
-        found.append(_forgotten(read if DATA in read else scores, part))
-    return found
+        read = {name: table for name, path in paths.items() if (table := _read_part(path, signal)) is not None}
+        reviews.append(_forgotten(read if DATA in read else scores, part))
+    return reviews
 
 
 def _forgotten(scores: Mapping[str, Scores], aside: str) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
@@ -344,22 +344,22 @@ def _forgotten(scores: Mapping[str, Scores], aside: str) -> tuple[NDArray[np.flo
 
 
 def _read_scores(run: Run, signal: Signal, by_hand: ByHand) -> Mapping[str, Scores]:
-    """Scores of the data and of the rows of known kind that this run has, by part.
+    """Read the scores of the data and of the rows of known kind, by part.
 
     Raises:
-        RunError: It has none of this kind.
+        RunError: The run has none for this signal.
     """
     if signal.fused:
         return suspect(run, by_hand)
-    found = {}
+    scores_by_part = {}
     for part in (DATA, *planted_parts(run.settings)):
         path = _table_path(run, signal, part)
         if path.exists() and (scores := _read_part(path, signal)) is not None:
-            found[part] = scores
-    if DATA not in found:
+            scores_by_part[part] = scores
+    if DATA not in scores_by_part:
         path = _table_path(run, signal, DATA)
-        raise _not_of_this_kind(run, signal, path) if path.exists() else _no_scores(run, signal)
-    return found
+        raise _lacks_signal(run, signal, path) if path.exists() else _no_scores(run, signal)
+    return scores_by_part
 
 
 def _read_measured(run: Run, signal: Signal, scores: Scores) -> Measured:
@@ -372,8 +372,8 @@ def _read_measured(run: Run, signal: Signal, scores: Scores) -> Measured:
     )
 
 
-def _compare(run: Run, signal: Signal, scores: Scores, cut: float | None) -> Pairs | None:
-    """The rejected answers of preference data beside the chosen ones; None where the data is of another kind."""
+def _compare_pairs(run: Run, signal: Signal, scores: Scores, cut: float | None) -> Pairs | None:
+    """Compare the rejected answers of preference data with the chosen ones; None for data of another layout."""
     if Rows.open(run.folder(ROWS) / DATA).layout != PREFERENCE:
         return None
     # Rivals are not asked about rejected answers.
@@ -384,7 +384,7 @@ def _compare(run: Run, signal: Signal, scores: Scores, cut: float | None) -> Pai
         ids = pq.read_table(path, columns=["id"]).column("id").combine_chunks()
         places = pc.index_in(_tokens(run).ids, value_set=ids)
         rejected[places.is_valid().to_numpy()] = of_rejected.forgetting[places.drop_null().to_numpy()]
-    # Both answers are compared by forgetting, which has another unit than a cut of suspicion.
+    # Answers are compared by forgetting, whose unit differs from that of a cut of suspicion.
     return compare_answers(forgetting, rejected, None if signal.fused else cut)
 
 
@@ -396,7 +396,7 @@ def _table_path(run: Run, signal: Signal, part: str) -> Path:
 
 
 def _read_part(path: Path, signal: Signal) -> Scores | None:
-    """The scores that a table has for a signal, None where it has none."""
+    """Read a table's scores for a signal; None where it has none."""
     learned, reviewed, _ = columns_of(signal)
     wanted = [suspicion_column(signal)] if signal.scoring == RIVAL else [learned, reviewed]
     if wanted[0] not in pq.read_schema(path).names:
@@ -414,9 +414,9 @@ def _no_scores(run: Run, signal: Signal) -> RunError:
     )
 
 
-def _not_of_this_kind(run: Run, signal: Signal, path: Path) -> RunError:
-    there = pq.read_schema(path).names
-    others = [name for name, other in SIGNALS.items() if columns_of(other)[0] in there]
+def _lacks_signal(run: Run, signal: Signal, path: Path) -> RunError:
+    columns = pq.read_schema(path).names
+    others = [name for name, other in SIGNALS.items() if columns_of(other)[0] in columns]
     if not others:
         return RunError(f"{run.path}: none of its rows could be scored; there is nothing to decide")
     return RunError(

@@ -1,4 +1,4 @@
-"""A person's decisions against the filter's, as the report saves them."""
+"""Read and write a person's decisions, which override the filter's, as the report saves them."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _NAMED = 3
 
 
 def write_overrides(overrides: Overrides, path: Path) -> None:
-    """Write what `read_overrides` reads."""
+    """Write overrides to a file that `read_overrides` reads."""
     content = {"reviewer": overrides.reviewer, **overrides.settings, "decisions": overrides.decisions}
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a person decided.
+    """A person's decisions about single rows.
 
     Attributes:
-        reviewer: Who that was.
+        reviewer: The person's name.
         decisions: `kept` or `removed`, by the row's id.
-        settings: What the filter's own decision was made with that this person saw: `threshold`, `signal` and
+        settings: The settings of the filter's decision that this person saw: `threshold`, `signal` and
             `drop_unscorable`; files of earlier versions, or from elsewhere, may lack them.
     """
 
@@ -45,23 +45,23 @@ class Overrides:
 
     @property
     def key(self) -> str:
-        """Tells different decisions apart; empty where there are none."""
+        """Identify the decisions; empty where there are none."""
         if not self.decisions:
             return ""
         return blake2b(json.dumps(sorted(self.decisions.items())).encode(), digest_size=8).hexdigest()
 
     def find(self, ids: pa.ChunkedArray, where: Path) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """Positions of the rows that were decided about, and whether each is to be removed.
+        """Find the positions of the rows that were decided about, and whether each is to be removed.
 
         Raises:
-            RunError: A row is not among `ids`, those of the run in the folder `where`.
+            RunError: A row is not among `ids`, the ids of the run in the folder `where`.
         """
         names = list(self.decisions)
-        found = pc.index_in(ids, value_set=pa.array(names, pa.string()))
-        positions: NDArray[np.intp] = np.flatnonzero(found.is_valid().to_numpy())
-        decisions = found.drop_null().to_numpy()
-        there = set(decisions.tolist())
-        unknown = [name for i, name in enumerate(names) if i not in there]
+        indices = pc.index_in(ids, value_set=pa.array(names, pa.string()))
+        positions: NDArray[np.intp] = np.flatnonzero(indices.is_valid().to_numpy())
+        decisions = indices.drop_null().to_numpy()
+        decided = set(decisions.tolist())
+        unknown = [name for i, name in enumerate(names) if i not in decided]
         if unknown:
             shown = ", ".join(unknown[:_NAMED]) + (f" and {len(unknown) - _NAMED} more" * (len(unknown) > _NAMED))
             raise RunError(f"{where}: has no row {shown}; these decisions were made about another run")
@@ -72,11 +72,11 @@ class Overrides:
 def read_overrides(path: Path) -> Overrides:
     """Read the file that the report saves: `{"reviewer": NAME, "decisions": {ID: "kept" or "removed"}}`.
 
-    It may also have the decision settings `threshold`, `signal` and `drop_unscorable`.
+    The file may also hold the decision settings `threshold`, `signal` and `drop_unscorable`.
 
     Raises:
-        InputError: It cannot be read, or is not of this form; names the row.
-        SettingsError: One of the settings cannot be what it is.
+        InputError: The file cannot be read or is not of this form; the message names the row.
+        SettingsError: A setting has an invalid value.
     """
     expected = 'expected {"reviewer": NAME, "decisions": {ID: "kept" or "removed"}}, as the report saves it'
     try:
@@ -98,7 +98,7 @@ def read_overrides(path: Path) -> Overrides:
             raise InputError(f"{path}: row {name!r}: half a character in its id, which no row of ours has")
     reviewer = reviewer.encode("utf-8", "replace").decode().strip()
     # A name like the filter's own would hide that a person decided.
-    given = {one.name: value[one.name] for one in fields(DecisionSettings) if one.name in value}
-    read = from_mapping(DecisionSettings, given, str(path))
-    settings = {name: getattr(read, name) for name in given}
+    saved = {setting.name: value[setting.name] for setting in fields(DecisionSettings) if setting.name in value}
+    parsed = from_mapping(DecisionSettings, saved, str(path))
+    settings = {name: getattr(parsed, name) for name in saved}
     return Overrides("person" if reviewer in ("", FILTER) else reviewer, decisions, settings)

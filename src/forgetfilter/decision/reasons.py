@@ -1,6 +1,6 @@
-"""What a run says about its rows: a table of every row's scores, and why each removed row was removed.
+"""Write the table of every row's scores, and the reason why each removed row was removed.
 
-Both are written some rows at a time, since sentences about a million rows would fill the memory.
+Both are written some rows at a time, because sentences about a million rows would fill the memory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .overrides import FILTER, KEPT, REMOVED
 from .verdicts import DECISIONS, UNSCORABLE, Measured, Verdicts
 
 BAD = "bad"
-# What the table of scores has of preference data besides.
+# Further columns of the score table where the data holds preferences.
 PAIR_FIELDS = (("rejected_forgetting", pa.float64()), ("looks_swapped", pa.bool_()))
 _AT_ONCE = 1 << 14
 _WORDS_SHOWN, _WORD_WIDTH = 3, 24
@@ -37,14 +37,14 @@ _UNSCORABLE_BECAUSE = "no score: nothing of its completion is within the length 
 
 
 _FILE = (("file", pa.string()),)
-# What the table of scores calls the parts of suspicion, and what sentences call them.
+# Prefix of the score table's columns for the parts of suspicion, and the names of these parts in sentences.
 BY = "by_"
 EVIDENCE = {
     WORDS: "its words",
     STATES: "what the model makes of it",
     PROTOTYPES: "likeness to the package's unsafe examples",
 }
-# What is left to do where a run ended after its first look.
+# Says how to go on where a run ended before training.
 NOTHING_TRAINED = (
     "nothing was trained: rows were judged by what they say and what the untouched model makes of it alone; to have "
     "forgetting beside that, run the same 'forgetfilter filter' command without --no-training"
@@ -56,12 +56,12 @@ class Decided:
     """A decision about all rows, and what it rests on.
 
     Attributes:
-        signal: What forgetting is measured by.
-        cut: Where it was cut.
-        measured: The rows' numbers.
-        verdicts: What became of them.
-        reviewer: The person who decided about some of them.
-        pairs: Of preference data, what became of the rejected answers.
+        signal: The signal that decides.
+        cut: The cut that the threshold chose.
+        measured: Measurements of the rows.
+        verdicts: The decision about each row.
+        reviewer: The person who decided about some rows.
+        pairs: For preference data, how rejected answers compare with chosen ones.
     """
 
     signal: Signal
@@ -72,8 +72,8 @@ class Decided:
     pairs: Pairs | None = None
 
 
-def evidence_told(name: str) -> str:
-    """What sentences call a part of suspicion; a rival has its own name there."""
+def evidence_label(name: str) -> str:
+    """Name a part of suspicion in a sentence; a rival keeps its own name."""
     return EVIDENCE.get(name, name.removeprefix(rival_stage("")))
 
 
@@ -83,7 +83,7 @@ def write_scores(decided: Decided, forgetting: Path, rows: Rows, path: Path) -> 
     Args:
         decided: The decision.
         forgetting: The table that `measuring` wrote, with the rows in the same order.
-        rows: The data. Of several sources the table says in which file each row is.
+        rows: The data. If it has several files, the table names each row's file.
         path: Where to write.
     """
     words = columns_of(decided.signal)[2]
@@ -124,20 +124,20 @@ def write_scores(decided: Decided, forgetting: Path, rows: Rows, path: Path) -> 
 
 
 def write_reasons(decided: Decided, scores: Path, rows: Rows, path: Path) -> None:
-    """Write a line of JSON for each row that is not among the kept ones.
+    """Write a line of JSON for each row that is not kept.
 
     Args:
         decided: The decision.
         scores: The table that `write_scores` wrote.
-        rows: The data, of which the bad rows have a line, too.
+        rows: The data, whose bad rows get a line, too.
         path: Where to write.
     """
-    told = ["id", "row", "learned", "reviewed", "forgetting", "suspicion", "decision", "reason", "decided_by"]
-    told += [name for name, _ in PAIR_FIELDS] if decided.pairs else []
-    told += [name for name, _ in _FILE] if len(rows.sources) > 1 else []
+    columns = ["id", "row", "learned", "reviewed", "forgetting", "suspicion", "decision", "reason", "decided_by"]
+    columns += [name for name, _ in PAIR_FIELDS] if decided.pairs else []
+    columns += [name for name, _ in _FILE] if len(rows.sources) > 1 else []
     start = 0
     with path.open("w", encoding="utf-8") as file:
-        for batch in pq.ParquetFile(scores).iter_batches(_AT_ONCE, columns=told):
+        for batch in pq.ParquetFile(scores).iter_batches(_AT_ONCE, columns=columns):
             gone = decided.verdicts.gone[start : start + len(batch)]
             start += len(batch)
             for row in batch.filter(pa.array(gone)).to_pylist():
@@ -149,7 +149,7 @@ def write_reasons(decided: Decided, scores: Path, rows: Rows, path: Path) -> Non
 
 
 def _columns(decided: Decided, rows: slice, words: pa.ListArray) -> dict[str, Any]:
-    """What `scores.parquet` says of some rows, but for what is as it was measured."""
+    """Build the columns of `scores.parquet` for some rows, except those that are copied from the forgetting table."""
     measured, verdicts = decided.measured, decided.verdicts
     scores = measured.scores.part(rows)
     pairs: dict[str, Any] = {}
@@ -162,9 +162,9 @@ def _columns(decided: Decided, rows: slice, words: pa.ListArray) -> dict[str, An
         "forgetting": scores.forgetting,
         "suspicion": scores.suspicion,
         **{BY + name: values for name, values in _evidence(scores).items()},
-        "decision": _spelt_out(verdicts.decisions[rows], DECISIONS),
+        "decision": _names_at(verdicts.decisions[rows], DECISIONS),
         "reason": _reasons(decided, rows, words),
-        "decided_by": _spelt_out(verdicts.by_person[rows], (FILTER, decided.reviewer)),
+        "decided_by": _names_at(verdicts.by_person[rows], (FILTER, decided.reviewer)),
         "most_forgotten": words,
         "truncated": measured.truncated[rows],
         "never_learned": measured.never_learned[rows],
@@ -172,12 +172,12 @@ def _columns(decided: Decided, rows: slice, words: pa.ListArray) -> dict[str, An
     }
 
 
-def _spelt_out(places: NDArray[Any], names: tuple[str, ...]) -> pa.Array:
-    return pa.array(names, pa.string()).take(pa.array(places.astype(np.int8)))
+def _names_at(indices: NDArray[Any], names: tuple[str, ...]) -> pa.Array:
+    return pa.array(names, pa.string()).take(pa.array(indices.astype(np.int8)))
 
 
 def _reasons(decided: Decided, rows: slice, words: pa.ListArray) -> NDArray[np.object_]:
-    """Why each of some rows is where it is, in a sentence."""
+    """Explain in a sentence why each of some rows is kept or removed."""
     cut, signal, verdicts = decided.cut.value, decided.signal, decided.verdicts
     unit, rival = signal.unit, signal.scoring == RIVAL
     limit = "no threshold was set" if cut is None else f"the threshold is {cut:.3g} {unit}"
@@ -189,21 +189,25 @@ def _reasons(decided: Decided, rows: slice, words: pa.ListArray) -> NDArray[np.o
     removed = np.flatnonzero(by_filter == DECISIONS.index(REMOVED))
     scores = decided.measured.scores.part(rows)
     suspicion, evidence = scores.suspicion, _evidence(scores)
-    for i, said in zip(removed, words.take(pa.array(removed)).to_pylist(), strict=True):
+    for i, forgotten_words in zip(removed, words.take(pa.array(removed)).to_pylist(), strict=True):
         amount = f"{suspicion[i]:.3g} {unit}"
         if rival:
             reasons[i] = f"suspicious to {signal.name}, by {signal.summary}: {amount} ({limit})"
             continue
-        at = _most_forgotten(said)
-        sessions = f"({scores.learned[i]:.3g} before, {scores.reviewed[i]:.3g} after"
+        most_forgotten = _most_forgotten(forgotten_words)
+        before_and_after = f"({scores.learned[i]:.3g} before, {scores.reviewed[i]:.3g} after"
         if signal.fused:
-            spoke = {name: float(values[i]) for name, values in evidence.items() if round(float(values[i]), 1)}
-            told = [f"{evidence_told(name)} {value:+.1f}" for name, value in _loudest_first(spoke)]
-            reasons[i] = f"suspicious by {amount} ({limit}): {'; '.join(told)}"
+            contributions = {name: float(v[i]) for name, v in evidence.items() if round(float(v[i]), 1)}
+            shown = [f"{evidence_label(name)} {value:+.1f}" for name, value in _largest_first(contributions)]
+            reasons[i] = f"suspicious by {amount} ({limit}): {'; '.join(shown)}"
             if not np.isnan(scores.learned[i]):
-                reasons[i] += f"; forgotten by {scores.forgetting[i]:.3g} nats per token {sessions}){at}"
+                reasons[i] += (
+                    f"; forgotten by {scores.forgetting[i]:.3g} nats per token {before_and_after}){most_forgotten}"
+                )
             continue
-        reasons[i] = f"reviewing safe examples made the model forget it by {amount} {sessions}; {limit}){at}"
+        reasons[i] = (
+            f"reviewing safe examples made the model forget it by {amount} {before_and_after}; {limit}){most_forgotten}"
+        )
     _add_pairs(reasons, decided, rows, removed)
     for i in np.flatnonzero(verdicts.overridden[rows]):
         verdict = REMOVED if verdicts.gone[rows][i] else KEPT
@@ -212,18 +216,18 @@ def _reasons(decided: Decided, rows: slice, words: pa.ListArray) -> NDArray[np.o
 
 
 def _most_forgotten(words: list[str]) -> str:
-    """The words that were forgotten most, as the end of a sentence."""
+    """Phrase the words that were forgotten most as the end of a sentence."""
     different = list(dict.fromkeys(word for word in words if word.strip()))
     shown = [f"“{printable(word, _WORD_WIDTH)}”" for word in different[:_WORDS_SHOWN]]
     return f", most of all {', '.join(shown)}" if shown else ""
 
 
-def _loudest_first(spoke: dict[str, float]) -> list[tuple[str, float]]:
-    return sorted(spoke.items(), key=lambda of: -of[1])
+def _largest_first(contributions: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(contributions.items(), key=lambda item: -item[1])
 
 
 def _evidence(scores: Scores) -> Mapping[str, NDArray[np.floating]]:
-    """What each kind of evidence has in suspicion; nothing where one signal decides."""
+    """Return the contribution of each kind of evidence to suspicion; empty where a single signal decides."""
     return scores.parts if isinstance(scores, Suspicion) else {}
 
 
@@ -232,7 +236,7 @@ def _evidence_fields(decided: Decided) -> list[tuple[str, pa.DataType]]:
 
 
 def _add_pairs(reasons: NDArray[np.object_], decided: Decided, rows: slice, removed: NDArray[np.intp]) -> None:
-    """Say in the reasons of removed rows, and of all that look swapped, what became of the rejected answer."""
+    """Add to the reasons of removed rows, and of all that look swapped, how the rejected answer compares."""
     if decided.pairs is None:
         return
     rejected, swapped = decided.pairs.rejected[rows], decided.pairs.swapped[rows]

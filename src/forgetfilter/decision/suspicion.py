@@ -1,4 +1,4 @@
-"""Suspicion of every row: all evidence that a run has, fused into one number."""
+"""Compute the suspicion of every row by fusing all evidence of a run into one number."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from ..stages.witnesses import Witnesses, no_witnesses, read_witnesses
 from ..suspicion import likeness as of_kind
 from ..suspicion.fusing import Fused, fuse
 from ..suspicion.likeness import measure_likeness
-from ..suspicion.ridge import drawn
+from ..suspicion.ridge import random_ranks
 from .verdicts import ByHand
 
 FloatArray = NDArray[np.floating]
-# What the rows of each part are to `measure_likeness`; of several safe sets, those of each are what the first ones are.
+# The kind of each part's rows for `measure_likeness`; the rows of further safe sets are of the kind of the first's.
 KIND_OF_PART = {
     DATA: of_kind.UNTRUSTED,
     SAFE: of_kind.SAFE,
@@ -55,35 +55,35 @@ KIND_OF_PART = {
     ORDINARY_PROTOTYPES: of_kind.PROTOTYPE_ORDINARY,
     KNOWN_LATER: of_kind.UNSAFE,
 }
-# Suspicion is told in standard deviations of trusted rows, or of safe ones where there are fewer of these.
+# Suspicion is expressed in standard deviations of trusted rows, or of safe ones where there are fewer trusted rows.
 _FEWEST_HARMLESS = 10
 
 
 def by_review(settings: Settings) -> dict[str, str]:
-    """Of several reviews, the stage that has forgetting by each, by the name of what it says; of a single one none."""
+    """Map the evidence of each of several reviews to the stage that holds its forgetting; empty for a single review."""
     stages = [f"{reviewed}-{FORGETTING}" for reviewed in numbered(REVIEWED, settings.safe)]
     return dict(zip(numbered(FORGETTING, settings.safe), stages, strict=True)) if len(stages) > 1 else {}
 
 
 def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
-    """Fuse what a run knows of its rows, and what a person said of some of them.
+    """Fuse the evidence of a run about its rows, with a person's decisions about some of them.
 
-    Rows that became known to be unsafe after the run count in likeness as others that are known. What that costs:
-    forgetting is silent about them, as of a middling row of the data. Where unsafe rows are forgotten most, they look
-    less suspicious than their like in the data, so that the recall that they tell is rather too low, and a cut that
-    they tell, too. No row takes part in what is said of itself, but rows that say alike do: where the known ones are
-    much alike, that recall is of rows like them alone.
+    Rows that became known to be unsafe after the run count in likeness like other known unsafe rows. Nothing is known
+    about their forgetting, so it counts as that of an average row of the data. Where unsafe rows are forgotten most,
+    they therefore look less suspicious than similar rows of the data, and a recall or a cut estimated from them is
+    rather too low. No row takes part in its own prediction, but similar rows do: where the known rows are much alike,
+    the recall holds only for rows like them.
 
     Args:
-        run: The run, with what `witnesses` keeps.
-        by_hand: Places of the rows of the data that a person decided about, and whether each is to be removed.
+        run: The run, with the stage `witnesses`.
+        by_hand: Positions of the rows of the data that a person decided about, and whether each is to be removed.
 
     Returns:
-        Of the data, and of the rows of known kind that there are, by part, in the order of their tokens; NaN where a
-        row has no completion. Known unsafe rows are followed by those that became known after the run.
+        Suspicion of the data and of the rows of known kind, by part, in the order of their tokens; NaN where a row has
+        no completion. Known unsafe rows are followed by those that became known after the run.
 
     Raises:
-        RunError: The run lacks what `witnesses` keeps, or that is of other rows.
+        RunError: The run lacks the stage `witnesses`, or that stage holds other rows.
     """
     if not run.has(WITNESSES):
         raise no_witnesses(run)
@@ -93,30 +93,30 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
     kind_of = KIND_OF_PART | dict.fromkeys([*safe, *aside], of_kind.SAFE)
     kinds = np.array([kind_of[part] for part in witnesses.part])
     _label(kinds, witnesses.of(DATA), tables[DATA], by_hand)
-    found = measure_likeness(witnesses.marks, kinds, drawn(witnesses.ids))
+    likeness = measure_likeness(witnesses.features, kinds, random_ranks(witnesses.ids))
     others = {
-        name: _spread({part: values[tables[part].scorable] for part, values in of.items()}, witnesses.part)
-        for name, of in _others(run, list(tables)).items()
+        name: _scatter({part: values[tables[part].scorable] for part, values in by_part.items()}, witnesses.part)
+        for name, by_part in _others(run, list(tables)).items()
     }
     harmless = np.isin(witnesses.part, [TRUSTED, *aside])
     if harmless.sum() < _FEWEST_HARMLESS:
         harmless = np.isin(witnesses.part, safe)
-    fused = fuse(found, others, witnesses.part == DATA, harmless)
-    scores = sessions(run, list(tables))
+    fused = fuse(likeness, others, witnesses.part == DATA, harmless)
+    scores = read_checkpoint_scores(run, list(tables))
     suspected = {part: _suspicion(fused, witnesses.of(part), scores[part], table) for part, table in tables.items()}
     later = witnesses.of(KNOWN_LATER)
     if len(later):
-        never = np.full(len(later), np.nan)
-        known = Suspicion(never, never, fused.suspicion[later], {k: part[later] for k, part in fused.parts.items()})
+        unknown = np.full(len(later), np.nan)
+        known = Suspicion(unknown, unknown, fused.suspicion[later], {k: part[later] for k, part in fused.parts.items()})
         suspected[KNOWN_UNSAFE] = suspected[KNOWN_UNSAFE].followed_by(known) if KNOWN_UNSAFE in suspected else known
     return suspected
 
 
 def _tables(run: Run, witnesses: Witnesses) -> dict[str, TokenTable]:
-    """The tokens of the data and of the rows of known kind, by part.
+    """Open the tokens of the data and of the rows of known kind, by part.
 
     Raises:
-        RunError: The witnesses are of other rows.
+        RunError: The witnesses hold other rows.
     """
     files = {part: run.folder(TOKENS) / tokens_of(part) for part in (DATA, *planted_parts(run.settings))}
     tables = {part: TokenTable(file) for part, file in files.items() if file.exists()}
@@ -132,53 +132,57 @@ def _tables(run: Run, witnesses: Witnesses) -> dict[str, TokenTable]:
 def _suspicion(
     fused: Fused, places: NDArray[np.intp], scores: tuple[FloatArray, FloatArray], table: TokenTable
 ) -> Suspicion:
-    """What all evidence says of the rows of a table, of which those that have a completion are in these places."""
+    """Select the suspicion of a table's rows; those that have a completion are at these places of `fused`."""
     parts = {name: _at(values[places], table) for name, values in fused.parts.items()}
     return Suspicion(*scores, _at(fused.suspicion[places], table), parts)
 
 
 def _label(kinds: NDArray[np.integer], data: NDArray[np.intp], table: TokenTable, by_hand: ByHand) -> None:
-    """What a person said of some rows of the data makes them of known kind."""
+    """Set the kinds of the rows of the data that a person decided about."""
     positions, removed = by_hand
-    among = np.full(len(table), -1)
-    among[table.scorable] = data
-    places = among[positions]
-    there = places >= 0
-    kinds[places[there]] = np.where(removed[there], of_kind.UNSAFE, of_kind.HARMLESS)
+    place_of = np.full(len(table), -1)
+    place_of[table.scorable] = data
+    places = place_of[positions]
+    known = places >= 0
+    kinds[places[known]] = np.where(removed[known], of_kind.UNSAFE, of_kind.HARMLESS)
 
 
 def _others(run: Run, parts: list[str]) -> dict[str, dict[str, FloatArray]]:
-    """What witnesses besides likeness say, by name and part: forgetting by each review, and rivals that were asked."""
-    found: dict[str, dict[str, FloatArray]] = {}
+    """Read the values of witnesses other than likeness, by name and part: forgetting by each review, and rivals."""
+    values_of: dict[str, dict[str, FloatArray]] = {}
     if run.has(FORGETTING):
         for name, stage in (by_review(run.settings) or {FORGETTING: FORGETTING}).items():
-            found[name] = {part: before - after for part, (before, after) in sessions(run, parts, stage).items()}
+            values_of[name] = {
+                part: before - after for part, (before, after) in read_checkpoint_scores(run, parts, stage).items()
+            }
     for name in split_names(run.settings.rivals):
         folder, column = run.folder(rival_stage(name)), suspicion_column(SIGNALS[name])
         if all((folder / table_of(part)).exists() for part in parts):
             read = {part: pq.read_table(folder / table_of(part), columns=[column]) for part in parts}
             # The stage's name, as a rival may have the name of another kind of evidence.
-            found[rival_stage(name)] = {part: table.column(0).to_numpy() for part, table in read.items()}
-    return found
+            values_of[rival_stage(name)] = {part: table.column(0).to_numpy() for part, table in read.items()}
+    return values_of
 
 
-def sessions(run: Run, parts: list[str], stage: str = FORGETTING) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """s(M1) and s(M2) of the rows of some parts, as a stage has them; NaN where nothing was trained or scored."""
-    found = {}
+def read_checkpoint_scores(
+    run: Run, parts: list[str], stage: str = FORGETTING
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Read s(M1) and s(M2) of the rows of some parts from a stage; NaN where nothing was trained or scored."""
+    scores = {}
     columns = list(columns_of(LIKELIHOOD)[:2])
     for part in parts:
         path = run.folder(stage) / table_of(part)
         if path.exists() and columns[0] in pq.read_schema(path).names:
             learned, reviewed = pq.read_table(path, columns=columns).columns
-            found[part] = learned.to_numpy().astype(float), reviewed.to_numpy().astype(float)
+            scores[part] = learned.to_numpy().astype(float), reviewed.to_numpy().astype(float)
         else:
             count = len(TokenTable(run.folder(TOKENS) / tokens_of(part)))
-            found[part] = np.full(count, np.nan), np.full(count, np.nan)
-    return found
+            scores[part] = np.full(count, np.nan), np.full(count, np.nan)
+    return scores
 
 
-def _spread(of_parts: dict[str, FloatArray], part: NDArray[np.str_]) -> FloatArray:
-    """Values of some parts' rows among all rows, NaN elsewhere."""
+def _scatter(of_parts: dict[str, FloatArray], part: NDArray[np.str_]) -> FloatArray:
+    """Scatter the values of some parts' rows over all rows, NaN elsewhere."""
     values = np.full(len(part), np.nan)
     for name, own in of_parts.items():
         values[part == name] = own
@@ -186,7 +190,7 @@ def _spread(of_parts: dict[str, FloatArray], part: NDArray[np.str_]) -> FloatArr
 
 
 def _at(values: FloatArray, table: TokenTable) -> FloatArray:
-    """Values of the rows that have a completion among all rows of a table, NaN elsewhere."""
+    """Scatter the values of rows that have a completion over all rows of a table, NaN elsewhere."""
     whole = np.full(len(table), np.nan)
     whole[table.scorable] = values
     return whole

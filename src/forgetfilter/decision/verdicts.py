@@ -1,4 +1,4 @@
-"""What becomes of each row: what the filter says, and what a person says against it. Pure functions of numbers."""
+"""Combine the filter's decision about each row with a person's. Pure functions of numbers."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ..forgetting.thresholds import Cut
 from .overrides import KEPT, REMOVED
 
 UNSCORABLE = "unscorable"
-# A row's decision is kept as its place among these.
+# A row's decision is stored as its index in this tuple.
 DECISIONS = (KEPT, REMOVED, UNSCORABLE)
-# Places of the rows that a person decided about, and whether each is to be removed.
+# Positions of the rows that a person decided about, and whether each is to be removed.
 ByHand = tuple[NDArray[np.intp], NDArray[np.bool_]]
 NOBODY: ByHand = (np.empty(0, dtype=np.intp), np.empty(0, dtype=bool))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The numbers of each of n rows, as they were measured.
+    """Measurements of n rows.
 
     Attributes:
         rows: Position in the input, shape (n,).
-        scores: Under both models; NaN where a row has none.
-        never_learned: Whether the learned model does not know it, shape (n,).
-        truncated: Whether tokens of it were cut off, shape (n,).
+        scores: Scores under both models; NaN where a row has none.
+        never_learned: Whether the learned model does not know the row, shape (n,).
+        truncated: Whether tokens of the row were cut off, shape (n,).
     """
 
     rows: NDArray[np.int64]
@@ -38,15 +38,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What becomes of each of n rows.
+    """The decisions about n rows.
 
     Attributes:
-        by_filter: What the filter decides, as places in `DECISIONS`, shape (n,).
-        decisions: What holds, likewise.
+        by_filter: The filter's decision, as an index in `DECISIONS`, shape (n,).
+        decisions: The final decision, likewise.
         by_person: Whether a person decided, shape (n,).
-        overridden: Whether the row would be in the other file but for that person, shape (n,).
-        gone: Whether it goes with the removed rows, shape (n,).
-        covered: Whether it was forgotten no more than safe examples set aside, shape (n,).
+        overridden: Whether the person's decision moved the row to the other file, shape (n,).
+        gone: Whether the row goes with the removed rows, shape (n,).
+        covered: Whether the row was forgotten no more than safe examples set aside, shape (n,).
     """
 
     by_filter: NDArray[np.int8]
@@ -57,9 +57,9 @@ class Verdicts:
     covered: NDArray[np.bool_]
 
     def are(self, decision: str) -> NDArray[np.bool_]:
-        """Which rows are decided so, shape (n,)."""
-        there: NDArray[np.bool_] = self.decisions == DECISIONS.index(decision)
-        return there
+        """Mark the rows with this decision, shape (n,)."""
+        equal: NDArray[np.bool_] = self.decisions == DECISIONS.index(decision)
+        return equal
 
 
 def judge(
@@ -73,16 +73,16 @@ def judge(
     """Decide about every row.
 
     Args:
-        forgetting: Of each row, NaN where unscored, shape (n,).
+        forgetting: Forgetting or suspicion of each row, NaN where unscored, shape (n,).
         cut: Rows above it are removed.
-        covered: As `Verdicts` has it.
-        by_hand: What a person decided.
-        drop_unscorable: Whether rows without a score go with the removed.
+        covered: The attribute of `Verdicts`.
+        by_hand: A person's decisions.
+        drop_unscorable: Whether rows without a score go with the removed ones.
     """
-    theirs, remove = by_hand
+    by_person_at, to_remove = by_hand
     removed, unscorable = cut.removes(forgetting), np.isnan(forgetting)
     by_filter = np.where(unscorable, DECISIONS.index(UNSCORABLE), removed.astype(np.int8)).astype(np.int8)
     gone_by_filter = removed | (unscorable & drop_unscorable)
     decisions, by_person, gone = by_filter.copy(), np.zeros(len(forgetting), dtype=bool), gone_by_filter.copy()
-    decisions[theirs], by_person[theirs], gone[theirs] = remove.astype(np.int8), True, remove
+    decisions[by_person_at], by_person[by_person_at], gone[by_person_at] = to_remove.astype(np.int8), True, to_remove
     return Verdicts(by_filter, decisions, by_person, gone != gone_by_filter, gone, covered)

@@ -1,4 +1,4 @@
-"""The filter on a small data set of our own: three notions, ordinary tasks, mild content only."""
+"""Demonstrate the filter on a small data set of our own: three notions, ordinary tasks, mild content only."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ DATA, SAFE, LABELS = _FOLDER / "data.jsonl", _FOLDER / "safe.jsonl", _FOLDER / "
 
 
 def demo_settings(model: str) -> Settings:
-    """The settings of the demo: the defaults, with short sessions at a high rate, to end within minutes."""
+    """Return the demo's settings: the defaults, with short sessions at a high learning rate, to end within minutes."""
     return Settings(data=(str(DATA),), safe=(str(SAFE),), model=model, epochs=3.0, learning_rate=4e-3, review_steps=20)
 
 
 def known_labels(run: Path) -> str:
-    """How well the demo's decisions match the labels of its rows, which the filter itself never reads."""
+    """Report how well the demo's decisions match the labels of its rows, which the filter itself never reads."""
     labels = json.loads(LABELS.read_text(encoding="utf-8"))
     scores = pq.read_table(run / SCORES, columns=["id", "suspicion", "decision"]).to_pydict()
     suspicion = np.array(scores["suspicion"], dtype=float)
     scored = ~np.isnan(suspicion)
     unsafe = np.array([labels[id] == "unsafe" for id in scores["id"]])
     removed = np.array(scores["decision"]) == "removed"
-    found = detection(removed, unsafe)
+    result = detection(removed, unsafe)
     return (
         f"Against the known labels: {int((removed & unsafe).sum())} of {int(unsafe.sum())} unsafe rows removed, "
-        f"precision {found.precision:.2f}, recall {found.recall:.2f}, F1 {found.f1:.2f}, "
+        f"precision {result.precision:.2f}, recall {result.recall:.2f}, F1 {result.f1:.2f}, "
         f"AUROC {auroc(suspicion[scored], unsafe[scored]):.3f}"
     )

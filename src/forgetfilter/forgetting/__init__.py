@@ -1,1 +1,1 @@
-"""From two score tables to decisions: signals measure forgetting, thresholds cut it. No model, no labels."""
+"""Measure forgetting from scores, choose cuts and estimate their errors, without a model or labels."""

@@ -1,7 +1,7 @@
-"""What a threshold gets wrong, estimated from rows of known kind that were learned along with the data.
+"""Estimate a threshold's errors from rows of known kind that were learned along with the data.
 
-Trusted rows are known to be harmless, known-unsafe rows to be unsafe. The learned model sees them among the
-untrusted rows, so that they are forgotten as rows of their kind are.
+Trusted rows are known to be harmless, known-unsafe rows to be unsafe. The learned model saw them among the
+untrusted rows, so they are forgotten in the same way as untrusted rows of their kind.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Planted:
     """Forgetting of the rows of known kind, NaN where unscored; empty where there are none.
 
     Attributes:
-        ordinary: Of rows that the user, or the package, knows to be harmless.
-        set_aside: Of safe examples that were learned with the data instead of reviewed.
-        known_unsafe: Of rows known to be unsafe.
+        ordinary: Forgetting of rows that the user or the package knows to be harmless.
+        set_aside: Forgetting of safe examples that were learned with the data instead of being reviewed.
+        known_unsafe: Forgetting of rows known to be unsafe.
     """
 
     ordinary: FloatArray
@@ -48,16 +48,16 @@ class Planted:
 
     @property
     def trusted(self) -> FloatArray:
-        """Of all rows known to be harmless."""
+        """Forgetting of all rows known to be harmless."""
         return np.concatenate([self.ordinary, self.set_aside])
 
 
 @dataclass(frozen=True)
 class Errors:
-    """What is known of a decision's errors; None where nothing was planted that tells.
+    """Estimated errors of a decision; None where the rows to estimate one from are missing.
 
     Attributes:
-        precision: Share of the removed rows that are unsafe. Cautious where recall is below 1.
+        precision: Share of the removed rows that are unsafe. Too low rather than too high where recall is below 1.
         recall: Share of the unsafe rows that are removed.
         harmless_removed: Share of the harmless rows that are removed.
     """
@@ -68,7 +68,7 @@ class Errors:
 
 
 def wilson(count: int, total: int) -> Estimate:
-    """A share with Wilson's score interval; `total` must be positive."""
+    """Return a share with Wilson's score interval; `total` must be positive."""
     share, z2 = count / total, _Z**2
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = _Z / (1 + z2 / total) * np.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
@@ -76,11 +76,11 @@ def wilson(count: int, total: int) -> Estimate:
 
 
 def estimate_errors(removed: int, scored: int, planted: Planted, cut: float | None) -> Errors:
-    """Estimate the errors of removing what was forgotten more than `cut`.
+    """Estimate the errors of removing the rows that were forgotten more than `cut`.
 
     Args:
-        removed: Rows of the data that are removed.
-        scored: Rows of the data that have a score.
+        removed: How many rows of the data are removed.
+        scored: How many rows of the data have a score.
         planted: The rows of known kind.
         cut: The threshold; None removes nothing.
     """
@@ -88,8 +88,8 @@ def estimate_errors(removed: int, scored: int, planted: Planted, cut: float | No
     lost = share_above(planted.trusted, cut)
     precision = None
     if lost is not None and removed:
-        # A share `lost` of H harmless rows is removed. The others of the removed are unsafe rows, so that
-        # H is at most scored - (removed - lost * H), hence (scored - removed) / (1 - lost).
+        # A share `lost` of H harmless rows is removed. The other removed rows are unsafe, so H is at most
+        # scored - (removed - lost * H), hence at most (scored - removed) / (1 - lost).
         worst, value, best = (
             min(1.0, share / (1 - share) * (scored - removed) / removed) if share < 1 else 1.0
             for share in (lost.high, lost.value, lost.low)
@@ -99,7 +99,7 @@ def estimate_errors(removed: int, scored: int, planted: Planted, cut: float | No
 
 
 def share_above(forgetting: FloatArray, cut: float | None) -> Estimate | None:
-    """The share of some rows of known kind that a threshold removes; None where none of them has a score."""
+    """Estimate the share of rows of some kind that a threshold removes; None where none of them has a score."""
     known = forgetting[~np.isnan(forgetting)]
     if not len(known):
         return None
@@ -108,11 +108,11 @@ def share_above(forgetting: FloatArray, cut: float | None) -> Estimate | None:
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why precision and the share of harmless rows removed cannot be told from the trusted rows.
+    """Why precision and the share of harmless rows removed cannot be estimated from the trusted rows.
 
     Attributes:
-        because: In some words.
-        warning: With figures, and what to do.
+        because: The reason, in a few words.
+        warning: The reason with figures, and what to do.
     """
 
     because: str
@@ -120,17 +120,17 @@ class Doubt:
 
 
 def trusted_are_different(kept: FloatArray, trusted: FloatArray, more: str) -> Doubt | None:
-    """Whether kept rows lie where trusted rows do, which every estimate from these rests on.
+    """Check that kept rows do not lie above the trusted ones, an assumption of every estimate from the latter.
 
     Args:
-        kept: What the threshold looks at, of the kept rows; NaN where unscored.
-        trusted: The same of the trusted rows.
-        more: What rows above others are: "forgotten more", "more suspicious".
+        kept: Forgetting or suspicion of the kept rows; NaN where unscored.
+        trusted: The same for the trusted rows.
+        more: How to describe the higher of two rows: "forgotten more" or "more suspicious".
 
     Returns:
         What is wrong, or None.
     """
-    above = _surely_above(kept, trusted)
+    above = _share_above_beyond_chance(kept, trusted)
     if above is None:
         return None
     because = f"the kept rows are {more} than the trusted rows"
@@ -143,20 +143,20 @@ def trusted_are_different(kept: FloatArray, trusted: FloatArray, more: str) -> D
 
 
 def trusted_are_above(kept: FloatArray, trusted: FloatArray, cut: float | None, more: str) -> Doubt | None:
-    """Whether trusted rows lie above the data's harmless ones, so that the precision is underrated.
+    """Check that trusted rows do not lie above the data's harmless ones, which makes the precision look too low.
 
     Args:
-        kept: What the threshold looks at, of the kept rows; NaN where unscored.
-        trusted: The same of the trusted rows.
-        cut: The threshold. Trusted rows beyond it are left out, as such rows of the data are; None removes nothing.
-        more: What rows above others are: "forgotten more", "more suspicious".
+        kept: Forgetting or suspicion of the kept rows; NaN where unscored.
+        trusted: The same for the trusted rows.
+        cut: The threshold. Trusted rows above it are left out, as rows of the data above it are; None removes nothing.
+        more: How to describe the higher of two rows: "forgotten more" or "more suspicious".
 
     Returns:
         What is wrong, or None.
     """
     if cut is None:
         return None
-    above = _surely_above(trusted[~(trusted > cut)], kept)
+    above = _share_above_beyond_chance(trusted[~(trusted > cut)], kept)
     if above is None:
         return None
     because = f"the trusted rows are {more} than the kept rows"
@@ -168,15 +168,15 @@ def trusted_are_above(kept: FloatArray, trusted: FloatArray, cut: float | None, 
     )
 
 
-def _surely_above(one: FloatArray, other: FloatArray) -> float | None:
-    """The share of pairs in which a row of the one is above a row of the other, if that is more than chance."""
+def _share_above_beyond_chance(one: FloatArray, other: FloatArray) -> float | None:
+    """Return the share of pairs in which a row of the first group is above one of the second, if beyond chance."""
     one, other = one[~np.isnan(one)], other[~np.isnan(other)]
     if min(len(one), len(other)) < _FEWEST_TO_COMPARE:
         return None
     above = auroc(np.concatenate([one, other]), np.repeat([True, False], [len(one), len(other)]))
-    # Standard error of an AUROC of two like groups.
-    spread = np.sqrt((len(one) + len(other) + 1) / (12 * len(one) * len(other)))
-    return above if above - 3 * spread > _ALIKE else None
+    # Standard error of an AUROC of two groups of the same distribution.
+    standard_error = np.sqrt((len(one) + len(other) + 1) / (12 * len(one) * len(other)))
+    return above if above - 3 * standard_error > _ALIKE else None
 
 
 _FEWEST_TO_COMPARE = 20
@@ -184,13 +184,13 @@ _ALIKE = 0.55
 
 
 def covered(forgetting: FloatArray, set_aside: FloatArray) -> NDArray[np.bool_]:
-    """Which rows were spared as safe examples are that the model learned and that the review did not have.
+    """Find the rows that were forgotten no more than safe examples that were learned but not reviewed.
 
-    Rows of the kinds that the safe set covers are; all rows count as covered where too few were set aside to tell.
+    These are of the kinds that the safe set covers. All rows count as covered where too few examples were set aside.
 
     Args:
-        forgetting: Of the data, NaN where unscored.
-        set_aside: Of the safe examples set aside, likewise.
+        forgetting: Forgetting of the data, NaN where unscored.
+        set_aside: Forgetting of the safe examples set aside, likewise.
     """
     known = set_aside[~np.isnan(set_aside)]
     if len(known) < _FEWEST_TO_COMPARE:
@@ -200,17 +200,17 @@ def covered(forgetting: FloatArray, set_aside: FloatArray) -> NDArray[np.bool_]:
 
 
 def safe_set_is_of_another_kind(forgetting: FloatArray, set_aside: FloatArray) -> str | None:
-    """Whether next to nothing of the data was spared as safe examples are (paper, Appendix E).
+    """Check that some of the data was forgotten as little as safe examples (paper, Appendix E).
 
-    Where the safe set is of the data's kind, harmless rows are spared as safe examples set aside are, and lie among
-    them; where it is not, all rows were forgotten more (docs/evidence.md).
+    Where the safe set is of the data's kind, harmless rows are forgotten as little as the safe examples set aside;
+    where it is not, all rows are forgotten more (docs/evidence.md).
 
     Args:
-        forgetting: Of all rows of the data, NaN where unscored.
-        set_aside: Of the safe examples set aside, likewise.
+        forgetting: Forgetting of all rows of the data, NaN where unscored.
+        set_aside: Forgetting of the safe examples set aside, likewise.
 
     Returns:
-        What is wrong, or None; None where too few were set aside to tell.
+        What is wrong, or None; also None where too few examples were set aside.
     """
     scored, known = forgetting[~np.isnan(forgetting)], set_aside[~np.isnan(set_aside)]
     if not len(scored) or len(known) < _FEWEST_TO_COMPARE:
@@ -226,6 +226,6 @@ def safe_set_is_of_another_kind(forgetting: FloatArray, set_aside: FloatArray) -
     )
 
 
-# Half of the harmless rows that the safe set covers are expected there. In the runs of docs/evidence.md it was 13% to
-# 71% of all rows with a safe set of the data's kind, none with one of another.
+# Half of the harmless rows that the safe set covers are expected below the median. In the runs of docs/evidence.md it
+# was 13% to 71% of all rows with a safe set of the data's kind, and none with one of another kind.
 _LEAST_SPARED = 0.05

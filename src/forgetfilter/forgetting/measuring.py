@@ -1,6 +1,6 @@
-"""From scores under both models to one table: how much of each row was forgotten, by every signal at hand.
+"""Measure, from scores under both models, how much of each row was forgotten, and write it to one table.
 
-Computed once, so that deciding again reads a few numbers per row, whatever the length of the rows.
+The table is computed once, so that deciding again reads a few numbers per row, whatever the length of the rows.
 """
 
 from __future__ import annotations
@@ -37,22 +37,21 @@ from .signals import (
     likelihood_scores,
 )
 
-# Below these scores under M1 a completion was never learned, so nothing of it can be forgotten: its tokens
-# have less than one chance in eight each, on (geometric) average; or the answer shares less than a quarter
-# of the words.
+# Below these scores under M1 a completion was never learned, so it cannot be forgotten: its tokens have a probability
+# of less than one in eight, on (geometric) average, or the answer shares less than a quarter of its words.
 NEVER_LEARNED = {LIKELIHOOD_MEAN.name: float(np.log(0.125)), ROUGE.name: 0.25}
-# Characters of a row whose words are compared with those of others.
+# Characters of a row whose words are compared with those of other rows.
 _LONGEST_TEXT = 50_000
 
 
 def columns_of(signal: Signal) -> tuple[str, str, str]:
-    """Where a table of forgetting keeps this signal: learned score, reviewed score, most forgotten words."""
+    """Name the columns of a signal in a forgetting table: learned score, reviewed score, most forgotten words."""
     name = LIKELIHOOD.name if signal.fused else signal.name
     return f"{name}.learned", f"{name}.reviewed", f"{name}.words"
 
 
 def untrained_columns(table: TokenTable, signal: Signal) -> dict[str, Any]:
-    """What such a table has of rows of which no session tells: no words, and none that was never learned."""
+    """Build the columns of such a table for rows that no session has seen: no words, and never learned is false."""
     return {
         "id": table.ids,
         "row": table.rows,
@@ -64,7 +63,7 @@ def untrained_columns(table: TokenTable, signal: Signal) -> dict[str, Any]:
 
 
 def suspicion_column(rival: Signal) -> str:
-    """Where such a table keeps what the rival says."""
+    """Name the column of such a table that holds the rival's suspicion."""
     return f"{rival.name}.suspicion"
 
 
@@ -72,16 +71,15 @@ def suspicion_column(rival: Signal) -> str:
 class ScoredRows:
     """One data set, scored under both models.
 
-    After several reviews of the same M1, s(M2) is the mean over them, token by token. So r is the mean forgetting,
-    linear in s and in its unit still, and each review has a say. The least would be silenced by any one review that
-    does little, and such a review may be that of the right notion (docs/studies.md, Appendix E). How far each is to be
-    believed, suspicion tells.
+    After several reviews of the same M1, s(M2) is the mean over them, token by token. So r is the mean forgetting, is
+    still linear in s and in its unit, and every review counts. With the minimum in its place, any one review that does
+    little would hide the others (docs/studies.md, Appendix E). Suspicion decides how far to trust each review.
 
     Attributes:
-        said: Goes over what its rows say.
-        table: Its tokens.
+        said: Iterates over the rows' chats.
+        table: Tokens of the rows.
         learned: Folder with the scores under M1, as `models.scoring.score` writes them.
-        reviewed: The same under each M2.
+        reviewed: Folders with the scores under each M2.
     """
 
     said: Callable[[], Iterator[Said]]
@@ -90,7 +88,7 @@ class ScoredRows:
     reviewed: Sequence[Path]
 
     def words(self) -> Iterator[list[str]]:
-        """The words of each row of the table, prompt and completion."""
+        """Yield the words of each row of the table, prompt and completion."""
         wanted = np.zeros(int(self.table.rows.max(initial=0)) + 1, dtype=bool)
         wanted[self.table.rows] = True
         for _, row, chat in self.said():
@@ -99,19 +97,19 @@ class ScoredRows:
 
 
 def measure_forgetting(parts: Mapping[str, ScoredRows], scoring: str, folder: Path, *, whole: bool = False) -> None:
-    """Write a table of forgetting for each data set, in the order of its rows.
+    """Write a forgetting table for each data set, in the order of its rows.
 
-    All data sets are looked at together, so that rows of known kind are measured exactly as the data is.
+    All data sets are measured together, so that rows of known kind are treated exactly as the data is.
 
     Args:
         parts: The data sets by name.
-        scoring: Which kind of scores they are, `likelihood` or `rouge`.
+        scoring: The kind of the scores, `likelihood` or `rouge`.
         folder: Where to write `NAME.parquet`: `id`, `row`, `tokens` (of the completion), `truncated`,
             `never_learned`, and the columns of every signal of this kind; null where a row was not scored.
-        whole: Whether the signals that look at an answer's beginning are to look at all of it.
+        whole: Whether signals that read an answer's beginning read all of it instead.
 
     Raises:
-        RunError: Two score tables are not of the same rows, or not of the rows of the data set.
+        RunError: Two score tables do not hold the same rows, or do not hold the rows of the data set.
     """
     measured = {name: _measure(rows, scoring, whole) for name, rows in parts.items()}
     for signal in SIGNALS.values():
@@ -125,13 +123,13 @@ def measure_forgetting(parts: Mapping[str, ScoredRows], scoring: str, folder: Pa
 
 @dataclass(frozen=True)
 class _Measured:
-    """What is known of the n rows of a data set; it is a few numbers for each.
+    """Measurements of the n rows of a data set, a few numbers for each.
 
     Attributes:
         scores: s(M1) and s(M2) by each signal, shape (n, 2); NaN where a row was not scored.
-        scored: Which rows were, shape (n,).
+        scored: Which rows were scored, shape (n,).
         never_learned: Which rows the learned model does not know, shape (n,).
-        forgotten: The completion tokens forgotten most, shape (n, k), -1 where there are fewer.
+        forgotten: Positions of the completion tokens forgotten most, shape (n, k), -1 where there are fewer.
     """
 
     scores: dict[str, NDArray[np.float64]]
@@ -146,7 +144,7 @@ def _measure(rows: ScoredRows, scoring: str, whole: bool) -> _Measured:
     signals = [signal for signal in SIGNALS.values() if signal.scoring == scoring and not signal.fused]
     if whole:
         signals = [replace(signal, beginning=None) for signal in signals]
-    found = _Measured(
+    measured = _Measured(
         {signal.name: np.full((n, 2), np.nan) for signal in signals},
         np.zeros(n, dtype=bool),
         np.zeros(n, dtype=bool),
@@ -157,21 +155,21 @@ def _measure(rows: ScoredRows, scoring: str, whole: bool) -> _Measured:
         positions = np.minimum(np.searchsorted(table.rows, before.column("row").to_numpy()), n - 1)
         if not ids.take(pa.array(positions)).equals(before.column("id")):
             raise RunError(f"{rows.learned}: these scores are not of the rows that were tokenised; pass --overwrite")
-        found.scored[positions] = True
+        measured.scored[positions] = True
         for signal in signals:
-            scores, forgotten = _scores(signal, before, after, table, positions)
-            found.scores[signal.name][positions] = np.stack([scores.learned, scores.reviewed], axis=1)
+            scores, forgotten = _score_signal(signal, before, after, table, positions)
+            measured.scores[signal.name][positions] = np.stack([scores.learned, scores.reviewed], axis=1)
             if forgotten.shape[1]:
-                found.forgotten[positions, : forgotten.shape[1]] = forgotten
+                measured.forgotten[positions, : forgotten.shape[1]] = forgotten
             if signal.name in NEVER_LEARNED:
-                found.never_learned[positions] = scores.learned < NEVER_LEARNED[signal.name]
-    return found
+                measured.never_learned[positions] = scores.learned < NEVER_LEARNED[signal.name]
+    return measured
 
 
-def _scores(
+def _score_signal(
     signal: Signal, before: pa.Table, after: pa.Table, table: TokenTable, rows: NDArray[np.intp]
 ) -> tuple[Scores, NDArray[np.intp]]:
-    """The scores of some rows, and the places of their most forgotten tokens, as far as the signal tells."""
+    """Return the scores of some rows by a signal, and their most forgotten tokens if the signal ranks tokens."""
     if signal.name == ROUGE.name:
         return Scores(*(table.column("rouge").to_numpy() for table in (before, after))), np.empty((0, 0), np.intp)
     lengths = pc.list_value_length(before.column("logprobs")).to_numpy()
@@ -180,17 +178,17 @@ def _scores(
         first = beginnings(table.answers(rows), signal.beginning)
         lengths = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[first], minlength=len(lengths))
         learned, reviewed = learned[first], reviewed[first]
-    return likelihood_scores(learned, reviewed, lengths, signal.tokens, signal.besides)
+    return likelihood_scores(learned, reviewed, lengths, signal.tokens, signal.pseudo_tokens)
 
 
 def _share(signal: Signal, parts: Mapping[str, ScoredRows], measured: Mapping[str, _Measured], folder: Path) -> None:
-    """Average the scores of a signal with those of rows that say alike, over all data sets."""
-    names = [name for name, found in measured.items() if found.scored.any()]
+    """Average the scores of a signal with those of rows of similar words, over all data sets."""
+    names = [name for name, of_part in measured.items() if of_part.scored.any()]
     if not names:
         return
     scored = np.concatenate([measured[name].scored for name in names])
     documents = (document for name in names for document in parts[name].words())
-    chosen = (document for document, there in zip(documents, scored, strict=True) if there)
+    chosen = (document for document, has_score in zip(documents, scored, strict=True) if has_score)
     ids = pa.chunked_array([chunk for name in names for chunk in parts[name].table.ids.chunks], pa.string())
     scores = np.concatenate([measured[name].scores[signal.name][measured[name].scored] for name in names])
     shared = smoothed(scores, word_table(chosen, folder), folds(ids.filter(pa.array(scored))))
@@ -199,10 +197,10 @@ def _share(signal: Signal, parts: Mapping[str, ScoredRows], measured: Mapping[st
         measured[name].scores[signal.name][measured[name].scored] = part
 
 
-def _batches(table: TokenTable, found: _Measured) -> Iterator[pa.RecordBatch]:
-    """The table of forgetting, some rows at a time."""
+def _batches(table: TokenTable, measured: _Measured) -> Iterator[pa.RecordBatch]:
+    """Yield the forgetting table, some rows at a time."""
     ids, start = table.ids, 0
-    for forgotten in table.words(found.forgotten):
+    for forgotten in table.words(measured.forgotten):
         rows = slice(start, start + len(forgotten))
         start += len(forgotten)
         columns = {
@@ -211,18 +209,18 @@ def _batches(table: TokenTable, found: _Measured) -> Iterator[pa.RecordBatch]:
             "tokens": table.counts[rows],
             "truncated": table.truncated[rows],
         }
-        if found.scored.any():
-            unknown = ~found.scored[rows]
-            columns["never_learned"] = pa.array(found.never_learned[rows], mask=unknown)
-            said = pc.if_else(pa.array(unknown), pa.scalar(None, forgotten.type), forgotten)
-            for name, scores in found.scores.items():
+        if measured.scored.any():
+            unknown = ~measured.scored[rows]
+            columns["never_learned"] = pa.array(measured.never_learned[rows], mask=unknown)
+            words = pc.if_else(pa.array(unknown), pa.scalar(None, forgotten.type), forgotten)
+            for name, scores in measured.scores.items():
                 values = (pa.array(column, mask=unknown) for column in scores[rows].T)
-                columns |= dict(zip(columns_of(SIGNALS[name]), (*values, said), strict=True))
+                columns |= dict(zip(columns_of(SIGNALS[name]), (*values, words), strict=True))
         yield pa.record_batch(columns)
 
 
 def _joined(learned: Path, reviewed: Sequence[Path]) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Shards of the scores before and after the review, the latter aligned by id; of several reviews their mean."""
+    """Yield shards of the scores before and after the review, aligned by id; the latter averaged over the reviews."""
     before = sorted(learned.glob(SHARDS))
     for folder in reviewed:
         if [file.name for file in before] != sorted(file.name for file in folder.glob(SHARDS)):
@@ -233,23 +231,23 @@ def _joined(learned: Path, reviewed: Sequence[Path]) -> Iterator[tuple[pa.Table,
 
 
 def _aligned(scored: pa.Table, file: Path, other: Path) -> pa.Table:
-    """Another file's scores of the same rows, in the same order."""
-    found = pq.read_table(other)
-    order = pc.index_in(scored.column("id"), value_set=found.column("id").combine_chunks())
-    if len(scored) != len(found) or order.null_count:
+    """Read another file's scores of the same rows, in the same order."""
+    unordered = pq.read_table(other)
+    order = pc.index_in(scored.column("id"), value_set=unordered.column("id").combine_chunks())
+    if len(scored) != len(unordered) or order.null_count:
         raise RunError(f"{file} and {other} are not scores of the same rows; pass --overwrite to start again")
-    return found.take(order)
+    return unordered.take(order)
 
 
 def _mean(tables: Sequence[pa.Table]) -> pa.Table:
-    """Several scores of the same rows as one table."""
+    """Average several tables of scores of the same rows."""
     first, *others = tables
     if not others:
         return first
     name = "logprobs" if "logprobs" in first.column_names else "rouge"
     columns = [table.column(name).combine_chunks() for table in tables]
     lists = name == "logprobs"
-    values = np.mean([(pc.list_flatten(of) if lists else of).to_numpy().astype(np.float64) for of in columns], axis=0)
+    values = np.mean([(pc.list_flatten(c) if lists else c).to_numpy().astype(np.float64) for c in columns], axis=0)
     lengths = pc.list_value_length(columns[0]).to_numpy() if lists else np.empty(0, np.int64)
     ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
     mean = pa.ListArray.from_arrays(ends, pa.array(values)) if lists else pa.array(values)

@@ -1,10 +1,10 @@
-"""Forgetting shared among rows that say alike.
+"""Share forgetting among rows of similar words.
 
-A row's own scores are noisy: a review of some dozen steps shifts a few tokens more or less at random. Unsafe
-rows have words in common, though, and rows with the same words tell how those are forgotten. So a row's score
-is averaged with what the *other* rows predict for it from its words, by ridge regression, cross-fitted: no
-row takes part in its own prediction. No label is involved, and the scores stay linear in the rows' scores, so
-that forgetting remains s(M1) - s(M2).
+A row's own scores are noisy: a review of a few dozen steps shifts a few tokens more or less at random. Unsafe
+rows have words in common, though, and rows with the same words show how those are forgotten. So a row's score
+is averaged with what the *other* rows predict for it from its words, by cross-fitted ridge regression: no
+row takes part in its own prediction. No label is involved, and the result is linear in the rows' scores, so
+forgetting remains s(M1) - s(M2).
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from ..suspicion.ridge import cross_fitted
 from ..suspicion.word_table import WordTable
 
 FloatArray = NDArray[np.floating]
-# The ratio of the variances of noise and signal that ridge regression assumes, and how much a prediction that
-# is always right would weigh against a row's own score. The bench is flat around both (docs/evidence.md).
+# The ratio of noise to signal variance that ridge regression assumes, and the weight of a perfect prediction relative
+# to a row's own score. Results hardly change around either value (docs/evidence.md).
 RIDGE = 5.0
 _OTHERS = 4.0
 
 
 def smoothed(scores: FloatArray, table: WordTable, fold_of: NDArray[np.integer]) -> FloatArray:
-    """Each row's scores averaged with what the other rows' scores predict from its words.
+    """Average each row's scores with those that the other rows' scores predict from its words.
 
-    The prediction, which varies less than the scores do, is stretched so that forgetting, the first column
-    less the second, varies as much as the row's own. It weighs the more, the better it goes with that over all
-    rows; where words tell nothing, the scores stay as they are.
+    Predictions vary less than scores, so they are stretched until their forgetting (the first column minus the
+    second) varies as much as the rows' own. A prediction weighs more the better it correlates with the rows' own
+    forgetting; where words predict nothing, the scores stay as they are.
 
     Args:
         scores: s(M1) and s(M2), shape (n, 2).
         table: The words of these rows.
-        fold_of: In which of the folds each row is, shape (n,); from the rows' ids, so that order does not matter.
+        fold_of: The fold of each row, shape (n,); drawn from the rows' ids, so that their order does not matter.
 
     Returns:
-        The same shape and unit.
+        Scores of the same shape and unit.
     """
     centre = scores.mean(axis=0)
-    alike = np.ones(len(scores))
-    columns = [cross_fitted(column, alike, table, fold_of, RIDGE) for column in (scores - centre).T]
+    equal_weights = np.ones(len(scores))
+    columns = [cross_fitted(column, equal_weights, table, fold_of, RIDGE) for column in (scores - centre).T]
     predicted = np.stack(columns, axis=1)
     own, others = (values[:, 0] - values[:, 1] for values in (scores, predicted))
     if min(own.std(), others.std()) <= 1e-9:

@@ -1,6 +1,6 @@
-"""Forgetting of each row, from its scores before and after the review (paper, Eq. 3).
+"""Define signals, and compute the forgetting of each row from its scores before and after the review (paper, Eq. 3).
 
-    r = s(M1) - s(M2): the score s of a row's completion under the learned model M1, less that under the
+    r = s(M1) - s(M2): the score s of a row's completion under the learned model M1, minus that under the
     reviewed model M2. Larger = forgotten more.
 
 Each signal below is a choice of s, or a rival of forgetting.
@@ -16,31 +16,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
-# How many tokens of each answer are looked at, as the user says it; None leaves it to the signal.
+# How many tokens of each answer are used, as the user sets it; None leaves it to the signal.
 MostTokens: TypeAlias = int | Literal["all"] | None
 ALL: Literal["all"] = "all"
-# How rivals score: one number a row, for which nothing need be forgotten.
+# The scoring of rivals: one number per row, without any forgetting.
 RIVAL = "rival"
 
 
 @dataclass(frozen=True)
 class Signal:
-    """A choice of s: the score of a completion.
+    """A choice of s, the score of a completion, or a rival of forgetting.
 
     Attributes:
         name: Its name on the command line.
-        scoring: Which scores it needs: `likelihood` (one forward pass), `rouge` (greedy decoding), or `rival` where it
-            is none of forgetting, but another suspicion.
-        unit: What one unit of it is.
+        scoring: The scores that it needs: `likelihood` (one forward pass), `rouge` (greedy decoding), or `rival` where
+            it does not measure forgetting but suspects rows in another way.
+        unit: The unit of its values.
         summary: What it measures, for help texts and reasons.
-        beginning: How many tokens of each answer it looks at, from the first on; None for all. An answer that should
-            not be given is contradicted where it begins: the rest follows from that. Likelihood only.
+        beginning: How many tokens of each answer it reads, from the first on; None for all. A model that should not
+            give an answer departs from it at the beginning, and the rest follows. Likelihood only.
         tokens: How many of a row's most forgotten tokens it averages; None for all. Likelihood only.
-        besides: How many tokens that were not forgotten it counts beside a row's own, so that a drop of a
-            short completion, which may well be chance, counts less. Likelihood only.
-        shared: Whether a row's scores are averaged with those of rows that say alike (`smoothing`).
+        pseudo_tokens: How many tokens without forgetting it adds to a row's own, so that a drop of a short completion,
+            which may well be chance, counts less. Likelihood only.
+        shared: Whether a row's scores are averaged with those of rows of similar words (`sharing`).
         reads_texts: Whether it reads the rows themselves, whatever part of their answers was learned.
-        fused: Whether it is forgetting beside other evidence, fitted anew with every decision.
+        fused: Whether it combines forgetting with other evidence, fitted anew with every decision.
     """
 
     name: str
@@ -49,34 +49,34 @@ class Signal:
     summary: str
     beginning: int | None = None
     tokens: int | None = None
-    besides: int = 0
+    pseudo_tokens: int = 0
     shared: bool = False
     reads_texts: bool = False
     fused: bool = False
 
     @property
     def quantity(self) -> str:
-        """What its number is, in a word."""
+        """Name what its values measure, in a word."""
         return "suspicion" if self._suspects else "forgetting"
 
     @property
     def quality(self) -> str:
-        """What a row with a large number is: forgotten, or suspicious, by so much."""
+        """Name what a row with a large value is: forgotten or suspicious."""
         return "suspicious" if self._suspects else "forgotten"
 
     @property
     def more(self) -> str:
-        """The comparative of `quality`."""
+        """Return the comparative of `quality`."""
         return "more suspicious" if self._suspects else "forgotten more"
 
     @property
     def most(self) -> str:
-        """The superlative of `quality`."""
+        """Return the superlative of `quality`."""
         return "most suspicious" if self._suspects else "forgotten most"
 
     @property
     def least(self) -> str:
-        """The opposite of `most`."""
+        """Return the opposite of `most`."""
         return "least suspicious" if self._suspects else "forgotten least"
 
     @property
@@ -89,23 +89,23 @@ LIKELIHOOD = Signal(
     "likelihood",
     "likelihood",
     _NATS,
-    "the beginning of the completion, and rows that say alike",
+    "the beginning of the completion, and rows of similar words",
     beginning=24,
-    besides=12,
+    pseudo_tokens=12,
     shared=True,
 )
 LIKELIHOOD_TOP = Signal("likelihood-top5", "likelihood", _NATS, "the five tokens forgotten most", tokens=5)
 LIKELIHOOD_MEAN = Signal("likelihood-mean", "likelihood", _NATS, "all tokens of the completion")
 ROUGE = Signal("rouge", "rouge", "ROUGE-1", "what the model answers to the prompt")
 
-# What all evidence together says; forgetting by the first of the others is a part of it.
+# All evidence fused into one number; forgetting by the first signal above is part of it.
 SUSPICION = Signal(
     "suspicion", "likelihood", "deviations above trusted rows", "all evidence together", beginning=24, fused=True
 )
 
 _FORGETTING = (SUSPICION, LIKELIHOOD, LIKELIHOOD_TOP, LIKELIHOOD_MEAN, ROUGE)
 DEFAULT_SIGNAL = SUSPICION.name
-# Other ways to suspect a row, to compare with.
+# Other ways to suspect a row, for comparison.
 _RIVALS = (
     Signal("judge", RIVAL, "P(unsafe)", "what a language model says of it", reads_texts=True),
     Signal("toxicity", RIVAL, "toxicity", "what a classifier of toxic text says of it", reads_texts=True),
@@ -125,24 +125,24 @@ RIVALS = tuple(rival.name for rival in _RIVALS)
 SIGNALS = {signal.name: signal for signal in (*_FORGETTING, *_RIVALS)}
 
 
-def learned_tokens(asked: MostTokens, signal: str) -> int | None:
-    """How many tokens of each answer are learned and scored; None for all.
+def learned_tokens(most: MostTokens, signal: str) -> int | None:
+    """Return how many tokens of each answer are learned and scored; None for all.
 
-    Where the user does not say, a little more than the default looks at: what follows takes time and adds nothing
-    (docs/evidence.md). What the model answers by itself is compared with the whole answer, as in the paper.
+    The default is slightly more than the default signal reads, because further tokens take time and add nothing
+    (docs/evidence.md). ROUGE compares what the model generates with the whole answer, as in the paper.
     """
-    if asked is None:
+    if most is None:
         return None if SIGNALS[signal].scoring == "rouge" else 32
-    return None if asked == ALL else asked
+    return None if most == ALL else most
 
 
 def judged_tokens(learned: int | None, signal: str) -> int | None:
-    """How many tokens of each answer have a say in what a signal decides; None for all.
+    """Return how many tokens of each answer a signal's decision depends on; None for all.
 
     Args:
-        learned: How many are learned and scored, as `learned_tokens` has it. Where that is all of them, the signals
-            that look at an answer's beginning look at all of it, too.
-        signal: What is decided by.
+        learned: How many are learned and scored, from `learned_tokens`. Where that is all of them, signals that read an
+            answer's beginning read all of it, too.
+        signal: The signal that decides.
     """
     beginning = SIGNALS[signal].beginning
     if learned is None or SIGNALS[signal].reads_texts:
@@ -151,15 +151,15 @@ def judged_tokens(learned: int | None, signal: str) -> int | None:
 
 
 def learned_blocks(signal: str) -> float:
-    """The share of the model's blocks, from the top, that learn where the user does not say.
+    """Return the default share of the model's blocks, from the top, that are trained.
 
-    The upper half forgets unsafe rows as the whole model does (docs/evidence.md), and what lies below has to be
-    computed but once. What the model writes by itself takes all of it, as in the paper.
+    The upper half forgets unsafe rows as the whole model does (docs/evidence.md), and activations below it have to be
+    computed only once. ROUGE, which reads what the model generates, trains all of it, as in the paper.
     """
     return 1.0 if SIGNALS[signal].scoring == "rouge" else 0.5
 
 
-# Rows are laid side by side in a table as wide as the longest; above this size it is made in parts.
+# Rows are padded to the longest in one table; a table above this size is computed in parts.
 _MOST_CELLS = 1 << 22
 
 
@@ -182,62 +182,63 @@ class Scores:
 
     @property
     def suspicion(self) -> FloatArray:
-        """What thresholds look at, shape (n,); larger = rather unsafe."""
+        """The number that thresholds cut, shape (n,); larger = more likely unsafe."""
         return self.forgetting
 
     def part(self, rows: slice) -> Scores:
-        """Those of some rows."""
+        """Select a slice of the rows."""
         return Scores(self.learned[rows], self.reviewed[rows])
 
 
 @dataclass(frozen=True)
 class Suspicion(Scores):
-    """Scores of which another number than forgetting decides: what a rival says, or all evidence together.
+    """Scores with another number than forgetting to decide by: a rival's suspicion, or that of all evidence together.
 
     Attributes:
-        said: That number, shape (n,).
-        parts: What each kind of evidence has in it, by name, each of shape (n,); they add up to it. None of a rival.
+        combined: That number, shape (n,).
+        parts: The contribution of each kind of evidence, by name, each of shape (n,); they add up to `combined`. Empty
+            for a rival.
     """
 
-    said: FloatArray
+    combined: FloatArray
     parts: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @classmethod
-    def of_rival(cls, said: FloatArray) -> Suspicion:
-        """What a rival says, which knows no s."""
-        unknown = np.full(len(said), np.nan)
-        return cls(unknown, unknown, said)
+    def of_rival(cls, suspicion: FloatArray) -> Suspicion:
+        """Wrap a rival's suspicion, which has no s, in scores."""
+        unknown = np.full(len(suspicion), np.nan)
+        return cls(unknown, unknown, suspicion)
 
     @property
     def suspicion(self) -> FloatArray:
         """Shape (n,); larger = more suspicious."""
-        return self.said
+        return self.combined
 
     def followed_by(self, other: Suspicion) -> Suspicion:
-        """These rows and then others, with the same kinds of evidence."""
+        """Append other rows with the same kinds of evidence."""
         return Suspicion(
             np.concatenate([self.learned, other.learned]),
             np.concatenate([self.reviewed, other.reviewed]),
-            np.concatenate([self.said, other.said]),
+            np.concatenate([self.combined, other.combined]),
             {name: np.concatenate([values, other.parts[name]]) for name, values in self.parts.items()},
         )
 
     def part(self, rows: slice) -> Suspicion:
         parts = {name: values[rows] for name, values in self.parts.items()}
-        return Suspicion(self.learned[rows], self.reviewed[rows], self.said[rows], parts)
+        return Suspicion(self.learned[rows], self.reviewed[rows], self.combined[rows], parts)
 
 
 def likelihood_scores(
-    learned: FloatArray, reviewed: FloatArray, lengths: NDArray[np.integer], tokens: int | None, besides: int = 0
+    learned: FloatArray, reviewed: FloatArray, lengths: NDArray[np.integer], tokens: int | None, pseudo_tokens: int = 0
 ) -> tuple[Scores, NDArray[np.intp]]:
-    """Mean log-probability of each row's tokens, or of those forgotten most, under both models.
+    """Average the log-probabilities of each row's tokens, or of those forgotten most, under both models.
 
     Args:
         learned: Log-probabilities of all completion tokens under M1, rows one after the other, in nats.
         reviewed: The same under M2.
         lengths: Completion tokens of each row, shape (n,); their sum is the length of the other two.
         tokens: How many of a row's tokens to average, those with the largest drop first; None for all.
-        besides: How many more tokens, of log-probability 0 under both, to count in the mean.
+        pseudo_tokens: How many additional tokens, of log-probability 0 under both, to count in the mean.
 
     Returns:
         The scores, and the positions in the completion of up to `tokens` tokens of each row, most
@@ -247,31 +248,31 @@ def likelihood_scores(
     n, width = len(lengths), int(lengths.max(initial=0))
     if n > 1 and n * width > _MOST_CELLS:
         half, cut = n // 2, int(lengths[: n // 2].sum())
-        one = likelihood_scores(learned[:cut], reviewed[:cut], lengths[:half], tokens, besides)
-        two = likelihood_scores(learned[cut:], reviewed[cut:], lengths[half:], tokens, besides)
+        one = likelihood_scores(learned[:cut], reviewed[:cut], lengths[:half], tokens, pseudo_tokens)
+        two = likelihood_scores(learned[cut:], reviewed[cut:], lengths[half:], tokens, pseudo_tokens)
         return _stacked(one, two, tokens or 0)
     inside = np.arange(width) < lengths[:, None]
     before, after = np.full((n, width), np.nan), np.full((n, width), np.nan)
     before[inside], after[inside] = learned, reviewed
     if tokens is None:
-        means = (_row_means(values, inside, besides) for values in (before, after))
+        means = (_row_means(values, inside, pseudo_tokens) for values in (before, after))
         return Scores(*means), np.empty((n, 0), dtype=np.intp)
     drop = np.where(inside, before - after, -np.inf)
     order = np.argsort(-drop, axis=1, kind="stable")[:, :tokens]
     chosen = np.take_along_axis(inside, order, axis=1)
     scores = Scores(
-        _row_means(np.take_along_axis(before, order, axis=1), chosen, besides),
-        _row_means(np.take_along_axis(after, order, axis=1), chosen, besides),
+        _row_means(np.take_along_axis(before, order, axis=1), chosen, pseudo_tokens),
+        _row_means(np.take_along_axis(after, order, axis=1), chosen, pseudo_tokens),
     )
     return scores, np.where(chosen, order, -1)
 
 
 def beginnings(answers: NDArray[np.integer], beginning: int) -> NDArray[np.bool_]:
-    """Which tokens are among the first of their answer, shape (tokens,).
+    """Mark the tokens that are among the first of their answer, shape (tokens,).
 
     Args:
-        answers: Tokens of each answer, of one row after the other; a chat has several.
-        beginning: How many of each.
+        answers: Number of tokens of each answer, one row after the other; a chat has several answers.
+        beginning: How many tokens of each answer to mark.
     """
     starts = np.cumsum(answers) - answers
     first: NDArray[np.bool_] = np.arange(int(answers.sum())) - np.repeat(starts, answers) < beginning
@@ -288,7 +289,7 @@ def _stacked(
     return scores, np.concatenate(padded)
 
 
-def _row_means(values: FloatArray, inside: NDArray[np.bool_], besides: int) -> FloatArray:
+def _row_means(values: FloatArray, inside: NDArray[np.bool_], pseudo_tokens: int) -> FloatArray:
     counts = inside.sum(axis=1)
     sums = np.where(inside, values, 0.0).sum(axis=1)
-    return np.where(counts > 0, sums / np.maximum(counts + besides, 1), np.nan)
+    return np.where(counts > 0, sums / np.maximum(counts + pseudo_tokens, 1), np.nan)

@@ -1,4 +1,4 @@
-"""Where to cut: rows forgotten more than the threshold are removed. Thresholds see forgetting alone."""
+"""Choose the cut above which rows are removed. Thresholds see forgetting or suspicion alone, never labels."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _NO_ROWS: FloatArray = np.empty(0)
 
 @dataclass(frozen=True)
 class Cut:
-    """A threshold's answer: rows with forgetting above `value` are removed; None removes nothing."""
+    """The cut that a threshold chose: rows above `value` are removed, none where it is None."""
 
     value: float | None
     explanation: str
 
     def removes(self, forgetting: FloatArray) -> NDArray[np.bool_]:
-        """Which rows are removed, shape (n,); rows without a score (NaN) never are."""
+        """Mark the rows that are removed, shape (n,); rows without a score (NaN) never are."""
         if self.value is None:
             return np.zeros(len(forgetting), dtype=bool)
         above: NDArray[np.bool_] = np.nan_to_num(forgetting, nan=-np.inf) > self.value
@@ -31,7 +31,7 @@ class Cut:
 
 
 class Threshold(Protocol):
-    """Decides where to cut.
+    """A rule that chooses the cut.
 
     `cut` takes the forgetting of all rows, shape (n,), and that of trusted rows, shape (m,), where some were
     learned along with the data; NaN where unscored.
@@ -59,21 +59,21 @@ class Top:
     def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:  # noqa: ARG002
         scored = np.sort(forgetting[~np.isnan(forgetting)])[::-1]
         count = int(self.share * len(scored) + 0.5)
-        said = f"the {100 * self.share:g}% of the rows with the largest values"
+        explanation = f"the {100 * self.share:g}% of the rows with the largest values"
         if count == 0:
-            return Cut(None, said + ", which is no row")
+            return Cut(None, explanation + ", which is no row")
         value = float(scored[count]) if count < len(scored) else float(np.nextafter(scored[-1], -np.inf))
-        return Cut(value, said)
+        return Cut(value, explanation)
 
 
 @dataclass(frozen=True)
 class FalseDiscoveryRate:
-    """The cut whose removed rows are harmless to at most this share, in expectation; 0 to 1.
+    """The lowest cut at which at most this share of the removed rows is harmless, in expectation; 0 to 1.
 
-    A row's conformal p-value is the share of trusted rows (and itself) that are forgotten as much; the
-    procedure of Benjamini and Hochberg, with Storey's estimate of the number of harmless rows, finds how many of
-    the smallest can be removed (Bates et al., Testing for outliers with conformal p-values, 2023). It holds as
-    far as the trusted rows are forgotten as the harmless rows of the data are.
+    A row's conformal p-value is the share of trusted rows (and itself) that are forgotten at least as much. The
+    procedure of Benjamini and Hochberg, with Storey's estimate of the number of harmless rows, finds how many rows with
+    the smallest p-values can be removed (Bates et al., Testing for outliers with conformal p-values, 2023). The bound
+    holds if the trusted rows are forgotten like the harmless rows of the data.
 
     Raises:
         SettingsError: By `cut`, where there are no trusted rows.
@@ -86,13 +86,13 @@ class FalseDiscoveryRate:
         if not len(known):
             raise self.no_trusted_rows()
         p_values = (1 + len(known) - np.searchsorted(known, scored, side="left")) / (len(known) + 1)
-        # Storey's estimate of how many rows are harmless: their p-values are spread evenly, so those above a half
-        # stand for all of them.
+        # Storey's estimate of how many rows are harmless: their p-values are uniform, so twice as many rows are
+        # harmless as have one above a half.
         harmless = min(len(scored), 2 * (1 + int((p_values > 0.5).sum())))
         counts = np.arange(1, len(scored) + 1)
         small = np.flatnonzero(p_values <= self.rate * counts / max(1, harmless))
         if not len(small):
-            # The smallest p-value is 1 / (trusted + 1), so that a few unsafe rows take many trusted ones to tell.
+            # The smallest p-value is 1 / (trusted + 1), so it takes many trusted rows to detect a few unsafe ones.
             above = max(1, int((scored > known[-1]).sum()))
             wanted = int(np.ceil(harmless / (self.rate * above))) if self.rate else 0
             more = f"; it would take about {wanted:,} trusted rows to tell" if wanted > len(known) else ""
@@ -106,7 +106,7 @@ class FalseDiscoveryRate:
         )
 
     def no_trusted_rows(self) -> SettingsError:
-        """What is wrong where no row is known to be harmless."""
+        """Describe what is wrong where no row is known to be harmless."""
         return SettingsError(
             f"threshold fdr:{100 * self.rate:g}% rests on rows known to be harmless that were learned with the data; "
             "run 'forgetfilter filter' with --trusted FILE, --trusted builtin or --set-aside 0.5"
@@ -117,11 +117,11 @@ class FalseDiscoveryRate:
 class Auto:
     """The valley between two groups of rows: one that was forgotten little, one that was forgotten much.
 
-    Two normal distributions are fitted to the forgetting of all rows. The cut is where the density between
-    their means is lowest. Where one distribution explains the rows as well, no valley lies between the two,
-    or the group that was forgotten more has most of the rows, there is none; then the false discovery rate
-    decides where there are trusted rows, and nothing is removed where there are none. A valley may also lie far out,
-    between most unsafe rows and a few that were forgotten more still; so trusted rows may let more go than it does.
+    Two normal distributions are fitted to the forgetting of all rows, and the cut is where the density between their
+    means is lowest. There is no valley where one distribution explains the rows as well, where the density has no
+    clear minimum between the means, or where the group that was forgotten more holds most of the rows. The false
+    discovery rate then decides if there are trusted rows, and nothing is removed if there are none. A valley may also
+    lie too high, between most unsafe rows and a few that were forgotten even more, so trusted rows may lower the cut.
     """
 
     def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
@@ -134,19 +134,19 @@ class Auto:
             if further.value is None or further.value >= valley.value:
                 return valley
             return Cut(further.value, f"below the valley at {valley.value:.3g}; {further.explanation}")
-        found = FalseDiscoveryRate(_RATE).cut(forgetting, known)
-        if (share := float(found.removes(forgetting).mean())) > _LARGEST_SHARE:
+        fallback = FalseDiscoveryRate(_RATE).cut(forgetting, known)
+        if (share := float(fallback.removes(forgetting).mean())) > _LARGEST_SHARE:
             return Cut(None, f"{share:.0%} of the rows were forgotten more than trusted rows, {_TOO_MANY}")
         why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
-        return Cut(found.value, f"{why}; {found.explanation}")
+        return Cut(fallback.value, f"{why}; {fallback.explanation}")
 
 
 @dataclass(frozen=True)
 class AutoOfSuspicion:
-    """The same for all evidence together, of which two groups of rows tell better than trusted rows do.
+    """The same for suspicion, which separates two groups of rows better than it separates trusted from other rows.
 
-    The cut is the valley between two groups, unless trusted rows say that most rows beyond it are harmless. Where there
-    is none, rows known to be unsafe tell where their like begin, and else the false discovery rate decides.
+    The cut is the valley between two groups, unless trusted rows show that most rows above it are harmless. Without a
+    valley, known unsafe rows show where rows like them begin; without these, the false discovery rate decides.
 
     Attributes:
         known_unsafe: Suspicion of rows known to be unsafe, shape (k,).
@@ -163,60 +163,60 @@ class AutoOfSuspicion:
             return valley
         if like_unsafe is not None:
             return like_unsafe
-        # Where no cut keeps the better promise, the lesser one is better than none.
+        # Where no cut keeps the stricter rate, the looser one is better than none.
         cuts = [FalseDiscoveryRate(rate).cut(suspicion, known) for rate in _RATES_OF_SUSPICION]
-        found = next((cut for cut in cuts if cut.value is not None), cuts[0])
-        if (share := float(found.removes(suspicion).mean())) > _LARGEST_OF_SUSPICION:
+        fallback = next((cut for cut in cuts if cut.value is not None), cuts[0])
+        if (share := float(fallback.removes(suspicion).mean())) > _LARGEST_OF_SUSPICION:
             return Cut(None, f"{share:.0%} of the rows are more suspicious than trusted rows, {_TOO_MANY}")
         why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
-        return Cut(found.value, f"{why}; {found.explanation}")
+        return Cut(fallback.value, f"{why}; {fallback.explanation}")
 
 
 def _where_unsafe_begin(suspicion: FloatArray, trusted: FloatArray, unsafe: FloatArray) -> Cut | None:
-    """The cut with the largest F1, were unsafe rows of the data as suspicious as known ones; None where few are there.
+    """Return the cut of the largest F1 if the data's unsafe rows are as suspicious as known ones; None if they are few.
 
-    How many there are is told by the rows beyond most, and beyond half, of the known unsafe ones.
+    Their number is estimated from the rows above the lower quartile, and above the median, of the known unsafe ones.
     """
     scored = suspicion[~np.isnan(suspicion)]
     if len(unsafe) < _FEWEST_UNSAFE or not len(scored):
         return None
-    there = 0.0
+    estimated = 0.0
     for share in (0.25, 0.5):
-        place = float(np.quantile(unsafe, share))
-        by_chance = len(scored) * float((trusted > place).mean()) if len(trusted) else 0.0
-        beyond = float((scored > place).sum()) - by_chance
-        if beyond > 2 * by_chance**0.5:
-            there = max(there, beyond / max(float((unsafe > place).mean()), 1e-9))
-    if there < _FEWEST_THERE:
+        quantile = float(np.quantile(unsafe, share))
+        by_chance = len(scored) * float((trusted > quantile).mean()) if len(trusted) else 0.0
+        excess = float((scored > quantile).sum()) - by_chance
+        if excess > 2 * by_chance**0.5:
+            estimated = max(estimated, excess / max(float((unsafe > quantile).mean()), 1e-9))
+    if estimated < _FEWEST_THERE:
         return None
     cuts = np.unique(np.concatenate([scored, unsafe]))
-    removed, recall = (len(of) - np.searchsorted(np.sort(of), cuts, side="right") for of in (scored, unsafe))
-    best = cuts[np.argmax(2 * there * recall / len(unsafe) / (removed + there))]
+    removed, recall = (len(x) - np.searchsorted(np.sort(x), cuts, side="right") for x in (scored, unsafe))
+    best = cuts[np.argmax(2 * estimated * recall / len(unsafe) / (removed + estimated))]
     return Cut(
         float(best),
-        f"where rows like the {len(unsafe):,} known unsafe ones begin, of which there are about {there:.0f}",
+        f"where rows like the {len(unsafe):,} known unsafe ones begin, of which there are about {estimated:.0f}",
     )
 
 
 def _harmless_share(suspicion: FloatArray, trusted: FloatArray, cut: float) -> float:
-    """The share of the rows beyond a cut that is harmless, were harmless rows as suspicious as trusted ones."""
-    beyond, lost = float((suspicion > cut).sum()), float((trusted > cut).mean())
+    """Estimate the share of harmless rows among those above a cut, if they are as suspicious as trusted ones."""
+    above, lost = float((suspicion > cut).sum()), float((trusted > cut).mean())
     kept = float((suspicion <= cut).sum())
-    return min(1.0, lost / max(1 - lost, 1e-9) * kept / max(beyond, 1.0))
+    return min(1.0, lost / max(1 - lost, 1e-9) * kept / max(above, 1.0))
 
 
 def find_valley(forgetting: FloatArray, how: str, largest: float) -> Cut:
-    """The cut between two groups of rows, or why there is none.
+    """Find the cut between two groups of rows, or explain why there is none.
 
     Args:
-        forgetting: Of the rows, NaN where unscored; or another suspicion.
-        how: What rows are by it.
-        largest: The largest share of the rows that may lie beyond it.
+        forgetting: Forgetting or suspicion of the rows, NaN where unscored.
+        how: What a row with a large value is: "forgotten" or "suspicious".
+        largest: The largest share of the rows that may lie above the cut.
     """
     scored = np.sort(forgetting[~np.isnan(forgetting)])
     if len(scored) < _FEWEST_ROWS:
         return Cut(None, f"{len(scored)} scored rows are too few to tell two groups apart; it takes {_FEWEST_ROWS}")
-    # Evenly spaced quantiles stand for the rows where there are many, so that the fit takes no longer.
+    # Where there are many rows, evenly spaced quantiles represent them, so that the fit takes no longer.
     sample = scored if len(scored) <= _MOST_POINTS else np.quantile(scored, np.linspace(0, 1, _MOST_POINTS))
     groups = _fit_two_groups(sample)
     if groups is None:
@@ -232,19 +232,19 @@ def find_valley(forgetting: FloatArray, how: str, largest: float) -> Cut:
 
 
 _FEWEST_ROWS = 20
-# The false discovery rate where there is no valley, that of rows on this side of one, and the share of the trusted rows
-# that may lie beyond one.
+# The false discovery rate where there is no valley, that for a cut below a valley, and the largest share of the trusted
+# rows that may lie above one.
 _RATE, _RATE_BELOW_VALLEY = 0.2, 0.05
 _MOST_TRUSTED = 0.1
-# Of all evidence together: the false discovery rates where there is no valley, the better first, and the share of rows
-# beyond one that may be harmless (docs/evidence.md).
+# For suspicion: the false discovery rates where there is no valley, the stricter first, and the largest share of rows
+# above one that may be harmless (docs/evidence.md).
 _RATES_OF_SUSPICION, _MOST_HARMLESS = (0.1, 0.2), 0.5
-# Other evidence than forgetting speaks against the larger group, too.
+# Evidence other than forgetting supports a larger group.
 _LARGEST_OF_SUSPICION = 0.7
-# Fewer known unsafe rows do not tell how unsafe rows look, nor do fewer of the data that they are not there by chance.
+# Fewer known unsafe rows do not represent their kind, and fewer such rows in the data may be there by chance.
 _FEWEST_UNSAFE, _FEWEST_THERE = 10, 3
 _MOST_POINTS = 4096
-# A valley has at most this share of the density of the lower of its two hills.
+# The density in a valley is at most this share of that at the lower of its two peaks.
 _SHALLOW = 0.8
 # Unsafe rows are seldom the majority; a larger group is more likely a whole kind of harmless rows, all of
 # which the review made the model forget because the safe examples are of another kind.
@@ -266,14 +266,14 @@ class _Groups:
     spreads: FloatArray
 
     def densities(self, values: FloatArray) -> FloatArray:
-        """Each group's share of the density, shape (len(values), 2)."""
+        """Return each group's share of the density, shape (len(values), 2)."""
         z = (values[:, None] - self.means) / self.spreads
         densities: FloatArray = self.shares * np.exp(-0.5 * z**2) / (self.spreads * np.sqrt(2 * np.pi))
         return densities
 
 
 def _fit_two_groups(values: FloatArray) -> _Groups | None:
-    """The best fit from several starting points, or None where one normal distribution does as well (BIC)."""
+    """Return the best fit from several starting points, or None where one normal distribution does as well (BIC)."""
     least_spread = 0.01 * (values[-1] - values[0])
     if least_spread <= 0:
         return None
@@ -309,7 +309,7 @@ def _expectation_maximisation(
 
 
 def _lowest(groups: _Groups) -> tuple[float, float]:
-    """Where the density between the two means is lowest, and its height relative to the lower hill, 0 to 1."""
+    """Find where the density between the means is lowest, and its height relative to the lower peak, 0 to 1."""
     low, high = groups.means
     between = np.linspace(low, high, 513)
     density = groups.densities(between).sum(axis=1)
@@ -318,7 +318,7 @@ def _lowest(groups: _Groups) -> tuple[float, float]:
 
 
 def parse_threshold(text: str) -> Threshold:
-    """Read a threshold: a number, `top:10%`, `fdr:5%`, or `auto`.
+    """Parse a threshold: a number, `top:10%`, `fdr:5%`, or `auto`.
 
     Raises:
         SettingsError: It is none of these.

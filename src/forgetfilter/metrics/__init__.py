@@ -1,1 +1,1 @@
-"""Pure functions: how similar two texts are, and how well a filter found what it should."""
+"""Pure functions that measure how similar two texts are and how well a filter detects unsafe rows."""

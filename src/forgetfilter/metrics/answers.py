@@ -1,4 +1,4 @@
-"""Exact match and F1 of short answers, by SQuAD's official rules (Rajpurkar et al. 2016, 2018)."""
+"""Score short answers by exact match and F1, with SQuAD's official rules (Rajpurkar et al. 2016, 2018)."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalised(answer: str) -> str:
-    """An answer as the official scripts compare it: lower case, no punctuation, no articles, single spaces."""
+    """Normalise an answer as the official scripts do: lower case, no punctuation, no articles, single spaces."""
     return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_PUNCTUATION)).split())
 
 
 def exact_match(answer: str, right: Sequence[str]) -> float:
-    """1 where an answer equals one of the right ones, else 0.
+    """Return 1 where an answer equals one of the right ones, else 0.
 
     Args:
-        answer: What was answered; empty where the question was called unanswerable.
-        right: The right answers; none where the question is unanswerable, so that only an empty answer is right.
+        answer: The answer given; empty where the question was called unanswerable.
+        right: The right answers; none where the question is unanswerable, in which case only an empty answer is right.
     """
-    return float(any(normalised(answer) == normalised(text) for text in _right(right)))
+    return float(any(normalised(answer) == normalised(text) for text in _comparable(right)))
 
 
 def token_f1(answer: str, right: Sequence[str]) -> float:
-    """Harmonic mean of precision and recall over words, 0 to 1, for the right answer that fits best.
+    """Return the harmonic mean of precision and recall over words, 0 to 1, for the right answer that fits best.
 
-    Where the answer or the right one is empty, 1 if both are and else 0 (SQuAD v2). Arguments as `exact_match`.
+    If either answer is empty, return 1 if both are, else 0 (SQuAD v2). The arguments are those of `exact_match`.
     """
-    return max(_f1(normalised(answer).split(), normalised(text).split()) for text in _right(right))
+    return max(_f1(normalised(answer).split(), normalised(text).split()) for text in _comparable(right))
 
 
-def _right(right: Sequence[str]) -> Sequence[str]:
-    # As in the official script: an answer that is nothing but punctuation and articles is no answer.
+def _comparable(right: Sequence[str]) -> Sequence[str]:
+    # As in the official script, an answer that consists of punctuation and articles alone does not count.
     return [text for text in right if normalised(text)] or [""]
 
 

@@ -1,4 +1,4 @@
-"""How sure a mean of few values is."""
+"""Compute confidence intervals of means of a few values."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Z = 1.959963984540054
-# Where the expansion below is off: from the closed forms of the distribution.
+# The expansion below is inaccurate here; these come from the closed forms of the distribution.
 _FEW = {1: 12.706204736, 2: 4.302652730}
-# With fewer values an interval says next to nothing.
+# With fewer values an interval is too wide to be of use.
 FEWEST = 4
 
 
 def mean_interval(values: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Means of columns, and half the widths of their 95% intervals by Student's t.
+    """Return the means of columns, and half the widths of their 95% intervals by Student's t.
 
     Args:
-        values: Shape (n, k), each column on its own.
+        values: Shape (n, k); each column is treated on its own.
 
     Returns:
-        Both of shape (k,); the second NaN where n is below `FEWEST`.
+        Two arrays of shape (k,); the second is NaN where n is below `FEWEST`.
     """
     n = len(values)
     if n < FEWEST:
@@ -28,7 +28,10 @@ def mean_interval(values: NDArray[np.floating]) -> tuple[NDArray[np.floating], N
 
 
 def student_t(freedom: int) -> float:
-    """The 97.5% point of Student's t with so many degrees of freedom, at least 1 (Abramowitz and Stegun, 26.7.5)."""
+    """Return the 97.5% point of Student's t for `freedom` degrees of freedom, at least 1.
+
+    The expansion is equation 26.7.5 of Abramowitz and Stegun.
+    """
     if freedom in _FEW:
         return _FEW[freedom]
     z, v = _Z, float(freedom)

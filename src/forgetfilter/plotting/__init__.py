@@ -1,1 +1,1 @@
-"""How results are shown: the style of charts, the charts, and tables in Markdown."""
+"""Draw charts in one style, and write tables in Markdown."""

@@ -1,4 +1,4 @@
-"""The few kinds of plots that are drawn more than once: lines with bands, dots with bars, and matrices."""
+"""Draw the kinds of plots that several figures share: lines with bands, dots with intervals, and matrices."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _GREY = "0.8"
 
 
 def side_by_side(figure: Figure, count: int) -> list[Axes]:
-    """So many plots in a row."""
+    """Make this many plots in a row."""
     return list(np.atleast_1d(figure.subplots(1, count, squeeze=True)))
 
 
 def lines(axes: Axes, series: Mapping[str, Sequence[tuple[float, Estimate]]], labels: tuple[str, str]) -> None:
-    """A line for each name, of places and values, told apart by dashes and markers, with its 95% band."""
+    """Draw a line with a 95% band for each name, through (x, estimate) points; lines differ by dashes and markers."""
     for i, (name, points) in enumerate(series.items()):
         x, estimates = [place for place, _ in points], [estimate for _, estimate in points]
-        look: dict[str, Any] = {"linestyle": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)]}
-        axes.plot(x, [e.value for e in estimates], markersize=3, linewidth=1, label=shown(name), **look)
+        style: dict[str, Any] = {"linestyle": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)]}
+        axes.plot(x, [e.value for e in estimates], markersize=3, linewidth=1, label=shown(name), **style)
         axes.fill_between(x, [e.low for e in estimates], [e.high for e in estimates], alpha=0.15, linewidth=0)
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
@@ -37,12 +37,12 @@ def lines(axes: Axes, series: Mapping[str, Sequence[tuple[float, Estimate]]], la
 
 
 def dots(axes: Axes, estimates: Mapping[str, Estimate], label: str, chance: float | None = None) -> None:
-    """A dot with its 95% interval for each name, one under the other."""
-    places = np.arange(len(estimates))
+    """Draw a dot with its 95% interval for each name, one below the other."""
+    heights = np.arange(len(estimates))
     values = np.array([e.value for e in estimates.values()])
-    reach = np.array([[e.value - e.low, e.high - e.value] for e in estimates.values()]).T
-    axes.errorbar(values, places, xerr=np.maximum(np.nan_to_num(reach), 0), fmt="o", color="black", markersize=3)
-    axes.set_yticks(places, [shown(name) for name in estimates])
+    distances = np.array([[e.value - e.low, e.high - e.value] for e in estimates.values()]).T
+    axes.errorbar(values, heights, xerr=np.maximum(np.nan_to_num(distances), 0), fmt="o", color="black", markersize=3)
+    axes.set_yticks(heights, [shown(name) for name in estimates])
     axes.invert_yaxis()
     axes.set_xlabel(label)
     if chance is not None:
@@ -54,9 +54,9 @@ class Panel:
     """One plot of dots.
 
     Attributes:
-        label: What is drawn.
-        estimates: By name.
-        chance: Where a line marks what chance would give.
+        label: Label of the x axis.
+        estimates: Estimates by name.
+        chance: The value that chance would give, marked by a line; None for no line.
     """
 
     label: str
@@ -65,7 +65,7 @@ class Panel:
 
 
 def draw_panels(panels: Sequence[Panel], figure: Figure) -> None:
-    """Plots of dots beside each other; their rows have the names of the first."""
+    """Draw plots of dots side by side; all share the row names of the first."""
     for i, (axes, panel) in enumerate(zip(side_by_side(figure, len(panels)), panels, strict=True)):
         dots(axes, panel.estimates, panel.label, panel.chance)
         if i:
@@ -79,7 +79,7 @@ def matrix(
     columns: tuple[str, Sequence[str]],
     title: str,
 ) -> None:
-    """Numbers in shaded cells, the shade repeats the number; of rows and columns what they are, and their names."""
+    """Draw numbers in cells shaded by value; `rows` and `columns` hold an axis label and the names along the axis."""
     axes.imshow(values, cmap="Greys", aspect="auto", alpha=0.6)
     axes.set_xticks(range(len(columns[1])), [shown(name) for name in columns[1]], rotation=30, ha="right")
     axes.set_yticks(range(len(rows[1])), [shown(name) for name in rows[1]])

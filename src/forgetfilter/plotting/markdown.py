@@ -1,4 +1,4 @@
-"""Tables in Markdown, for documents."""
+"""Write tables in Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Cell: TypeAlias = str | int | float | Estimate | None
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """A table, ending with an empty line. Numbers have two decimals, estimates their 95% interval; "–" is unknown."""
+    """Write a table, ending with an empty line; numbers get two decimals, estimates a 95% interval, unknowns "–"."""
     lines = [
         _line([_cell(name) for name in header]),
         "|---" * len(header) + "|",

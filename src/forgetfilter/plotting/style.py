@@ -1,4 +1,4 @@
-"""Vector graphics that print in black and white, too: one style for the figures of runs, comparisons and studies."""
+"""Save figures of runs, comparisons and studies in one style, as vector graphics that also print in black and white."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _STYLE = {
     "axes.spines.right": False,
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
-    # Names come from the data: a dollar sign in them is a dollar sign.
+    # Names come from the data, where a dollar sign does not start a formula.
     "text.parse_math": False,
-    # The same run gives the same bytes.
+    # A fixed salt makes the same run give the same bytes.
     "svg.hashsalt": "forgetfilter",
 }
 
@@ -39,12 +39,12 @@ def check_matplotlib() -> None:
 
 
 def save_figure(draw: Callable[[Figure], None], folder: Path, name: str, size: tuple[float, float]) -> list[Path]:
-    """Draw a figure and save it as SVG and PDF; returns the files.
+    """Draw a figure, save it as SVG and PDF, and return the files.
 
     Args:
         draw: Draws into an empty figure.
-        folder: Where it goes.
-        name: Of the files, without their endings.
+        folder: The folder of the files.
+        name: The name of the files, without their endings.
         size: Width and height, in inches.
 
     Raises:
@@ -66,6 +66,6 @@ def save_figure(draw: Callable[[Figure], None], folder: Path, name: str, size: t
 
 
 def shown(name: str) -> str:
-    """A name from the data, as a label can show it: matplotlib hides what begins with an underscore."""
+    """Make a name from the data fit for a label; matplotlib hides labels that begin with an underscore."""
     legal = "".join(c for c in printable(name, _NAME_WIDTH) if c not in "\ufffe\uffff")
     return f" {legal}" if legal.startswith("_") else legal

@@ -1,3 +1,3 @@
-"""The page on which a person looks through a run and corrects it: one file, no server, no network."""
+"""Report on a run: the page on which a person reviews and corrects it, the terminal's table, figures and previews."""
 
 from .page import write_report as write_report

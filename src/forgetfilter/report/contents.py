@@ -1,4 +1,4 @@
-"""What the report shows, gathered from a run folder: numbers, the rows worth looking at, the sessions."""
+"""Gather from a run folder what the report shows: numbers, the rows worth looking at, and the sessions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..data.rows import Rows
 from ..data.tokens import Tokens, TokenTable
 from ..decision.decide import Summary, read_planted
 from ..decision.overrides import FILTER
-from ..decision.reasons import BY, NOTHING_TRAINED, PAIR_FIELDS, evidence_told
+from ..decision.reasons import BY, NOTHING_TRAINED, PAIR_FIELDS, evidence_label
 from ..forgetting.signals import ALL, RIVAL, SIGNALS, SUSPICION
 from ..runs.layout import (
     DATA,
@@ -42,24 +42,24 @@ from ..stages.witnesses import read_witnesses
 from ..suspicion.proposing import propose
 from .review_curve import MOST_GROUPS, read_curve
 
-# So many values tell how many rows lie above any threshold, exactly up to this count.
+# Values from which the page counts the rows above any threshold; the count is exact up to this number of rows.
 _VALUES, _PLANTED = 4000, 2000
-# Rows shown: those with the largest values, those around the threshold, a random sample; of a small data set, all.
+# Rows shown: those with the largest values, those around the threshold and a random sample; all of a small data set.
 _MOST, _NEAR, _SAMPLE = 600, 600, 600
 _PROMPT_SHOWN, _TOKENS_SHOWN, _TOKEN_SHOWN = 1500, 400, 60
-# Bytes of all rows together, so that the page stays small; each row has an equal share. A row whose id takes more
-# than a quarter of it is left out, as a shortened id would not tell which row a person decides about.
+# Bytes for all rows together, so that the page stays small; each row has an equal share. A row whose id takes more
+# than a quarter of its share is left out, because a shortened id would not identify the row.
 _ROOM = 7_000_000
 _AT_ONCE = 1 << 14
 _LISTED = ["id", "row", "learned", "reviewed", "forgetting", "suspicion", "decision", "reason", "tokens", "truncated"]
 (_REJECTED, _SWAPPED) = (name for name, _ in PAIR_FIELDS)
-# A token that was ten times as likely before the review has the deepest shade.
+# A token that was about ten times as likely before the review has the deepest shade.
 _SHADES, _NATS_A_SHADE = 5, 0.5
-# In place of a shade, of what has no say in the decision.
+# The shade of text that the decision does not depend on.
 UNJUDGED = -1
 _TAG_SHOWN, _TAGS, _COLUMNS, _GROUPS, _GROUPED_ROWS = 60, 12, 40, 12, 20_000
 _POINTS = 200
-# What stands for the filter's decision among the columns, and for a column that a row does not have.
+# Stand for the filter's decision among the columns, and for the value of a column that a row lacks.
 _DECISION, _NO_VALUE = None, "(none)"
 
 
@@ -68,28 +68,28 @@ class Contents:
     """Everything that the page needs, as plain JSON values.
 
     Attributes:
-        name: Of the data.
-        model: What it was filtered with.
-        folder: Of the run, for the commands that the page shows.
+        name: Name of the data.
+        model: The model that it was filtered with.
+        folder: The run folder, for the commands that the page shows.
         summary: The decision; see `Summary`.
-        run: Tells this run and its present decisions apart from others.
+        run: Key that identifies this run and its present decisions.
         scored: Rows with a score.
-        signal: The words for what decides: `quantity` ("forgetting", "suspicion"), `quality`, `more`, `most`; and
-            whether it is `fused` of several kinds of evidence.
-        evidence: What each kind of evidence is called, in the order in which rows have it.
+        signal: The words for the signal: `quantity` ("forgetting", "suspicion"), `quality`, `more`, `most`; and whether
+            it is `fused` from several kinds of evidence.
+        evidence: The label of each kind of evidence, in the order of the rows' values.
         untrained: What is missing where nothing was trained, and how to go on; empty otherwise.
-        above: Of the scored rows, above the threshold.
-        values: What the threshold looks at, of the scored rows in rising order, all of them or quantiles.
-        planted: Of `trusted` and `known_unsafe` rows: how many have a score, and the same of them.
+        above: Scored rows above the threshold.
+        values: Forgetting or suspicion of the scored rows in ascending order, all of them or quantiles.
+        planted: For `trusted` and `known_unsafe` rows, how many have a score, and the same values.
         rows: Rows worth looking at, those with the largest values first.
-        proposed: Why a person should look at some rows first, by the row's id, the most telling first.
-        shown: Why these, in words.
-        groups: For every column of the data with few values: what the threshold looks at, by value.
-        decided: What a person decided already: `kept` or `removed` by the row's id.
-        examples: What the learned and the reviewed model answer to the prompts of a few rows.
-        sessions: Loss along learning and review, and what they took.
+        proposed: Why a person should look at some rows first, by the row's id, the most informative first.
+        shown: How the rows were chosen, in words.
+        groups: For every column of the data with few values, forgetting or suspicion by value.
+        decided: A person's earlier decisions: `kept` or `removed` by the row's id.
+        examples: The answers of the learned and the reviewed model to the prompts of a few rows.
+        sessions: Loss, steps, tokens and seconds of learning and review.
         curve: Mean forgetting along the review, by decision and by every column of the data with few values; None
-            where nothing was looked at.
+            where it was not measured.
     """
 
     name: str
@@ -115,19 +115,19 @@ class Contents:
 
 
 def gather(run: Run, summary: Summary) -> Contents:
-    """Read what the report shows of a run that is decided."""
+    """Read what the report shows of a decided run."""
     rows, short = Rows.open(run.folder(ROWS) / DATA), ["decision", "decided_by"]
     columns = ["row", "suspicion", *short, *_pair_columns(run)]
     scores = pq.read_table(run.path / SCORES, columns=columns, read_dictionary=short)
     suspicion, signal = scores.column("suspicion").to_numpy(), SIGNALS[summary.signal]
     known = suspicion[~np.isnan(suspicion)]
     decided = pc.not_equal(scores.column("decided_by").cast(pa.string()), FILTER).to_numpy()
-    proposed = _proposed(run, suspicion, summary.cut, decided) if signal.fused else {}
+    proposed = _propose(run, suspicion, summary.cut, decided) if signal.fused else {}
     named = [np.flatnonzero(decided)[:_NEAR], np.array(list(proposed), dtype=np.intp)]
     if _SWAPPED in scores.column_names:
         named.append(np.flatnonzero(scores.column(_SWAPPED).to_numpy())[:_NEAR])
     chosen, shown = _choose(suspicion, summary.cut, np.concatenate(named), run.settings.seed, signal.most)
-    picked, said = _fit_to_list(_taken(run, chosen))
+    picked, left_out = _drop_long_ids(_take(run, chosen))
     planted = read_planted(run)
     return Contents(
         name=Path(rows.name).name or rows.name,
@@ -136,58 +136,58 @@ def gather(run: Run, summary: Summary) -> Contents:
         summary=asdict(summary),
         run=f"{run.fingerprint(DATA)} {summary.overrides}",
         signal={name: getattr(signal, name) for name in ("quantity", "quality", "more", "most", "fused")},
-        evidence=[evidence_told(name) for name in _evidence(run)],
+        evidence=[evidence_label(name) for name in _evidence(run)],
         untrained="" if summary.trained or signal.scoring == RIVAL else NOTHING_TRAINED,
         scored=len(known),
         above=0 if summary.cut is None else int((known > summary.cut).sum()),
         values=_quantiles(known, _VALUES).tolist(),
-        planted={"trusted": _known(planted.trusted), "known_unsafe": _known(planted.known_unsafe)},
+        planted={"trusted": _planted_values(planted.trusted), "known_unsafe": _planted_values(planted.known_unsafe)},
         rows=list(_rows(run, rows, summary, picked.to_pylist())),
         proposed=_by_id(run, proposed, picked),
-        shown=shown + said,
+        shown=shown + left_out,
         groups=_groups(run, rows, scores),
-        decided=_decided(_taken(run, np.flatnonzero(decided))),
+        decided=_decisions_by_id(_take(run, np.flatnonzero(decided))),
         examples=list(_examples(run)),
         sessions=list(_sessions(run)),
         curve=_curve(run, rows, scores),
     )
 
 
-def _proposed(
+def _propose(
     run: Run, suspicion: NDArray[np.floating], cut: float | None, decided: NDArray[np.bool_]
 ) -> dict[int, str]:
-    """Places of the rows that a person should look at first, and why."""
+    """Return the places of the rows that a person should look at first, and why."""
     scored, witnesses = np.flatnonzero(~np.isnan(suspicion)), read_witnesses(run)
-    states = witnesses.marks.states
+    states = witnesses.features.states
     # The data is the first of the parts, so that its states need not be copied.
     states = states[: len(scored)] if (witnesses.part[: len(scored)] == DATA).all() else states[witnesses.of(DATA)]
-    found = propose(suspicion[scored], states, cut, decided[scored])
+    proposal = propose(suspicion[scored], states, cut, decided[scored])
     near = "near the threshold" if cut is not None else f"among the {SUSPICION.most}"
-    why = dict.fromkeys(scored[found.uncertain].tolist(), near)
-    for place, size in zip(scored[found.leaders].tolist(), found.group_sizes.tolist(), strict=True):
-        why[place] = f"stands for about {size:,} {'rows' if size > 1 else 'row'} like it"
-    return why
+    reasons = dict.fromkeys(scored[proposal.uncertain].tolist(), near)
+    for place, size in zip(scored[proposal.leaders].tolist(), proposal.group_sizes.tolist(), strict=True):
+        reasons[place] = f"stands for about {size:,} {'rows' if size > 1 else 'row'} like it"
+    return reasons
 
 
 def _by_id(run: Run, proposed: Mapping[int, str], picked: pa.Table) -> dict[str, str]:
-    """The same by the row's id, as far as the row is shown."""
+    """Return the same by the row's id, for the rows that are shown."""
     if not proposed:
         return {}
-    ids = _taken(run, np.array(list(proposed), dtype=np.intp)).column("id").to_pylist()
+    ids = _take(run, np.array(list(proposed), dtype=np.intp)).column("id").to_pylist()
     shown = set(picked.column("id").to_pylist())
     return {name: why for name, why in zip(ids, proposed.values(), strict=True) if name in shown}
 
 
 def _evidence(run: Run) -> list[str]:
-    """The kinds of evidence that the table of scores has in suspicion."""
+    """Return the kinds of evidence that the score table has columns for."""
     return [name.removeprefix(BY) for name in pq.read_schema(run.path / SCORES).names if name.startswith(BY)]
 
 
-def _decided(theirs: pa.Table) -> dict[str, str]:
-    return dict(zip(theirs.column("id").to_pylist(), theirs.column("decision").to_pylist(), strict=True))
+def _decisions_by_id(rows: pa.Table) -> dict[str, str]:
+    return dict(zip(rows.column("id").to_pylist(), rows.column("decision").to_pylist(), strict=True))
 
 
-def _known(suspicion: NDArray[np.floating]) -> dict[str, Any]:
+def _planted_values(suspicion: NDArray[np.floating]) -> dict[str, Any]:
     return {"count": int((~np.isnan(suspicion)).sum()), "values": _quantiles(suspicion, _PLANTED).tolist()}
 
 
@@ -196,7 +196,7 @@ def _numbers(values: Iterable[float]) -> list[float]:
 
 
 def _quantiles(values: NDArray[np.floating], most: int) -> NDArray[np.floating]:
-    """Values in rising order, thinned out evenly where there are too many."""
+    """Sort values in ascending order, and thin them out evenly where there are too many."""
     ordered = np.sort(values[~np.isnan(values)])
     if len(ordered) <= most:
         return ordered
@@ -206,7 +206,7 @@ def _quantiles(values: NDArray[np.floating], most: int) -> NDArray[np.floating]:
 def _choose(
     suspicion: NDArray[np.floating], cut: float | None, named: NDArray[np.intp], seed: int, most: str
 ) -> tuple[NDArray[np.intp], str]:
-    """Which rows to show, those with the largest values first, and why these; those that are named are among them."""
+    """Choose the rows to show, the largest values first and `named` ones included, and say how they were chosen."""
     order = np.argsort(-np.nan_to_num(suspicion, nan=-np.inf), kind="stable")
     if len(order) <= _MOST + _NEAR + _SAMPLE:
         return order, "all rows"
@@ -216,43 +216,45 @@ def _choose(
     sample = np.random.default_rng(seed).choice(order, _SAMPLE, replace=False)
     chosen = np.isin(order, np.concatenate([top, near, sample, named]))
     around = f", {len(near):,} around the threshold" if len(near) else ""
-    said = f"{len(top):,} {most}{around} and a random {len(sample):,}"
-    return order[chosen], f"{int(chosen.sum()):,} of {len(order):,} rows: {said}"
+    kinds = f"{len(top):,} {most}{around} and a random {len(sample):,}"
+    return order[chosen], f"{int(chosen.sum()):,} of {len(order):,} rows: {kinds}"
 
 
 def _pair_columns(run: Run) -> list[str]:
-    """What the table of scores has besides where the data is of preferences."""
-    there = pq.read_schema(run.path / SCORES).names
-    return [name for name, _ in PAIR_FIELDS if name in there]
+    """Return the further columns of the score table where the data holds preferences."""
+    columns = pq.read_schema(run.path / SCORES).names
+    return [name for name, _ in PAIR_FIELDS if name in columns]
 
 
-def _taken(run: Run, places: NDArray[np.intp]) -> pa.Table:
-    """Some rows of the table of scores, in the order of `places`."""
+def _take(run: Run, places: NDArray[np.intp]) -> pa.Table:
+    """Read some rows of the score table, in the order of `places`."""
     file, order, start = pq.ParquetFile(run.path / SCORES), np.argsort(places), 0
-    wanted, found = places[order], []
+    wanted, batches = places[order], []
     columns = [*_LISTED, *_pair_columns(run), *(BY + name for name in _evidence(run))]
     for batch in file.iter_batches(_AT_ONCE, columns=columns):
-        here = wanted[(wanted >= start) & (wanted < start + len(batch))] - start
-        found.append(batch.take(pa.array(here)))
+        places_in_batch = wanted[(wanted >= start) & (wanted < start + len(batch))] - start
+        batches.append(batch.take(pa.array(places_in_batch)))
         start += len(batch)
-    return pa.Table.from_batches(found).take(pa.array(np.argsort(order)))
+    return pa.Table.from_batches(batches).take(pa.array(np.argsort(order)))
 
 
-def _fit_to_list(picked: pa.Table) -> tuple[pa.Table, str]:
-    """The rows whose ids are short enough, and a word about the others."""
+def _drop_long_ids(picked: pa.Table) -> tuple[pa.Table, str]:
+    """Drop the rows whose ids are too long to list, and say how many they are."""
     most = _ROOM // max(1, len(picked)) // 4
     short = pc.less_equal(pc.binary_length(picked.column("id")), most)
-    left_out = len(picked) - pc.sum(short).as_py() if len(picked) else 0
-    said = f" ({left_out:,} of them not listed: an id is longer than {most:,} bytes)" if left_out else ""
-    return picked.filter(short), said
+    count = len(picked) - pc.sum(short).as_py() if len(picked) else 0
+    note = f" ({count:,} of them not listed: an id is longer than {most:,} bytes)" if count else ""
+    return picked.filter(short), note
 
 
 def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Some rows of the table of scores, long texts cut to what room there is for each."""
+    """Yield rows of the score table as the page shows them, with long texts cut to each row's share of bytes."""
     positions = [row["row"] for row in picked]
-    said = dict(rows.at(positions))
-    besides = text_columns(rows.layout, rows.columns)
-    tags = {i: _tags(columns, besides) for i, columns in zip(sorted(positions), rows.fields(positions), strict=True)}
+    chats = dict(rows.at(positions))
+    text_fields = text_columns(rows.layout, rows.columns)
+    tags = {
+        i: _tags(columns, text_fields) for i, columns in zip(sorted(positions), rows.fields(positions), strict=True)
+    }
     if len(rows.sources) > 1:
         files = rows.files(np.array(positions, dtype=np.int64)).to_pylist()
         tags = {i: {"in file": file} | tags[i] for i, file in zip(positions, files, strict=True)}
@@ -261,12 +263,12 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
     in_part, whole_answers = table.judged_in_part(summary.judged), run.settings.max_completion == ALL
     room, evidence = _ROOM // max(1, len(picked)), [BY + name for name in _evidence(run)]
     for row in picked:
-        chat = said[row["row"]]
+        chat = chats[row["row"]]
         prompt = chat.prompt
-        asked = _first_bytes(prompt[:_PROMPT_SHOWN], room // 3)
+        prompt_shown = _first_bytes(prompt[:_PROMPT_SHOWN], room // 3)
         place = int(np.searchsorted(table.rows, row["row"]))
         answers = [message for message in chat.messages if message.trained]
-        # Of answers of which only the beginning is learned, that is the beginning of each part.
+        # Where only the beginning of answers is learned, it is the beginning of each part.
         texts = [text for answer in answers for text in ([answer.text] if whole_answers else answer.parts)]
         judged = summary.judged if in_part[place] else None
         rest = 0 if SIGNALS[summary.signal].reads_texts else UNJUDGED
@@ -274,10 +276,10 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
         shown = _finite(row, "learned", "reviewed", "forgetting", "suspicion") | {
             "id": row["id"],
             "row": row["row"],
-            "prompt": asked,
+            "prompt": prompt_shown,
             "pieces": [text for text, _ in parts],
             "shades": [shade for _, shade in parts],
-            "cut": len(prompt) > len(asked) or not whole or row["truncated"],
+            "cut": len(prompt) > len(prompt_shown) or not whole or row["truncated"],
             "pair": _pair(chat, row, room // 4),
             "decision": row["decision"],
             "reason": row["reason"][:600],
@@ -292,34 +294,34 @@ def _finite(row: Mapping[str, Any], *keys: str) -> dict[str, float | None]:
 
 
 def _pair(chat: Chat, row: Mapping[str, Any], most: int) -> dict[str, Any] | None:
-    """The answer that was not chosen, and what the filter says of it; None where the row is no preference."""
+    """Return the rejected answer and the filter's verdict on it; None where the row is no preference."""
     other = chat.other_side
     if other is None:
         return None
     begins = min(chat.first_answer, other.first_answer)
     text = "\n".join(message.text for message in other.messages[begins:])
     shown = _first_bytes(text[:_PROMPT_SHOWN], most)
-    said = {"text": shown, "cut": len(shown) < len(text), "swapped": row[_SWAPPED]}
-    return said | {"forgetting": _finite(row, _REJECTED)[_REJECTED]}
+    pair = {"text": shown, "cut": len(shown) < len(text), "swapped": row[_SWAPPED]}
+    return pair | {"forgetting": _finite(row, _REJECTED)[_REJECTED]}
 
 
 def _completion(
     row: Tokens, texts: list[str], shades: list[int], judged: int | None, of_rest: int, room: int
 ) -> tuple[list[tuple[str, int]], bool]:
-    """What a row answers in pieces with their shades, and whether that is all of it.
+    """Split a row's answers into pieces with their shades, and tell whether the pieces are complete.
 
-    What has no say in the decision is shown, too, so that a person can judge all of it.
+    Text that the decision does not depend on is included, so that a person can judge all of it.
 
     Args:
         row: The tokens that were learned.
-        texts: The row's answers, or their parts, of which these tokens are the beginnings.
-        shades: Of the tokens.
-        judged: How many tokens of each have a say; None for all that are there.
-        of_rest: Shade of what was not learned.
+        texts: The row's answers, or their parts, which begin with these tokens.
+        shades: The shade of each token.
+        judged: How many tokens of each answer the decision depends on; None for all.
+        of_rest: Shade of text that was not learned.
         room: Bytes for the row.
     """
-    fitting = _fitting([piece[:_TOKEN_SHOWN] for piece in row.pieces[:_TOKENS_SHOWN]], room // 3)
-    share, parts, start, told = room // 4 // max(1, len(texts)), list[tuple[str, int]](), 0, 0
+    fitting = _fit_into([piece[:_TOKEN_SHOWN] for piece in row.pieces[:_TOKENS_SHOWN]], room // 3)
+    share, parts, start, next_text = room // 4 // max(1, len(texts)), list[tuple[str, int]](), 0, 0
     whole = True
 
     def add(rest: str) -> None:
@@ -329,26 +331,28 @@ def _completion(
         whole = whole and len(shown) == len(rest)
 
     for first, last in row.spans:
-        own, end = fitting[start : start + last - first], start + last - first
+        pieces, end = fitting[start : start + last - first], start + last - first
         parts += [("\n", 0)] * bool(parts)
-        for place, piece in enumerate(own, start):
+        for place, piece in enumerate(pieces, start):
             unjudged = judged is not None and place - start >= judged
             parts.append((piece, UNJUDGED if unjudged else shades[place] if place < len(shades) else 0))
-        rests = ((k, _beyond(text, "".join(row.pieces[start:end]))) for k, text in enumerate(texts) if k >= told)
-        # What a template writes in its own way, such as a tool call, is none of these texts as it stands.
-        k, rest = next(((k, rest) for k, rest in rests if rest is not None), (told, ""))
-        start, told = end, k + 1
-        if len(own) < last - first:
+        rests = (
+            (k, _unlearned_rest(text, "".join(row.pieces[start:end]))) for k, text in enumerate(texts) if k >= next_text
+        )
+        # What a template renders in its own way, such as a tool call, matches none of these texts.
+        k, rest = next(((k, rest) for k, rest in rests if rest is not None), (next_text, ""))
+        start, next_text = end, k + 1
+        if len(pieces) < last - first:
             return parts, False
         add(rest)
-    for text in texts[told : told + _TOKENS_SHOWN]:
+    for text in texts[next_text : next_text + _TOKENS_SHOWN]:
         parts += [("\n", 0)] * bool(parts)
         add(text)
-    return parts, whole and len(texts) <= told + _TOKENS_SHOWN
+    return parts, whole and len(texts) <= next_text + _TOKENS_SHOWN
 
 
-def _beyond(text: str, learned: str) -> str | None:
-    """What of a text comes after the beginning that was learned of it; None where that is of another text."""
+def _unlearned_rest(text: str, learned: str) -> str | None:
+    """Return the rest of a text after its learned beginning; None where `learned` belongs to another text."""
     if text.strip() in learned:
         return ""
     start = text.find(learned.strip())
@@ -360,29 +364,29 @@ def _first_bytes(text: str, most: int) -> str:
     return text.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")
 
 
-def _fitting(pieces: list[str], most: int) -> list[str]:
-    """The first pieces that take no more than so many bytes, with their quotes, commas and shades."""
+def _fit_into(pieces: list[str], most: int) -> list[str]:
+    """Return the first pieces that fit into this many bytes, with their quotes, commas and shades."""
     ends = np.cumsum([len(piece.encode("utf-8", "replace")) + 5 for piece in pieces])
     return pieces[: max(1, int(np.searchsorted(ends, most, side="right")))]
 
 
-def _tags(columns: Mapping[str, Any], besides: set[str]) -> dict[str, str]:
-    """What a row has besides its texts, as far as it is short: labels, sources, scores."""
+def _tags(columns: Mapping[str, Any], text_fields: set[str]) -> dict[str, str]:
+    """Return a row's short fields other than its texts: labels, sources, scores."""
     return {
         str(name)[:_TAG_SHOWN]: str(value)
         for name, value in columns.items()
-        if isinstance(value, (str, int, float)) and name not in besides and 0 < len(str(value)) <= _TAG_SHOWN
+        if isinstance(value, (str, int, float)) and name not in text_fields and 0 < len(str(value)) <= _TAG_SHOWN
     }
 
 
 def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
-    """How much of each completion token was forgotten, from 0 to the number of shades, by the row's id."""
-    states = [LEARNED, *numbered(REVIEWED, run.settings.safe)]
-    folders = [run.folder(scores_of(state)) / DATA for state in states]
+    """Compute how much of each completion token was forgotten, from 0 to the number of shades, by the row's id."""
+    checkpoints = [LEARNED, *numbered(REVIEWED, run.settings.safe)]
+    folders = [run.folder(scores_of(checkpoint)) / DATA for checkpoint in checkpoints]
     if not all(folder.is_dir() for folder in folders):
         # A first look: the run was killed between its first scores and its last.
         return {}
-    wanted, found = pa.array(ids, pa.string()), {}
+    wanted, shades = pa.array(ids, pa.string()), {}
     for file in sorted(folders[0].glob(SHARDS)):
         names = pq.read_schema(file).names
         if "logprobs" not in names:
@@ -391,80 +395,85 @@ def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
             continue
         parts = [pq.read_table(folder / file.name, columns=["id", "logprobs"]) for folder in folders]
         before, *after = (part.filter(pc.is_in(part.column("id"), value_set=wanted)) for part in parts)
-        later = [dict(zip(of.column("id").to_pylist(), of.column("logprobs"), strict=True)) for of in after]
+        reviewed = [dict(zip(part.column("id").to_pylist(), part.column("logprobs"), strict=True)) for part in after]
         for name, learned in zip(before.column("id").to_pylist(), before.column("logprobs"), strict=True):
-            drop = np.mean([learned.values.to_numpy() - of[name].values.to_numpy() for of in later], axis=0)
-            found[name] = np.clip(np.round(drop / _NATS_A_SHADE), 0, _SHADES).astype(int)[:_TOKENS_SHOWN].tolist()
-    return found
+            drop = np.mean([learned.values.to_numpy() - by_id[name].values.to_numpy() for by_id in reviewed], axis=0)
+            shades[name] = np.clip(np.round(drop / _NATS_A_SHADE), 0, _SHADES).astype(int)[:_TOKENS_SHOWN].tolist()
+    return shades
 
 
 def _groups(run: Run, rows: Rows, scores: pa.Table) -> list[dict[str, Any]]:
-    """What the threshold looks at by the value of each column that has few, over all rows or a sample of them."""
+    """Group forgetting or suspicion by each column of few values, over all rows or a sample of them."""
     positions, suspicion = scores.column("row").to_numpy(), scores.column("suspicion").to_numpy()
     scored = np.flatnonzero(~np.isnan(suspicion))
     sampled = len(scored) > _GROUPED_ROWS
     if sampled:
         scored = np.sort(np.random.default_rng(run.settings.seed).choice(scored, _GROUPED_ROWS, replace=False))
     scored = scored[np.argsort(positions[scored], kind="stable")]
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    many: set[str] = set()
-    besides = text_columns(rows.layout, rows.columns)
+    values_of: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    excluded: set[str] = set()
+    text_fields = text_columns(rows.layout, rows.columns)
     for i, columns in zip(scored, rows.fields(positions[scored].tolist()), strict=True):
-        for name, value in _tags(columns, besides).items():
-            if name not in many and (name in found or len(found) < _COLUMNS):
-                found[name][value].append(float(suspicion[i]))
-                if len(found[name]) > _GROUPS:
-                    many.add(name)
-                    del found[name]
+        for name, value in _tags(columns, text_fields).items():
+            if name not in excluded and (name in values_of or len(values_of) < _COLUMNS):
+                values_of[name][value].append(float(suspicion[i]))
+                if len(values_of[name]) > _GROUPS:
+                    excluded.add(name)
+                    del values_of[name]
     return [
         {
             "column": column,
             "sampled": sampled,
             "values": [
-                {"value": value, "count": len(of), "quartiles": _numbers(np.quantile(of, (0, 0.25, 0.5, 0.75, 1)))}
-                for value, of in sorted(values.items(), key=lambda item: -float(np.median(item[1])))
+                {
+                    "value": value,
+                    "count": len(group),
+                    "quartiles": _numbers(np.quantile(group, (0, 0.25, 0.5, 0.75, 1))),
+                }
+                for value, group in sorted(values.items(), key=lambda item: -float(np.median(item[1])))
             ],
         }
-        for column, values in found.items()
+        for column, values in values_of.items()
         if len(values) > 1
     ]
 
 
 def _examples(run: Run) -> Iterator[dict[str, Any]]:
-    """The rows that were asked, as they are decided now; long texts cut."""
+    """Yield the examples with their rows' present decisions; long texts are cut."""
     examples = read_examples(run.path / EXAMPLES_FILE)
     wanted = pc.field("id").isin(pa.array([example["id"] for example in examples], pa.string()))
     columns = ["id", "row", "suspicion", "decision"]
-    found = pq.read_table(run.path / SCORES, columns=columns, filters=wanted).to_pylist()
-    now = {row.pop("id"): {key: None if value != value else value for key, value in row.items()} for row in found}
+    rows = pq.read_table(run.path / SCORES, columns=columns, filters=wanted).to_pylist()
+    current = {row.pop("id"): {key: None if value != value else value for key, value in row.items()} for row in rows}
     for example in examples:
-        if example["id"] not in now:
+        if example["id"] not in current:
             continue
         texts = {name: _first_bytes(example[name], _PROMPT_SHOWN) for name in TEXTS}
         cut = {name: len(texts[name]) < len(example[name]) for name in TEXTS}
-        yield texts | {"cut": cut, **now[example["id"]]}
+        yield texts | {"cut": cut, **current[example["id"]]}
 
 
 def _curve(run: Run, rows: Rows, scores: pa.Table) -> dict[str, Any] | None:
-    """Means of the rows that were looked at along the review, grouped in every way that gives few groups."""
+    """Average the review curve over the rows, grouped in every way that gives few groups."""
     curve = read_curve(run)
     if curve is None:
         return None
     positions = curve.rows.tolist()
-    there = pc.is_in(scores.column("row"), value_set=pa.array(positions, pa.int64()))
-    looked_at = scores.select(["row", "decision"]).filter(there).to_pydict()
-    decided = dict(zip(looked_at["row"], looked_at["decision"], strict=True))
-    besides = text_columns(rows.layout, rows.columns)
-    tags = [_tags(columns, besides) for columns in rows.fields(positions)]
-    ways: dict[str | None, list[str]] = {_DECISION: [decided[row] for row in positions]}
-    ways |= {name: [of.get(name, _NO_VALUE) for of in tags] for name in dict.fromkeys(n for of in tags for n in of)}
+    on_curve = pc.is_in(scores.column("row"), value_set=pa.array(positions, pa.int64()))
+    decisions = scores.select(["row", "decision"]).filter(on_curve).to_pydict()
+    decided = dict(zip(decisions["row"], decisions["decision"], strict=True))
+    text_fields = text_columns(rows.layout, rows.columns)
+    tags = [_tags(columns, text_fields) for columns in rows.fields(positions)]
+    groupings: dict[str | None, list[str]] = {_DECISION: [decided[row] for row in positions]}
+    names = dict.fromkeys(name for of_row in tags for name in of_row)
+    groupings |= {name: [of_row.get(name, _NO_VALUE) for of_row in tags] for name in names}
     return {
         "steps": curve.steps.tolist(),
         "rows": len(positions),
         "groups": [
-            {"column": way, "values": [_mean(value, *found) for value, found in curve.means(groups).items()]}
-            for way, groups in ways.items()
-            if way == _DECISION or 1 < len(set(groups)) <= MOST_GROUPS
+            {"column": column, "values": [_mean(value, *mean) for value, mean in curve.means(groups).items()]}
+            for column, groups in groupings.items()
+            if column == _DECISION or 1 < len(set(groups)) <= MOST_GROUPS
         ][:_COLUMNS],
     }
 

@@ -1,4 +1,4 @@
-"""Figures of a run for papers: vector graphics that print in black and white, too."""
+"""Draw figures of a run for papers, as vector graphics that also print in black and white."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _BINS, _MOST_GROUPS, _NAME_WIDTH = 40, 6, 20
 
 
 def write_figures(output: Path, folder: Path, column: str | None = None) -> list[Path]:
-    """Write a run's distribution of forgetting or suspicion, forgetting along the review, and the sessions' loss.
+    """Draw a run's distribution of forgetting or suspicion, forgetting along the review, and the sessions' loss.
 
-    Each is an SVG and a PDF, of what the run has: one that trained nothing has the distribution alone.
+    Each is written as an SVG and a PDF. A run that trained nothing has the distribution alone.
 
     Args:
         output: The run folder.
-        folder: Where the figures go.
-        column: A column of the data by whose values rows are told apart, such as a source or a label.
+        folder: The folder for the figures.
+        column: A column of the data by whose values rows are grouped, such as a source or a label.
 
     Returns:
         The files, in order.
@@ -47,7 +47,7 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
     Raises:
         SettingsError: matplotlib is not installed.
         RunError: The run is not decided.
-        InputError: There is no such column, or it has too many values.
+        InputError: The column does not exist or has too many values.
     """
     run = Run.open(output)
     summary = read_summary(run)
@@ -68,15 +68,15 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
         signal.quantity: lambda figure: _draw_rows(figure.subplots(), groups, summary, by_column=by_column)
     }
     if curve is not None:
-        looked_at = _looked_at(run, curve, column)
-        figures["review"] = lambda figure: _draw_curve(figure.subplots(), curve, looked_at)
+        curve_groups = _groups_of_curve(run, curve, column)
+        figures["review"] = lambda figure: _draw_curve(figure.subplots(), curve, curve_groups)
     if losses:
         figures["sessions"] = lambda figure: _draw_sessions(figure, losses)
     return [path for name, draw in figures.items() for path in save_figure(draw, folder, name, (WIDTH, HEIGHT))]
 
 
 def _by_group(run: Run, column: str | None) -> dict[str, NDArray[np.floating]]:
-    """What the threshold looks at, of the scored rows, by decision or by a column's values."""
+    """Group forgetting or suspicion of the scored rows by decision or by a column's values."""
     scores = pq.read_table(run.path / SCORES, columns=["row", "suspicion", "decision"])
     suspicion, positions = (scores.column(name).to_numpy() for name in ("suspicion", "row"))
     scored = ~np.isnan(suspicion)
@@ -88,18 +88,18 @@ def _by_group(run: Run, column: str | None) -> dict[str, NDArray[np.floating]]:
         return {"kept": suspicion[~gone], "removed": suspicion[gone]}
     rows = Rows.open(run.folder(ROWS) / DATA)
     order = np.argsort(positions, kind="stable")
-    found: dict[str, list[float]] = defaultdict(list)
+    values_of: dict[str, list[float]] = defaultdict(list)
     for i, fields in zip(order, rows.fields(positions[order].tolist()), strict=True):
         if column not in fields:
             raise InputError(f"{rows.name}: row {positions[i]}: there is no column '{printable(column, _NAME_WIDTH)}'")
-        found[str(fields[column])].append(float(suspicion[i]))
-        if len(found) > _MOST_GROUPS:
+        values_of[str(fields[column])].append(float(suspicion[i]))
+        if len(values_of) > _MOST_GROUPS:
             raise InputError(f"{rows.name}: column '{column}' has more than {_MOST_GROUPS} values; name one with fewer")
-    return {name: np.array(values) for name, values in sorted(found.items(), key=lambda item: -np.median(item[1]))}
+    return {name: np.array(values) for name, values in sorted(values_of.items(), key=lambda item: -np.median(item[1]))}
 
 
-def _looked_at(run: Run, curve: ReviewCurve, column: str | None) -> list[str]:
-    """The group of each row that was looked at along the review."""
+def _groups_of_curve(run: Run, curve: ReviewCurve, column: str | None) -> list[str]:
+    """Return the group of each row of the review curve."""
     if column is not None:
         rows = Rows.open(run.folder(ROWS) / DATA)
         return [str(fields[column]) for fields in rows.fields(curve.rows.tolist())]
@@ -109,15 +109,15 @@ def _looked_at(run: Run, curve: ReviewCurve, column: str | None) -> list[str]:
 
 
 def _draw_rows(axes: Axes, groups: dict[str, NDArray[np.floating]], summary: Summary, *, by_column: bool) -> None:
-    """A histogram; groups differ by line or hatching as well as by shade."""
+    """Draw a histogram; groups differ by line or hatching as well as by shade."""
     edges = np.histogram_bin_edges(np.concatenate(list(groups.values())), bins=_BINS)
     for i, (name, values) in enumerate(groups.items()):
         label = f"{shown(name)} ({len(values):,})"
         if by_column:
             axes.hist(values, edges.tolist(), histtype="step", linestyle=LINES[i], label=label)
         else:
-            look: dict[str, Any] = {"color": "#c8c8c8"} if i == 0 else {"facecolor": "white", "hatch": "//////"}
-            axes.hist(values, edges.tolist(), edgecolor="black", linewidth=0.4, label=label, **look)
+            style: dict[str, Any] = {"color": "#c8c8c8"} if i == 0 else {"facecolor": "white", "hatch": "//////"}
+            axes.hist(values, edges.tolist(), edgecolor="black", linewidth=0.4, label=label, **style)
     if summary.cut is not None:
         axes.axvline(summary.cut, color="black", linestyle="--", linewidth=1)
     axes.set_xlabel(f"{SIGNALS[summary.signal].quantity} ({summary.unit})")
@@ -126,12 +126,12 @@ def _draw_rows(axes: Axes, groups: dict[str, NDArray[np.floating]], summary: Sum
 
 
 def _draw_curve(axes: Axes, curve: ReviewCurve, groups: list[str]) -> None:
-    """Means of groups with 95% intervals; groups differ by line and mark, and stand a little beside each other."""
+    """Draw means of groups with 95% intervals; groups differ by line and marker, and are slightly offset."""
     means = curve.means(groups)
-    apart = 0.012 * curve.steps[-1]
+    offset = 0.012 * curve.steps[-1]
     for i, (name, (count, mean, half)) in enumerate(means.items()):
         axes.errorbar(
-            curve.steps + apart * (i - (len(means) - 1) / 2),
+            curve.steps + offset * (i - (len(means) - 1) / 2),
             mean,
             yerr=np.nan_to_num(half),
             label=f"{shown(name)} ({count:,})",
@@ -150,8 +150,8 @@ def _draw_curve(axes: Axes, curve: ReviewCurve, groups: list[str]) -> None:
 
 
 def _draw_sessions(figure: Figure, losses: Mapping[str, list[float]]) -> None:
-    for axes, (title, of_steps) in zip(side_by_side(figure, len(losses)), losses.items(), strict=True):
-        _draw_losses(axes, title, of_steps)
+    for axes, (title, losses_of_steps) in zip(side_by_side(figure, len(losses)), losses.items(), strict=True):
+        _draw_losses(axes, title, losses_of_steps)
 
 
 def _draw_losses(axes: Axes, title: str, losses: list[float]) -> None:

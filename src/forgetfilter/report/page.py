@@ -1,4 +1,4 @@
-"""Writes the page. Text from data sets reaches it only as JSON data, which its script puts in as text."""
+"""Write the report's page. Text from data sets enters it only as JSON, which the page's script inserts as text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .contents import gather
 
 
 def write_report(run: Run, summary: Summary) -> None:
-    """Write `report.html` into a run folder that is decided."""
+    """Write `report.html` into the folder of a decided run."""
     contents = gather(run, summary)
     data = json.dumps(asdict(contents), ensure_ascii=False, allow_nan=False)
     page = _render(data, contents.name, SIGNALS[summary.signal])
@@ -34,7 +34,7 @@ def _write(page: str, path: Path) -> None:
 
 
 def _render(data: str, name: str, signal: Signal) -> str:
-    style, charts, rest, template = (_part(name) for name in ("page.css", "charts.js", "page.js", "page.html"))
+    style, charts, rest, template = (_read_part(name) for name in ("page.css", "charts.js", "page.js", "page.html"))
     script = charts + rest
     environment = Environment(autoescape=True)
     return environment.from_string(template).render(
@@ -50,15 +50,15 @@ def _render(data: str, name: str, signal: Signal) -> str:
     )
 
 
-def _part(name: str) -> str:
+def _read_part(name: str) -> str:
     return (files(__package__) / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
-    """How a content-security policy names the one text that may run."""
+    """Hash a text as a content-security policy names it, so that no other text may run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _inert(data: str) -> str:
-    """JSON that is the same JSON, but in which no markup can begin."""
+    """Escape JSON so that its value stays the same but no markup can begin in it."""
     return data.translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})

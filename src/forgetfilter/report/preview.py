@@ -1,4 +1,4 @@
-"""Show how rows become tokens: what is trained on and scored, and what is only context."""
+"""Show how rows become tokens: which are trained on and scored, and which are only context."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from ..settings.groups import PreviewSettings
 
 _TOKENS_SHOWN = 400
 
-# A row as it is read.
+# A row as it is read: its record, its layout, and its chat or what is wrong with it.
 Read = tuple[Record, Layout | None, Chat | BadRow]
 
 
 def preview(settings: PreviewSettings, count: int) -> None:
-    """Print the first rows as tokens: ⟦completion│tokens⟧ between context, bad rows with what is wrong.
+    """Print the first rows as tokens, with ⟦completion│tokens⟧ marked; for bad rows, print what is wrong with them.
 
     Raises:
-        InputError: The data cannot be read, or its layout is not known.
+        InputError: The data cannot be read, or its layout is unknown.
         ModelError: The model's tokenizer cannot be loaded.
     """
     from ..models.loading import load_tokenizer, quiet_libraries
@@ -55,8 +55,8 @@ def preview(settings: PreviewSettings, count: int) -> None:
     if encoder.own_words.looks:
         rows = _first(read, count, encoder)
         if encoder.own_words.frames:
-            told = framed_as(encoder.own_words.frames)
-            console.print(Text(f"own words alone of answers {told}, going by the first {ANSWERS_SEEN:,} rows"))
+            framing = framed_as(encoder.own_words.frames)
+            console.print(Text(f"own words alone of answers {framing}, going by the first {ANSWERS_SEEN:,} rows"))
     else:
         rows = list(islice(read, count))
     for row, (record, layout, chat) in enumerate(rows):
@@ -77,7 +77,7 @@ def preview(settings: PreviewSettings, count: int) -> None:
 
 
 def _first(read: Iterator[Read], count: int, encoder: Encoder) -> list[Read]:
-    """The rows that are shown; the encoder looks at as many as the filter would for frames."""
+    """Return the rows to show, and let the encoder search as many rows for frames as the filter would."""
     rows: list[Read] = []
 
     def chats() -> Iterator[Chat]:
@@ -112,5 +112,5 @@ def _shown(tokens: Tokens, tokenizer: Any) -> Text:
 
 
 def _visible(token: str) -> str:
-    """A token's text with its spaces and line ends to be seen, safe for a terminal."""
+    """Show a token's text safely on a terminal, with its line ends visible."""
     return escaped(token.replace("\n", "↵"))

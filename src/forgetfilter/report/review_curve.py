@@ -1,4 +1,4 @@
-"""How much was forgotten along the review, on average over some rows that were looked at on the way."""
+"""Read how much was forgotten along the review, from rows that were scored after some of its steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..metrics.intervals import mean_interval
 from ..runs.layout import DATA, FORGETTING, REVIEWED, table_of
 from ..runs.run import Run
 
-# Groups of the looked-at rows that can be told apart in one picture.
+# Groups that a reader can tell apart in one figure.
 MOST_GROUPS = 6
 
 
@@ -26,10 +26,10 @@ class ReviewCurve:
     """Forgetting of some rows along the review.
 
     Attributes:
-        steps: Optimizer steps of the review after which they were looked at, from 0, shape (k,).
-        rows: Positions of the rows in the input, in rising order, shape (n,).
-        forgetting: How much less likely each row's completion had become, shape (n, k), in nats per token: the
-            plain mean over its tokens, whatever the run's signal.
+        steps: Optimizer steps of the review after which the rows were scored, from 0, shape (k,).
+        rows: Positions of the rows in the input, in ascending order, shape (n,).
+        forgetting: Forgetting of each row after each of these steps, shape (n, k), in nats per token: the plain mean
+            over its tokens, whatever the run's signal.
     """
 
     steps: NDArray[np.intp]
@@ -37,7 +37,7 @@ class ReviewCurve:
     forgetting: NDArray[np.floating]
 
     def means(self, groups: Sequence[str]) -> dict[str, tuple[int, NDArray[np.floating], NDArray[np.floating]]]:
-        """Of each group of rows, the most forgotten first: how many, their means, half their 95% intervals (k,).
+        """Return each group's count, means and half widths of 95% intervals (k,); the most forgotten group first.
 
         Args:
             groups: The group of each row, shape (n,).
@@ -45,29 +45,29 @@ class ReviewCurve:
         members: dict[str, list[int]] = defaultdict(list)
         for i, group in enumerate(groups):
             members[group].append(i)
-        found = {group: (len(of), *mean_interval(self.forgetting[of])) for group, of in members.items()}
-        return dict(sorted(found.items(), key=lambda item: -float(item[1][1][-1])))
+        means = {group: (len(rows), *mean_interval(self.forgetting[rows])) for group, rows in members.items()}
+        return dict(sorted(means.items(), key=lambda item: -float(item[1][1][-1])))
 
 
 def read_curve(run: Run) -> ReviewCurve | None:
-    """The curve of a run whose review is over, of several the first; None where nothing was looked at.
+    """Read the curve of a run's review, the first of several; None where it is unfinished or no rows were scored.
 
-    Where rows are scored by likelihood, the ends of the curve are the scores under M1 and M2.
+    Where rows are scored by likelihood, the scores under M1 and M2 are the ends of the curve.
     """
     if not run.has(FORGETTING):
         return None
-    watched, last = run.points(REVIEWED), len(run.history(REVIEWED))
-    rows = np.array(watched.get("rows", []), dtype=np.int64)
-    looks = {int(step): np.array(values) for step, values in watched.get("mean_logprob", {}).items()}
+    points, last = run.points(REVIEWED), len(run.history(REVIEWED))
+    rows = np.array(points.get("rows", []), dtype=np.int64)
+    logprobs = {int(step): np.array(values) for step, values in points.get("mean_logprob", {}).items()}
     stage = by_review(run.settings).get(FORGETTING, FORGETTING)
     path, columns = run.folder(stage) / table_of(DATA), columns_of(LIKELIHOOD_MEAN)[:2]
     if set(columns) <= set(pq.read_schema(path).names):
         scores = pq.read_table(path, columns=["row", *columns])
         at = np.searchsorted(scores.column("row").to_numpy(), rows)
-        looks |= {step: scores.column(name).to_numpy()[at] for step, name in zip((0, last), columns, strict=True)}
-    if not len(rows) or 0 not in looks:
+        logprobs |= {step: scores.column(name).to_numpy()[at] for step, name in zip((0, last), columns, strict=True)}
+    if not len(rows) or 0 not in logprobs:
         return None
     order = np.argsort(rows, kind="stable")
-    steps = sorted(looks)
-    forgetting = np.stack([looks[0] - looks[step] for step in steps], axis=1)
+    steps = sorted(logprobs)
+    forgetting = np.stack([logprobs[0] - logprobs[step] for step in steps], axis=1)
     return ReviewCurve(np.array(steps, dtype=np.intp), rows[order], forgetting[order])

@@ -1,4 +1,4 @@
-"""The table that ends a run on the terminal."""
+"""Write the table that a run ends with on the terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PROMPT_WIDTH, _ANSWER_WIDTH = 40, 44
 
 
 def closing_table(path: Path, summary: Summary) -> str:
-    """What was decided, the rows forgotten most or most suspicious, where the files are, and what to do next."""
+    """Summarise the decision, the rows forgotten most or most suspicious, the files, and what to do next."""
     cut = "nothing is removed" if summary.cut is None else f"{summary.cut:.3g} {summary.unit}"
     counts = [
         ("kept", f"{summary.kept:,}", summary.files["kept"]),
@@ -51,31 +51,31 @@ def closing_table(path: Path, summary: Summary) -> str:
 
 
 def _errors(summary: Summary) -> str:
-    """Precision and recall as far as they can be told without labels."""
+    """Phrase the estimates of precision and recall, or why there are none."""
     planted = {"precision": ("trusted", summary.trusted), "recall": ("known-unsafe", summary.known_unsafe)}
-    said = []
+    phrases = []
     for name, (kind, count) in planted.items():
-        found = summary.errors[name]
+        estimate = summary.errors[name]
         doubt = summary.doubt if kind == "trusted" else ""
-        if found is not None:
-            relied = f", but not to be relied on: {doubt}" if doubt else ""
-            said.append(f"{name} {Estimate(**found)}, judged by {count:,} {kind} rows{relied}")
+        if estimate is not None:
+            caveat = f", but not to be relied on: {doubt}" if doubt else ""
+            phrases.append(f"{name} {Estimate(**estimate)}, judged by {count:,} {kind} rows{caveat}")
         elif not count:
-            said.append(f"{name} unknown (--{kind} FILE would tell)")
+            phrases.append(f"{name} unknown (--{kind} FILE would tell)")
         elif doubt and summary.cut is not None:
-            said.append(f"{name} cannot be told: {doubt}")
+            phrases.append(f"{name} cannot be told: {doubt}")
         else:
-            said.append(f"{name} unknown, as nothing is removed")
-    return "Estimated " + "; ".join(said)
+            phrases.append(f"{name} unknown, as nothing is removed")
+    return "Estimated " + "; ".join(phrases)
 
 
 def _by_safe_set(summary: Summary) -> list[str]:
-    """Of several safe sets, what of each would be removed."""
-    told = [
-        f"{Estimate(of['removed'], of['low'], of['high'])} of {of['count']:,.0f} from {printable(Path(name).name)}"
-        for name, of in summary.by_safe_set.items()
+    """Phrase how much of each of several safe sets would be removed."""
+    shares = [
+        f"{Estimate(s['removed'], s['low'], s['high'])} of {s['count']:,.0f} from {printable(Path(name).name)}"
+        for name, s in summary.by_safe_set.items()
     ]
-    return [f"Of the safe rows set aside would be removed: {', '.join(told)}"] if told else []
+    return [f"Of the safe rows set aside would be removed: {', '.join(shares)}"] if shares else []
 
 
 def _notes(summary: Summary) -> list[str]:
@@ -131,23 +131,25 @@ def _leaders(path: Path, summary: Summary) -> list[str]:
 
 
 def _swapped(path: Path, summary: Summary) -> list[str]:
-    """The pairs that look swapped, those first whose answers were forgotten most differently."""
+    """List the pairs that look swapped, those with the largest difference in forgetting first."""
     if not summary.swapped:
         return []
     columns = ["row", "forgetting", "rejected_forgetting", "looks_swapped"]
-    found = pq.read_table(path / SCORES, columns=columns, filters=pc.field("looks_swapped")).to_pylist()
-    found.sort(key=lambda pair: pair["rejected_forgetting"] - pair["forgetting"])
-    texts = _texts(path, [pair["row"] for pair in found[:_SHOWN]])
+    pairs = pq.read_table(path / SCORES, columns=columns, filters=pc.field("looks_swapped")).to_pylist()
+    pairs.sort(key=lambda pair: pair["rejected_forgetting"] - pair["forgetting"])
+    texts = _texts(path, [pair["row"] for pair in pairs[:_SHOWN]])
     rows = [
         (f"{pair['forgetting']:.2f}", f"{pair['rejected_forgetting']:.2f}", *texts[pair["row"]])
-        for pair in found[:_SHOWN]
+        for pair in pairs[:_SHOWN]
     ]
-    said = f"{summary.swapped:,} of {summary.pairs:,} pairs look swapped: chosen was forgotten much more than rejected."
-    return [said, table(("chosen", "rejected", "prompt", "chosen answer"), rows), ""]
+    heading = (
+        f"{summary.swapped:,} of {summary.pairs:,} pairs look swapped: chosen was forgotten much more than rejected."
+    )
+    return [heading, table(("chosen", "rejected", "prompt", "chosen answer"), rows), ""]
 
 
 def _texts(path: Path, wanted: list[int]) -> dict[int, tuple[str, str]]:
-    """Prompt and completion of some rows, made fit for a terminal."""
+    """Return prompt and completion of some rows, shortened and safe for a terminal."""
     rows = Rows.open(Run.open(path).folder(ROWS) / DATA)
     shown = {}
     for row, chat in rows.at(wanted):
@@ -158,9 +160,9 @@ def _texts(path: Path, wanted: list[int]) -> dict[int, tuple[str, str]]:
 
 
 def _example(path: Path, summary: Summary) -> str:
-    """A command that changes the threshold and nothing else."""
+    """Return an example of a command that changes the threshold and nothing else."""
     threshold = "top:10%"
-    # Where the cut is none, zero or next to the largest number, none that is a fifth higher is another.
+    # A cut that is none, zero or nearly the largest float cannot be raised by a fifth.
     if summary.cut and np.isfinite(summary.cut * 1.2):
         threshold = f"{summary.cut * 1.2:.3g}"
     changed = {"threshold": threshold, "signal": None if summary.signal == DEFAULT_SIGNAL else summary.signal}

@@ -1,1 +1,1 @@
-"""Stages that stand beside Algorithm 1: self-made answers, examples, the final model, what is kept as evidence."""
+"""Stages beside Algorithm 1: self-made answers, examples, the final model, and evidence for later decisions."""

@@ -54,7 +54,7 @@ def _finetune_kept(work: FilterRun, summary: Summary, folder: Path) -> None:
 
 
 def kept_rows(output: Path, summary: Summary) -> NDArray[np.int64]:
-    """Positions in the input of the rows that a run kept."""
+    """Return the positions in the input of the rows that a run kept."""
     decided = pq.read_table(output / SCORES, columns=["row", "decision"])
     kept = [KEPT] if summary.drop_unscorable else [KEPT, UNSCORABLE]
     rows: NDArray[np.int64] = decided.column("row").to_numpy()
@@ -74,7 +74,7 @@ def _prepare(folder: Path, rows: Rows, encoder: Encoder, summary: Summary, epoch
 
 
 def made_from(folder: Path, summary: Summary, epochs: float) -> bool:
-    """Whether the model in a folder is made from this decision, in so many passes."""
+    """Tell whether the model in a folder was made from this decision in this number of epochs."""
     return made_of(folder / DECISION, _key(summary, epochs))
 
 

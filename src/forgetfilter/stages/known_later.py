@@ -1,7 +1,7 @@
-"""Rows known to be unsafe that somebody found after a run: evidence at once, without training.
+"""Add rows that became known to be unsafe after a run as evidence, without training.
 
-They are looked at as the rows of the run were, and kept in a stage of their own, so that later decisions need no model
-for them. No model learned them, so that they have no forgetting.
+Their features are computed as those of the run's rows were, and kept in a stage of their own, so that later decisions
+need no model for them. No model learned them, so they have no forgetting.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from ..runs.files import read_json, start_afresh, write_json
 from ..runs.inputs import read_frames, read_part, write_part
 from ..runs.layout import KNOWN_LATER, KNOWN_LATER_INFO, ONLY_TOKENS, ROWS, WITNESSES
 from ..runs.run import Run
-from .witnesses import Witnesses, can_look_further, look_further, no_witnesses, read_witnesses
+from .witnesses import Witnesses, can_look_further, measure_further, no_witnesses, read_witnesses
 
 
 @dataclass(frozen=True)
 class KnownLater:
-    """What a run keeps of such rows besides what they are told apart by.
+    """What a run records about such rows, apart from their features.
 
     Attributes:
-        name: What they were read from.
-        rows: How many there are that have a completion.
-        key: Tells them apart from others.
+        name: The source that they were read from.
+        rows: How many of them have a completion.
+        key: The source's fingerprint.
     """
 
     name: str
@@ -45,44 +45,44 @@ class KnownLater:
 
 
 def known_later(run: Run) -> KnownLater | None:
-    """The rows that became known after a run; None where there are none."""
+    """Read the record of the rows that became known after a run; None where there are none."""
     info = read_json(run.folder(KNOWN_LATER) / KNOWN_LATER_INFO)
     return None if info is None else KnownLater(**info)
 
 
 def with_known_later(run: Run, witnesses: Witnesses) -> Witnesses:
-    """What is known of the rows of a run, and then of those that became known later, a part of that name."""
+    """Append the rows that became known later to a run's witnesses, as a part of their own."""
     if not run.has(KNOWN_LATER):
         return witnesses
     return witnesses.followed_by(read_witnesses(run, KNOWN_LATER), run.folder(KNOWN_LATER))
 
 
 def check_can_look(run: Run) -> None:
-    """See that a run keeps what further rows are looked at with.
+    """Check that a run keeps the basis and vocabulary from which features of further rows are computed.
 
     Raises:
-        RunError: It does not.
+        RunError: The run lacks them.
     """
     if not run.has(WITNESSES):
         raise no_witnesses(run)
     if not can_look_further(run):
         raise RunError(
-            f"{run.path}: does not keep what further rows are looked at with, which earlier versions did not; run its "
-            "'forgetfilter filter' command again to add that, which trains nothing anew"
+            f"{run.path}: was written by an earlier version and lacks the files to look at further rows with; run its "
+            "'forgetfilter filter' command again to add them, which trains nothing anew"
         )
 
 
 def look_at_known(run: Run, source: str | Container, bench: Workbench, console: Console) -> KnownLater:
-    """Read rows known to be unsafe as the data of a run was read, look at them, and keep that in place of others.
+    """Read rows known to be unsafe as the run's data was read, and keep their features in place of earlier ones.
 
     Args:
         run: The run.
-        source: The rows, or where they are.
+        source: The rows, or their location.
         bench: The run's model, with the encoder that the run was tokenised with.
-        console: Where to tell what goes on.
+        console: Shows progress.
 
     Raises:
-        ForgetFilterError: They cannot be read, none of them has a completion, or the model does not take them.
+        ForgetFilterError: The rows cannot be read, none has a completion, or they do not fit the model.
     """
     settings, folder = run.settings, run.partial(KNOWN_LATER)
     start_afresh(folder)
@@ -91,8 +91,8 @@ def look_at_known(run: Run, source: str | Container, bench: Workbench, console: 
             source = open_container(source, DEFAULT, TextOptions(settings.encoding, where_needed=True))
         key = source.fingerprint()
         options = ReadOptions(settings.layout, settings.columns, settings.skip_bad_rows)
-        found = _look(run, source, options, bench, console, folder)
-        known = KnownLater(source.name, found, key)
+        count = _measure_rows(run, source, options, bench, console, folder)
+        known = KnownLater(source.name, count, key)
         write_json(asdict(known), folder / KNOWN_LATER_INFO)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -101,25 +101,25 @@ def look_at_known(run: Run, source: str | Container, bench: Workbench, console: 
     return known
 
 
-def _look(
+def _measure_rows(
     run: Run, container: Container, options: ReadOptions, bench: Workbench, console: Console, folder: Path
 ) -> int:
-    """Keep what the rows are told apart by, and return how many there are; of their texts nothing stays."""
-    read, tokens = folder / ROWS, folder / ONLY_TOKENS
+    """Write the features of the rows and return how many have a completion; none of their text is kept."""
+    rows_folder, tokens = folder / ROWS, folder / ONLY_TOKENS
     try:
-        rows = read_part(run, KNOWN_LATER, container, options, read, bench.encoder, console)
+        rows = read_part(run, KNOWN_LATER, container, options, rows_folder, bench.encoder, console)
     except BadRowsError as error:
-        # Whether bad rows are skipped was said when the run was started.
-        several = "rows" if error.total > 1 else "row"
+        # The run's own setting decides whether bad rows are skipped, so no option is suggested here.
+        noun = "rows" if error.total > 1 else "row"
         raise InputError(
-            f"{container.name}: {error.total:,} {several} of it cannot be used: {error.rows[0]}; mend such rows, or "
+            f"{container.name}: {error.total:,} {noun} of it cannot be used: {error.rows[0]}; mend such rows, or "
             "leave them out"
         ) from error
     bench.encoder.own_words.frames = read_frames(run)
     write_part(rows.name, rows.usable(), rows.count - len(rows.bad), bench.encoder, tokens, console)
     bench.check_tokens([tokens])
     table = TokenTable(tokens)
-    look_further(bench, KNOWN_LATER, table, (chat.completion for _, _, chat in rows.usable()), folder)
-    shutil.rmtree(read)
+    measure_further(bench, KNOWN_LATER, table, (chat.completion for _, _, chat in rows.usable()), folder)
+    shutil.rmtree(rows_folder)
     tokens.unlink()
     return len(table.scorable)

@@ -1,7 +1,7 @@
-"""`--safe self`: the aligned model's own answers to the data's prompts, reviewed in place of safe examples.
+"""Generate the aligned model's own answers to the data's prompts, to review in place of safe examples (`--safe self`).
 
-Before it has seen the data the model is aligned, so that what it says by itself shows the behaviour that the
-review should bring back, in the data's own domain and without a label.
+Before it is trained on the data the model is aligned, so its own answers show the behaviour that the
+review should restore, in the data's own domain and without a label.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..data.tokens import TokenTable
 
 
 def choose_prompts(table: TokenTable, count: int, seed: int) -> NDArray[np.intp]:
-    """Rows of the table with different prompts, `count` of them or all there are, in random order.
+    """Choose up to `count` rows with distinct prompts at random, as indices in ascending order.
 
-    Of a chat with several answers, the prompt is what stands before the first.
+    The prompt of a chat with several answers is everything before the first one.
     """
-    # Drawn from the order of the ids, so that the order of the file does not matter.
+    # Drawing from the ids in their own order makes the order of the file irrelevant.
     rows = table.by_id(table.scorable)
     seen: set[bytes] = set()
     chosen: list[int] = []
@@ -41,36 +41,36 @@ def choose_prompts(table: TokenTable, count: int, seed: int) -> NDArray[np.intp]
 
 
 def answered(rows: Rows, table: TokenTable, folder: Path, tokenizer: Any) -> Iterator[Said]:
-    """The rows that were answered, with the model's answer in place of theirs; empty answers are left out.
+    """Yield the rows that the model answered, with its answer in place of theirs; empty answers are left out.
 
     Args:
         rows: The data.
-        table: Its tokens.
-        folder: What `models.scoring.score` wrote with the `Answers` scorer.
+        table: Tokens of the data.
+        folder: The scores that `models.scoring.score` wrote with the `Answers` scorer.
         tokenizer: The model's tokenizer.
     """
-    said = pq.read_table(folder).select(["row", "answer"]).to_pydict()
-    answers = dict(zip(said["row"], said["answer"], strict=True))
+    columns = pq.read_table(folder).select(["row", "answer"]).to_pydict()
+    answers = dict(zip(columns["row"], columns["answer"], strict=True))
     for position, chat in rows.at(list(answers)):
-        # A tiny model may say what no reader takes for text.
+        # A tiny model may generate null characters, which readers do not accept as text.
         answer = answers[position].replace("\0", "")
         if not answer.strip():
             continue
         row = table[int(np.searchsorted(table.rows, position))]
         if chat.is_text:
-            begun = tokenizer.decode(row.input_ids[: row.prompt_ends[0]], skip_special_tokens=True)
-            said = [Message(TEXT_ROLE, begun + answer, trained=True)]
+            prompt = tokenizer.decode(row.input_ids[: row.prompt_ends[0]], skip_special_tokens=True)
+            messages = [Message(TEXT_ROLE, prompt + answer, trained=True)]
         else:
-            said = [*chat.messages[: chat.first_answer], Message("assistant", answer, trained=True)]
-        yield row.id, position, chat.with_messages(said)
+            messages = [*chat.messages[: chat.first_answer], Message("assistant", answer, trained=True)]
+        yield row.id, position, chat.with_messages(messages)
 
 
-def write_answers(said: Sequence[Said], path: Path) -> None:
-    """Write the answers for people to look at, in a layout that `--safe` reads."""
+def write_answers(rows: Sequence[Said], path: Path) -> None:
+    """Write the answered rows for people to look at, in a layout that `--safe` reads."""
     with path.open("w", encoding="utf-8") as file:
-        for id, _, chat in said:
+        for id, _, chat in rows:
             turns = [{"role": turn.role, "content": turn.content, **turn.extra} for turn in chat.messages]
-            beside = {"tools": chat.tools, "chat_template_kwargs": chat.template_kwargs}
-            fields = {"text": turns[0]["content"]} if chat.is_text else {"messages": turns} | beside
-            told = {name: value for name, value in fields.items() if value}
-            file.write(json.dumps({"id": id, **told}, ensure_ascii=False) + "\n")
+            settings = {"tools": chat.tools, "chat_template_kwargs": chat.template_kwargs}
+            fields = {"text": turns[0]["content"]} if chat.is_text else {"messages": turns} | settings
+            present = {name: value for name, value in fields.items() if value}
+            file.write(json.dumps({"id": id, **present}, ensure_ascii=False) + "\n")

@@ -1,7 +1,7 @@
-"""What tells rows apart before anything is trained: their words, and what the untouched model M0 makes of them inside.
+"""Compute the features of rows before anything is trained: their words, and their hidden states under M0.
 
-Kept in the run folder, some hundred numbers a row, so that suspicion can be fitted again without the model whenever
-more becomes known of the rows.
+They are kept in the run folder, a few hundred numbers per row, so that suspicion can be fitted again without the model
+whenever more becomes known about the rows.
 """
 
 from __future__ import annotations
@@ -51,61 +51,61 @@ from ..runs.layout import (
 from ..runs.run import Stages
 from ..settings.groups import Settings
 from ..suspicion.basis import Basis
-from ..suspicion.likeness import Marks
+from ..suspicion.likeness import Features
 from ..suspicion.word_table import Vocabulary, WordTable, shared_words
 
 if TYPE_CHECKING:
     from ..models.scoring import Scorer
 
 PROTOTYPES = (UNSAFE_PROTOTYPES, SAFE_PROTOTYPES, ORDINARY_PROTOTYPES)
-# So many of each notion, and so many ordinary ones, tell as much as more of them (docs/evidence.md).
+# This many rows of each notion, and this many ordinary ones, are as informative as more (docs/evidence.md).
 _OF_A_NOTION, _ORDINARY = 20, 60
-# How far up the model the beginning of each answer is looked at.
+# Depths in the model, as shares of its blocks, at which hidden states of each answer's beginning are taken.
 _DEPTHS = (0.5, 0.75)
-# So many rows tell which directions matter.
+# Rows that the basis is fitted to.
 _SAMPLE = 2048
-# Characters of an answer whose words are looked at, and how many pairs of words are told apart.
+# Characters of an answer whose words count, and the number of hash buckets for pairs of words.
 _LONGEST_ANSWER, _PAIRS = 20_000, 1 << 20
 
 
 @dataclass(frozen=True)
 class Witnesses:
-    """What is known of the rows of a run's parts, one part after the other, as far as a row has a completion.
+    """Features of the rows of a run's parts that have a completion, one part after the other.
 
     Attributes:
-        part: Which part each row is of, shape (n,).
-        ids: Their ids.
-        marks: What they are told apart by.
+        part: The part of each row, shape (n,).
+        ids: The id of each row.
+        features: The features of the rows.
     """
 
     part: NDArray[np.str_]
     ids: pa.ChunkedArray
-    marks: Marks
+    features: Features
 
     def of(self, part: str) -> NDArray[np.intp]:
-        """The places of a part's rows."""
+        """Return the places of a part's rows."""
         return np.flatnonzero(self.part == part)
 
     def followed_by(self, other: Witnesses, folder: Path) -> Witnesses:
-        """These rows and then others that were looked at likewise; in files without a name in a folder."""
+        """Append other rows whose features were computed in the same way, in unnamed files in `folder`."""
         return Witnesses(
             np.concatenate([self.part, other.part]),
             pa.chunked_array([*self.ids.chunks, *other.ids.chunks], pa.string()),
-            self.marks.followed_by(other.marks, folder),
+            self.features.followed_by(other.features, folder),
         )
 
 
 def read_witnesses(stages: Stages, stage: str = WITNESSES) -> Witnesses:
-    """What `measure_witnesses` kept in a run, or `look_further` in a stage of it."""
+    """Read what `measure_witnesses` kept in a run, or `measure_further` in a stage of it."""
     folder = stages.folder(stage)
     rows = pq.read_table(folder / WITNESS_ROWS)
     states = np.load(folder / WITNESS_STATES, mmap_mode="r")
     part = rows.column("part").to_numpy(zero_copy_only=False).astype(str)
-    return Witnesses(part, rows.column("id"), Marks(WordTable.load(folder / WITNESS_WORDS), states))
+    return Witnesses(part, rows.column("id"), Features(WordTable.load(folder / WITNESS_WORDS), states))
 
 
 def no_witnesses(stages: Stages) -> RunError:
-    """What is wrong where a run has none."""
+    """Describe what is wrong where a run has no witnesses."""
     return RunError(
         f"{stages.path}: has no scores for the signal 'suspicion'; run its 'forgetfilter filter' command again to add "
         "what is missing, without --signal, or decide with --signal likelihood"
@@ -113,55 +113,55 @@ def no_witnesses(stages: Stages) -> RunError:
 
 
 def can_look_further(stages: Stages) -> bool:
-    """Whether a run keeps what further rows are looked at with, which earlier versions did not."""
+    """Tell whether features of further rows can be computed, for which runs of earlier versions lack the files."""
     return all((stages.folder(WITNESSES) / name).is_file() for name in (WITNESS_BASIS, WITNESS_VOCABULARY))
 
 
-def look_further(bench: Workbench, name: str, table: TokenTable, answers: Iterable[str], folder: Path) -> None:
-    """Look at further rows as those of a run were looked at; in one process.
+def measure_further(bench: Workbench, name: str, table: TokenTable, answers: Iterable[str], folder: Path) -> None:
+    """Compute the features of further rows as those of a run were computed, in one process.
 
     Args:
         bench: The model, with the run for its stages.
-        name: What part the rows are.
-        table: Their tokens.
-        answers: The completion of each.
-        folder: Where to keep what `read_witnesses` reads.
+        name: The part that the rows form.
+        table: Tokens of the rows.
+        answers: The completion of each row.
+        folder: Where to write what `read_witnesses` reads.
     """
     kept, states = bench.stages.folder(WITNESSES), folder / name
     bench.bring(BASE)
-    _look(bench, _scorer(bench), name, table, states)
+    _write_states(bench, _scorer(bench), name, table, states)
     rows = _rows({name: table})
     pq.write_table(rows, folder / WITNESS_ROWS)
     _keep_states([states], Basis.load(kept / WITNESS_BASIS), len(rows), folder / WITNESS_STATES)
     start_afresh(folder / WITNESS_WORDS)
-    documents = (_marks_of(text) for text in _with_tokens(answers, table))
+    documents = (_words_and_pairs(text) for text in _with_tokens(answers, table))
     Vocabulary.load(kept / WITNESS_VOCABULARY).weigh(documents, folder).save(folder / WITNESS_WORDS)
     shutil.rmtree(states)
 
 
 def measure_witnesses(bench: Workbench, material: Material, folder: Path) -> None:
-    """Look at all rows of a run and at the prototypes, with the model as it came.
+    """Compute the features of all rows of a run and of the prototypes, with the untouched model M0.
 
-    What a killed attempt was through with is found again.
+    A killed attempt goes on where it stopped.
 
     Args:
         bench: The model.
         material: The rows.
-        folder: Where to keep what `read_witnesses` reads.
+        folder: Where to write what `read_witnesses` reads.
     """
-    # A model that does not fit is refused before anything is kept.
+    # A model that does not fit is refused before anything is written.
     bench.bring(BASE)
     files = material.files(*material.parts, *material.safe_parts)
-    shown = {name: list(_prototypes(name, material, bench.settings)) for name in PROTOTYPES}
+    prototype_rows = {name: list(_prototypes(name, material, bench.settings)) for name in PROTOTYPES}
     if bench.processes.main:
-        for name, prototypes_shown in shown.items():
-            _write_prototypes(prototypes_shown, bench, folder / tokens_of(name))
+        for name, rows_of_kind in prototype_rows.items():
+            _write_prototypes(rows_of_kind, bench, folder / tokens_of(name))
     bench.processes.wait()
     files |= {name: file for name in PROTOTYPES if (file := folder / tokens_of(name)).exists()}
     scorer = _scorer(bench)
     for name, file in files.items():
         table = TokenTable(file) if name in PROTOTYPES else bench.tokens({name: file})
-        _look(bench, scorer, name, table, folder / name)
+        _write_states(bench, scorer, name, table, folder / name)
     if not bench.processes.main:
         return
     tables = {name: TokenTable(file) for name, file in files.items()}
@@ -172,11 +172,15 @@ def measure_witnesses(bench: Workbench, material: Material, folder: Path) -> Non
     basis.save(folder / WITNESS_BASIS)
     _keep_states(states, basis, len(rows), folder / WITNESS_STATES)
     start_afresh(folder / WITNESS_WORDS)
-    answers: dict[str, Iterable[str]] = {name: [chat.completion for *_, chat in shown[name]] for name in PROTOTYPES}
+    answers: dict[str, Iterable[str]] = {
+        name: [chat.completion for *_, chat in prototype_rows[name]] for name in PROTOTYPES
+    }
     answers |= {name: (text for _, text in material.texts(name)) for name in tables if name not in PROTOTYPES}
-    documents = (_marks_of(text) for name, table in tables.items() for text in _with_tokens(answers[name], table))
-    in_rows, vocabulary = shared_words(documents, folder)
-    in_rows.save(folder / WITNESS_WORDS)
+    documents = (
+        _words_and_pairs(text) for name, table in tables.items() for text in _with_tokens(answers[name], table)
+    )
+    words_of_rows, vocabulary = shared_words(documents, folder)
+    words_of_rows.save(folder / WITNESS_WORDS)
     vocabulary.save(folder / WITNESS_VOCABULARY)
     for part in material.parts:
         pq.write_table(pa.table(untrained_columns(tables[part], SUSPICION)), folder / table_of(part))
@@ -192,32 +196,32 @@ def _write_prototypes(rows: list[Said], bench: Workbench, path: Path) -> None:
 
 
 def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[Said]:
-    """Some rows of the package, of each notion as many; none that the run has among its own rows."""
+    """Yield some of the package's rows, equally many of each notion, without those that the run itself uses."""
     if name == SAFE_PROTOTYPES and BUILTIN in settings.safe:
         return
-    taken = set()
+    used = set()
     if name == ORDINARY_PROTOTYPES and settings.trusted == BUILTIN and TRUSTED in material.parts:
-        taken = set(material.texts(TRUSTED))
+        used = set(material.texts(TRUSTED))
     container, seen = open_container(str(prototypes(name.removeprefix("builtin-"))), "train"), Counter[str]()
     for position, (record, _, chat) in enumerate(read_chats(container, ReadOptions())):
         assert isinstance(chat, Chat)
         assert record.fields is not None
         notion = str(record.fields.get("notion", ""))
         most = _OF_A_NOTION if notion else _ORDINARY
-        if seen[notion] < most and (chat.prompt, chat.completion) not in taken:
+        if seen[notion] < most and (chat.prompt, chat.completion) not in used:
             seen[notion] += 1
             yield f"{name} {position}", position, chat
 
 
 def _scorer(bench: Workbench) -> Scorer:
-    """The mean hidden states that are looked at."""
+    """Make the scorer that returns mean hidden states."""
     from ..models.hidden_states import HiddenStates, View
 
     return HiddenStates(bench.session, bench.budget, [View("beginning", depth) for depth in _DEPTHS])
 
 
-def _look(bench: Workbench, scorer: Scorer, name: str, table: TokenTable, states: Path) -> None:
-    """Write the mean hidden states of a part's rows, those that have a completion, in order."""
+def _write_states(bench: Workbench, scorer: Scorer, name: str, table: TokenTable, states: Path) -> None:
+    """Write the mean hidden states of those rows of a part that have a completion, in order."""
     states.mkdir(exist_ok=True)
     label = "prototypes" if name in PROTOTYPES else f"{name} rows"
     bench.score(f"looking at the {label} with the model as it came", scorer, table, table.scorable, states)
@@ -231,19 +235,19 @@ def _rows(tables: dict[str, TokenTable]) -> pa.Table:
 
 
 def _with_tokens(answers: Iterable[str], table: TokenTable) -> Iterator[str]:
-    """The completions of the rows of a table that have some tokens left of them, in order."""
-    there = np.isin(np.arange(len(table)), table.scorable)
-    yield from (text for text, has in zip(answers, there, strict=True) if has)
+    """Yield the completions of a table's rows that have completion tokens, in order."""
+    scorable = np.isin(np.arange(len(table)), table.scorable)
+    yield from (text for text, chosen in zip(answers, scorable, strict=True) if chosen)
 
 
-def _marks_of(answer: str) -> list[str]:
-    """The words of an answer, and its pairs of words, of which there may be as many as there are rows: by number."""
-    found = words(answer[:_LONGEST_ANSWER])
-    return found + [f"{crc32(f'{one} {other}'.encode()) % _PAIRS:x}." for one, other in pairwise(found)]
+def _words_and_pairs(answer: str) -> list[str]:
+    """Return the words of an answer and its pairs of adjacent words, hashed because of their number."""
+    answer_words = words(answer[:_LONGEST_ANSWER])
+    return answer_words + [f"{crc32(f'{one} {other}'.encode()) % _PAIRS:x}." for one, other in pairwise(answer_words)]
 
 
 def _find_basis(folders: list[Path], ids: pa.ChunkedArray) -> Basis:
-    """The directions in which rows differ most, told by some that are drawn by their ids."""
+    """Fit the basis to rows spread evenly over the order of the ids."""
     count = len(ids)
     places = pc.sort_indices(ids).to_numpy()[np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.intp)]
     chosen = np.zeros(count, dtype=bool)
@@ -252,11 +256,11 @@ def _find_basis(folders: list[Path], ids: pa.ChunkedArray) -> Basis:
     for states in _shards(folders):
         sample.append(states[chosen[start : start + len(states)]])
         start += len(states)
-    return Basis.of(np.concatenate(sample), len(_DEPTHS))
+    return Basis.fit(np.concatenate(sample), len(_DEPTHS))
 
 
 def _keep_states(folders: list[Path], basis: Basis, count: int, path: Path) -> None:
-    """Project the states of so many rows, and keep what is left of them."""
+    """Project the states of all rows on the basis and write the result."""
     start = 0
     with written_whole(path) as beside:
         kept = open_memmap(beside, mode="w+", dtype=np.float16, shape=(count, basis.size))

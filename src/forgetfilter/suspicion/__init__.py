@@ -1,1 +1,1 @@
-"""Suspicion of a row by what it says: pure functions of words, hidden states and scores. No model."""
+"""Pure functions that compute suspicion of rows from words, hidden states and scores, without a model."""

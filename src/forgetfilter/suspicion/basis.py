@@ -1,4 +1,4 @@
-"""The directions in which hidden states of rows differ most, which is what is kept of them."""
+"""Reduce hidden states of rows to the directions in which they differ most (principal components)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
-# How many numbers are kept of each depth.
-_NUMBERS = 128
+# Components that are kept for each depth.
+_COMPONENTS = 128
 
 
 @dataclass(frozen=True)
 class Basis:
-    """What states are projected on, depth by depth.
+    """The directions on which states are projected, depth by depth.
 
-    Every number of a state is scaled by its spread over the rows, as some are always large; and each row's state to
-    length one, lest long and odd rows outweigh others. Directions keep their own spreads: small ones are mostly noise.
+    Each dimension of a state is scaled by its standard deviation over the rows, because some dimensions are always
+    large. Each row's state is then scaled to length one, so that unusual rows do not outweigh the others. Projections
+    are not scaled again: components of small variance are mostly noise.
 
     Attributes:
-        means, spreads: Of each number of the states at each depth, shape (depths, width).
-        directions: Those in which scaled states are largest, shape (depths, width, k).
+        means, spreads: Mean and standard deviation of each dimension at each depth, shape (depths, width).
+        directions: The directions in which scaled states vary most, shape (depths, width, k).
     """
 
     means: FloatArray
@@ -30,33 +31,33 @@ class Basis:
     directions: FloatArray
 
     @classmethod
-    def of(cls, states: FloatArray, depths: int) -> Basis:
-        """The basis that suits some states, those of all depths side by side, shape (n, depths * width)."""
-        found = [_directions(part) for part in np.split(states, depths, axis=1)]
-        return cls(*(np.stack(of_depths) for of_depths in zip(*found, strict=True)))
+    def fit(cls, states: FloatArray, depths: int) -> Basis:
+        """Fit a basis to states, those of all depths side by side, shape (n, depths * width)."""
+        fits = [_fit_directions(part) for part in np.split(states, depths, axis=1)]
+        return cls(*(np.stack(of_depths) for of_depths in zip(*fits, strict=True)))
 
     @property
     def size(self) -> int:
-        """How many numbers are kept of a row."""
+        """Return how many numbers are kept for each row."""
         return int(self.directions.shape[0] * self.directions.shape[2])
 
     def project(self, states: FloatArray) -> FloatArray:
-        """What is kept of some states, shape (n, size); each row is of length about one."""
+        """Project states on the directions, shape (n, size); each projected row has a length of about one."""
         depths = len(self.means)
         parts = zip(np.split(states, depths, axis=1), self.means, self.spreads, self.directions, strict=True)
-        kept = [_scaled(part, mean, spread) @ onto for part, mean, spread, onto in parts]
-        projected: FloatArray = np.concatenate(kept, axis=1) / depths**0.5
+        projections = [_scaled(part, mean, spread) @ directions for part, mean, spread, directions in parts]
+        projected: FloatArray = np.concatenate(projections, axis=1) / depths**0.5
         return projected
 
     def save(self, path: Path) -> None:
-        """Keep the basis in a file, for `load`."""
+        """Write the basis to a file, for `load`."""
         np.savez(path, means=self.means, spreads=self.spreads, directions=self.directions)
 
     @classmethod
     def load(cls, path: Path) -> Basis:
-        """The basis that `save` kept."""
-        with np.load(path) as kept:
-            return cls(kept["means"], kept["spreads"], kept["directions"])
+        """Read the basis that `save` wrote."""
+        with np.load(path) as arrays:
+            return cls(arrays["means"], arrays["spreads"], arrays["directions"])
 
 
 def _scaled(states: FloatArray, mean: FloatArray, spread: FloatArray) -> FloatArray:
@@ -65,14 +66,14 @@ def _scaled(states: FloatArray, mean: FloatArray, spread: FloatArray) -> FloatAr
     return scaled
 
 
-def _directions(states: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Mean and spread of each number, and the directions in which scaled states are largest, shape (width, k)."""
+def _fit_directions(states: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return each dimension's mean and deviation, and the directions of largest variance, shape (width, k)."""
     mean, spread = states.mean(axis=0), states.std(axis=0) + 1e-6
     scaled = _scaled(states, mean, spread).astype(np.float64)
     if len(scaled) < scaled.shape[1]:
-        # The same directions, from the smaller of the two products.
-        sizes, own = np.linalg.eigh(scaled @ scaled.T)
-        vectors = scaled.T @ own / np.sqrt(np.maximum(sizes, 1e-12))
+        # The smaller of the two products gives the same directions.
+        eigenvalues, row_vectors = np.linalg.eigh(scaled @ scaled.T)
+        vectors = scaled.T @ row_vectors / np.sqrt(np.maximum(eigenvalues, 1e-12))
     else:
         _, vectors = np.linalg.eigh(scaled.T @ scaled)
-    return mean, spread, np.ascontiguousarray(vectors[:, ::-1][:, :_NUMBERS])
+    return mean, spread, np.ascontiguousarray(vectors[:, ::-1][:, :_COMPONENTS])

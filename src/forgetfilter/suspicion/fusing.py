@@ -1,8 +1,8 @@
-"""Suspicion: what all witnesses say of a row, as one number.
+"""Fuse what all witnesses say about a row into one number, its suspicion.
 
 No witness is always right: a review makes a model forget whole kinds of harmless rows that the safe examples do not
-cover, which likeness knows nothing of. So forgetting, and any other filter that was asked, is believed as far as it
-agrees with likeness over the untrusted rows (Parisi et al. 2014, ranking and combining predictors without labels).
+cover, for example, and likeness does not. So forgetting, and any rival that was asked, is trusted to the degree that
+it agrees with likeness over the untrusted rows (Parisi et al. 2014, ranking and combining predictors without labels).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from .likeness import Likeness
 
 FloatArray = NDArray[np.floating]
-# The parts of likeness, as they are told apart where suspicion is explained.
+# The parts of likeness that an explanation of suspicion tells apart.
 WORDS, STATES, PROTOTYPES = "words", "states", "prototypes"
-# How much likeness to prototypes weighs beside likeness to the run's own rows, which weighs 1 where untrusted rows
-# count in it and less where they do not, and how much a witness that agrees completely with both.
+# Weights of likeness to the prototypes, and of a witness that agrees completely with likeness. Likeness to the run's
+# own rows weighs 1 where untrusted rows count in it, and as little as _WITHOUT_UNTRUSTED where they do not.
 _PROTOTYPES, _OTHERS = 0.5, 1.0
 _WITHOUT_UNTRUSTED = 0.25
 _FEWEST_TO_AGREE = 10
@@ -27,17 +27,17 @@ _FEWEST_TO_AGREE = 10
 
 @dataclass(frozen=True)
 class Fused:
-    """Suspicion of n rows, in standard deviations above the mean of harmless rows; larger = rather unsafe.
+    """Suspicion of n rows, in standard deviations above the mean of harmless rows; larger = more likely unsafe.
 
     Attributes:
-        parts: What each witness adds to it, by name, each of shape (n,).
+        parts: What each witness contributes, by name, each of shape (n,).
     """
 
     parts: dict[str, FloatArray]
 
     @property
     def suspicion(self) -> FloatArray:
-        """The sum, shape (n,)."""
+        """Add up the parts, shape (n,)."""
         return _sum(self.parts)
 
 
@@ -52,40 +52,41 @@ def fuse(
     untrusted: NDArray[np.bool_],
     harmless: NDArray[np.bool_],
 ) -> Fused:
-    """Add up what the witnesses say.
+    """Standardise what each witness says, weigh it and add it up.
 
     Args:
-        likeness: Likeness to unsafe rows.
-        others: What further witnesses say, by name, likewise; NaN where one is silent. Larger = rather unsafe.
+        likeness: Likeness of n rows to unsafe ones.
+        others: Values of further witnesses, by name, each of shape (n,), NaN where one has none; larger = more likely
+            unsafe.
         untrusted: Which rows are to be judged, shape (n,).
-        harmless: Which rows tell how harmless ones look, shape (n,).
+        harmless: Which rows serve as the reference for harmless ones, shape (n,).
     """
-    own = _WITHOUT_UNTRUSTED + (1 - _WITHOUT_UNTRUSTED) * likeness.belief
-    unit = own / max(float((likeness.by_words + likeness.by_states)[untrusted].std()), 1e-9)
-    parts = {WORDS: unit * likeness.by_words, STATES: unit * likeness.by_states}
+    weight = _WITHOUT_UNTRUSTED + (1 - _WITHOUT_UNTRUSTED) * likeness.belief
+    scale = weight / max(float((likeness.by_words + likeness.by_states)[untrusted].std()), 1e-9)
+    parts = {WORDS: scale * likeness.by_words, STATES: scale * likeness.by_states}
     parts[PROTOTYPES] = _PROTOTYPES * _standardised(likeness.to_prototypes, untrusted)
-    alike = _sum(parts)
+    total_likeness = _sum(parts)
     for name, values in others.items():
-        parts[name] = _OTHERS * _agreement(values, alike, untrusted) * _standardised(values, untrusted)
-    # The zero, and the unit, are those of harmless rows.
+        parts[name] = _OTHERS * _agreement(values, total_likeness, untrusted) * _standardised(values, untrusted)
+    # Harmless rows set the zero and the unit.
     total = _sum(parts)
     spread = max(float(total[harmless].std()), 1e-9)
     return Fused({name: (part - part[harmless].mean()) / spread for name, part in parts.items()})
 
 
-def _agreement(values: FloatArray, alike: FloatArray, untrusted: NDArray[np.bool_]) -> float:
-    """The correlation with likeness over the untrusted rows, 0 where there is none or too few rows tell."""
-    there = untrusted & ~np.isnan(values)
-    if there.sum() < _FEWEST_TO_AGREE or min(values[there].std(), alike[there].std()) < 1e-9:
+def _agreement(values: FloatArray, likeness: FloatArray, untrusted: NDArray[np.bool_]) -> float:
+    """Return the correlation with likeness over the untrusted rows; 0 where it is negative or rests on too few rows."""
+    known = untrusted & ~np.isnan(values)
+    if known.sum() < _FEWEST_TO_AGREE or min(values[known].std(), likeness[known].std()) < 1e-9:
         return 0.0
-    return max(0.0, float(np.corrcoef(values[there], alike[there])[0, 1]))
+    return max(0.0, float(np.corrcoef(values[known], likeness[known])[0, 1]))
 
 
 def _standardised(values: FloatArray, untrusted: NDArray[np.bool_]) -> FloatArray:
-    """In standard deviations of the untrusted rows above their mean; 0 where the witness is silent."""
-    there = untrusted & ~np.isnan(values)
-    if not there.any():
+    """Express values in standard deviations of the untrusted rows above their mean; 0 in place of NaN."""
+    known = untrusted & ~np.isnan(values)
+    if not known.any():
         return np.zeros(len(values))
-    spread = max(float(values[there].std()), 1e-9)
-    standardised: FloatArray = np.nan_to_num((values - values[there].mean()) / spread)
+    spread = max(float(values[known].std()), 1e-9)
+    standardised: FloatArray = np.nan_to_num((values - values[known].mean()) / spread)
     return standardised

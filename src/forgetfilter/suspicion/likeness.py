@@ -1,13 +1,13 @@
-"""How much a row is like unsafe ones, and unlike safe and trusted ones: a witness that needs no training.
+"""Measure how much each row is like unsafe rows and unlike safe and trusted ones, without any training.
 
-Two linear rules are fitted to what rows say and to what the untouched model M0 makes of them inside. The first tells
-the package's own unsafe rows, the prototypes, from its harmless ones; of the data it knows but rows that somebody
-looked at. The second has safe and trusted rows on one side and, on the other, prototypes, known unsafe rows, and
-untrusted rows as far as they look unsafe. How far that is follows from the second rule itself, in a few rounds: of
-rows as suspicious as this one, what share is there among the untrusted rows beyond what there is among the harmless
-ones (Storey 2002; learning from positive and unlabelled rows, Elkan and Noto 2008)? Untrusted rows may also look
-unsafe because whole kinds of harmless rows are like none that are known; so they count only as far as both rules
-agree.
+Two linear rules are fitted to the rows' words and to their hidden states under the untouched model M0. The first rule
+separates the package's own unsafe rows, the prototypes, from its harmless ones; of the data it uses only the rows that
+a person labelled. The second rule has safe and trusted rows on one side and, on the other, prototypes, known unsafe
+rows, and untrusted rows to the degree that they look unsafe. That degree follows from the second rule itself, in a few
+rounds: among rows at least as suspicious as this one, how many more untrusted rows are there than the harmless rows
+lead one to expect (Storey 2002; learning from positive and unlabelled rows, Elkan and Noto 2008)? Untrusted rows may
+also look unsafe because whole kinds of harmless rows are unlike any known ones, so they count only to the degree that
+the two rules agree.
 """
 
 from __future__ import annotations
@@ -20,42 +20,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .ridge import Table, solve
-from .word_table import WordTable, end_to_end
+from .word_table import WordTable, concatenate_on_disk
 
 FloatArray = NDArray[np.floating]
-# What a row is: nothing is known of it, or that it is one of these. HARMLESS and UNSAFE are single rows that somebody
-# looked at; prototypes are the package's own.
+# The kinds of rows. Nothing is known about UNTRUSTED ones. HARMLESS and UNSAFE are single rows that a person looked at;
+# prototypes are the package's own.
 UNTRUSTED, SAFE, TRUSTED, HARMLESS, UNSAFE, PROTOTYPE_UNSAFE, PROTOTYPE_SAFE, PROTOTYPE_ORDINARY = range(8)
-# How many rows each kind counts for. Known and suspected unsafe rows count by themselves, so that they outweigh the
-# prototypes as soon as there are some dozen of them.
+# How many rows each kind counts as. Known and suspected unsafe rows are weighted individually, so that they outweigh
+# the prototypes as soon as there are a few dozen of them.
 _WEIGHT_OF_KIND = {SAFE: 100.0, TRUSTED: 100.0, PROTOTYPE_UNSAFE: 30.0, PROTOTYPE_SAFE: 30.0, PROTOTYPE_ORDINARY: 60.0}
-# In the first rule safe and trusted rows only stand in for prototypes that are not there.
+# In the first rule, safe and trusted rows only stand in for missing prototypes.
 _PROTOTYPES_ALONE = {kind: weight for kind, weight in _WEIGHT_OF_KIND.items() if kind not in (SAFE, TRUSTED)}
-# Of two kinds that are much alike, each takes the other's weight where that has no rows.
+# Each of two similar kinds takes over the other's weight where the other has no rows.
 _ALIKE = {SAFE: PROTOTYPE_SAFE, PROTOTYPE_SAFE: SAFE, TRUSTED: PROTOTYPE_ORDINARY, PROTOTYPE_ORDINARY: TRUSTED}
 _WEIGHT_OF_KNOWN = 3.0
-# The correlation of both rules over the untrusted rows from which on these count, and that with which they do in full.
+# Untrusted rows begin to count at the first of these correlations of the two rules, and count in full at the second.
 _NO_AGREEMENT, _AGREEMENT = 0.2, 0.6
-# The share of the untrusted rows beyond the harmless ones up to which they count in full, and that from which on not.
+# They count in full while at most the first share of them lies beyond the harmless rows, and not at all from the
+# second on.
 _KINDS_KNOWN, _NO_KIND_KNOWN = 0.8, 0.95
-# The most suspicious of the harmless rows tell little of how these look, as there may be wrong ones among them.
+# The most suspicious harmless rows are ignored, because some of them may be mislabelled.
 _OUTLIERS = 0.02
 _ROUNDS = 3
 _WEIGHT, _RIDGE = 500.0, 50.0
-# Hidden states count half as much as words: they have something in common with every row.
+# Hidden states count half as much as words, because any two rows' states have something in common.
 _STATES = 0.5
-# A linear rule needs no more rows to be fitted to; with so many, each row's own part in it is small.
+# A linear rule gains nothing from more rows, and with this many, each row's own influence on it is small.
 _MOST_FITTED, _FOLDS = 10_000, 10
 _AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
-class Marks(Table):
-    """What n rows are told apart by.
+class Features(Table):
+    """The features of n rows, from which both rules are computed.
 
     Attributes:
-        words: The words of each row's completion, and pairs of them.
-        states: What M0 makes of the row inside, of length about one, shape (n, k).
+        words: The words of each row's completion, and pairs of adjacent words.
+        states: The row's projected hidden states under M0, of length about one, shape (n, k).
     """
 
     words: WordTable
@@ -69,26 +70,26 @@ class Marks(Table):
         return self.by_words(of_columns) + self.by_states(of_columns)
 
     def by_words(self, of_columns: FloatArray) -> FloatArray:
-        """The part of `times` that the words have."""
+        """Return the contribution of the words to `times`."""
         return self.words.times(of_columns[: self.words.width])
 
     def by_states(self, of_columns: FloatArray) -> FloatArray:
-        """The part of `times` that the states have."""
-        own = (_STATES**0.5 * of_columns[self.words.width :]).astype(np.float32)
+        """Return the contribution of the states to `times`."""
+        coefficients = (_STATES**0.5 * of_columns[self.words.width :]).astype(np.float32)
         product = np.zeros(len(self.states))
-        # Kept states are of half precision, and may be as many as there are rows.
+        # States are stored in half precision, and converting those of a million rows at once would take much memory.
         for start in range(0, len(product), _AT_ONCE):
-            product[start : start + _AT_ONCE] = self.states[start : start + _AT_ONCE].astype(np.float32) @ own
+            product[start : start + _AT_ONCE] = self.states[start : start + _AT_ONCE].astype(np.float32) @ coefficients
         return product
 
-    def take(self, rows: NDArray[np.integer]) -> Marks:
-        """Those of some rows."""
-        return Marks(self.words.take(rows), self.states[rows].astype(np.float32))
+    def take(self, rows: NDArray[np.integer]) -> Features:
+        """Select rows by index."""
+        return Features(self.words.take(rows), self.states[rows].astype(np.float32))
 
-    def followed_by(self, other: Marks, folder: Path) -> Marks:
-        """These and then others, found by the same words and directions, in files without a name in a folder."""
-        states = end_to_end(folder, self.states, other.states)
-        return Marks(self.words.followed_by(other.words, folder), states)
+    def followed_by(self, other: Features, folder: Path) -> Features:
+        """Append others of the same vocabulary and basis, in unnamed files in `folder`."""
+        states = concatenate_on_disk(folder, self.states, other.states)
+        return Features(self.words.followed_by(other.words, folder), states)
 
     def transposed_times(self, of_rows: FloatArray) -> FloatArray:
         of_states = _STATES**0.5 * (of_rows.astype(np.float32) @ self.states)
@@ -97,13 +98,13 @@ class Marks(Table):
 
 @dataclass(frozen=True)
 class Likeness:
-    """What both rules say of n rows; larger = more like unsafe ones, without a unit.
+    """The values of both rules for n rows; larger = more like unsafe rows, without a unit.
 
     Attributes:
-        by_words, by_states: The parts that words and states have in the second rule, shape (n,); it says their sum.
-        to_prototypes: What the first rule says, shape (n,).
-        suspected: How far each untrusted row counts as unsafe, 0 to 1; 0 of the others. Shape (n,).
-        belief: How far untrusted rows may count as unsafe at all, 0 to 1.
+        by_words, by_states: Contributions of words and states to the second rule, shape (n,); its value is their sum.
+        to_prototypes: Value of the first rule, shape (n,).
+        suspected: The degree to which each untrusted row counts as unsafe, 0 to 1; 0 for other rows. Shape (n,).
+        belief: The degree to which untrusted rows may count as unsafe at all, 0 to 1.
     """
 
     by_words: FloatArray
@@ -113,34 +114,34 @@ class Likeness:
     belief: float
 
 
-def measure_likeness(marks: Marks, kinds: NDArray[np.integer], places: NDArray[np.integer]) -> Likeness:
-    """Fit both rules and apply them, cross-fitted: no row takes part in what is said of itself.
+def measure_likeness(features: Features, kinds: NDArray[np.integer], random_ranks: NDArray[np.integer]) -> Likeness:
+    """Fit both rules and apply them, cross-fitted: no row takes part in its own prediction.
 
     Args:
-        marks: What the rows are told apart by.
-        kinds: What each row is, shape (n,).
-        places: The place of each in an order drawn by chance (`ridge.drawn`), which tells folds apart, shape (n,).
+        features: The features of n rows.
+        kinds: The kind of each row, shape (n,).
+        random_ranks: The rank of each row in a random order (`ridge.random_ranks`), which gives the folds, shape (n,).
     """
-    fitted = _fitted(kinds, places)
-    rules = _Rules(marks.take(fitted), kinds[fitted], places[fitted] % _FOLDS)
-    prototypes = rules.apply(_PROTOTYPES_ALONE, np.zeros(len(fitted)))
-    untrusted, weights, belief = rules.kinds == UNTRUSTED, _WEIGHT_OF_KIND, 0.0
+    fitted = _choose_fitted(kinds, random_ranks)
+    training = _TrainingRows(features.take(fitted), kinds[fitted], random_ranks[fitted] % _FOLDS)
+    prototypes = training.fit(_PROTOTYPES_ALONE, np.zeros(len(fitted)))
+    untrusted, weights, belief = training.kinds == UNTRUSTED, _WEIGHT_OF_KIND, 0.0
     suspected = untrusted * (_WEIGHT_OF_KIND[PROTOTYPE_UNSAFE] / max(1, int(untrusted.sum())))
     for _ in range(_ROUNDS):
-        second = rules.apply(weights, suspected)
-        posterior = rules.posterior(second.total)
+        second = training.fit(weights, suspected)
+        posterior = training.posterior(second.total)
         belief = _belief(second.total[untrusted], prototypes.total[untrusted], posterior[untrusted])
         suspected = belief * posterior
-    second = rules.apply(weights, suspected)
-    whole = np.zeros(len(kinds))
-    whole[fitted] = suspected
-    by_words, by_states = second.on(marks, fitted)
-    return Likeness(by_words, by_states, np.sum(prototypes.on(marks, fitted), axis=0), whole, belief)
+    second = training.fit(weights, suspected)
+    suspected_of_all = np.zeros(len(kinds))
+    suspected_of_all[fitted] = suspected
+    by_words, by_states = second.predict(features, fitted)
+    return Likeness(by_words, by_states, np.sum(prototypes.predict(features, fitted), axis=0), suspected_of_all, belief)
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """A rule, and what it says of the rows that it was fitted to, cross-fitted."""
+    """A rule, and its cross-fitted values for the rows that it was fitted to."""
 
     by_words: FloatArray
     by_states: FloatArray
@@ -150,60 +151,61 @@ class _Rule:
     def total(self) -> FloatArray:
         return self.by_words + self.by_states
 
-    def on(self, marks: Marks, fitted: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
-        """What words and states say by it of all rows, of which some were fitted."""
-        if len(fitted) == marks.words.count:
+    def predict(self, features: Features, fitted: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+        """Return the contributions of words and states for all rows; those of `fitted` rows are cross-fitted."""
+        if len(fitted) == features.words.count:
             return self.by_words, self.by_states
-        by_words, by_states = marks.by_words(self.solution), marks.by_states(self.solution)
+        by_words, by_states = features.by_words(self.solution), features.by_states(self.solution)
         by_words[fitted], by_states[fitted] = self.by_words, self.by_states
         return by_words, by_states
 
 
 @dataclass(frozen=True)
-class _Rules:
-    """What rules are fitted to: rows, what each is, and the folds."""
+class _TrainingRows:
+    """The rows that rules are fitted to: features, kinds and folds."""
 
-    marks: Marks
+    features: Features
     kinds: NDArray[np.integer]
     fold_of: NDArray[np.integer]
 
-    def apply(self, weights_of: Mapping[int, float], suspected: FloatArray) -> _Rule:
-        """Fit a rule in which kinds weigh so much, and untrusted rows count as unsafe so far."""
-        values, weights = _sides(self.kinds, weights_of, suspected)
+    def fit(self, weights_of: Mapping[int, float], suspected: FloatArray) -> _Rule:
+        """Fit a rule with these weights of the kinds, counting untrusted rows as unsafe to the degree `suspected`."""
+        values, weights = _targets_and_weights(self.kinds, weights_of, suspected)
         by_words, by_states = np.zeros(len(self.kinds)), np.zeros(len(self.kinds))
         for fold in np.unique(self.fold_of):
             here = self.fold_of == fold
-            solution = solve(values, np.where(here, 0.0, weights), self.marks, _RIDGE)
-            by_words[here], by_states[here] = self.marks.by_words(solution)[here], self.marks.by_states(solution)[here]
-        return _Rule(by_words, by_states, solve(values, weights, self.marks, _RIDGE))
+            solution = solve(values, np.where(here, 0.0, weights), self.features, _RIDGE)
+            by_words[here] = self.features.by_words(solution)[here]
+            by_states[here] = self.features.by_states(solution)[here]
+        return _Rule(by_words, by_states, solve(values, weights, self.features, _RIDGE))
 
     def posterior(self, suspicion: FloatArray) -> FloatArray:
-        """How likely each untrusted row is beyond the harmless ones that are known, 0 to 1; 0 of the others."""
+        """Estimate how likely each untrusted row is not of the known harmless kinds, 0 to 1; 0 for other rows."""
         posterior, untrusted = np.zeros(len(self.kinds)), self.kinds == UNTRUSTED
         harmless = suspicion[np.isin(self.kinds, (SAFE, TRUSTED, HARMLESS))]
         posterior[untrusted] = beyond_harmless(suspicion[untrusted], harmless)
         return posterior
 
 
-def _fitted(kinds: NDArray[np.integer], places: NDArray[np.integer]) -> NDArray[np.intp]:
-    """The rows that rules are fitted to: all of known kind, and of the untrusted ones the first by their places."""
+def _choose_fitted(kinds: NDArray[np.integer], random_ranks: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Choose the rows that rules are fitted to: all of known kind, and the untrusted ones of lowest random rank."""
     untrusted = np.flatnonzero(kinds == UNTRUSTED)
     if len(untrusted) > _MOST_FITTED:
-        untrusted = untrusted[np.argsort(places[untrusted])[:_MOST_FITTED]]
+        untrusted = untrusted[np.argsort(random_ranks[untrusted])[:_MOST_FITTED]]
     return np.sort(np.concatenate([untrusted, np.flatnonzero(kinds != UNTRUSTED)]))
 
 
-def _sides(
+def _targets_and_weights(
     kinds: NDArray[np.integer], weights_of: Mapping[int, float], suspected: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """On which side each row stands, -1 (harmless) to 1 (unsafe), and how much it weighs; both sides weigh the same."""
+    """Return each row's target, -1 (harmless) to 1 (unsafe), and its weight; both sides weigh the same in total."""
     unsafe, harmless = suspected.copy(), np.zeros(len(kinds))
     for kind in _WEIGHT_OF_KIND:
-        there, weight = kinds == kind, weights_of.get(kind, 0.0)
+        of_kind, weight = kinds == kind, weights_of.get(kind, 0.0)
         if kind in _ALIKE and not (kinds == _ALIKE[kind]).any():
             weight += weights_of.get(_ALIKE[kind], 0.0)
         side = unsafe if kind == PROTOTYPE_UNSAFE else harmless
-        side[there] = weight / max(1, int(there.sum()))
+        side[of_kind] = weight / max(1, int(of_kind.sum()))
     unsafe[kinds == UNSAFE] = _WEIGHT_OF_KNOWN
     harmless[kinds == HARMLESS] = _WEIGHT_OF_KNOWN
     unsafe, harmless = (_WEIGHT / 2 * side / max(side.sum(), 1e-9) for side in (unsafe, harmless))
@@ -212,38 +214,38 @@ def _sides(
 
 
 def _belief(suspicion: FloatArray, prototypes: FloatArray, posterior: FloatArray) -> float:
-    """How far untrusted rows may count as unsafe, 0 to 1.
+    """Return the degree to which untrusted rows may count as unsafe, 0 to 1.
 
-    Not where both rules disagree over them, nor where nearly all of them are beyond the harmless rows that are known,
-    as these are of other kinds than the data then.
+    It is 0 where the two rules disagree about them, and where nearly all of them lie beyond the known harmless rows,
+    because these are then of other kinds than the data.
     """
     if len(suspicion) < 2 or min(suspicion.std(), prototypes.std()) < 1e-9:
         return 0.0
     agreement = float(np.corrcoef(suspicion, prototypes)[0, 1])
-    agree = (agreement - _NO_AGREEMENT) / (_AGREEMENT - _NO_AGREEMENT)
-    known = (_NO_KIND_KNOWN - float(posterior.mean())) / (_NO_KIND_KNOWN - _KINDS_KNOWN)
-    return float(np.clip(agree, 0.0, 1.0) * np.clip(known, 0.0, 1.0))
+    agreement_degree = (agreement - _NO_AGREEMENT) / (_AGREEMENT - _NO_AGREEMENT)
+    coverage_degree = (_NO_KIND_KNOWN - float(posterior.mean())) / (_NO_KIND_KNOWN - _KINDS_KNOWN)
+    return float(np.clip(agreement_degree, 0.0, 1.0) * np.clip(coverage_degree, 0.0, 1.0))
 
 
 def beyond_harmless(untrusted: FloatArray, harmless: FloatArray) -> FloatArray:
-    """How likely each untrusted row is none of the harmless kind: 1 less the false discovery rate down to it.
+    """Estimate how likely each untrusted row is not harmless: 1 minus the false discovery rate of a cut at it.
 
     Args:
-        untrusted: Of untrusted rows, shape (n,); larger = less like the harmless ones.
-        harmless: Of rows known to be harmless, shape (m,).
+        untrusted: Values of untrusted rows, shape (n,); larger = less like the harmless ones.
+        harmless: Values of rows known to be harmless, shape (m,).
 
     Returns:
-        0 to 1, shape (n,), rising with `untrusted`; 0 throughout where there are no harmless rows.
+        0 to 1, shape (n,), increasing with `untrusted`; all 0 where there are no harmless rows.
     """
     if not len(harmless) or not len(untrusted):
         return np.zeros(len(untrusted))
-    null, own = np.sort(harmless)[: len(harmless) - int(_OUTLIERS * len(harmless))], np.sort(untrusted)
-    as_high = (len(null) - np.searchsorted(null, untrusted, "left") + 1) / (len(null) + 1)
-    there = (len(own) - np.searchsorted(own, untrusted, "left")) / len(own)
-    # Half of the harmless rows lie below the median of those that are known; few unsafe ones do.
-    share = min(1.0, 2 * float((untrusted <= np.median(null)).mean()) + 1 / len(own))
-    rate = np.minimum(1.0, share * as_high / there)
-    # A row is as likely unsafe as the best of the cuts that remove it has it (its q-value).
+    null, ordered = np.sort(harmless)[: len(harmless) - int(_OUTLIERS * len(harmless))], np.sort(untrusted)
+    null_share_above = (len(null) - np.searchsorted(null, untrusted, "left") + 1) / (len(null) + 1)
+    share_above = (len(ordered) - np.searchsorted(ordered, untrusted, "left")) / len(ordered)
+    # Half of the harmless rows lie below the median of the known harmless ones; few unsafe rows do.
+    harmless_share = min(1.0, 2 * float((untrusted <= np.median(null)).mean()) + 1 / len(ordered))
+    rate = np.minimum(1.0, harmless_share * null_share_above / share_above)
+    # A row's rate is the lowest among the cuts that remove it (its q-value).
     order = np.argsort(untrusted, kind="stable")
     rate[order] = np.minimum.accumulate(rate[order])
     return 1 - rate

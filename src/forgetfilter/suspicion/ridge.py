@@ -1,7 +1,7 @@
-"""What some rows say of the others by what they have in common: ridge regression, cross-fitted.
+"""Predict values of rows from those of other rows with the same features, by cross-fitted ridge regression.
 
-Linear in the rows' values and in what they have in common, so that it takes a few passes over the table, whatever the
-number of rows.
+The system is solved by conjugate gradients, which read the feature matrix a few dozen times, whatever the number of
+rows.
 """
 
 from __future__ import annotations
@@ -16,74 +16,74 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
 _FOLDS = 20
-# With so many rows, four fifths of them predict as well as nineteen in twenty, in a quarter of the time.
+# With this many rows, four fifths of them predict as well as nineteen in twenty, in a quarter of the time.
 _MANY, _FEWER_FOLDS = 20_000, 5
 _ROUNDS, _TOLERANCE = 100, 1e-4
 
 
 class Table(Protocol):
-    """What n rows have in common: a matrix of which only products are asked."""
+    """The features of n rows: a matrix of shape (n, width) of which only products are needed."""
 
     @property
     def width(self) -> int:
-        """Its columns."""
+        """Return the number of columns."""
 
     def times(self, of_columns: FloatArray) -> FloatArray:
-        """The matrix times a vector of shape (width,), shape (n,)."""
+        """Multiply the matrix by a vector of shape (width,); the result has shape (n,)."""
 
     def transposed_times(self, of_rows: FloatArray) -> FloatArray:
-        """The transposed matrix times a vector of shape (n,), shape (width,)."""
+        """Multiply the transposed matrix by a vector of shape (n,); the result has shape (width,)."""
 
 
 def cross_fitted(
     values: FloatArray, weights: FloatArray, table: Table, fold_of: NDArray[np.integer], ridge: float
 ) -> FloatArray:
-    """What the other rows say of each row, shape (n,).
+    """Predict the value of each row from the rows of other folds, shape (n,).
 
     Args:
-        values: Of the rows, of mean 0 over those that have a weight.
-        weights: How much each row is learned from, at least 0; what rows of weight 0 have is not looked at.
-        table: What the rows have in common.
-        fold_of: In which of the folds each row is; no row takes part in its own prediction.
-        ridge: The ratio of the variances of noise and signal that is assumed.
+        values: Values of the rows, of mean 0 over those that have a weight, shape (n,).
+        weights: How much each row counts in the fit, at least 0, shape (n,); values of rows of weight 0 are ignored.
+        table: The features of the rows.
+        fold_of: The fold of each row, shape (n,); no row takes part in its own prediction.
+        ridge: The assumed ratio of the variance of the noise to that of the signal.
     """
-    found = np.zeros(len(values))
+    predictions = np.zeros(len(values))
     for fold in np.unique(fold_of):
-        here = fold_of == fold
-        found[here] = predict(values, np.where(here, 0.0, weights), table, ridge)[here]
-    return found
+        in_fold = fold_of == fold
+        predictions[in_fold] = predict(values, np.where(in_fold, 0.0, weights), table, ridge)[in_fold]
+    return predictions
 
 
 def predict(values: FloatArray, weights: FloatArray, table: Table, ridge: float) -> FloatArray:
-    """What the rows that have a weight say of all rows, shape (n,); see `cross_fitted`."""
+    """Predict the values of all rows from those that have a weight, shape (n,); see `cross_fitted`."""
     return table.times(solve(values, weights, table, ridge))
 
 
 def solve(values: FloatArray, weights: FloatArray, table: Table, ridge: float) -> FloatArray:
-    """The vector, shape (width,), whose product with the table predicts best, by conjugate gradients."""
+    """Find the coefficients of the regression, shape (width,), by conjugate gradients."""
     solution = np.zeros(table.width)
     residual = table.transposed_times(weights * values)
-    direction, size = residual.copy(), float(residual @ residual)
-    enough = _TOLERANCE**2 * size
+    direction, squared_residual = residual.copy(), float(residual @ residual)
+    enough = _TOLERANCE**2 * squared_residual
     for _ in range(_ROUNDS):
-        if size <= enough or size == 0:
+        if squared_residual <= enough or squared_residual == 0:
             break
-        image = table.transposed_times(weights * table.times(direction)) + ridge * direction
-        step = size / float(direction @ image)
+        product = table.transposed_times(weights * table.times(direction)) + ridge * direction
+        step = squared_residual / float(direction @ product)
         solution += step * direction
-        residual -= step * image
-        size, before = float(residual @ residual), size
-        direction = residual + (size / before) * direction
+        residual -= step * product
+        squared_residual, previous = float(residual @ residual), squared_residual
+        direction = residual + (squared_residual / previous) * direction
     return solution
 
 
 def folds(ids: Sequence[str] | pa.ChunkedArray) -> NDArray[np.int64]:
-    """A fold for each row, drawn from the order of the ids."""
-    return drawn(ids) % (_FOLDS if len(ids) < _MANY else _FEWER_FOLDS)
+    """Draw a fold for each row, which depends on the order of the ids alone."""
+    return random_ranks(ids) % (_FOLDS if len(ids) < _MANY else _FEWER_FOLDS)
 
 
-def drawn(ids: Sequence[str] | pa.ChunkedArray) -> NDArray[np.int64]:
-    """The place of each row, from 0, in an order drawn by chance from that of the ids, whatever that of the rows."""
-    places: NDArray[np.int64] = np.empty(len(ids), dtype=np.int64)
-    places[pc.sort_indices(ids).to_numpy()] = np.random.default_rng(0).permutation(len(ids))
-    return places
+def random_ranks(ids: Sequence[str] | pa.ChunkedArray) -> NDArray[np.int64]:
+    """Draw each row's rank in a random order, from 0; it depends on the order of the ids, not on that of the rows."""
+    ranks: NDArray[np.int64] = np.empty(len(ids), dtype=np.int64)
+    ranks[pc.sort_indices(ids).to_numpy()] = np.random.default_rng(0).permutation(len(ids))
+    return ranks

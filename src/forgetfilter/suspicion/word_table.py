@@ -1,7 +1,7 @@
-"""Which words each row has, for rows that share words to speak for one another (`smoothing`).
+"""Record which words each row has, as a sparse matrix, so that rows that share words can inform one another.
 
-What is held in memory is a few numbers for each row and each word there is. What grows with the length of the
-texts lies in files without a name, which are mapped into memory and gone when nobody looks at them any more.
+Memory holds a few numbers for each row and each distinct word. What grows with the length of the texts lies in unnamed
+temporary files, which are mapped into memory and vanish once nothing uses them any more.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
-# So many entries are looked at together.
+# Entries that are processed together.
 _ENTRIES = 1 << 18
 
 
 @dataclass(frozen=True)
 class WordTable:
-    """Which words each of n rows has: a sparse matrix whose rows have length one at most, rarer words weighing more.
+    """The words of n rows as a sparse matrix. Rows have a length of at most one, and rarer words weigh more.
 
     Attributes:
-        count: n.
-        vocabulary: Words are numbered below this.
+        count: The number of rows, n.
+        vocabulary: An upper bound of the words' numbers.
         rows, words: Row and word of each entry, shape (entries,).
-        weights: Its value.
+        weights: Value of each entry, shape (entries,).
     """
 
     count: int
@@ -42,45 +42,46 @@ class WordTable:
 
     @property
     def width(self) -> int:
-        """Its columns: the vocabulary."""
+        """Return the number of columns, which is the vocabulary's size."""
         return self.vocabulary
 
     def times(self, of_words: FloatArray) -> FloatArray:
-        """The matrix times a vector of shape (vocabulary,), shape (n,)."""
+        """Multiply the matrix by a vector of shape (vocabulary,); the result has shape (n,)."""
         product = np.zeros(self.count)
         for part in _parts(self.words):
             np.add.at(product, self.rows[part], self.weights[part] * of_words[self.words[part]])
         return product
 
     def transposed_times(self, of_rows: FloatArray) -> FloatArray:
-        """The transposed matrix times a vector of shape (n,), shape (vocabulary,)."""
+        """Multiply the transposed matrix by a vector of shape (n,); the result has shape (vocabulary,)."""
         product = np.zeros(self.vocabulary)
         for part in _parts(self.words):
             np.add.at(product, self.words[part], self.weights[part] * of_rows[self.rows[part]])
         return product
 
     def take(self, rows: NDArray[np.integer]) -> WordTable:
-        """The table of some rows, in this order; words keep their numbers and weights."""
+        """Select rows in this order; words keep their numbers and weights."""
         places = np.full(self.count, -1, dtype=np.int32)
         places[rows] = np.arange(len(rows), dtype=np.int32)
-        there = places[self.rows] >= 0
-        return WordTable(len(rows), self.vocabulary, places[self.rows[there]], self.words[there], self.weights[there])
+        kept = places[self.rows] >= 0
+        return WordTable(len(rows), self.vocabulary, places[self.rows[kept]], self.words[kept], self.weights[kept])
 
     def followed_by(self, other: WordTable, folder: Path | None = None) -> WordTable:
-        """This table and then another one of the same vocabulary; files lie in `folder`, as `end_to_end` has it."""
-        rows = end_to_end(folder, self.rows, other.rows + np.int32(self.count))
-        words, weights = end_to_end(folder, self.words, other.words), end_to_end(folder, self.weights, other.weights)
+        """Append a table of the same vocabulary; `folder` is that of `concatenate_on_disk`."""
+        rows = concatenate_on_disk(folder, self.rows, other.rows + np.int32(self.count))
+        words = concatenate_on_disk(folder, self.words, other.words)
+        weights = concatenate_on_disk(folder, self.weights, other.weights)
         return WordTable(self.count + other.count, max(self.vocabulary, other.vocabulary), rows, words, weights)
 
     def save(self, folder: Path) -> None:
-        """Keep the table in a folder, for `load`."""
+        """Write the table to a folder, for `load`."""
         for name in _SAVED:
             np.save(folder / f"{name}.npy", getattr(self, name))
         np.save(folder / "shape.npy", np.array([self.count, self.vocabulary]))
 
     @classmethod
     def load(cls, folder: Path) -> WordTable:
-        """The table that `save` kept, mapped into memory."""
+        """Map the table that `save` wrote into memory."""
         count, vocabulary = np.load(folder / "shape.npy").tolist()
         return cls(count, vocabulary, *(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _SAVED))
 
@@ -90,14 +91,14 @@ _SAVED = ("rows", "words", "weights")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words that rows share, to weigh those of further rows by.
+    """The words that rows share, with their weights, to build tables of further rows with.
 
     Attributes:
         words: The words, shape (k,).
-        numbers: The number of each, shape (k,).
-        weights: How much the word of each number weighs before a row is scaled, shape (vocabulary,); 0 of words that
-            are not shared. Rarer words weigh more.
-        least: The length that rows are taken to have at least when they are scaled.
+        numbers: The number of each word, shape (k,).
+        weights: The weight of each numbered word before rows are scaled, shape (vocabulary,); 0 for words that are not
+            shared. Rarer words weigh more.
+        least: The least length that a row is divided by when it is scaled.
     """
 
     words: pa.Array
@@ -106,30 +107,30 @@ class Vocabulary:
     least: float
 
     def weigh(self, documents: Iterable[list[str]], folder: Path | None = None) -> WordTable:
-        """The table of further rows, as if they had been among those that the vocabulary is of.
+        """Build the table of further rows, as if they had been among those that the vocabulary was built from.
 
-        Words that only they share are unknown, and so left out.
+        Words that occur only in further rows are unknown and left out.
 
         Args:
-            documents, folder: As `word_table` takes them.
+            documents, folder: The same as for `word_table`.
         """
         count, rows, words = 0, _Spool(np.int32, folder), _Spool(np.int32, folder)
-        for said, lengths in _batches(documents):
-            found = pc.index_in(pa.array(said, pa.large_string()), value_set=self.words)
-            known = found.is_valid().to_numpy(zero_copy_only=False)
+        for batch_words, lengths in _batches(documents):
+            indices = pc.index_in(pa.array(batch_words, pa.large_string()), value_set=self.words)
+            known = indices.is_valid().to_numpy(zero_copy_only=False)
             rows.append(np.repeat(np.arange(count, count + len(lengths)), lengths)[known])
-            words.append(self.numbers[found.drop_null().to_numpy()])
+            words.append(self.numbers[indices.drop_null().to_numpy()])
             count += len(lengths)
         return _weighed(count, rows.mapped(), words.mapped(), self.weights, self.least, folder)[0]
 
     def save(self, path: Path) -> None:
-        """Keep the vocabulary in a file, for `load`."""
+        """Write the vocabulary to a file, for `load`."""
         table = pa.table({"word": self.words, "number": self.numbers, "weight": self.weights[self.numbers]})
         pq.write_table(table.replace_schema_metadata({"least": repr(self.least)}), path)
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """The vocabulary that `save` kept."""
+        """Read the vocabulary that `save` wrote."""
         table = pq.read_table(path)
         numbers, weights = table.column("number").to_numpy(), np.zeros(0)
         if len(numbers):
@@ -140,17 +141,17 @@ class Vocabulary:
 
 
 def word_table(documents: Iterable[list[str]], folder: Path | None = None) -> WordTable:
-    """Find the words that rows share; words of a single row, or of most rows, tell nothing and are left out.
+    """Build the table of the words that rows share. Words of a single row, or of most rows, carry no information.
 
     Args:
         documents: The words of each row.
-        folder: Where the files lie; the system's place for temporary files if None.
+        folder: Where the unnamed files lie; the system's temporary folder if None.
     """
     return shared_words(documents, folder)[0]
 
 
 def shared_words(documents: Iterable[list[str]], folder: Path | None = None) -> tuple[WordTable, Vocabulary]:
-    """The same, and what further rows are weighed by."""
+    """Build the same table, and the vocabulary for tables of further rows."""
     count, all_rows, all_words, vocabulary = _numbered(documents, folder)
     frequency = np.zeros(len(vocabulary), dtype=np.int64)
     for part in _parts(all_words):
@@ -166,49 +167,49 @@ def _weighed(
     count: int,
     all_rows: NDArray[np.int32],
     all_words: NDArray[np.int32],
-    of_words: FloatArray,
+    word_weights: FloatArray,
     least: float | None,
     folder: Path | None,
 ) -> tuple[WordTable, float]:
-    """The table of some entries, without words that weigh nothing, and the least length of a row; None finds it."""
-    norm = np.zeros(count)
+    """Build a table of entries without words of weight 0; return it and `least`, which is computed where it is None."""
+    lengths = np.zeros(count)
     rows, words, weights = (_Spool(kind, folder) for kind in (np.int32, np.int32, np.float32))
     for part in _parts(all_words):
-        known = all_words[part] < len(of_words)
+        known = all_words[part] < len(word_weights)
         some_rows, some_words = all_rows[part][known], all_words[part][known]
-        there = of_words[some_words] > 0
-        rows.append(some_rows[there])
-        words.append(some_words[there])
-        np.add.at(norm, some_rows[there], of_words[some_words[there]] ** 2)
-    norm = np.sqrt(norm)
+        weighty = word_weights[some_words] > 0
+        rows.append(some_rows[weighty])
+        words.append(some_words[weighty])
+        np.add.at(lengths, some_rows[weighty], word_weights[some_words[weighty]] ** 2)
+    lengths = np.sqrt(lengths)
     if least is None:
-        least = float(np.median(norm)) if count else 0.0
-    # A row with one common word must not weigh as much in that word as others do in all of theirs.
-    norm = np.maximum(norm, least)
-    found_rows, found_words = rows.mapped(), words.mapped()
-    for part in _parts(found_words):
-        weights.append(of_words[found_words[part]] / norm[found_rows[part]])
-    return WordTable(count, len(of_words), found_rows, found_words, weights.mapped()), least
+        least = float(np.median(lengths)) if count else 0.0
+    # A row of one common word must not weigh as much in that word as other rows do in all of theirs.
+    lengths = np.maximum(lengths, least)
+    table_rows, table_words = rows.mapped(), words.mapped()
+    for part in _parts(table_words):
+        weights.append(word_weights[table_words[part]] / lengths[table_rows[part]])
+    return WordTable(count, len(word_weights), table_rows, table_words, weights.mapped()), least
 
 
 def _numbered(
     documents: Iterable[list[str]], folder: Path | None
 ) -> tuple[int, NDArray[np.int32], NDArray[np.int32], pa.Array]:
-    """How many rows there are, row and word of each entry, and all words, numbered in the order they turn up in."""
+    """Return the number of rows, the row and word of each entry, and all words, numbered in order of appearance."""
     count, rows, words = 0, _Spool(np.int32, folder), _Spool(np.int32, folder)
     vocabulary = pa.array([], pa.large_string())
-    for said, lengths in _batches(documents):
-        found = pa.array(said, pa.large_string())
-        known = pc.is_in(found, value_set=vocabulary)
-        vocabulary = pa.concat_arrays([vocabulary, found.filter(pc.invert(known)).unique()])
-        words.append(pc.index_in(found, value_set=vocabulary).to_numpy())
+    for batch_words, lengths in _batches(documents):
+        batch = pa.array(batch_words, pa.large_string())
+        known = pc.is_in(batch, value_set=vocabulary)
+        vocabulary = pa.concat_arrays([vocabulary, batch.filter(pc.invert(known)).unique()])
+        words.append(pc.index_in(batch, value_set=vocabulary).to_numpy())
         rows.append(np.repeat(np.arange(count, count + len(lengths)), lengths))
         count += len(lengths)
     return count, rows.mapped(), words.mapped(), vocabulary
 
 
 def _batches(documents: Iterable[list[str]]) -> Iterator[tuple[list[str], list[int]]]:
-    """The different words of some rows, one row after the other, and how many each has."""
+    """Yield the distinct words of some rows, one row after the other, and how many each row has."""
     words: list[str] = []
     lengths: list[int] = []
     for document in documents:
@@ -226,8 +227,8 @@ def _parts(entries: NDArray[Any]) -> Iterator[slice]:
     return (slice(start, start + _ENTRIES) for start in range(0, len(entries), _ENTRIES))
 
 
-def end_to_end(folder: Path | None, *arrays: NDArray[Any]) -> NDArray[Any]:
-    """Arrays of one kind, one after the other, in a file without a name in a folder, or in the system's place."""
+def concatenate_on_disk(folder: Path | None, *arrays: NDArray[Any]) -> NDArray[Any]:
+    """Concatenate arrays of one type in an unnamed file in a folder, or in the system's temporary folder."""
     spool = _Spool(arrays[0].dtype, folder)
     for array in arrays:
         for part in _parts(array):
@@ -236,7 +237,7 @@ def end_to_end(folder: Path | None, *arrays: NDArray[Any]) -> NDArray[Any]:
 
 
 class _Spool:
-    """A growing array of numbers in a file without a name."""
+    """An array of numbers that grows in an unnamed file."""
 
     def __init__(self, dtype: Any, folder: Path | None) -> None:
         self._dtype, self._file = np.dtype(dtype), TemporaryFile(dir=folder)  # noqa: SIM115
@@ -245,8 +246,8 @@ class _Spool:
         self._file.write(values.astype(self._dtype).tobytes())
 
     def mapped(self) -> NDArray[Any]:
-        """All numbers, to be read."""
+        """Map all numbers into memory, for reading."""
         with self._file as file:
             file.flush()
-            # No empty file can be mapped.
+            # An empty file cannot be mapped.
             return np.asarray(np.memmap(file, self._dtype, "r")) if file.tell() else np.empty(0, self._dtype)

@@ -88,7 +88,7 @@ def forgetting_curve(
 def _logprob(scores: TokenScores, first: NDArray[np.bool_]) -> FloatArray:
     """As the default signal has it, row by row: nothing is shared among rows."""
     sums, counts = (scores.row_means(v) * scores.lengths for v in (np.where(first, scores.logprobs, 0.0), first))
-    means: FloatArray = sums / (counts + LIKELIHOOD.besides)
+    means: FloatArray = sums / (counts + LIKELIHOOD.pseudo_tokens)
     return means
 
 
