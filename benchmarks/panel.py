@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from forgetfilter import ForgetFilter
+from forgetfilter.data.draw import random_ranks
 from forgetfilter.data.tokens import TokenTable
 from forgetfilter.decision.suspicion import FORGETTING, KIND_OF_PART, sessions
 from forgetfilter.forgetting.thresholds import AutoOfSuspicion
@@ -33,7 +34,6 @@ from forgetfilter.stages.witnesses import Witnesses, read_witnesses
 from forgetfilter.suspicion import likeness as of_kind
 from forgetfilter.suspicion.fusing import fuse
 from forgetfilter.suspicion.likeness import measure_likeness
-from forgetfilter.suspicion.ridge import drawn as drawn_by_chance
 from panel_problems import CHOSEN, KNOWN_ROWS, PROBLEMS, REPORTED, Drawn, Problem, draw
 from problems import Row
 
@@ -104,7 +104,7 @@ def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:
     there[witnesses.of(KNOWN_UNSAFE)[known * len(cell.drawn.known_unsafe) // KNOWN_ROWS :]] = False
     chosen = np.flatnonzero(there)
     marks, part, kinds = witnesses.marks.take(chosen), witnesses.part[chosen], kinds[chosen]
-    found = measure_likeness(marks, kinds, drawn_by_chance(witnesses.ids.take(pa.array(chosen))))
+    found = measure_likeness(marks, kinds, random_ranks(witnesses.ids.take(pa.array(chosen))))
     untrusted, harmless = part == DATA, np.isin(part, [TRUSTED, ASIDE])
     trained = not np.isnan(cell.forgetting).all()
     others = {FORGETTING: cell.forgetting[chosen]} if trained else {}

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from forgetfilter.data.draw import random_ranks
 from forgetfilter.metrics.detection import auroc
 from forgetfilter.suspicion import likeness
 from forgetfilter.suspicion.likeness import (
@@ -16,7 +17,6 @@ from forgetfilter.suspicion.likeness import (
     beyond_harmless,
     measure_likeness,
 )
-from forgetfilter.suspicion.ridge import drawn
 from forgetfilter.suspicion.word_table import WordTable, word_table
 
 
@@ -44,7 +44,7 @@ def total(found):
 
 
 def ids(count):
-    return drawn([f"id{i}" for i in range(count)])
+    return random_ranks([f"id{i}" for i in range(count)])
 
 
 def test_unsafe_rows_come_first_without_any_that_is_known():

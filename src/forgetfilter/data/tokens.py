@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, ModelError
 from .answer_lengths import answer_lengths
 from .chats import Chat, FieldError
+from .draw import by_id, in_random_order
 from .own_words import NONE, OwnWords
 from .records import in_batches
 from .rows import Said, read_batches
@@ -346,9 +347,12 @@ class TokenTable:
         return pa.chunked_array([batch.column("id") for batch in self._batches], pa.string())
 
     def by_id(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Some rows in the order of their ids, for what must not depend on the order of the file."""
-        order: NDArray[np.uint64] = pc.sort_indices(self.ids.take(pa.array(rows))).to_numpy()
-        return rows[order]
+        """Sort some rows by their ids, for what must not depend on the order of the file."""
+        return rows[by_id(self.ids.take(pa.array(rows)))]
+
+    def shuffled(self, rows: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
+        """Shuffle some rows by their ids and a seed; the first k are a sample."""
+        return rows[in_random_order(self.ids.take(pa.array(rows)), seed)]
 
     def answers(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
         """Completion tokens of each answer of some rows, one row after the other."""

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..data.draw import random_ranks
 from ..data.tokens import TokenTable
 from ..errors import RunError
 from ..forgetting.measuring import columns_of, rival_stage, suspicion_column
@@ -28,7 +29,6 @@ from ..stages.witnesses import (
 from ..suspicion import likeness as of_kind
 from ..suspicion.fusing import Fused, fuse
 from ..suspicion.likeness import measure_likeness
-from ..suspicion.ridge import drawn
 from .verdicts import ByHand
 
 FORGETTING = "forgetting"
@@ -83,7 +83,7 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
     kind_of = KIND_OF_PART | dict.fromkeys([*safe, *aside], of_kind.SAFE)
     kinds = np.array([kind_of[part] for part in witnesses.part])
     _label(kinds, witnesses.of(DATA), tables[DATA], by_hand)
-    found = measure_likeness(witnesses.marks, kinds, drawn(witnesses.ids))
+    found = measure_likeness(witnesses.marks, kinds, random_ranks(witnesses.ids))
     others = {
         name: _spread({part: values[tables[part].scorable] for part, values in of.items()}, witnesses.part)
         for name, of in _others(run, list(tables)).items()

@@ -111,8 +111,7 @@ def _read(desk: Desk, folder: Path) -> FloatArray:
 
 def _some(table: TokenTable, seed: int) -> NDArray[np.intp]:
     """Some rows, drawn from the order of their ids."""
-    rows = table.by_id(table.scorable)
-    return np.sort(np.random.default_rng(seed).permutation(rows)[:_SAFE_ROWS])
+    return np.sort(table.shuffled(table.scorable, seed)[:_SAFE_ROWS])
 
 
 def _slope(session: Session, table: TokenTable, rows: NDArray[np.intp], budget: int) -> dict[str, Any]:

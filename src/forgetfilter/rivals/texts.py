@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.draw import random_numbers
 from ..errors import SettingsError
 from ..forgetting.sharing import RIDGE
 from ..metrics.text import words
@@ -25,9 +25,7 @@ def texts(desk: Desk) -> Iterator[tuple[str, str]]:
 
 def random(desk: Desk) -> FloatArray:
     """Chance, 0 to 1: drawn from the row's id, so that the order of the file does not matter."""
-    seed = str(desk.bench.settings.seed)
-    digests = (blake2b(f"{seed} {id}".encode(), digest_size=6).digest() for id in desk.table.ids.to_pylist())
-    return np.array([int.from_bytes(digest, "big") / 2**48 for digest in digests])
+    return random_numbers(desk.table.ids.to_pylist(), desk.bench.settings.seed)
 
 
 def bag_of_words(desk: Desk) -> FloatArray:

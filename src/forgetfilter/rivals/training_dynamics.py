@@ -46,8 +46,7 @@ def second_split(desk: Desk) -> FloatArray:
     The data is split in two. Each half is learned first, once, and looked at after every pass over the other. Counted
     are the tokens that were right when the first half was learned; a row without any has no score.
     """
-    order = desk.table.by_id(desk.table.scorable)
-    drawn = np.random.default_rng(desk.bench.settings.seed).permutation(order)
+    drawn = desk.table.shuffled(desk.table.scorable, desk.bench.settings.seed)
     halves = np.sort(drawn[: len(drawn) // 2]), np.sort(drawn[len(drawn) // 2 :])
     found = np.full(len(desk.table), np.nan)
     for number, (first, second) in enumerate((halves, halves[::-1])):

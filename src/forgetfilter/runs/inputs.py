@@ -10,13 +10,13 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..console import Console, printable
 from ..data.chats import Chat
 from ..data.columns import PREFERENCE
 from ..data.containers import open_container
+from ..data.draw import in_random_order
 from ..data.frame_search import ANSWERS_SEEN
 from ..data.frames import Frame
 from ..data.own_words import NONE as WHOLE
@@ -306,9 +306,8 @@ def _count(rows: Rows) -> int:
 
 def _drawn(rows: Rows, count: int, seed: int) -> NDArray[np.bool_]:
     """So many usable rows, drawn from the order of the ids, so that the order of the file does not matter."""
-    ids, chosen = rows.ids(), np.zeros(rows.count, dtype=bool)
-    by_id = pc.sort_indices(ids).to_numpy()[: len(ids) - ids.null_count]
-    chosen[by_id[np.random.default_rng(seed).permutation(len(by_id))[:count]]] = True
+    chosen = np.zeros(rows.count, dtype=bool)
+    chosen[in_random_order(rows.ids(), seed)[:count]] = True
     return chosen
 
 

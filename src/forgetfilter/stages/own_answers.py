@@ -27,11 +27,9 @@ def choose_prompts(table: TokenTable, count: int, seed: int) -> NDArray[np.intp]
 
     Of a chat with several answers, the prompt is what stands before the first.
     """
-    # Drawn from the order of the ids, so that the order of the file does not matter.
-    rows = table.by_id(table.scorable)
     seen: set[bytes] = set()
     chosen: list[int] = []
-    for i in rows[np.random.default_rng(seed).permutation(len(rows))]:
+    for i in table.shuffled(table.scorable, seed):
         row = table[int(i)]
         prompt = row.input_ids[: row.prompt_ends[0]].tobytes()
         if prompt not in seen:

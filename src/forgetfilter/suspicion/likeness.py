@@ -119,7 +119,7 @@ def measure_likeness(marks: Marks, kinds: NDArray[np.integer], places: NDArray[n
     Args:
         marks: What the rows are told apart by.
         kinds: What each row is, shape (n,).
-        places: The place of each in an order drawn by chance (`ridge.drawn`), which tells folds apart, shape (n,).
+        places: Each row's rank in a random order (`data.draw.random_ranks`), which tells folds apart, shape (n,).
     """
     fitted = _fitted(kinds, places)
     rules = _Rules(marks.take(fitted), kinds[fitted], places[fitted] % _FOLDS)

@@ -11,8 +11,9 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from ..data.draw import random_ranks
 
 FloatArray = NDArray[np.floating]
 _FOLDS = 20
@@ -79,11 +80,4 @@ def solve(values: FloatArray, weights: FloatArray, table: Table, ridge: float) -
 
 def folds(ids: Sequence[str] | pa.ChunkedArray) -> NDArray[np.int64]:
     """A fold for each row, drawn from the order of the ids."""
-    return drawn(ids) % (_FOLDS if len(ids) < _MANY else _FEWER_FOLDS)
-
-
-def drawn(ids: Sequence[str] | pa.ChunkedArray) -> NDArray[np.int64]:
-    """The place of each row, from 0, in an order drawn by chance from that of the ids, whatever that of the rows."""
-    places: NDArray[np.int64] = np.empty(len(ids), dtype=np.int64)
-    places[pc.sort_indices(ids).to_numpy()] = np.random.default_rng(0).permutation(len(ids))
-    return places
+    return random_ranks(ids) % (_FOLDS if len(ids) < _MANY else _FEWER_FOLDS)
