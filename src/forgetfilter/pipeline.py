@@ -407,15 +407,14 @@ class _Pipeline:
 
     def ask_rivals(self, rivals: Sequence[str]) -> None:
         """Suspicion of every row by other filters, to compare with."""
-        from .rivals.registry import NEED_LEARNED, TOLD_BY, measure_rival, told_by
+        from .rivals.registry import RIVALS, is_measured, measure_rival
 
-        for name in rivals:
-            if name in NEED_LEARNED:
+        for rival in map(RIVALS.__getitem__, rivals):
+            if rival.needs_learned:
                 self.learn()
-            stage, measure = rival_stage(name), partial(measure_rival, name, self.bench, self.material)
-            told = self.run.folder(stage) / TOLD_BY
-            if not told.is_file() or told.read_text(encoding="utf-8") != told_by(name, self.settings):
-                self.bench.work(stage, measure)
+            stage = rival_stage(rival.name)
+            if not is_measured(rival, self.run.folder(stage), self.settings):
+                self.bench.work(stage, partial(measure_rival, rival, self.bench, self.material))
 
     def decide(self, settings: DecisionSettings) -> Summary:
         """Kept and removed rows, as the first process decides them."""
