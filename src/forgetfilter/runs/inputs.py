@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -242,6 +243,7 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
             continue
         rows = Rows.open(run.folder(ROWS) / part)
         count, chosen = _count(rows), np.ones(rows.count, dtype=bool)
+        unshown: Counter[str] = Counter()
         if part == TRUSTED and settings.trusted == BUILTIN:
             count = min(most, count)
             chosen = _drawn(rows, count, settings.seed)
@@ -253,11 +255,12 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
                 write_part(said, _only(rows, aside), apart, encoder, folder / f"{aside_of[part]}.arrow", console)
             count, chosen = count - apart, ~aside
         if count:
-            framed = write_part(rows.name, _only(rows, chosen), count, encoder, folder / f"{part}.arrow", console)
+            path = folder / f"{part}.arrow"
+            framed = write_part(rows.name, _only(rows, chosen), count, encoder, path, console, unshown=unshown)
         if part == DATA:
-            write_json(dict(sorted(encoder.unshown.most_common(_NAMES_KEPT))), folder / UNSHOWN)
-            if encoder.unshown:
-                console.say(f"{rows.name}: {unshown_told(encoder.unshown)}")
+            write_json(dict(sorted(unshown.most_common(_NAMES_KEPT))), folder / UNSHOWN)
+            if unshown:
+                console.say(f"{rows.name}: {unshown_told(unshown)}")
         if part == DATA and is_expression(settings.own_words) and not framed:
             raise InputError(f"{rows.name}: own_words: no answer matches '{settings.own_words}'; 'preview' shows rows")
         if part == DATA and rows.layout == PREFERENCE:
@@ -324,14 +327,17 @@ def write_part(
     console: Console,
     *,
     needed: bool = True,
+    unshown: Counter[str] | None = None,
 ) -> int:
     """Write the tokens of `count` rows, with progress; returns how many answers were taken out of a frame.
+
+    What the chat template leaves out of the rows is counted in `unshown`, by name.
 
     Raises:
         InputError: Nothing of the completions is within the length limit, and they are `needed`.
     """
     with console.progress(f"tokenising {name}", count, "rows") as progress:
-        for done in write_tokens(rows, encoder, path):
+        for done in write_tokens(rows, encoder, path, unshown):
             progress.advance(done - progress.done)
         table = TokenTable(path)
         if needed and not len(table.scorable):
