@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from forgetfilter import ForgetFilter
+from forgetfilter.data.draw import random_ranks
 from forgetfilter.data.tokens import TokenTable
 from forgetfilter.decision.suspicion import KIND_OF_PART, read_checkpoint_scores
 from forgetfilter.forgetting.thresholds import AutoOfSuspicion
@@ -33,7 +34,6 @@ from forgetfilter.stages.witnesses import Witnesses, read_witnesses
 from forgetfilter.suspicion import likeness as of_kind
 from forgetfilter.suspicion.fusing import fuse
 from forgetfilter.suspicion.likeness import measure_likeness
-from forgetfilter.suspicion.ridge import random_ranks
 from panel_problems import CHOSEN, KNOWN_ROWS, PROBLEMS, REPORTED, Drawn, Problem, draw
 from problems import Row
 

@@ -26,14 +26,15 @@ LLAMA = "model_llama"
 def masks(file, model):
     """What is trained on of each row, as text, or why it cannot be used; and what the template does not show."""
     encoder = Encoder(load_tokenizer(find_model(str(CASES / model))), "auto", 512)
-    found = []
+    found, unshown = [], set()
     for i, (_, _, chat) in enumerate(read_chats(open_container(str(CASES / file), "train"), ReadOptions())):
         if isinstance(chat, BadRow):
             found.append(chat)
             continue
         (tokens,) = encoder.encode([(str(i), i, chat)])
+        unshown |= set(tokens.unshown)
         found.append([encoder.tokenizer.decode(tokens.input_ids[a:b]) for a, b in tokens.spans])
-    return found, set(encoder.unshown)
+    return found, unshown
 
 
 @pytest.mark.parametrize(

@@ -88,18 +88,16 @@ def _first_look(work: FilterRun) -> None:
 
 def _ask_rivals(work: FilterRun) -> None:
     """Measure suspicion of every row by other filters: that which decides, and those to compare with."""
-    from .rivals.registry import NEED_LEARNED, measure_rival, told_by
-    from .runs.layout import TOLD_BY
+    from .rivals.registry import RIVALS, is_measured, measure_rival
 
     settings = work.run.settings
     deciding = [settings.signal] if SIGNALS[settings.signal].scoring == RIVAL else []
     for name in [*deciding, *split_names(settings.rivals)]:
-        if name in NEED_LEARNED:
+        rival, stage = RIVALS[name], rival_stage(name)
+        if rival.needs_learned:
             learn(work)
-        stage, measure_it = rival_stage(name), partial(measure_rival, name, work.bench, work.material)
-        told = work.run.folder(stage) / TOLD_BY
-        if not told.is_file() or told.read_text(encoding="utf-8") != told_by(name, settings):
-            work.bench.work(stage, measure_it)
+        if not is_measured(rival, work.run.folder(stage), settings):
+            work.bench.work(stage, partial(measure_rival, rival, work.bench, work.material))
 
 
 def _decide(work: FilterRun) -> Summary:

@@ -32,9 +32,8 @@ def encoded(row: Any, tokenizer: Any, template: str = "chat") -> Any:
 
 def unshown(row: Any, tokenizer: Any) -> tuple[str, ...]:
     """What the template leaves out of a row, by name, in order."""
-    encoder = Encoder(tokenizer, "chat", LONGEST)
-    encoder.encode([("x", 0, find_layout(row, "auto", {}, "data").chat(row))])
-    return tuple(sorted(encoder.unshown))
+    (tokens,) = Encoder(tokenizer, "chat", LONGEST).encode([("x", 0, find_layout(row, "auto", {}, "data").chat(row))])
+    return tuple(sorted(set(tokens.unshown)))
 
 
 class Span(NamedTuple):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from forgetfilter.data.draw import random_ranks
 from forgetfilter.metrics.detection import auroc
 from forgetfilter.suspicion import likeness
 from forgetfilter.suspicion.likeness import (
@@ -16,7 +17,6 @@ from forgetfilter.suspicion.likeness import (
     beyond_harmless,
     measure_likeness,
 )
-from forgetfilter.suspicion.ridge import random_ranks
 from forgetfilter.suspicion.word_table import WordTable, word_table
 
 

@@ -1,4 +1,4 @@
-"""Sequence-classification models that tell toxic text."""
+"""Rate toxicity with sequence-classification models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TOXIC = ("toxic", "toxicity", "hate", "offensive", "abusive", "unsafe", "label_
 
 
 class SequenceClassifier:
-    """The probability of a model's toxic class; see `classifiers.Classifier`.
+    """Rates texts by the probability of a model's toxic class; see `classifiers.Classifier`.
 
     The class is the one called toxic, or toxicity, hate, offensive, abusive, unsafe, label_1, the first there is.
     Where each class has a probability of its own (`multi_label_classification`, or one class alone), that is the
@@ -63,7 +63,7 @@ class SequenceClassifier:
 
     @torch.inference_mode()
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """How toxic each text is, 0 to 1, larger = more toxic; 0 for an empty text."""
+        """Rate how toxic each text is, 0 to 1, larger = more toxic; 0 for an empty text."""
         scores = np.zeros(len(texts))
         # By length, so that little is padding.
         order = sorted((i for i, text in enumerate(texts) if text.strip()), key=lambda i: len(texts[i]))

@@ -1,4 +1,4 @@
-"""What tells toxic text: a word list that works offline, or a sequence-classification model."""
+"""Rate toxicity with a word list that works offline, or with a sequence-classification model."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _ENDS = "'’!*"
 
 
 class Classifier(Protocol):
-    """Tells how toxic texts are.
+    """Rates how toxic texts are.
 
     Attributes:
-        name: What to call it in results.
+        name: Its name in results.
     """
 
     name: str
 
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """How toxic each text is, 0 to 1, larger = more toxic, shape (len(texts),); 0 for an empty text."""
+        """Rate how toxic each text is, 0 to 1, larger = more toxic, shape (len(texts),); 0 for an empty text."""
 
 
 class WordList:
-    """Toxicity as listed words: 0 without any, else 0.5 plus half the share of the text's words that are listed.
+    """Rates toxicity by listed words: 0 without any, else 0.5 plus half the share of the text's words that are listed.
 
     So half is the line between texts with and without a listed word, and above it the denser text is the more toxic
     one. A word list sees neither context nor intent. Plurals of listed words count, and phrases word by word.
@@ -50,9 +50,9 @@ class WordList:
         """Take words and phrases, in any case."""
         self._phrases: dict[str, list[tuple[str, ...]]] = {}
         for phrase in listed:
-            said = tuple(_split(phrase))
-            if said:
-                self._phrases.setdefault(said[0], []).append(said)
+            words = tuple(_split(phrase))
+            if words:
+                self._phrases.setdefault(words[0], []).append(words)
 
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
         return np.array([self._score(text) for text in texts], dtype=np.float64)
@@ -63,7 +63,7 @@ class WordList:
         return 0.5 + 0.5 * listed / len(words) if listed else 0.0
 
     def _found(self, words: list[str]) -> Iterator[int]:
-        """How many words each listed phrase in the text has, the longest that begins at a place."""
+        """Yield how many words each listed phrase in the text has, the longest that begins at a place."""
         i = 0
         while i < len(words):
             longest = max((len(phrase) for phrase in self._beginning(words[i]) if _stands(phrase, words, i)), default=0)
@@ -71,16 +71,16 @@ class WordList:
             i += max(1, longest)
 
     def _beginning(self, word: str) -> list[tuple[str, ...]]:
-        """Listed phrases that begin with this word, or are its singular."""
-        found = list(self._phrases.get(word, ()))
+        """Find listed phrases that begin with this word, or are its singular."""
+        phrases = list(self._phrases.get(word, ()))
         for ending in ("s", "es"):
             if word.endswith(ending):
-                found += [phrase for phrase in self._phrases.get(word.removesuffix(ending), ()) if len(phrase) == 1]
-        return found
+                phrases += [phrase for phrase in self._phrases.get(word.removesuffix(ending), ()) if len(phrase) == 1]
+        return phrases
 
 
 def toxicity_classifier(name: str, device: str = "auto") -> Classifier:
-    """The classifier that a name stands for: `words`, `detoxify`, or a model as MODEL or MODEL#LABEL.
+    """Make the classifier that a name stands for: `words`, `detoxify`, or a model as MODEL or MODEL#LABEL.
 
     Args:
         name: A model is a hub id or a folder. LABEL is the class that means toxic, where its name does not tell.

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, ModelError
 from .answer_lengths import answer_lengths
 from .chats import Chat, FieldError
+from .draw import by_id, in_random_order
 from .own_words import NONE, OwnWords
 from .records import in_batches
 from .rows import Said, read_batches
@@ -67,6 +68,7 @@ class Tokens:
         truncated: Whether the row is longer than its greatest length, so that its end was cut off.
         longest_answer: Tokens of its longest answer, those that were cut off included, the end of the turn not.
         answers_cut: Whether an answer goes on beyond its tokens that are here.
+        unshown: What the chat template left out of the row, by name; files of tokens do not keep it.
     """
 
     id: str
@@ -78,6 +80,7 @@ class Tokens:
     truncated: bool
     longest_answer: int = field(default=0, kw_only=True)
     answers_cut: bool = field(default=False, kw_only=True)
+    unshown: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def scorable(self) -> bool:
@@ -106,7 +109,6 @@ class Encoder:
 
     Attributes:
         own_words: Takes answers out of their frame; with `auto` it has to be told the frames, or to look for them.
-        unshown: What the chat template left out of the rows encoded so far, by name, and how often.
 
     Raises:
         ModelError: The tokenizer is not a fast one, or has no chat template though one is asked for.
@@ -129,7 +131,6 @@ class Encoder:
         self.own_words, self._special = OwnWords(own_words), list(tokenizer.all_special_ids)
         self.template = ("chat" if has_chat else "plain") if template == "auto" else template
         self._templated = ChatTemplate(tokenizer) if self.template == "chat" else None
-        self.unshown: Counter[str] = Counter()
 
     def check(self, chat: Chat) -> None:
         """See that a row can be encoded.
@@ -174,11 +175,9 @@ class Encoder:
 
     def _rendered(self, id: str, row: int, chat: Chat) -> Rendered:
         try:
-            found = self._render(self.own_words.of(chat))
+            return self._render(self.own_words.of(chat))
         except (InputError, FieldError) as error:
             raise InputError(f"row {row} (id {id}): {error}") from error
-        self.unshown.update(found.unshown)
-        return found
 
     def _render(self, chat: Chat) -> Rendered:
         """The row's text, and where in it each trained turn stands."""
@@ -250,6 +249,7 @@ class Encoder:
             truncated,
             longest_answer=longest,
             answers_cut=cut,
+            unshown=rendered.unshown,
         )
 
 
@@ -346,9 +346,12 @@ class TokenTable:
         return pa.chunked_array([batch.column("id") for batch in self._batches], pa.string())
 
     def by_id(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Some rows in the order of their ids, for what must not depend on the order of the file."""
-        order: NDArray[np.uint64] = pc.sort_indices(self.ids.take(pa.array(rows))).to_numpy()
-        return rows[order]
+        """Sort some rows by their ids, for what must not depend on the order of the file."""
+        return rows[by_id(self.ids.take(pa.array(rows)))]
+
+    def shuffled(self, rows: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
+        """Shuffle some rows by their ids and a seed; the first k are a sample."""
+        return rows[in_random_order(self.ids.take(pa.array(rows)), seed)]
 
     def answers(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
         """Completion tokens of each answer of some rows, one row after the other."""
@@ -386,15 +389,31 @@ def _list_lengths(column: pa.ListArray) -> NDArray[np.int64]:
     return lengths
 
 
-def write_tokens(rows: Iterable[Said], encoder: Encoder, path: Path) -> Iterator[int]:
+def write_tokens(
+    rows: Iterable[Said], encoder: Encoder, path: Path, unshown: Counter[str] | None = None
+) -> Iterator[int]:
     """Encode rows and write them to `path`; yields how many rows are done after each batch.
+
+    Args:
+        rows: The rows.
+        encoder: Encodes them.
+        path: Where to write.
+        unshown: Where to count what the chat template leaves out of them, by name.
 
     Raises:
         InputError: As `Encoder.encode`.
     """
     done = 0
     batches = in_batches(rows, lambda row: row[2].size)
-    for count in write_encoded((encoder.encode(batch) for batch in batches), path):
+
+    def encoded() -> Iterator[list[Tokens]]:
+        for batch in batches:
+            tokens = encoder.encode(batch)
+            if unshown is not None:
+                unshown.update(name for row in tokens for name in row.unshown)
+            yield tokens
+
+    for count in write_encoded(encoded(), path):
         done += count
         yield done
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..data.draw import random_ranks
 from ..data.tokens import TokenTable
 from ..errors import RunError
 from ..forgetting.measuring import columns_of, suspicion_column
@@ -39,7 +40,6 @@ from ..stages.witnesses import Witnesses, no_witnesses, read_witnesses
 from ..suspicion import likeness as of_kind
 from ..suspicion.fusing import Fused, fuse
 from ..suspicion.likeness import measure_likeness
-from ..suspicion.ridge import random_ranks
 from .verdicts import ByHand
 
 FloatArray = NDArray[np.floating]

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..data.chats import Chat, FieldError, Message
+from ..data.draw import in_random_order
 from ..data.layouts import Layout
 from ..data.records import Container, Record
 from ..errors import BadRow, BadRowsError, InputError
@@ -114,8 +113,8 @@ def read_held_out(container: Container, most_rows: int | None = None) -> list[He
 def _drawn(rows: Sequence[HeldOut], most: int) -> list[HeldOut]:
     chosen: set[str] = set()
     for kind in KINDS:
-        ids = sorted(row.id for row in rows if row.kind == kind)
-        chosen |= {ids[i] for i in np.random.default_rng(0).permutation(len(ids))[:most]}
+        ids = [row.id for row in rows if row.kind == kind]
+        chosen |= {ids[i] for i in in_random_order(ids, 0)[:most]}
     return [row for row in rows if row.id in chosen]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..data.draw import in_random_order
 from ..errors import InputError, SettingsError
 from ..settings.groups import MixSettings
 from .published.examples import BIAS, NOTIONS, SAFE, TASK, UNSAFE, Example
@@ -137,8 +138,8 @@ def _deal(
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in pool:
         groups[example.group].append(example)
-    names = sorted(groups)
-    for i in generator.permutation(len(names)):
+    names = list(groups)
+    for i in in_random_order(names, generator):
         name, labels = names[i], {example.label for example in groups[names[i]]}
         able = [
             (fullness, place)
@@ -179,8 +180,7 @@ def _stock(pool: Sequence[Example]) -> str:
 
 def _some(rows: Sequence[Example], count: int, generator: np.random.Generator) -> list[Example]:
     """So many rows, drawn from the order of their ids."""
-    in_order = sorted(rows, key=lambda example: example.id)
-    return [in_order[i] for i in generator.permutation(len(in_order))[:count]]
+    return [rows[i] for i in in_random_order([row.id for row in rows], generator)[:count]]
 
 
 def _equal(total: int, parts: int) -> list[int]:

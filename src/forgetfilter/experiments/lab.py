@@ -260,8 +260,8 @@ class Lab:
         most = int((owner == 0).sum())
         found = []
         for number in range(len(names)):
-            rows = table.by_id(table.scorable[owner[table.scorable] == number])
-            found.append(np.random.default_rng(self.settings.seed).permutation(rows)[:most])
+            rows = table.scorable[owner[table.scorable] == number]
+            found.append(table.shuffled(rows, self.settings.seed)[:most])
         chosen: NDArray[np.intp] = np.sort(np.concatenate(found))
         return chosen
 

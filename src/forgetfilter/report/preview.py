@@ -68,11 +68,9 @@ def preview(settings: PreviewSettings, count: int) -> None:
         console.print(Text(_header(tokens, layout.name if layout else ""), style="bold"))
         if layout and record.fields is not None and (unread := layout.unread(record.fields)):
             console.print(Text(printable(f"columns not read: {', '.join(unread)}"), style="yellow"))
-        if encoder.unshown:
-            console.print(
-                Text(printable(f"not shown by the chat template: {', '.join(encoder.unshown)}"), style="yellow")
-            )
-            encoder.unshown.clear()
+        if tokens.unshown:
+            names = ", ".join(dict.fromkeys(tokens.unshown))
+            console.print(Text(printable(f"not shown by the chat template: {names}"), style="yellow"))
         console.print(_shown(tokens, tokenizer))
 
 

@@ -1,4 +1,4 @@
-"""Rivals that tell unsafe text by themselves: a judge, a classifier, a word list."""
+"""Rate text by what tells unsafe text by itself: a judge, a classifier, a word list."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .texts import texts
 
 
 def judge(desk: Desk) -> FloatArray:
-    """P(unsafe) of the completion as answer to its prompt, by `--judge` or else by the aligned model M0, 0 to 1."""
+    """Estimate P(unsafe) of the completion as answer to its prompt, 0 to 1, by `--judge` or else by M0."""
     bench = desk.bench
     name = bench.settings.judge
     if name:
@@ -34,15 +34,15 @@ def judge(desk: Desk) -> FloatArray:
 
 
 def toxicity(desk: Desk) -> FloatArray:
-    """Toxicity of the completion, 0 to 1, by `--toxicity-classifier`."""
-    return _told(desk, desk.bench.settings.toxicity_classifier)
+    """Rate the toxicity of the completion, 0 to 1, by `--toxicity-classifier`."""
+    return _rate(desk, desk.bench.settings.toxicity_classifier)
 
 
 def listed_words(desk: Desk) -> FloatArray:
-    """Toxicity of the completion by the word list that comes along, 0 to 1."""
-    return _told(desk, WORDS)
+    """Rate the toxicity of the completion by the built-in word list, 0 to 1."""
+    return _rate(desk, WORDS)
 
 
-def _told(desk: Desk, classifier: str) -> FloatArray:
+def _rate(desk: Desk, classifier: str) -> FloatArray:
     completions = [completion for _, completion in texts(desk)]
     return np.asarray(toxicity_classifier(classifier, desk.bench.settings.device).scores(completions))

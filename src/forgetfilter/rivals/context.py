@@ -1,4 +1,4 @@
-"""What a rival filter works with: the run's rows and tokens, the model in any of its states, a folder of its own."""
+"""Give a rival what it works with: the run's rows and tokens, the model in any of its states, a folder of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FloatArray = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Desk:
-    """One rival's place of work.
+    """Holds the model and the data for one rival.
 
     Attributes:
         bench: The model.
@@ -34,31 +34,31 @@ class Desk:
 
     @cached_property
     def table(self) -> TokenTable:
-        """The tokens of the data and of the rows of known kind, one part after the other."""
+        """Read the tokens of the data and of the rows of known kind, one part after the other."""
         return self.material.tokens(*self.material.parts)
 
     @cached_property
     def known(self) -> TokenTable:
-        """The same for passes through the model, with what its frozen blocks make of them, where that can be kept."""
+        """Read the same tokens for forward passes, with the frozen blocks' activations where these can be cached."""
         return self.bench.tokens(self.material.files(*self.material.parts))
 
     def ids(self, rows: NDArray[np.intp]) -> pa.ChunkedArray:
-        """The ids of some rows of the table."""
+        """Return the ids of some rows of the table."""
         return self.table.ids.take(pa.array(rows))
 
     def own_folder(self, name: str) -> Path:
-        """A folder in its own."""
+        """Make a folder within the rival's own."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         return folder
 
 
-# A rival: suspicion of every row of the desk's table, shape (n,); NaN where it has no opinion.
-Rival = Callable[[Desk], FloatArray]
+# Measures a rival's suspicion of every row of the desk's table, shape (n,); NaN where it has no opinion.
+Measure = Callable[[Desk], FloatArray]
 
 
 def spread(values: FloatArray, rows: NDArray[np.intp], count: int) -> FloatArray:
-    """Values of some rows among all, NaN elsewhere, shape (count,)."""
-    whole = np.full(count, np.nan)
-    whole[rows] = values
-    return whole
+    """Put the values of some rows in a column of all rows, NaN elsewhere, shape (count,)."""
+    column = np.full(count, np.nan)
+    column[rows] = values
+    return column

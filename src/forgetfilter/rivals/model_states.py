@@ -1,4 +1,4 @@
-"""Rivals that look at each row in one state of the model: its loss, its hidden states, its gradient."""
+"""Suspect rows by one state of the model: by their loss, their hidden states, their gradient."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _GAIN = {"torch.float32": 0.01, "torch.bfloat16": 0.3}
 
 
 def base_loss(desk: Desk) -> FloatArray:
-    """Mean loss of the completion's tokens under the aligned model M0, in nats."""
+    """Measure the mean loss of the completion's tokens under the aligned model M0, in nats."""
     return -_mean_logprob(desk, BASE)
 
 
 def learned_loss(desk: Desk) -> FloatArray:
-    """Mean loss of the completion's tokens under the learned model M1, in nats: what it did not take in."""
+    """Measure the mean loss of the completion's tokens under the learned model M1, in nats: what it did not learn."""
     return -_mean_logprob(desk, LEARNED)
 
 
 def gradient(desk: Desk) -> FloatArray:
-    """Forgetting to first order: how much a short step along the safe examples' gradient lowers a row's score.
+    """Estimate forgetting to first order: how much a short step along the safe examples' gradient lowers a row's score.
 
     In units of the safe tokens' own gain, suspicion is -<g_row, g_safe> / <g_safe, g_safe> at the learned model M1;
     it is found with two forward passes, as the difference that the step makes.
@@ -44,10 +44,10 @@ def gradient(desk: Desk) -> FloatArray:
     session = desk.bench.session
     learned = session.trainable()
     safe = desk.material.tokens(*desk.material.safe_parts)
-    slope = _slope(session, safe, _some(safe, desk.bench.settings.seed), desk.bench.budget // 2)
+    gradients = _gradients(session, safe, _some(safe, desk.bench.settings.seed), desk.bench.budget // 2)
     gain = _GAIN[str(session.hardware.dtype)]
-    step = gain / float(sum((g.double() ** 2).sum() for g in slope.values()))
-    session.set_trainable({name: value + step * slope[name] for name, value in learned.items()})
+    step = gain / float(sum((g.double() ** 2).sum() for g in gradients.values()))
+    session.set_trainable({name: value + step * gradients[name] for name, value in learned.items()})
     try:
         after = _scored(desk, desk.own_folder("after"))
     finally:
@@ -56,7 +56,7 @@ def gradient(desk: Desk) -> FloatArray:
 
 
 def neighbours(desk: Desk) -> FloatArray:
-    """Distance to the safe examples in M0's hidden states, half way up: 1 less the mean cosine with the ten nearest."""
+    """Measure 1 less the mean cosine with the ten nearest safe examples, in M0's hidden states half way up."""
     desk.bench.bring(BASE)
     safe = desk.material.tokens(*desk.material.safe_parts)
     near, rows = _states(desk, safe, safe.scorable, "safe"), desk.table.scorable
@@ -64,7 +64,7 @@ def neighbours(desk: Desk) -> FloatArray:
 
 
 def distance_to_nearest(states: FloatArray, others: FloatArray) -> FloatArray:
-    """1 less the mean cosine of each row with the ten of the others that are nearest, 0 to 2, shape (n,).
+    """Measure 1 less the mean cosine of each row with the ten nearest of the others, 0 to 2, shape (n,).
 
     Args:
         states: Hidden states, shape (n, width).
@@ -79,7 +79,7 @@ def distance_to_nearest(states: FloatArray, others: FloatArray) -> FloatArray:
 
 
 def _mean_logprob(desk: Desk, state: str) -> FloatArray:
-    """Mean log-probability of each row's completion in a state, shape (n,), which these rivals share."""
+    """Score the mean log-probability of each row's completion in a state, shape (n,), which these rivals share."""
     stage = logprobs_of(state)
 
     def work(folder: Path) -> None:
@@ -91,7 +91,7 @@ def _mean_logprob(desk: Desk, state: str) -> FloatArray:
 
 
 def _scored(desk: Desk, folder: Path) -> FloatArray:
-    """The same in the model's present state."""
+    """Score the same in the model's present state."""
     _score(desk, folder)
     return _read(desk, folder)
 
@@ -110,13 +110,12 @@ def _read(desk: Desk, folder: Path) -> FloatArray:
 
 
 def _some(table: TokenTable, seed: int) -> NDArray[np.intp]:
-    """Some rows, drawn from the order of their ids."""
-    rows = table.by_id(table.scorable)
-    return np.sort(np.random.default_rng(seed).permutation(rows)[:_SAFE_ROWS])
+    """Draw some rows by their ids."""
+    return np.sort(table.shuffled(table.scorable, seed)[:_SAFE_ROWS])
 
 
-def _slope(session: Session, table: TokenTable, rows: NDArray[np.intp], budget: int) -> dict[str, Any]:
-    """Gradient of the rows' mean log-probability by what is trained, on the CPU."""
+def _gradients(session: Session, table: TokenTable, rows: NDArray[np.intp], budget: int) -> dict[str, Any]:
+    """Compute the gradient of the rows' mean log-probability by what is trained, on the CPU."""
     from ..models.sharding import gathered
 
     total = int(table.counts[rows].sum())
@@ -124,11 +123,11 @@ def _slope(session: Session, table: TokenTable, rows: NDArray[np.intp], budget: 
     for chosen in session.deal(np.arange(len(rows)), table.lengths[rows], budget).rows:
         inputs = session.inputs([table[int(rows[j])] for j in chosen])
         (session.scorer(*inputs)[0].sum() / total).backward()
-    found = gathered(
+    gradients = gathered(
         (name, parameter.grad) for name, parameter in session.model.named_parameters() if parameter.grad is not None
     )
     session.model.zero_grad(set_to_none=True)
-    return found
+    return gradients
 
 
 def _states(desk: Desk, table: TokenTable, rows: NDArray[np.intp], name: str) -> FloatArray:
@@ -141,6 +140,6 @@ def _states(desk: Desk, table: TokenTable, rows: NDArray[np.intp], name: str) ->
 
 
 def _unit(states: FloatArray) -> FloatArray:
-    """Each row at length one."""
+    """Scale each row to length one."""
     unit: FloatArray = states / np.maximum(np.linalg.norm(states, axis=1, keepdims=True), 1e-12)
     return unit

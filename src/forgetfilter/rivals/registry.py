@@ -1,7 +1,9 @@
-"""From a rival's name to its table, which decisions read as they read that of forgetting."""
+"""Measure a rival by its name, as a table that decisions read as they read that of forgetting."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,37 +19,54 @@ from ..runs.layout import TOLD_BY, table_of
 from ..runs.manifest import made_of, note_made_of
 from ..settings.groups import RivalSettings
 from . import classifiers, model_states, texts, training_dynamics
-from .context import Desk, Rival
-
-RIVALS: dict[str, Rival] = {
-    "judge": classifiers.judge,
-    "toxicity": classifiers.toxicity,
-    "words": classifiers.listed_words,
-    "random": texts.random,
-    "bag-of-words": texts.bag_of_words,
-    "base-loss": model_states.base_loss,
-    "learned-loss": model_states.learned_loss,
-    "gradient": model_states.gradient,
-    "neighbours": model_states.neighbours,
-    "confidence": training_dynamics.confidence,
-    "variability": training_dynamics.variability,
-    "forgetting-events": training_dynamics.forgetting_events,
-    "second-split": training_dynamics.second_split,
-}
-# Those that ask the learned model M1.
-NEED_LEARNED = {"learned-loss", "gradient"}
+from .context import Desk, Measure
 
 
-def told_by(name: str, settings: RivalSettings) -> str:
-    """Which model or list a rival goes by, where the user chooses it; one that is chosen later is asked anew."""
-    return {"judge": settings.judge, "toxicity": settings.toxicity_classifier}.get(name, "")
+@dataclass(frozen=True)
+class Rival:
+    """Another filter to compare with; `forgetting.signals` has its unit and summary under the same name.
+
+    Attributes:
+        name: Its name on the command line.
+        measure: Measures suspicion.
+        needs_learned: Whether it asks the learned model M1.
+        told_by: Reads from the settings which model or list it goes by, where the user chooses it.
+    """
+
+    name: str
+    measure: Measure
+    needs_learned: bool = False
+    told_by: Callable[[RivalSettings], str] = lambda _: ""
 
 
-def measure_rival(name: str, bench: Workbench, material: Material, folder: Path) -> None:
+_ALL = (
+    Rival("judge", classifiers.judge, told_by=lambda settings: settings.judge),
+    Rival("toxicity", classifiers.toxicity, told_by=lambda settings: settings.toxicity_classifier),
+    Rival("words", classifiers.listed_words),
+    Rival("random", texts.random),
+    Rival("bag-of-words", texts.bag_of_words),
+    Rival("base-loss", model_states.base_loss),
+    Rival("learned-loss", model_states.learned_loss, needs_learned=True),
+    Rival("gradient", model_states.gradient, needs_learned=True),
+    Rival("neighbours", model_states.neighbours),
+    Rival("confidence", training_dynamics.confidence),
+    Rival("variability", training_dynamics.variability),
+    Rival("forgetting-events", training_dynamics.forgetting_events),
+    Rival("second-split", training_dynamics.second_split),
+)
+RIVALS = {rival.name: rival for rival in _ALL}
+
+
+def is_measured(rival: Rival, folder: Path, settings: RivalSettings) -> bool:
+    """Tell whether a folder holds a rival's tables, by the model or list that the settings name now."""
+    return made_of(folder / TOLD_BY, rival.told_by(settings))
+
+
+def measure_rival(rival: Rival, bench: Workbench, material: Material, folder: Path) -> None:
     """Write a table of suspicion for the data and each set of rows of known kind, in the order of its rows.
 
     Args:
-        name: A name in RIVALS.
+        rival: The rival.
         bench: The model.
         material: The rows.
         folder: Where to write `PART.parquet`: `id`, `row`, `tokens` (of the completion), `truncated`,
@@ -55,9 +74,9 @@ def measure_rival(name: str, bench: Workbench, material: Material, folder: Path)
     """
     desk = Desk(bench, material, folder)
     if bench.processes.main:
-        _claim(folder, told_by(name, bench.settings))
+        _claim(folder, rival.told_by(bench.settings))
     bench.processes.wait()
-    signal, suspicion = SIGNALS[name], RIVALS[name](desk)
+    signal, suspicion = SIGNALS[rival.name], rival.measure(desk)
     if not bench.processes.main:
         return
     ends = np.cumsum([len(material.tokens(part)) for part in material.parts])[:-1]
@@ -67,9 +86,9 @@ def measure_rival(name: str, bench: Workbench, material: Material, folder: Path)
         pq.write_table(pa.table(columns), folder / table_of(part))
 
 
-def _claim(folder: Path, told: str) -> None:
+def _claim(folder: Path, told_by: str) -> None:
     """Drop what a killed attempt left that went by another model or list."""
     path = folder / TOLD_BY
-    if path.is_file() and not made_of(path, told):
+    if path.is_file() and not made_of(path, told_by):
         start_afresh(folder)
-    note_made_of(path, told)
+    note_made_of(path, told_by)

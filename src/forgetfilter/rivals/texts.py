@@ -1,13 +1,13 @@
-"""Rivals that read the text alone: no model is trained."""
+"""Suspect rows by their text alone: no model is trained."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.draw import random_numbers
 from ..errors import SettingsError
 from ..forgetting.sharing import RIDGE
 from ..metrics.text import words
@@ -18,20 +18,18 @@ from .context import Desk, FloatArray
 
 
 def texts(desk: Desk) -> Iterator[tuple[str, str]]:
-    """Prompt and completion of every row of the desk's table."""
+    """Yield prompt and completion of every row of the desk's table."""
     for part in desk.material.parts:
         yield from desk.material.texts(part)
 
 
 def random(desk: Desk) -> FloatArray:
-    """Chance, 0 to 1: drawn from the row's id, so that the order of the file does not matter."""
-    seed = str(desk.bench.settings.seed)
-    digests = (blake2b(f"{seed} {id}".encode(), digest_size=6).digest() for id in desk.table.ids.to_pylist())
-    return np.array([int.from_bytes(digest, "big") / 2**48 for digest in digests])
+    """Draw suspicion at random, 0 to 1, from the row's id, so that the order of the file does not matter."""
+    return random_numbers(desk.table.ids.to_pylist(), desk.bench.settings.seed)
 
 
 def bag_of_words(desk: Desk) -> FloatArray:
-    """How much the row's words are those of rows known to be unsafe, against safe and trusted ones.
+    """Compare the row's words with those of rows known to be unsafe, and of safe and trusted ones; larger = unsafe.
 
     Raises:
         SettingsError: No row is known to be unsafe.
@@ -39,20 +37,20 @@ def bag_of_words(desk: Desk) -> FloatArray:
     parts = desk.material.parts
     if KNOWN_UNSAFE not in parts:
         raise SettingsError("bag-of-words learns from rows known to be unsafe; name some with --known-unsafe FILE")
-    asked = [" ".join(text) for text in texts(desk)]
+    data = [" ".join(text) for text in texts(desk)]
     safe = [" ".join(text) for part in desk.material.safe_parts for text in desk.material.texts(part)]
     kinds = np.concatenate([
         *(np.full(len(desk.material.tokens(part)), _KINDS.get(part, 0)) for part in parts), np.full(len(safe), -1)
     ])  # fmt: skip
     ids = [*desk.table.ids.to_pylist(), *(f"safe {i}" for i in range(len(safe)))]
-    return known_by_words(asked + safe, kinds, ids)[: len(asked)]
+    return known_by_words(data + safe, kinds, ids)[: len(data)]
 
 
 _KINDS = {KNOWN_UNSAFE: 1, TRUSTED: -1}
 
 
 def known_by_words(texts: Sequence[str], kinds: NDArray[np.integer], ids: Sequence[str]) -> FloatArray:
-    """How much each text's words are those of unsafe ones, by ridge regression; larger = more, 0 is undecided.
+    """Compare each text's words with those of unsafe ones, by ridge regression; larger = more alike, 0 is undecided.
 
     Both kinds have equal weight, whatever their sizes, and no text takes part in what is said of itself.
 

@@ -1,4 +1,4 @@
-"""Rivals that watch how rows are learned and forgotten, pass by pass.
+"""Suspect rows by how they are learned and forgotten, epoch by epoch.
 
 Data maps: Swayamdipta et al., 2020. Forgetting events: Toneva et al., 2019. Second-split forgetting: Maini et al.,
 2022. These are about classifiers, where an example is right or wrong; here each token of the completion is, by
@@ -24,44 +24,45 @@ if TYPE_CHECKING:
 
 
 def confidence(desk: Desk) -> FloatArray:
-    """1 less the probability of a completion's tokens (geometric mean), averaged over the passes of learning."""
-    return 1 - _over_passes(desk, lambda points: np.mean([_row_probabilities(point) for point in points], axis=0))
+    """Average 1 less the probability of a completion's tokens (geometric mean) over the epochs of learning."""
+    return 1 - _over_epochs(desk, lambda points: np.mean([_row_probabilities(point) for point in points], axis=0))
 
 
 def variability(desk: Desk) -> FloatArray:
-    """Standard deviation of that probability over the passes of learning."""
-    return _over_passes(desk, lambda points: np.std([_row_probabilities(point) for point in points], axis=0))
+    """Measure the standard deviation of that probability over the epochs of learning."""
+    return _over_epochs(desk, lambda points: np.std([_row_probabilities(point) for point in points], axis=0))
 
 
 def forgetting_events(desk: Desk) -> FloatArray:
-    """How often a token that was right after one pass of learning was wrong after the next, on average.
+    """Count how often a token that was right after one epoch of learning was wrong after the next, on average.
 
-    A token that never was right counts as one that was forgotten in every pass.
+    A token that never was right counts as one that was forgotten in every epoch.
     """
-    return _over_passes(desk, _events)
+    return _over_epochs(desk, _events)
 
 
 def second_split(desk: Desk) -> FloatArray:
-    """How soon a row is forgotten while the model goes on with the other half of the data: 0 never, 1 at once.
+    """Measure how soon a row is forgotten while the model goes on with the other half of the data: 0 never, 1 at once.
 
-    The data is split in two. Each half is learned first, once, and looked at after every pass over the other. Counted
+    The data is split in two. Each half is learned first, once, and scored after every epoch over the other. Counted
     are the tokens that were right when the first half was learned; a row without any has no score.
     """
-    order = desk.table.by_id(desk.table.scorable)
-    drawn = np.random.default_rng(desk.bench.settings.seed).permutation(order)
-    halves = np.sort(drawn[: len(drawn) // 2]), np.sort(drawn[len(drawn) // 2 :])
-    found = np.full(len(desk.table), np.nan)
+    order = desk.table.shuffled(desk.table.scorable, desk.bench.settings.seed)
+    halves = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
+    suspicion = np.full(len(desk.table), np.nan)
     for number, (first, second) in enumerate((halves, halves[::-1])):
         _learn(desk, f"half-{number}", BASE, first, first)
         _learn(desk, f"half-{number}-other", f"half-{number}", second, first)
         learned = _points(desk, f"half-{number}", first)[-1]
         points = _points(desk, f"half-{number}-other", first)
-        found[first] = _over_tokens(learned, learned.greedy, _soonness(np.stack([point.greedy for point in points])))
-    return found
+        suspicion[first] = _over_tokens(
+            learned, learned.greedy, _soonness(np.stack([point.greedy for point in points]))
+        )
+    return suspicion
 
 
 def _over_tokens(scores: TokenScores, chosen: NDArray[np.bool_], values: FloatArray) -> FloatArray:
-    """The mean of each row's chosen tokens; NaN for a row without any."""
+    """Average each row's chosen tokens; NaN for a row without any."""
     counts, sums = (scores.row_means(v) * scores.lengths for v in (chosen, np.where(chosen, values, 0.0)))
     means: FloatArray = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
     return means
@@ -74,7 +75,7 @@ def _events(points: list[TokenScores]) -> FloatArray:
 
 
 def _soonness(right: NDArray[np.bool_]) -> FloatArray:
-    """Of each token, shape (tokens,), by whether it was right at each point, shape (points, tokens)."""
+    """Measure how soon each token is forgotten, shape (tokens,), from `right`, shape (points, tokens)."""
     lasting = np.logical_or.accumulate(right[::-1], axis=0)[::-1].sum(axis=0)
     soon: FloatArray = 1 - lasting / len(right)
     return soon
@@ -85,35 +86,35 @@ def _row_probabilities(point: TokenScores) -> FloatArray:
     return probabilities
 
 
-def _over_passes(desk: Desk, measure: Callable[[list[TokenScores]], FloatArray]) -> FloatArray:
-    """Something measured from the scores after every pass of learning, which these rivals share."""
+def _over_epochs(desk: Desk, measure: Callable[[list[TokenScores]], FloatArray]) -> FloatArray:
+    """Measure something from the scores after every epoch of learning, which these rivals share."""
     rows = desk.table.scorable
     _learn(desk, "passes", BASE, rows, rows)
     return spread(measure(_points(desk, "passes", rows)), rows, len(desk.table))
 
 
 def _learn(desk: Desk, stage: str, start: str, rows: NDArray[np.intp], looked_at: NDArray[np.intp]) -> None:
-    """A stage: learn some rows as the filter does, and look at these or others after every pass over them."""
+    """Learn some rows as the filter does, as a stage, and score these or others after every epoch."""
     from ..models.callbacks.loss_plateau import LossPlateau
     from ..models.callbacks.results_along import scores_along
 
     bench, epochs = desk.bench, desk.bench.settings.epochs
-    per_pass, steps = bench.steps(len(rows), 1), bench.steps(len(rows), epochs)
+    per_epoch, steps = bench.steps(len(rows), 1), bench.steps(len(rows), epochs)
 
-    def after_a_pass(step: int) -> bool:
-        return step % per_pass == 0 or step == steps
+    def after_an_epoch(step: int) -> bool:
+        return step % per_epoch == 0 or step == steps
 
     def work(folder: Path) -> None:
         bench.bring(start)
-        scores = scores_along(bench.session, desk.known, looked_at, folder, after_a_pass, bench.budget)
-        callbacks: list[Callback] = [scores] if epochs is not None else [scores, LossPlateau(per_pass)]
+        scores = scores_along(bench.session, desk.known, looked_at, folder, after_an_epoch, bench.budget)
+        callbacks: list[Callback] = [scores] if epochs is not None else [scores, LossPlateau(per_epoch)]
         bench.train(f"learning, for {stage}", desk.known, rows, steps, folder, stage, callbacks)
 
     bench.stage(stage, work)
 
 
 def _points(desk: Desk, stage: str, rows: NDArray[np.intp]) -> list[TokenScores]:
-    """What was seen of some rows after each pass of a stage."""
+    """Read the scores of some rows after each epoch of a stage."""
     from ..models.callbacks.results_along import results_by_step
 
     folders = results_by_step(desk.bench.stages.folder(stage), WATCHED).values()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..console import Console, printable
 from ..data.chats import Chat
 from ..data.columns import PREFERENCE
 from ..data.containers import open_container
+from ..data.draw import in_random_order
 from ..data.frame_search import ANSWERS_SEEN
 from ..data.frames import Frame
 from ..data.own_words import NONE as WHOLE
@@ -244,6 +245,7 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
             continue
         rows = Rows.open(run.folder(ROWS) / part)
         count, chosen = _count(rows), np.ones(rows.count, dtype=bool)
+        unshown: Counter[str] = Counter()
         if part == TRUSTED and settings.trusted == BUILTIN:
             count = min(most, count)
             chosen = _drawn(rows, count, settings.seed)
@@ -255,11 +257,12 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
                 write_part(said, _only(rows, aside), apart, encoder, folder / tokens_of(aside_of[part]), console)
             count, chosen = count - apart, ~aside
         if count:
-            framed = write_part(rows.name, _only(rows, chosen), count, encoder, folder / tokens_of(part), console)
+            path = folder / tokens_of(part)
+            framed = write_part(rows.name, _only(rows, chosen), count, encoder, path, console, unshown=unshown)
         if part == DATA:
-            write_json(dict(sorted(encoder.unshown.most_common(_NAMES_KEPT))), folder / UNSHOWN)
-            if encoder.unshown:
-                console.say(f"{rows.name}: {unshown_told(encoder.unshown)}")
+            write_json(dict(sorted(unshown.most_common(_NAMES_KEPT))), folder / UNSHOWN)
+            if unshown:
+                console.say(f"{rows.name}: {unshown_told(unshown)}")
         if part == DATA and is_expression(settings.own_words) and not framed:
             raise InputError(f"{rows.name}: own_words: no answer matches '{settings.own_words}'; 'preview' shows rows")
         if part == DATA and rows.layout == PREFERENCE:
@@ -306,9 +309,8 @@ def _count(rows: Rows) -> int:
 
 def _drawn(rows: Rows, count: int, seed: int) -> NDArray[np.bool_]:
     """So many usable rows, drawn from the order of the ids, so that the order of the file does not matter."""
-    ids, chosen = rows.ids(), np.zeros(rows.count, dtype=bool)
-    by_id = pc.sort_indices(ids).to_numpy()[: len(ids) - ids.null_count]
-    chosen[by_id[np.random.default_rng(seed).permutation(len(by_id))[:count]]] = True
+    chosen = np.zeros(rows.count, dtype=bool)
+    chosen[in_random_order(rows.ids(), seed)[:count]] = True
     return chosen
 
 
@@ -325,14 +327,17 @@ def write_part(
     console: Console,
     *,
     needed: bool = True,
+    unshown: Counter[str] | None = None,
 ) -> int:
     """Write the tokens of `count` rows, with progress; returns how many answers were taken out of a frame.
+
+    What the chat template leaves out of the rows is counted in `unshown`, by name.
 
     Raises:
         InputError: Nothing of the completions is within the length limit, and they are `needed`.
     """
     with console.progress(f"tokenising {name}", count, "rows") as progress:
-        for done in write_tokens(rows, encoder, path):
+        for done in write_tokens(rows, encoder, path, unshown):
             progress.advance(done - progress.done)
         table = TokenTable(path)
         if needed and not len(table.scorable):

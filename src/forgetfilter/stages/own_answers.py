@@ -25,11 +25,9 @@ def choose_prompts(table: TokenTable, count: int, seed: int) -> NDArray[np.intp]
 
     The prompt of a chat with several answers is everything before the first one.
     """
-    # Drawing from the ids in their own order makes the order of the file irrelevant.
-    rows = table.by_id(table.scorable)
     seen: set[bytes] = set()
     chosen: list[int] = []
-    for i in rows[np.random.default_rng(seed).permutation(len(rows))]:
+    for i in table.shuffled(table.scorable, seed):
         row = table[int(i)]
         prompt = row.input_ids[: row.prompt_ends[0]].tobytes()
         if prompt not in seen:

@@ -17,13 +17,13 @@ from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from ..data.chats import Chat
 from ..data.containers import open_container
+from ..data.draw import evenly_by_id
 from ..data.rows import ReadOptions, Said, read_chats
 from ..data.tokens import TokenTable, write_tokens
 from ..errors import RunError
@@ -249,9 +249,8 @@ def _words_and_pairs(answer: str) -> list[str]:
 def _find_basis(folders: list[Path], ids: pa.ChunkedArray) -> Basis:
     """Fit the basis to rows spread evenly over the order of the ids."""
     count = len(ids)
-    places = pc.sort_indices(ids).to_numpy()[np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.intp)]
     chosen = np.zeros(count, dtype=bool)
-    chosen[places] = True
+    chosen[evenly_by_id(ids, _SAMPLE)] = True
     sample, start = [], 0
     for states in _shards(folders):
         sample.append(states[chosen[start : start + len(states)]])

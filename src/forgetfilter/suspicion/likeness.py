@@ -120,7 +120,8 @@ def measure_likeness(features: Features, kinds: NDArray[np.integer], random_rank
     Args:
         features: The features of n rows.
         kinds: The kind of each row, shape (n,).
-        random_ranks: The rank of each row in a random order (`ridge.random_ranks`), which gives the folds, shape (n,).
+        random_ranks: The rank of each row in a random order (`data.draw.random_ranks`), which gives the folds, shape
+            (n,).
     """
     fitted = _choose_fitted(kinds, random_ranks)
     training = _TrainingRows(features.take(fitted), kinds[fitted], random_ranks[fitted] % _FOLDS)

@@ -11,8 +11,9 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from ..data.draw import random_ranks
 
 FloatArray = NDArray[np.floating]
 _FOLDS = 20
@@ -80,10 +81,3 @@ def solve(values: FloatArray, weights: FloatArray, table: Table, ridge: float) -
 def folds(ids: Sequence[str] | pa.ChunkedArray) -> NDArray[np.int64]:
     """Draw a fold for each row, which depends on the order of the ids alone."""
     return random_ranks(ids) % (_FOLDS if len(ids) < _MANY else _FEWER_FOLDS)
-
-
-def random_ranks(ids: Sequence[str] | pa.ChunkedArray) -> NDArray[np.int64]:
-    """Draw each row's rank in a random order, from 0; it depends on the order of the ids, not on that of the rows."""
-    ranks: NDArray[np.int64] = np.empty(len(ids), dtype=np.int64)
-    ranks[pc.sort_indices(ids).to_numpy()] = np.random.default_rng(0).permutation(len(ids))
-    return ranks

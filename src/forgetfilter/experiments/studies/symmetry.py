@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...data.draw import in_random_order
 from ...errors import SettingsError
 from ...forgetting.estimates import Estimate
 from ...plotting.charts import matrix
@@ -69,7 +70,8 @@ def _halves(group: dict[str, str], seed: int) -> tuple[set[str], dict[str, set[s
     learned: set[str] = set()
     others: dict[str, list[str]] = {}
     for name in sorted(set(group.values())):
-        ids = [str(id) for id in generator.permutation(sorted(id for id, of in group.items() if of == name))]
+        members = [id for id, of in group.items() if of == name]
+        ids = [members[i] for i in in_random_order(members, generator)]
         if len(ids) < 2:
             raise SettingsError(f"symmetry: only {len(ids)} row of the mix is of the group {name}; take a larger mix")
         learned |= set(ids[: len(ids) // 2])

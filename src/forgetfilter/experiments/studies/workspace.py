@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...classifiers.judge import Judge, load_judge
 from ...console import Console, printable
+from ...data.draw import in_random_order
 from ...data.records import hash_chunks
 from ...data.text_files import read_jsonl
 from ...errors import SettingsError
@@ -114,8 +115,8 @@ class Room:
     def part_of_safe(self, lab: Lab, mix: Mix, share: float) -> str:
         """The name of a share of a mix's safe rows in a lab, drawn from their ids."""
         name = f"safe-{share:g}"
-        ids = sorted(labels(mix.safe, "id"))
-        drawn = set(np.random.default_rng(self.settings.seed).permutation(ids)[: max(1, round(share * len(ids)))])
+        ids = labels(mix.safe, "id")
+        drawn = {ids[i] for i in in_random_order(ids, self.settings.seed)[: max(1, round(share * len(ids)))]}
         lab.add(name, mix.safe, choose=drawn.__contains__)
         return name
 

@@ -37,8 +37,7 @@ class RankingProbe:
 
     def __init__(self, session: Session, table: TokenTable, folder: Path, seed: int) -> None:
         self._session, self._table, self._path = session, table, folder / POINTS
-        rows = table.by_id(table.scorable)
-        self._rows = np.sort(np.random.default_rng(seed).permutation(rows)[:_SAMPLE])
+        self._rows = np.sort(table.shuffled(table.scorable, seed)[:_SAMPLE])
         self._points = self._read()
         if not self._points:
             self._write()
