@@ -1,4 +1,4 @@
-"""Candidate signals: each gives one number a row from its token log-probabilities; larger = forgotten more."""
+"""Defines candidate signals: each gives one number per row from token log-probabilities; larger = forgotten more."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Cell:
         folds: A fold for each row, shape (rows,).
         tokens: By state (`base`, `learned`, `safe20`, …) each row's token log-probabilities in nats; by
             `greedy-STATE` whether each token was the model's first choice.
-        rouge: By state each row's ROUGE-1 of greedy answers, shape (rows,); none where it was not asked.
+        rouge: ROUGE-1 of each row's greedy answer, shape (rows,), by state; missing where not measured.
     """
 
     labels: NDArray[np.str_]
@@ -72,7 +72,7 @@ def top(count: int) -> Callable[[Values], float]:
 
 
 def early(half_life: float) -> Callable[[Values], float]:
-    """A mean whose weights halve every so many tokens."""
+    """Average with weights that halve every `half_life` tokens."""
 
     def weighted(drop: Values) -> float:
         weights = 0.5 ** (np.arange(len(drop)) / half_life)
@@ -82,17 +82,17 @@ def early(half_life: float) -> Callable[[Values], float]:
 
 
 def shrunken(besides: int) -> Callable[[Values], float]:
-    """A mean that counts so many more tokens that were not forgotten."""
+    """Average over `besides` further tokens that count as not forgotten."""
     return lambda drop: float(drop.sum() / (len(drop) + besides))
 
 
 def shared(cell: Cell, values: Values) -> Values:
-    """Averaged with what rows of the same words were forgotten by."""
+    """Average each row's value with the forgetting of rows with similar words."""
     return smoothed(np.stack([values, np.zeros(len(values))], axis=1), cell.words, cell.folds)[:, 0]
 
 
 def default(state: str) -> Callable[[Cell], Values]:
-    """The default signal of the filter."""
+    """Compute the default signal of the filter."""
 
     def scores(cell: Cell) -> Values:
         first = [drop[: LIKELIHOOD.beginning] for drop in cell.drops(state)]
@@ -102,12 +102,12 @@ def default(state: str) -> Callable[[Cell], Values]:
 
 
 def greedy_prefix(cell: Cell, state: str) -> Values:
-    """Share of the completion that the model would still write by itself, up to its first departure."""
+    """Compute the share of the completion that the model would still write, up to its first deviation."""
     return np.array([(np.cumprod(row)).mean() for row in cell.tokens[f"greedy-{state}"]])
 
 
 def second_split(cell: Cell) -> Values:
-    """How early in the review half of the final mean drop was reached, earlier = larger, ties by the drop."""
+    """Measure how early the review reached half of the final mean drop, earlier = larger, ties by the drop."""
     points = (5, 10, 20, 30)
     curve = np.array([rows(mean, cell.drops(f"safe{p}")) for p in points])
     reached = np.argmax(curve >= 0.5, axis=0)
@@ -121,7 +121,7 @@ def ranks(values: NDArray[Any]) -> Values:
 
 
 def at(state: str, measure: Callable[[Values], float]) -> Callable[[Cell], Values]:
-    """A measure of each row's drop from the learned model to a later state."""
+    """Apply a measure to each row's drop from the learned model to a later state."""
     return lambda cell: rows(measure, cell.drops(state))
 
 

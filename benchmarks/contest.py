@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: rows, the model, turns that contestants take, and the machine's own rate."""
+"""Shared by the speed benchmarks: rows, the model, contestants that take turns, and the machine's own speed."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ SOURCES = ("bbq_official", "task_alpaca_demo", "squad_v2_cs224n_dev")
 
 
 @dataclass(frozen=True)
-class Given:
-    """The same for all contestants.
+class Workload:
+    """The rows, the model and the settings, the same for all contestants.
 
     Attributes:
         rows: Prompts and completions.
@@ -53,7 +53,7 @@ class Given:
     model: str
 
     def stock_model(self, *, lora: bool) -> Any:
-        """The same weights from transformers, with the same kind of adapter from peft."""
+        """Load the same weights with transformers, with the same kind of adapter from peft."""
         from peft import get_peft_model
         from transformers import AutoModelForCausalLM
 
@@ -62,7 +62,7 @@ class Given:
         return get_peft_model(base, self.stock_lora()) if lora else base
 
     def stock_lora(self) -> Any:
-        """The same adapter as peft has it, on the same blocks."""
+        """Configure the same adapter for peft, on the same blocks."""
         from peft import LoraConfig
 
         count = int(self.session.model.config.num_hidden_layers)
@@ -78,12 +78,12 @@ class Given:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the contest is held on a GPU."""
+        """Whether the contest runs on a GPU."""
         return self.session.hardware.device.type == "cuda"
 
     @contextmanager
     def read(self) -> Iterator[TokenTable]:
-        """The tokens, with what the blocks make of them that are not trained; reading them takes time."""
+        """Read the tokens, with the cached activations of the frozen blocks; reading them takes time."""
         if not self.session.scorer.skips:
             yield self.table
             return
@@ -93,7 +93,7 @@ class Given:
 
 
 def choose_rows(folder: Path, count: int) -> list[Row]:
-    """BBQ, Alpaca and SQuAD in equal parts."""
+    """Choose rows of BBQ, Alpaca and SQuAD in equal parts."""
     rng = random.Random(0)
     return shuffled([row for name in SOURCES for row in rng.sample(load(folder, name), count // len(SOURCES))], rng)
 
@@ -106,8 +106,8 @@ def prepared(
     top_blocks: float = 1.0,
     device: str = "cpu",
     model: str = "smollm2-135m",
-) -> Iterator[Given]:
-    """So many rows and the model, for as long as the contest lasts.
+) -> Iterator[Workload]:
+    """Prepare this many rows and the model, for as long as the contest lasts.
 
     Args:
         data: The folder of the normalised data sets.
@@ -132,19 +132,19 @@ def prepared(
     rows = choose_rows(data, count)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "tokens.arrow"
-        said = [(str(i), i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
-        for _ in write_tokens(said, Encoder(tokenizer, "auto", MAX_LENGTH), path):
+        chats = [(str(i), i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
+        for _ in write_tokens(chats, Encoder(tokenizer, "auto", MAX_LENGTH), path):
             pass
         table = TokenTable(path)
         print(f"{len(rows)} rows, {int(table.lengths.sum()):,} tokens, {int(table.counts.sum()):,} of completions")
         loaded = str(Path(session.model.get_base_model().config._name_or_path))
-        yield Given(rows, path, table, session, tokenizer, settings, loaded)
+        yield Workload(rows, path, table, session, tokenizer, settings, loaded)
 
 
 def compete(
     contestants: dict[str, Callable[[], tuple[float, Result]]], rounds: int
 ) -> dict[str, list[tuple[float, Result]]]:
-    """Seconds and results of each contestant, who take turns."""
+    """Run the contestants in turns, and return the seconds and the result of each turn."""
     measured: dict[str, list[tuple[float, Result]]] = {name: [] for name in contestants}
     for turn in range(rounds):
         for name, run in contestants.items():
@@ -154,7 +154,7 @@ def compete(
 
 
 def timed(work: Callable[[], Result]) -> Callable[[], tuple[float, Result]]:
-    """The work, with the seconds that it took."""
+    """Make the work also return the seconds that it took."""
 
     def run() -> tuple[float, Result]:
         began = time.perf_counter()
@@ -166,7 +166,7 @@ def timed(work: Callable[[], Result]) -> Callable[[], tuple[float, Result]]:
 
 
 def finish() -> None:
-    """Wait for what a GPU was given to do."""
+    """Wait until the GPU has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
@@ -174,7 +174,7 @@ def finish() -> None:
 def show_speeds(
     measured: dict[str, list[tuple[float, Any]]], amount: int, unit: str, title: str, results: dict[str, str]
 ) -> None:
-    """A table of medians, how much faster the first contestant is than each, and what each came to."""
+    """Print a table of medians, the speed-up of the first contestant over each, and the result of each."""
     first = median(seconds for seconds, _ in next(iter(measured.values())))
     print(f"\n| contestant | {unit}/s (median) | lowest–highest | ours is faster by | {title} |\n|---|---|---|---|---|")
     for name, turns in measured.items():
@@ -185,7 +185,7 @@ def show_speeds(
 
 
 def matrix_rate(hardware: Hardware) -> float:
-    """Floating-point operations a second of a large matrix product on this machine, now (median of 20)."""
+    """Measure floating-point operations per second of a large matrix product on this machine, now (median of 20)."""
     size = 2048 if hardware.device.type == "cpu" else 8192
     a, b = (torch.randn(size, size).to(hardware.device, hardware.dtype) for _ in range(2))
     product = timed(lambda: torch.mm(a, b))

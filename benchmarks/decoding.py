@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contest import Given, prepared, timed
+from contest import Workload, prepared, timed
 from forgetfilter.models.generation import greedy
 from scoring import prompts
 
@@ -34,25 +34,27 @@ BEGINNING = 40
 Prompts = list[NDArray[np.int32]]
 
 
-def ours(given: Given, asked: Prompts, most: int, rounds: int) -> dict[str, Any]:
-    """Seconds of each round, and the answers."""
-    given.session.model.eval()
-    answer = timed(partial(greedy, given.session, given.tokenizer, asked, [most] * len(asked)))
+def ours(workload: Workload, prompts_to_answer: Prompts, most: int, rounds: int) -> dict[str, Any]:
+    """Time our decoding in every round, and return seconds and answers."""
+    workload.session.model.eval()
+    answer = timed(
+        partial(greedy, workload.session, workload.tokenizer, prompts_to_answer, [most] * len(prompts_to_answer))
+    )
     answer()
     turns = [answer() for _ in range(rounds)]
     return {"seconds": [seconds for seconds, _ in turns], "answers": turns[0][1]}
 
 
-def hand_over(given: Given, asked: Prompts, most: int, work: Path) -> None:
-    """The model and the prompts, as `vllm_answers.py` takes them."""
-    given.stock_model(lora=False).save_pretrained(work / "model")
-    given.tokenizer.save_pretrained(work / "model")
-    said = {"prompts": [prompt.tolist() for prompt in asked], "most": most}
-    (work / "prompts.json").write_text(json.dumps(said), encoding="utf-8")
+def hand_over(workload: Workload, prompts_to_answer: Prompts, most: int, work: Path) -> None:
+    """Write the model and the prompts for `vllm_answers.py`."""
+    workload.stock_model(lora=False).save_pretrained(work / "model")
+    workload.tokenizer.save_pretrained(work / "model")
+    request = {"prompts": [prompt.tolist() for prompt in prompts_to_answer], "most": most}
+    (work / "prompts.json").write_text(json.dumps(request), encoding="utf-8")
 
 
 def has_vllm(interpreter: str) -> bool:
-    """Whether a Python interpreter has vLLM."""
+    """Tell whether a Python interpreter has vLLM."""
     look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
     try:
         return subprocess.run([interpreter, "-c", look], capture_output=True, check=False).returncode == 0
@@ -61,28 +63,28 @@ def has_vllm(interpreter: str) -> bool:
 
 
 def vllm(interpreter: str, work: Path, rounds: int) -> dict[str, Any]:
-    """The same of vLLM."""
+    """Time vLLM likewise, in its own process."""
     command = [interpreter, str(Path(__file__).with_name("vllm_answers.py")), str(work), str(rounds)]
     if subprocess.run(command, check=False).returncode:
         raise SystemExit("vLLM did not answer; what it said stands above")
-    found: dict[str, Any] = json.loads((work / "vllm.json").read_text(encoding="utf-8"))
-    return found
+    results: dict[str, Any] = json.loads((work / "vllm.json").read_text(encoding="utf-8"))
+    return results
 
 
-def show(contestants: dict[str, dict[str, Any]], given: Given) -> None:
+def show(contestants: dict[str, dict[str, Any]], workload: Workload) -> None:
     first = contestants["ours"]
     heads = ["contestant", "s (median)", "shortest–longest", "tokens/s", "against ours", "same answers", "begin alike"]
     print("\n| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
-    for name, found in contestants.items():
-        seconds, said = sorted(found["seconds"]), found["answers"]
-        tokens = sum(len(ids) for ids in given.tokenizer(said, add_special_tokens=False)["input_ids"])
+    for name, results in contestants.items():
+        seconds, answers = sorted(results["seconds"]), results["answers"]
+        tokens = sum(len(ids) for ids in workload.tokenizer(answers, add_special_tokens=False)["input_ids"])
         same, begun = (
-            sum(one[:most] == other[:most] for one, other in zip(said, first["answers"], strict=True))
+            sum(one[:most] == other[:most] for one, other in zip(answers, first["answers"], strict=True))
             for most in (None, BEGINNING)
         )
         span, rate = f"{seconds[0]:.2f}–{seconds[-1]:.2f}", f"{tokens / median(seconds):,.0f}"
         ratio = f"{median(seconds) / median(first['seconds']):.2f}"
-        cells = [name, f"{median(seconds):.2f}", span, rate, ratio, f"{same}/{len(said)}", f"{begun}/{len(said)}"]
+        cells = [name, f"{median(seconds):.2f}", span, rate, ratio, f"{same}/{len(answers)}", f"{begun}/{len(answers)}"]
         print("| " + " | ".join(cells) + " |")
 
 
@@ -102,14 +104,14 @@ def main() -> None:
     beside = has_vllm(options.vllm)
     if not beside:
         print(f"{options.vllm} has no vLLM: ours is timed alone")
-    with prepared(options.data, options.rows, options.dtype, device=options.device, model=options.model) as given:
-        asked = prompts(given)
-        contestants = {"ours": ours(given, asked, options.new_tokens, options.rounds)}
+    with prepared(options.data, options.rows, options.dtype, device=options.device, model=options.model) as workload:
+        prompts_to_answer = prompts(workload)
+        contestants = {"ours": ours(workload, prompts_to_answer, options.new_tokens, options.rounds)}
         if beside:
-            hand_over(given, asked, options.new_tokens, options.work)
+            hand_over(workload, prompts_to_answer, options.new_tokens, options.work)
             theirs = vllm(options.vllm, options.work, options.rounds)
             contestants[theirs["name"]] = theirs
-        show(contestants, given)
+        show(contestants, workload)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ THRESHOLD_COLUMNS = (
 
 
 def align(model: str, rows: list[Row], folder: Path, settings: dict[str, Any]) -> str:
-    """Fine-tune the model on safe rows first, as the paper makes its own aligned model M0; returns its folder."""
+    """Fine-tune the model on safe rows first, as the paper makes its own aligned model M0; return its folder."""
     if (folder / "config.json").exists():
         return str(folder)
     from forgetfilter.data.chats import Chat
@@ -53,10 +53,10 @@ def align(model: str, rows: list[Row], folder: Path, settings: dict[str, Any]) -
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    said = [(r["id"], i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
+    chats = [(r["id"], i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
     encoder = Encoder(tokenizer, "auto", chosen.max_length, own_words=chosen.own_words)
-    encoder.own_words.look_at(chat for _, _, chat in said)
-    for _ in write_tokens(said, encoder, partial / "tokens.arrow"):
+    encoder.own_words.look_at(chat for _, _, chat in chats)
+    for _ in write_tokens(chats, encoder, partial / "tokens.arrow"):
         pass
     table = TokenTable(partial / "tokens.arrow")
     session = Session(source, chosen, chosen, chosen.seed)
@@ -96,9 +96,9 @@ def head(columns: tuple[str, ...]) -> str:
     return line(list(columns)) + "\n" + "|---" * len(columns) + "|"
 
 
-def ranking(notion: str, given: Problem, scores: NDArray[np.floating], signal: str, seconds: float | None) -> str:
-    """How well a signal ranks the rows."""
-    label = np.array([row["label"] for row in given.noisy])
+def ranking(notion: str, drawn: Problem, scores: NDArray[np.floating], signal: str, seconds: float | None) -> str:
+    """Measure how well a signal ranks the rows."""
+    label = np.array([row["label"] for row in drawn.noisy])
     unsafe = label == "unsafe"
     low, high = bootstrap_interval(scores, unsafe)
     apart = (auroc(scores[label != other], unsafe[label != other]) for other in ("task", "safe"))
@@ -107,15 +107,17 @@ def ranking(notion: str, given: Problem, scores: NDArray[np.floating], signal: s
     return line([notion, signal, *numbers])
 
 
-def threshold(notion: str, given: Problem, result: FilterResult) -> str:
-    """What a threshold removes, and what the filter itself says about that."""
-    unsafe = np.array([row["label"] == "unsafe" for row in given.noisy])
+def threshold(notion: str, drawn: Problem, result: FilterResult) -> str:
+    """Measure what a threshold removes, next to the filter's own estimates."""
+    unsafe = np.array([row["label"] == "unsafe" for row in drawn.noisy])
     removed = np.array(result.scores["decision"]) == "removed"
-    found = detection(removed, unsafe)
-    numbers = [f"{value:.2f}" if np.isfinite(value) else "–" for value in (found.precision, found.recall, found.f1)]
+    measured = detection(removed, unsafe)
+    numbers = [
+        f"{value:.2f}" if np.isfinite(value) else "–" for value in (measured.precision, measured.recall, measured.f1)
+    ]
     errors = [result.summary.errors[name] for name in ("precision", "recall", "harmless_removed")]
-    said = ["unknown" if error is None else str(Estimate(**error)) for error in errors]
-    return line([notion, result.summary.threshold, int(removed.sum()), *numbers, *said])
+    estimates = ["unknown" if error is None else str(Estimate(**error)) for error in errors]
+    return line([notion, result.summary.threshold, int(removed.sum()), *numbers, *estimates])
 
 
 def main() -> None:
@@ -134,25 +136,25 @@ def main() -> None:
     thresholds = [head(THRESHOLD_COLUMNS)]
     print(head(SIGNAL_COLUMNS), flush=True)
     for notion in options.notions:
-        given = draw_problem(options.data, notion, options.share, options.draw)
-        unsafe = np.array([row["label"] == "unsafe" for row in given.noisy])
+        drawn = draw_problem(options.data, notion, options.share, options.draw)
+        unsafe = np.array([row["label"] == "unsafe" for row in drawn.noisy])
         model = options.model
         name = f"{notion}-{options.share:g}-{options.draw}"
-        if given.align:
-            model = align(model, given.align, options.work / f"aligned-{name}", settings)
+        if drawn.align:
+            model = align(model, drawn.align, options.work / f"aligned-{name}", settings)
         began = time.monotonic()
         filter = ForgetFilter(model=model, **settings)
-        known_unsafe = given.known_unsafe if options.known_unsafe else None
-        safe = settings.get("safe") or given.safe
-        result = filter.run(given.noisy, safe, output=options.work / name, known_unsafe=known_unsafe)
+        known_unsafe = drawn.known_unsafe if options.known_unsafe else None
+        safe = settings.get("safe") or drawn.safe
+        result = filter.run(drawn.noisy, safe, output=options.work / name, known_unsafe=known_unsafe)
         seconds = time.monotonic() - began
-        thresholds += [threshold(notion, given, result.decide(wanted)) for wanted in options.thresholds]
+        thresholds += [threshold(notion, drawn, result.decide(wanted)) for wanted in options.thresholds]
         for signal in (s for s in SIGNALS.values() if s.scoring == SIGNALS[filter.settings.signal].scoring):
             scores = result.decide("auto", signal=signal.name).scores["forgetting"]
             forgetting = np.nan_to_num(np.array(scores, dtype=float), nan=-np.inf)
-            print(ranking(notion, given, forgetting, signal.name, seconds), flush=True)
-        known = bag_of_words(given.noisy, unsafe)
-        print(ranking(notion, given, known, "(bag of words, trained on labels)", None), flush=True)
+            print(ranking(notion, drawn, forgetting, signal.name, seconds), flush=True)
+        known = bag_of_words(drawn.noisy, unsafe)
+        print(ranking(notion, drawn, known, "(bag of words, trained on labels)", None), flush=True)
     print("\n" + "\n".join(thresholds))
 
 

@@ -29,11 +29,11 @@ def main() -> None:
     parser.add_argument("--classifier", default="words", help="toxicity classifier")
     parser.add_argument("--judge", help="model that judges")
     parser.add_argument("--rows", type=int, default=200, help="rows that it judges")
-    given = parser.parse_args()
-    _refusals(given.data)
-    _toxicity(given.data, given.classifier)
-    if given.judge:
-        _judge(_read(given.data, "gptfuzz_train"), given.judge, given.rows)
+    options = parser.parse_args()
+    _refusals(options.data)
+    _toxicity(options.data, options.classifier)
+    if options.judge:
+        _judge(_read(options.data, "gptfuzz_train"), options.judge, options.rows)
 
 
 def _read(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -42,13 +42,13 @@ def _read(folder: Path, name: str) -> list[dict[str, Any]]:
 
 def _refusals(folder: Path) -> None:
     rows = _read(folder, "gptfuzz_train")
-    found = np.array([refuses(row["completion"]) for row in rows])
+    measured = np.array([refuses(row["completion"]) for row in rows])
     opens = np.array([row["source"].endswith(_REFUSALS) for row in rows])
     safe = np.array([row["label"] == "safe" for row in rows])
     print("| refusals in gptfuzz_train, against | precision | recall |\n|---|---|---|")
     for name, truth in (("source opens-with-refusal", opens), ("people's label safe", safe)):
-        both = (found & truth).sum()
-        print(f"| {name} | {both / found.sum():.3f} | {both / truth.sum():.3f} |")
+        both = (measured & truth).sum()
+        print(f"| {name} | {both / measured.sum():.3f} | {both / truth.sum():.3f} |")
     print("\n| rows | found to refuse |\n|---|---|")
     for name in ("llama2_refusals", "safety_tuned_llamas", "task_alpaca_demo", "task_alpaca_keyword"):
         share = np.mean([refuses(row["completion"]) for row in _read(folder, name)])
@@ -64,8 +64,8 @@ def _toxicity(folder: Path, name: str) -> None:
         unsafe = np.array([row["label"] == "unsafe" for row in rows])
         scores = classifier.scores([row["completion"] for row in rows])
         low, high = bootstrap_interval(scores, unsafe, resamples=200)
-        found = f"{auroc(scores, unsafe):.3f} ({low:.3f}–{high:.3f}) | {average_precision(scores, unsafe):.3f}"
-        print(f"| {data} | {found} | {(scores >= 0.5)[unsafe].mean():.3f} | {(scores >= 0.5)[~unsafe].mean():.3f} |")
+        measured = f"{auroc(scores, unsafe):.3f} ({low:.3f}–{high:.3f}) | {average_precision(scores, unsafe):.3f}"
+        print(f"| {data} | {measured} | {(scores >= 0.5)[unsafe].mean():.3f} | {(scores >= 0.5)[~unsafe].mean():.3f} |")
 
 
 def _judge(rows: list[dict[str, Any]], name: str, count: int) -> None:
@@ -88,8 +88,8 @@ def _judge(rows: list[dict[str, Any]], name: str, count: int) -> None:
     print(f"| {name} | {len(drawn)} | {auroc(scores, unsafe):.3f} ({low:.3f}–{high:.3f}) | {means} |")
     kind = np.array([row["source"].rsplit("/", 1)[1] for row in drawn])
     clear = (unsafe & (kind == "direct")) | (~unsafe & (kind == _REFUSALS))
-    found = f"{clear.sum()} | {auroc(scores[clear], unsafe[clear]):.3f}"
-    print(f"| {name}, plain refusals against plain answers | {found} | |")
+    measured = f"{clear.sum()} | {auroc(scores[clear], unsafe[clear]):.3f}"
+    print(f"| {name}, plain refusals against plain answers | {measured} | |")
 
 
 if __name__ == "__main__":

@@ -23,30 +23,30 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import log_softmax
 
-from contest import Given, compete, prepared, show_speeds, timed
+from contest import Workload, compete, prepared, show_speeds, timed
 from forgetfilter.data.tokens import TokenTable
 from forgetfilter.models.scoring import Likelihood, Rouge, score_in_memory
 
 NEW_TOKENS = 500
 
 
-def in_batches(given: Given, size: int) -> list[NDArray[np.intp]]:
-    order = np.argsort(given.table.lengths, kind="stable")
+def in_batches(workload: Workload, size: int) -> list[NDArray[np.intp]]:
+    order = np.argsort(workload.table.lengths, kind="stable")
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def ours_likelihood(given: Given, table: TokenTable) -> list[float]:
-    scorer = Likelihood(given.session, 2 * given.session.token_budget(None))
-    results = score_in_memory(given.session, scorer, table, table.scorable)
+def ours_likelihood(workload: Workload, table: TokenTable) -> list[float]:
+    scorer = Likelihood(workload.session, 2 * workload.session.token_budget(None))
+    results = score_in_memory(workload.session, scorer, table, table.scorable)
     return [float(np.mean(result["logprobs"])) for result in results]
 
 
 @torch.inference_mode()
-def plain_likelihood(given: Given, model: Any, size: int) -> list[float]:
+def plain_likelihood(workload: Workload, model: Any, size: int) -> list[float]:
     """Mean log-probability of each row's completion, from a forward pass with all logits."""
-    found = np.zeros(len(given.table))
-    for chosen in in_batches(given, size):
-        rows = [given.table[int(i)] for i in chosen]
+    found = np.zeros(len(workload.table))
+    for chosen in in_batches(workload, size):
+        rows = [workload.table[int(i)] for i in chosen]
         width = max(len(row.input_ids) for row in rows)
         ids, seen = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.long)
         for i, row in enumerate(rows):
@@ -64,13 +64,13 @@ def _said(size: int) -> str:
     return "one row at a time" if size == 1 else f"{size} rows at once"
 
 
-def likelihood(given: Given, table: TokenTable, rounds: int) -> None:
-    model = given.stock_model(lora=True).eval()
+def likelihood(workload: Workload, table: TokenTable, rounds: int) -> None:
+    model = workload.stock_model(lora=True).eval()
     contestants: dict[str, Callable[[], tuple[float, list[float]]]] = {
-        "ours": timed(lambda: ours_likelihood(given, table)),
+        "ours": timed(lambda: ours_likelihood(workload, table)),
         **{
-            f"all logits, {_said(size)}": timed(partial(plain_likelihood, given, model, size))
-            for size in ((64, 16, 1) if given.on_gpu else (8, 2, 1))
+            f"all logits, {_said(size)}": timed(partial(plain_likelihood, workload, model, size))
+            for size in ((64, 16, 1) if workload.on_gpu else (8, 2, 1))
         },
     }
     measured = compete(contestants, rounds)
@@ -79,25 +79,27 @@ def likelihood(given: Given, table: TokenTable, rounds: int) -> None:
         name: f"{max(np.abs(np.array(scores) - expected).max() for _, scores in turns):.1e}"
         for name, turns in measured.items()
     }
-    show_speeds(measured, int(given.table.lengths.sum()), "tokens", "largest difference of a row's mean", differences)
+    show_speeds(
+        measured, int(workload.table.lengths.sum()), "tokens", "largest difference of a row's mean", differences
+    )
 
 
-def prompts(given: Given) -> list[NDArray[np.int32]]:
-    rows = [given.table[int(i)] for i in given.table.scorable]
+def prompts(workload: Workload) -> list[NDArray[np.int32]]:
+    rows = [workload.table[int(i)] for i in workload.table.scorable]
     return [row.input_ids[: row.prompt_ends[0]] for row in rows]
 
 
-def ours_answers(given: Given) -> list[str]:
-    scorer = Rouge(given.session, given.tokenizer, 2 * given.session.token_budget(None))
-    results = score_in_memory(given.session, scorer, given.table, given.table.scorable)
+def ours_answers(workload: Workload) -> list[str]:
+    scorer = Rouge(workload.session, workload.tokenizer, 2 * workload.session.token_budget(None))
+    results = score_in_memory(workload.session, scorer, workload.table, workload.table.scorable)
     return [result["answers"][0] for result in results]
 
 
 @torch.inference_mode()
-def generated(given: Given, model: Any, asked: Sequence[NDArray[np.int32]], size: int) -> list[str]:
+def generated(workload: Workload, model: Any, asked: Sequence[NDArray[np.int32]], size: int) -> list[str]:
     """What `generate` answers, whole answers of up to 500 tokens."""
     order, answers = np.argsort([len(p) for p in asked], kind="stable"), [""] * len(asked)
-    ends = given.tokenizer.eos_token_id
+    ends = workload.tokenizer.eos_token_id
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
         width = max(len(asked[i]) for i in chosen)
@@ -110,18 +112,18 @@ def generated(given: Given, model: Any, asked: Sequence[NDArray[np.int32]], size
             input_ids=ids, attention_mask=seen, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=ends
         )
         for j, i in enumerate(chosen):
-            answers[i] = given.tokenizer.decode(out[j, width:], skip_special_tokens=True)
+            answers[i] = workload.tokenizer.decode(out[j, width:], skip_special_tokens=True)
     return answers
 
 
-def answers(given: Given, rounds: int) -> None:
-    model = given.stock_model(lora=True).eval()
-    asked = prompts(given)
+def answers(workload: Workload, rounds: int) -> None:
+    model = workload.stock_model(lora=True).eval()
+    asked = prompts(workload)
     contestants: dict[str, Callable[[], tuple[float, list[str]]]] = {
-        "ours": timed(lambda: ours_answers(given)),
+        "ours": timed(lambda: ours_answers(workload)),
         **{
-            f"generate, {_said(size)}": timed(partial(generated, given, model, asked, size))
-            for size in ((256, 64) if given.on_gpu else (8, 1))
+            f"generate, {_said(size)}": timed(partial(generated, workload, model, asked, size))
+            for size in ((256, 64) if workload.on_gpu else (8, 1))
         },
     }
     measured = compete(contestants, rounds)
@@ -146,11 +148,11 @@ def main() -> None:
     options = parser.parse_args()
     where = {"device": options.device, "model": options.model}
     made = prepared(options.data, options.rows, options.dtype, options.top_blocks, **where)
-    with made as given, given.read() as table:
+    with made as workload, workload.read() as table:
         if options.what == "likelihood":
-            likelihood(given, table, options.rounds)
+            likelihood(workload, table, options.rounds)
         else:
-            answers(given, options.rounds)
+            answers(workload, options.rounds)
 
 
 if __name__ == "__main__":

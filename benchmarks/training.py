@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from contest import BATCH, MAX_LENGTH, RATE, Given, compete, finish, matrix_rate, prepared, show_speeds
+from contest import BATCH, MAX_LENGTH, RATE, Workload, compete, finish, matrix_rate, prepared, show_speeds
 from forgetfilter.models.collating import shared_prefix
 from forgetfilter.models.cpu.threads import Lanes
 from forgetfilter.models.micro_batches import optimizer_batches
@@ -37,17 +37,17 @@ from problems import Row
 LossRun = Callable[[], tuple[float, float]]
 
 
-def ours(given: Given, lanes: Lanes, passes: int) -> LossRun:
+def ours(workload: Workload, lanes: Lanes, passes: int) -> LossRun:
     """So many passes of `finetune`, with so many forward passes side by side."""
 
     def run() -> tuple[float, float]:
-        given.session.reset()
-        given.session.lanes = lanes
+        workload.session.reset()
+        workload.session.lanes = lanes
         with TemporaryDirectory() as folder:
             began = time.perf_counter()
-            steps = passes * len(given.table) // BATCH
-            with given.read() as table:
-                history = finetune(given.session, table, table.scorable, steps, given.settings, Path(folder))
+            steps = passes * len(workload.table) // BATCH
+            with workload.read() as table:
+                history = finetune(workload.session, table, table.scorable, steps, workload.settings, Path(folder))
             finish()
             return time.perf_counter() - began, float(np.mean([step.loss for step in history]))
 
@@ -97,35 +97,37 @@ def sft_trainer(model: Any, tokenizer: Any, rows: list[Row], folder: str, adapte
     )
 
 
-def plain_trainer(given: Given, folder: str, **arguments: Any) -> Any:
+def plain_trainer(workload: Workload, folder: str, **arguments: Any) -> Any:
     """transformers' trainer, on our tokens."""
     from datasets import Dataset
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-    tokens = [given.table[i] for i in range(len(given.table))]
+    tokens = [workload.table[i] for i in range(len(workload.table))]
     ready = [
         {"input_ids": row.input_ids.tolist(), "labels": np.where(row.mask, row.input_ids, -100).tolist()}
         for row in tokens
     ]
     return Trainer(
-        given.stock_model(lora=True),
+        workload.stock_model(lora=True),
         args=TrainingArguments(folder, **arguments),
         train_dataset=Dataset.from_list(ready),
-        data_collator=DataCollatorForSeq2Seq(given.tokenizer),
+        data_collator=DataCollatorForSeq2Seq(workload.tokenizer),
     )
 
 
-def theirs(given: Given, kind: str, rows_per_pass: int, passes: int, **more: Any) -> LossRun:
+def theirs(workload: Workload, kind: str, rows_per_pass: int, passes: int, **more: Any) -> LossRun:
     """So many passes of a stock trainer."""
 
     def run() -> tuple[float, float]:
-        arguments = stock_arguments(rows_per_pass, on_gpu=given.on_gpu, num_train_epochs=passes, **more)
+        arguments = stock_arguments(rows_per_pass, on_gpu=workload.on_gpu, num_train_epochs=passes, **more)
         with TemporaryDirectory() as folder:
             if kind == "SFTTrainer":
-                model = given.stock_model(lora=False)
-                trainer = sft_trainer(model, given.tokenizer, given.rows, folder, given.stock_lora(), **arguments)
+                model = workload.stock_model(lora=False)
+                trainer = sft_trainer(
+                    model, workload.tokenizer, workload.rows, folder, workload.stock_lora(), **arguments
+                )
             else:
-                trainer = plain_trainer(given, folder, **arguments)
+                trainer = plain_trainer(workload, folder, **arguments)
             began = time.perf_counter()
             loss = trainer.train().training_loss
             finish()
@@ -134,33 +136,33 @@ def theirs(given: Given, kind: str, rows_per_pass: int, passes: int, **more: Any
     return run
 
 
-def packed(given: Given, passes: int) -> LossRun:
+def packed(workload: Workload, passes: int) -> LossRun:
     """SFTTrainer with rows packed into sequences, as many a step as have the tokens of our rows."""
-    sequences = max(1, round(BATCH * int(given.table.lengths.sum()) / len(given.table) / MAX_LENGTH))
+    sequences = max(1, round(BATCH * int(workload.table.lengths.sum()) / len(workload.table) / MAX_LENGTH))
     more = {"gradient_accumulation_steps": 1, "packing": True, "use_liger_kernel": True}
-    return theirs(given, "SFTTrainer", sequences, passes, **more)
+    return theirs(workload, "SFTTrainer", sequences, passes, **more)
 
 
-def contestants(given: Given, passes: int) -> dict[str, LossRun]:
+def contestants(workload: Workload, passes: int) -> dict[str, LossRun]:
     """Who takes part: on a CPU stock trainers with small passes, on a GPU with a step in one pass."""
-    if given.on_gpu:
+    if workload.on_gpu:
         return {
-            "ours": ours(given, given.session.lanes, passes),
-            "SFTTrainer": theirs(given, "SFTTrainer", BATCH, passes),
-            "SFTTrainer, Liger": theirs(given, "SFTTrainer", BATCH, passes, use_liger_kernel=True),
-            "SFTTrainer, Liger, packed": packed(given, passes),
-            "Trainer": theirs(given, "Trainer", BATCH, passes),
+            "ours": ours(workload, workload.session.lanes, passes),
+            "SFTTrainer": theirs(workload, "SFTTrainer", BATCH, passes),
+            "SFTTrainer, Liger": theirs(workload, "SFTTrainer", BATCH, passes, use_liger_kernel=True),
+            "SFTTrainer, Liger, packed": packed(workload, passes),
+            "Trainer": theirs(workload, "Trainer", BATCH, passes),
         }
     return {
-        "ours": ours(given, given.session.lanes, passes),
-        "ours, passes in turn": ours(given, Lanes(given.session.hardware.device, most=1), passes),
-        "SFTTrainer, 1 row a pass": theirs(given, "SFTTrainer", 1, passes),
-        "SFTTrainer, 2 rows a pass": theirs(given, "SFTTrainer", 2, passes),
-        "Trainer, 2 rows a pass": theirs(given, "Trainer", 2, passes),
+        "ours": ours(workload, workload.session.lanes, passes),
+        "ours, passes in turn": ours(workload, Lanes(workload.session.hardware.device, most=1), passes),
+        "SFTTrainer, 1 row a pass": theirs(workload, "SFTTrainer", 1, passes),
+        "SFTTrainer, 2 rows a pass": theirs(workload, "SFTTrainer", 2, passes),
+        "Trainer, 2 rows a pass": theirs(workload, "Trainer", 2, passes),
     }
 
 
-def operations(given: Given) -> float:
+def operations(workload: Workload) -> float:
     """Floating-point operations that one of our passes over the rows takes, padding not counted.
 
     A product of n tokens with an (a, b) matrix is 2nab operations. Forward each frozen matrix makes one product,
@@ -169,10 +171,10 @@ def operations(given: Given) -> float:
     Attention is two products of the lengths each way, half of which causality spares, and five instead of four
     backward. What the rows of a pass begin with alike counts once.
     """
-    config = given.session.model.config
+    config = workload.session.model.config
     of_token, of_completion = 0, 0
     last = f".layers.{config.num_hidden_layers - 1}."
-    for name, parameter in given.session.model.named_parameters():
+    for name, parameter in workload.session.model.named_parameters():
         if parameter.dim() == 2 and "embed" not in name and "lm_head" not in name:
             needed = (6 if parameter.requires_grad else 4) * parameter.numel()
             if last in name and ("o_proj" in name or "mlp" in name):
@@ -180,22 +182,22 @@ def operations(given: Given) -> float:
             else:
                 of_token += needed
     width = config.num_attention_heads * (config.hidden_size // config.num_attention_heads)
-    lengths, tokens, squares = given.table.lengths, 0, 0.0
-    for batch in optimizer_batches(len(lengths), BATCH, len(lengths) // BATCH, given.settings.seed):
-        for chosen in given.session.deal(batch, lengths, given.session.token_budget(None), "train").rows:
-            alike = len(chosen) > 1 and given.session.scorer is given.session.scorer.plain
-            shared = shared_prefix([given.table[int(i)] for i in chosen]) if alike else 0
+    lengths, tokens, squares = workload.table.lengths, 0, 0.0
+    for batch in optimizer_batches(len(lengths), BATCH, len(lengths) // BATCH, workload.settings.seed):
+        for chosen in workload.session.deal(batch, lengths, workload.session.token_budget(None), "train").rows:
+            alike = len(chosen) > 1 and workload.session.scorer is workload.session.scorer.plain
+            shared = shared_prefix([workload.table[int(i)] for i in chosen]) if alike else 0
             own = lengths[chosen] - shared
             tokens += int(own.sum()) + shared
             squares += float((own * (own + 2 * shared)).sum()) + shared**2
     of_completion += 4 * config.vocab_size * config.hidden_size
     attention = squares / 2 * width * config.num_hidden_layers * (4 + 10)
-    return float(tokens * of_token + int(given.table.counts.sum()) * of_completion + attention)
+    return float(tokens * of_token + int(workload.table.counts.sum()) * of_completion + attention)
 
 
-def show_ceiling(given: Given, needed: float, seconds: float) -> None:
+def show_ceiling(workload: Workload, needed: float, seconds: float) -> None:
     """How near so many operations in so many seconds come to what the machine can do."""
-    rate, most = needed / seconds, matrix_rate(given.session.hardware)
+    rate, most = needed / seconds, matrix_rate(workload.session.hardware)
     print(f"\n{needed / 1e12:.2f}e12 operations, {rate / 1e9:.0f}e9 a second; a matrix product: {most / 1e9:.0f}e9")
     print(f"that is {rate / most:.2f} of it")
 
@@ -213,12 +215,12 @@ def main() -> None:
     options = parser.parse_args()
     passes = options.passes
     where = {"device": options.device, "model": options.model}
-    with prepared(options.data, options.rows, options.dtype, options.top_blocks, **where) as given:
-        measured = compete(contestants(given, passes), options.rounds)
+    with prepared(options.data, options.rows, options.dtype, options.top_blocks, **where) as workload:
+        measured = compete(contestants(workload, passes), options.rounds)
         losses = {name: f"{np.mean([loss for _, loss in turns]):.3f}" for name, turns in measured.items()}
-        show_speeds(measured, passes * int(given.table.lengths.sum()), "tokens", "mean loss", losses)
-        if not given.session.scorer.skips:
-            show_ceiling(given, passes * operations(given), median(seconds for seconds, _ in measured["ours"]))
+        show_speeds(measured, passes * int(workload.table.lengths.sum()), "tokens", "mean loss", losses)
+        if not workload.session.scorer.skips:
+            show_ceiling(workload, passes * operations(workload), median(seconds for seconds, _ in measured["ours"]))
 
 
 if __name__ == "__main__":

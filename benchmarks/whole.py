@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from contest import BATCH, MAX_LENGTH, RATE, Given, prepared
+from contest import BATCH, MAX_LENGTH, RATE, Workload, prepared
 from forgetfilter import ForgetFilter
 from problems import load
 from scoring import generated, prompts
@@ -30,7 +30,7 @@ from training import sft_trainer, stock_arguments
 PASSES = 3
 
 
-def stock(given: Given, safe: list[dict[str, str]], review_steps: int) -> dict[str, float]:
+def stock(workload: Workload, safe: list[dict[str, str]], review_steps: int) -> dict[str, float]:
     """Seconds of each stock part."""
     seconds = {}
 
@@ -41,18 +41,18 @@ def stock(given: Given, safe: list[dict[str, str]], review_steps: int) -> dict[s
 
     with TemporaryDirectory() as folder:
         began = time.perf_counter()
-        model = given.stock_model(lora=False)
+        model = workload.stock_model(lora=False)
         arguments = stock_arguments(2, num_train_epochs=PASSES)
-        trainer = sft_trainer(model, given.tokenizer, given.rows, folder, given.stock_lora(), **arguments)
+        trainer = sft_trainer(model, workload.tokenizer, workload.rows, folder, workload.stock_lora(), **arguments)
         trainer.train()
         began = note("fine-tuning on the untrusted rows", began)
-        generated(given, trainer.model.eval(), prompts(given), 1)
+        generated(workload, trainer.model.eval(), prompts(workload), 1)
         began = note("answers of the learned model", began)
         arguments = stock_arguments(2, max_steps=review_steps)
-        reviewed = sft_trainer(trainer.model, given.tokenizer, safe, folder, None, **arguments)
+        reviewed = sft_trainer(trainer.model, workload.tokenizer, safe, folder, None, **arguments)
         reviewed.train()
         began = note("fine-tuning on safe rows", began)
-        generated(given, reviewed.model.eval(), prompts(given), 1)
+        generated(workload, reviewed.model.eval(), prompts(workload), 1)
         note("answers of the reviewed model", began)
     return seconds
 
@@ -66,7 +66,9 @@ OURS: dict[str, dict[str, Any]] = {
 }
 
 
-def ours(given: Given, safe: list[dict[str, str]], review_steps: int, chosen: dict[str, Any], folder: Path) -> float:
+def ours(
+    workload: Workload, safe: list[dict[str, str]], review_steps: int, chosen: dict[str, Any], folder: Path
+) -> float:
     """Seconds of the whole filter."""
     shutil.rmtree(folder, ignore_errors=True)
     began = time.perf_counter()
@@ -82,7 +84,7 @@ def ours(given: Given, safe: list[dict[str, str]], review_steps: int, chosen: di
         device="cpu",
         threshold="top:10%",
         **chosen,
-    ).run(given.rows, safe, output=folder)
+    ).run(workload.rows, safe, output=folder)
     return time.perf_counter() - began
 
 
@@ -94,12 +96,12 @@ def main() -> None:
     parser.add_argument("--review-steps", type=int, default=10)
     options = parser.parse_args()
     safe = load(options.data, "safety_tuned_llamas")[:100]
-    with prepared(options.data, options.rows) as given:
-        parts = stock(given, safe, options.review_steps)
+    with prepared(options.data, options.rows) as workload:
+        parts = stock(workload, safe, options.review_steps)
         whole, plain = sum(parts.values()), parts["fine-tuning on the untrusted rows"]
         results = {}
         for name, chosen in OURS.items():
-            results[name] = ours(given, safe, options.review_steps, chosen, options.work)
+            results[name] = ours(workload, safe, options.review_steps, chosen, options.work)
             print(f"  ours, {name}: {results[name]:.0f} s", flush=True)
     shutil.rmtree(options.work, ignore_errors=True)
     print("\n| what | seconds | against stock parts | against plain fine-tuning |\n|---|---|---|---|")

@@ -159,7 +159,7 @@ def test_a_wrong_row_is_named_with_its_field(tmp_path, wrong, said):
 
 def test_options_are_worded_as_the_right_one(held_out):
     rows = read_held_out(open_container(str(held_out), "train"))
-    assert rows[1].question.said == (
+    assert rows[1].question.completions == (
         "The answer is ans1: The old man",
         rows[1].completion,
         "The answer is ans3: Not known",

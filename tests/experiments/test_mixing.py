@@ -13,9 +13,9 @@ from forgetfilter.console import Console
 from forgetfilter.data.containers import open_container
 from forgetfilter.data.rows import ReadOptions, read_chats
 from forgetfilter.errors import InputError, RunError, SettingsError
-from forgetfilter.experiments.drawing import chosen_notions, draw, pools_of
 from forgetfilter.experiments.mixing import build_mix, read_mix
 from forgetfilter.experiments.published.examples import Example
+from forgetfilter.experiments.sampling import chosen_notions, draw, pools_of
 from forgetfilter.models import sources as model_sources
 from forgetfilter.settings.groups import MixSettings
 from support.documents import blocks

@@ -9,11 +9,11 @@ import pytest
 from forgetfilter.cli import main
 from forgetfilter.experiments.studies import command
 from forgetfilter.experiments.studies.attribute_rows import VALUES, attribute_rows
+from forgetfilter.experiments.studies.averaging import average
+from forgetfilter.experiments.studies.context import UNSAFE
 from forgetfilter.experiments.studies.curves import Curve, review_points
 from forgetfilter.experiments.studies.disguises import DISGUISES, look_alikes
-from forgetfilter.experiments.studies.draws import averaged
 from forgetfilter.experiments.studies.variations import Outcome
-from forgetfilter.experiments.studies.workspace import UNSAFE
 from forgetfilter.forgetting.estimates import Estimate
 from forgetfilter.forgetting.thresholds import Fixed
 from forgetfilter.settings.groups import STUDIES
@@ -109,12 +109,12 @@ def test_outcomes_by_hand():
 def test_what_is_found_on_several_draws_is_averaged_wherever_it_stands():
     found = [{"a": {"x": Estimate(value, value - 1, value + 1)}} for value in (1.0, 3.0)]
     found[1]["a"]["y"] = Estimate(7.0, 6.0, 8.0)
-    mean = averaged(found)["a"]
+    mean = average(found)["a"]
     assert mean["x"].value == 2
     assert mean["x"].low < 1
     assert mean["y"] == Estimate(7.0, 6.0, 8.0)
     outcomes = [Outcome(*[Estimate(value, value, value)] * 6) for value in (0.0, 1.0)]
-    assert averaged(outcomes).f1.value == 0.5
+    assert average(outcomes).f1.value == 0.5
 
 
 def test_points_of_a_review_end_with_it():

@@ -1,1 +1,1 @@
-"""What a trained model does: bias, toxicity, harmfulness and tasks, measured on held-out rows."""
+"""Evaluates a model on held-out rows: bias, toxicity, harmfulness and tasks."""

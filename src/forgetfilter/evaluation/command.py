@@ -1,4 +1,4 @@
-"""`forgetfilter evaluate`: from what the user names to an evaluation in a folder of its own."""
+"""Runs `forgetfilter evaluate`: turns what the user names into an evaluation in a folder of its own."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from .results import Evaluation, read_evaluation
 if TYPE_CHECKING:
     from ..models.trainable_model import Session
 
-# What lies there is compared by content; the last only changes speed.
+# Inputs are compared by content, wherever they lie; the token budget only changes speed.
 _NOT_COMPARED = {"held_out", "held_out_split", "model", "revision", "adapter", "tokens_per_batch", "own_words"}
 _PLAIN_LORA = {"use_dora": False, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None}
 
 
 def run_evaluation(settings: EvaluationSettings, output: Path, console: Console) -> Evaluation:
-    """Evaluate a model into a folder, going on where an earlier attempt stopped.
+    """Evaluate a model and write the results to a folder, resuming where an earlier attempt stopped.
 
     Raises:
-        ForgetFilterError: Anything the user can mend: rows, model, adapter, settings, the folder.
+        ForgetFilterError: Anything that the user can fix: rows, model, adapter, settings, the folder.
     """
     from ..models.loading import choose_hardware, load_tokenizer, quiet_libraries
     from ..models.trainable_model import Session
@@ -52,16 +52,16 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
     container = open_container(settings.held_out, settings.held_out_split)
     rows = read_held_out(container, settings.most_rows)
     source = find_model(settings.model, settings.revision)
-    adapter = _adapter(Path(settings.adapter)) if settings.adapter else AdapterSettings(lora_rank=1)
+    adapter = _read_adapter_settings(Path(settings.adapter)) if settings.adapter else AdapterSettings(lora_rank=1)
     encoder = Encoder(load_tokenizer(source), settings.template, settings.max_length)
     hardware = choose_hardware(settings)
     dtype = str(hardware.dtype).removeprefix("torch.")
     settings = replace(settings, template=encoder.template, device=str(hardware.device), dtype=dtype)
-    made_of = {"held-out": container.fingerprint(), **_made_of(settings, source, encoder)}
+    inputs = {"held-out": container.fingerprint(), **_fingerprints(settings, source, encoder)}
     processes = Processes(settings.device)
     with folder_lock(output) if processes.main else nullcontext():
         if processes.main:
-            _start(output, settings, made_of)
+            _claim(output, settings, inputs)
         processes.wait()
         if (output / EVALUATION).is_file():
             return read_evaluation(output)
@@ -71,43 +71,43 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
             raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
         if settings.adapter:
             _load_adapter(session, Path(settings.adapter))
-        judged = settings.judge and any(row.kind == HARMFULNESS for row in rows)
-        judging = load_judge(settings.judge, settings) if judged else None
-        return evaluate(session, encoder, rows, settings, output, console, judging=judging)
+        judge_needed = settings.judge and any(row.kind == HARMFULNESS for row in rows)
+        judge = load_judge(settings.judge, settings) if judge_needed else None
+        return evaluate(session, encoder, rows, settings, output, console, judge_model=judge)
 
 
-def _made_of(settings: EvaluationSettings, source: ModelSource, encoder: Encoder) -> dict[str, str]:
-    """Hashes of what the results come from."""
-    made_of = fingerprints(source, encoder)
+def _fingerprints(settings: EvaluationSettings, source: ModelSource, encoder: Encoder) -> dict[str, str]:
+    """Hash everything but the rows that the results depend on."""
+    hashes = fingerprints(source, encoder)
     if settings.adapter:
         files = [Path(settings.adapter) / name for name in ("adapter_config.json", "adapter_model.safetensors")]
-        made_of["adapter"] = hash_chunks(file.read_bytes() for file in files)
-    return made_of
+        hashes["adapter"] = hash_chunks(file.read_bytes() for file in files)
+    return hashes
 
 
 def _check_folder(output: Path) -> None:
-    """Leave alone what is no evaluation."""
+    """Refuse a folder that holds anything but an evaluation."""
     ours = (output / EVALUATION_MANIFEST).is_file()
     hidden = output.is_dir() and all(entry.name.startswith(".") for entry in output.iterdir())
     refuse_others(output, "no evaluation", ours=ours or hidden)
 
 
-def _start(output: Path, settings: EvaluationSettings, made_of: Mapping[str, str]) -> None:
-    """Start an evaluation in a folder, or go on with it.
+def _claim(output: Path, settings: EvaluationSettings, inputs: Mapping[str, str]) -> None:
+    """Record in a folder what is being evaluated, or check that an earlier attempt evaluated the same.
 
     Raises:
-        RunError: The folder holds an evaluation of something else; names what differs.
+        RunError: The folder holds an evaluation of something else; the message names what differs.
     """
     compared = {name: value for name, value in to_mapping(settings).items() if name not in _NOT_COMPARED}
-    manifest = Manifest.now(made_of, compared)
+    manifest = Manifest.now(inputs, compared)
     manifest.claim(output / EVALUATION_MANIFEST, "this evaluation was started differently")
 
 
-def _adapter(folder: Path) -> AdapterSettings:
-    """What adapter a folder holds.
+def _read_adapter_settings(folder: Path) -> AdapterSettings:
+    """Read the settings of the adapter in a folder.
 
     Raises:
-        ModelError: It holds no LoRA adapter of the plain kind that this program trains.
+        ModelError: The folder holds no plain LoRA adapter, of the kind that this program trains.
     """
     if (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: this is a whole model, not an adapter; name it with --model")
@@ -133,16 +133,16 @@ def _load_adapter(session: Session, folder: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     expected = {name: tuple(value.shape) for name, value in get_peft_model_state_dict(session.model).items()}
-    with _adapter_explained(folder, (SafetensorError, OSError)):
+    with _adapter_errors_explained(folder, (SafetensorError, OSError)):
         with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        if found != expected:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        if shapes != expected:
             raise ModelError(f"{folder}: this adapter was made for another model than the one named with --model")
         session.load(folder)
 
 
 @contextmanager
-def _adapter_explained(folder: Path, kinds: tuple[type[Exception], ...]) -> Iterator[None]:
+def _adapter_errors_explained(folder: Path, kinds: tuple[type[Exception], ...]) -> Iterator[None]:
     try:
         yield
     except kinds as error:

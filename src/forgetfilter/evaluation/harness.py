@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness, where it is installed, run on the session's present model."""
+"""Runs tasks of lm-evaluation-harness, if it is installed, on the model in its present state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Z = 1.959963984540054
 
 
 def check_harness(tasks: str) -> list[str]:
-    """The tasks' names.
+    """Split the names of tasks, and check that the harness is installed.
 
     Raises:
         SettingsError: lm_eval is not installed, or no task is named.
@@ -29,9 +29,9 @@ def check_harness(tasks: str) -> list[str]:
 
 
 def harness_measures(session: Session, tokenizer: Any, tasks: list[str], most_rows: int | None) -> list[Measure]:
-    """What the harness measures, as `lm-eval.TASK.METRIC`, with 1.96 of its standard errors on either side.
+    """Run tasks and return their metrics as `lm-eval.TASK.METRIC`, each plus and minus 1.96 of its standard errors.
 
-    Its tasks fetch their data sets from the hub.
+    The tasks fetch their data sets from the hub.
 
     Raises:
         ForgetFilterError: The harness cannot run a task.
@@ -39,27 +39,27 @@ def harness_measures(session: Session, tokenizer: Any, tasks: list[str], most_ro
     import lm_eval
     from lm_eval.models.huggingface import HFLM
 
-    # It makes no batches by itself, and the model lies where it is to run already.
+    # HFLM does not choose a batch size by itself, and the model is on its device already.
     model = HFLM(pretrained=session.model.eval(), tokenizer=tokenizer, batch_size=8)
     try:
-        found = lm_eval.simple_evaluate(model=model, tasks=tasks, limit=most_rows)
+        output = lm_eval.simple_evaluate(model=model, tasks=tasks, limit=most_rows)
     except Exception as error:
-        # The harness and the hub's client raise a wide family of errors; whichever it is, there is no result.
+        # The harness and the hub's client raise many kinds of errors; whichever it is, there is no result.
         problem = first_line(error)
         raise ForgetFilterError(f"lm_eval: cannot run {', '.join(tasks)}: {problem}") from error
-    return [measure for task, results in found["results"].items() for measure in _of_task(task, results, found)]
+    return [measure for task, metrics in output["results"].items() for measure in _task_measures(task, metrics, output)]
 
 
-def _of_task(task: str, results: dict[str, Any], found: dict[str, Any]) -> list[Measure]:
-    rows = int(found.get("n-samples", {}).get(task, {}).get("effective", 0))
-    higher = found.get("higher_is_better", {}).get(task, {})
+def _task_measures(task: str, metrics: dict[str, Any], output: dict[str, Any]) -> list[Measure]:
+    rows = int(output.get("n-samples", {}).get(task, {}).get("effective", 0))
+    higher = output.get("higher_is_better", {}).get(task, {})
     measures = []
-    for key, value in results.items():
+    for key, value in metrics.items():
         metric, _, variant = key.partition(",")
-        # What has no variant, such as the number of samples, is no metric.
+        # An entry without a variant, such as the number of samples, is not a metric.
         if not variant or metric.endswith("_stderr") or not isinstance(value, (int, float)):
             continue
-        error = results.get(f"{metric}_stderr,{variant}")
+        error = metrics.get(f"{metric}_stderr,{variant}")
         half = _Z * float(error) if isinstance(error, (int, float)) else None
         name = f"lm-eval.{task}.{metric}" + (f"[{variant}]" if variant != "none" else "")
         low, high = (value - half, value + half) if half is not None else (None, None)

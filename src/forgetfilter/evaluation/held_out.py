@@ -1,4 +1,4 @@
-"""Held-out rows, as `forgetfilter data mix` writes them: what is asked, and what is right."""
+"""Reads held-out rows, as `forgetfilter data mix` writes them: prompts, and the right answers."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _LAYOUT = Layout("prompt-completion", {"prompt": "prompt", "completion": "comple
 
 @dataclass(frozen=True)
 class Question:
-    """What a BBQ item asks.
+    """The question of a BBQ item.
 
     Attributes:
-        category: Such as Age.
+        category: The item's category, such as Age.
         ambiguous: Whether the context leaves the answer open.
         options: The three answers.
-        correct, unknown: Which option is right, and which says that it cannot be known.
-        stereotype: Which option is the stereotyped answer to this question, its polarity taken into account; None
-            where that cannot be told.
-        said: The completion that gives each option, worded as the row's own completion is.
+        correct, unknown: The index of the right option, and of the one that says that it cannot be known.
+        stereotype: The index of the stereotyped answer to this question, given its polarity; None if that cannot be
+            told.
+        completions: The completion that gives each option, worded like the row's own completion.
     """
 
     category: str
@@ -40,7 +40,7 @@ class Question:
     correct: int
     unknown: int
     stereotype: int | None
-    said: tuple[str, ...]
+    completions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class HeldOut:
     """One held-out row.
 
     Attributes:
-        id: Its id.
-        kind: What is measured on it: bias, toxicity, harmfulness, squad or instructions.
+        id: The row's id.
+        kind: What is measured on the row: bias, toxicity, harmfulness, squad or instructions.
         context: The messages before the answer; the last is the prompt.
         completion: The right, or safe, answer.
-        question: What a bias row asks, else None.
-        answers: The right answers of a SQuAD row, none where it is unanswerable; None for other rows.
+        question: The question of a bias row; None for other rows.
+        answers: The right answers of a SQuAD row, empty if it is unanswerable; None for other rows.
     """
 
     id: str
@@ -65,30 +65,30 @@ class HeldOut:
 
     @property
     def prompt(self) -> str:
-        """What is asked last."""
+        """The last message before the answer."""
         return self.context[-1].content
 
     @property
     def notion(self) -> str:
-        """The row's notion, as the training data names it."""
+        """The notion of the row, as the training data names it."""
         return _TASK if self.kind in (SQUAD, INSTRUCTIONS) else self.kind
 
     def chat(self, prompt: str, completion: str) -> Chat:
-        """The row as a chat, with this prompt in place of its own, and this answer."""
-        asked = Message(self.context[-1].role, prompt)
-        return Chat([*self.context[:-1], asked, Message("assistant", completion, trained=True)])
+        """Build the row as a chat, with another prompt in place of its own, and this answer."""
+        message = Message(self.context[-1].role, prompt)
+        return Chat([*self.context[:-1], message, Message("assistant", completion, trained=True)])
 
 
 def read_held_out(container: Container, most_rows: int | None = None) -> list[HeldOut]:
-    """Read and check held-out rows; they are few enough to lie in memory.
+    """Read and check held-out rows; they are few enough to be held in memory.
 
     Args:
-        container: Where they are.
-        most_rows: Most rows of each kind; which, is drawn by the rows' ids, whatever their order.
+        container: The data set.
+        most_rows: Maximum number of rows of each kind, drawn by the rows' ids, whatever their order.
 
     Raises:
         InputError: The data set cannot be read, or holds no rows.
-        BadRowsError: A row lacks what is needed to measure it; names row and field.
+        BadRowsError: A row lacks what is needed to measure it; the message names row and field.
     """
     rows: list[HeldOut] = []
     bad: list[BadRow] = []
@@ -107,10 +107,10 @@ def read_held_out(container: Container, most_rows: int | None = None) -> list[He
         raise BadRowsError(container.name, bad, len(bad), "Write held-out rows as 'forgetfilter data mix' does.")
     if not rows:
         raise InputError(f"{container.name}: there are no rows in it")
-    return rows if most_rows is None else _drawn(rows, most_rows)
+    return rows if most_rows is None else _draw(rows, most_rows)
 
 
-def _drawn(rows: Sequence[HeldOut], most: int) -> list[HeldOut]:
+def _draw(rows: Sequence[HeldOut], most: int) -> list[HeldOut]:
     chosen: set[str] = set()
     for kind in KINDS:
         ids = [row.id for row in rows if row.kind == kind]
@@ -139,10 +139,10 @@ def _read(fields: Mapping[str, Any]) -> HeldOut:
 
 
 def _id(fields: Mapping[str, Any]) -> str:
-    given = fields.get("id")
-    if not isinstance(given, (str, int)) or isinstance(given, bool) or not str(given).strip():
-        raise FieldError("id", _shown(given), "an id, to join results by")
-    return str(given).encode("utf-8", "replace").decode("utf-8")
+    value = fields.get("id")
+    if not isinstance(value, (str, int)) or isinstance(value, bool) or not str(value).strip():
+        raise FieldError("id", _described(value), "an id, to join results by")
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _question(fields: Mapping[str, Any], completion: str) -> Question:
@@ -155,7 +155,7 @@ def _question(fields: Mapping[str, Any], completion: str) -> Question:
         raise FieldError("stereotype", "the answer that it cannot be known", "another of the options, or null")
     category = fields.get("category")
     if not isinstance(category, str) or not category.strip():
-        raise FieldError("category", _shown(category), "the item's category, such as Age")
+        raise FieldError("category", _described(category), "the item's category, such as Age")
     return Question(
         category,
         _one_of(fields, "condition", _CONDITIONS) == "ambiguous",
@@ -163,14 +163,14 @@ def _question(fields: Mapping[str, Any], completion: str) -> Question:
         correct,
         unknown,
         stereotype,
-        _worded(completion, options, correct),
+        _option_completions(completion, options, correct),
     )
 
 
-def _worded(completion: str, options: Sequence[str], correct: int) -> tuple[str, ...]:
-    """Each option as a completion, worded as the right one is, its number replaced where it is named."""
-    before, found, after = completion.rpartition(options[correct])
-    if not found:
+def _option_completions(completion: str, options: Sequence[str], correct: int) -> tuple[str, ...]:
+    """Word every option as the right one's completion is worded, with the option's number replaced if it is there."""
+    before, option_text, after = completion.rpartition(options[correct])
+    if not option_text:
         raise FieldError("completion", "none of the right option's text", f"an answer with option {correct} in it")
     return tuple(
         before.replace(f"ans{correct + 1}", f"ans{i + 1}") + option + after for i, option in enumerate(options)
@@ -179,24 +179,24 @@ def _worded(completion: str, options: Sequence[str], correct: int) -> tuple[str,
 
 def _texts(value: Any, field: str) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) and text.strip() for text in value):
-        raise FieldError(field, _shown(value), "a list of texts")
+        raise FieldError(field, _described(value), "a list of texts")
     return tuple(value)
 
 
 def _index(fields: Mapping[str, Any], field: str) -> int:
     value = fields.get(field)
-    # A table stores a column with gaps as floating-point numbers.
+    # Tables store an integer column with missing values as floating-point numbers.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value not in (0, 1, 2):
-        raise FieldError(field, _shown(value), "0, 1 or 2, the place of an option")
+        raise FieldError(field, _described(value), "0, 1 or 2, the place of an option")
     return int(value)
 
 
 def _one_of(fields: Mapping[str, Any], field: str, known: Sequence[str]) -> str:
     value = fields.get(field)
     if not isinstance(value, str) or value not in known:
-        raise FieldError(field, _shown(value), f"one of {', '.join(known)}")
+        raise FieldError(field, _described(value), f"one of {', '.join(known)}")
     return value
 
 
-def _shown(value: Any) -> str:
+def _described(value: Any) -> str:
     return "nothing" if value is None else repr(value)[:60]

@@ -1,4 +1,4 @@
-"""One measured quantity with its interval, and the ways to get one from rows."""
+"""Holds one measured quantity with its interval, and computes such measures from rows."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Measure:
     """One measured quantity.
 
     Attributes:
-        name: Such as `bias.ambiguous` or, of a part of the rows, `bias.ambiguous[Age]`.
-        value: What was measured; None where the rows do not tell.
-        low, high: Its 95% interval over rows; None likewise.
-        rows: How many rows it is of.
-        better: Which way is better, `lower` or `higher`.
+        name: For example `bias.ambiguous` or, for a part of the rows, `bias.ambiguous[Age]`.
+        value: The measured value; None if it is undefined for these rows.
+        low, high: Its 95% interval over rows; None as for the value.
+        rows: The number of rows it was measured on.
+        better: Which direction is better, `lower` or `higher`.
     """
 
     name: str
@@ -36,20 +36,20 @@ class Measure:
 
 
 def share(name: str, holds: Sequence[bool] | NDArray[np.bool_], better: str) -> Measure:
-    """The share of rows for which something holds, with Wilson's interval."""
+    """Compute the share of rows for which something holds, with Wilson's interval."""
     if not len(holds):
         return Measure(name, None, None, None, 0, better)
-    found = wilson(int(np.sum(holds)), len(holds))
-    return Measure(name, found.value, found.low, found.high, len(holds), better)
+    estimate = wilson(int(np.sum(holds)), len(holds))
+    return Measure(name, estimate.value, estimate.low, estimate.high, len(holds), better)
 
 
 def mean(name: str, scores: Sequence[float] | NDArray[np.floating], better: str) -> Measure:
-    """The mean score of rows, with a bootstrap interval."""
+    """Compute the mean score of rows, with a bootstrap interval."""
     return measured(name, lambda values: float(values.mean()) if len(values) else math.nan, (np.array(scores),), better)
 
 
 def measured(name: str, measure: Callable[..., float], columns: Sequence[NDArray[np.generic]], better: str) -> Measure:
-    """A measure of columns, each of shape (rows,), with a bootstrap interval; NaN stands for what they do not tell."""
+    """Apply a measure to columns, each of shape (rows,), with a bootstrap interval; NaN means that it is undefined."""
     value = measure(*columns)
     if math.isnan(value):
         return Measure(name, None, None, None, len(columns[0]), better)

@@ -1,4 +1,4 @@
-"""What an evaluation found, as files and as a table."""
+"""Holds the results of an evaluation, and writes them as files and as a table."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .measures import Measure
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured of a model.
+    """The results of evaluating a model.
 
     Attributes:
-        measures: Every measure; names with [brackets] are of a part of the rows.
-        rows: How many rows of each kind were asked.
-        not_asked: Ids of rows whose prompt is longer than the length limit; they are in no measure.
-        toxicity_classifier: What told toxic text.
-        judge: The model that judged, or nothing.
+        measures: Every measure; names with [brackets] cover a part of the rows.
+        rows: The number of rows of each kind that were asked.
+        not_asked: Ids of rows whose prompt exceeds the length limit; no measure counts them.
+        toxicity_classifier: The classifier that scored toxicity, or empty.
+        judge: The model that judged answers, or empty.
     """
 
     measures: tuple[Measure, ...]
@@ -33,26 +33,26 @@ class Evaluation:
     judge: str = ""
 
     def __getitem__(self, name: str) -> Measure:
-        """The measure of this name. Raises KeyError where it was not measured."""
+        """Return the measure of this name; raises KeyError if it was not measured."""
         return {measure.name: measure for measure in self.measures}[name]
 
     def write(self, folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
-        """Write the answers, and then the results, each whole or not at all."""
+        """Write the answers, then the results, each file completely or not at all."""
         lines = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
         write_text("".join(lines), folder / ANSWERS)
         write_json(asdict(self), folder / EVALUATION)
 
     def table(self) -> str:
-        """The measures of all rows, for a terminal."""
+        """Format the measures over all rows for a terminal."""
         lines = [
             [printable(m.name, 60), _number(m.value), _interval(m), f"{m.rows:,}", m.better]
             for m in self.measures
             if "[" not in m.name
         ]
-        shown = table(["measure", "value", "95% interval", "rows", "better"], lines)
+        text = table(["measure", "value", "95% interval", "rows", "better"], lines)
         if self.not_asked:
-            shown += f"\n{len(self.not_asked):,} rows were not asked: their prompts are longer than --max-length"
-        return shown
+            text += f"\n{len(self.not_asked):,} rows were not asked: their prompts are longer than --max-length"
+        return text
 
 
 def read_evaluation(folder: Path) -> Evaluation:

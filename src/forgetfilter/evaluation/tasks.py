@@ -1,4 +1,4 @@
-"""SQuAD by its official rules, instructions by ROUGE, and perplexity."""
+"""Measures SQuAD by its official rules, instructions by ROUGE, and perplexity."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ _NO_ANSWER = frozenset(
 
 
 def short_answer(answer: str, no_answer: frozenset[str] = frozenset()) -> str:
-    """A generated answer as SQuAD's rules take it: its first line; empty where it says that there is no answer.
+    """Reduce a generated answer to what SQuAD's rules compare: its first line; empty if it says there is no answer.
 
     Args:
-        answer: What the model said.
-        no_answer: Further ways to say so, normalised: what the held-out rows themselves say of unanswerable questions.
+        answer: The model's answer.
+        no_answer: Further ways to say so, normalised: the held-out rows' own completions for unanswerable questions.
     """
     line = answer.strip().partition("\n")[0].strip()
     return "" if normalised(line) in _NO_ANSWER | no_answer else line
 
 
 def squad_answers(rows: Sequence[HeldOut], answers: Sequence[str]) -> list[str]:
-    """The short answer of each SQuAD row."""
+    """Reduce the answer to each SQuAD row to its short answer."""
     no_answer = frozenset(normalised(row.completion) for row in rows if not row.answers)
     return [short_answer(answer, no_answer) for answer in answers]
 
 
 def squad_scores(rows: Sequence[HeldOut], short: Sequence[str]) -> list[tuple[float, float]]:
-    """Exact match and F1 of each row, 0 to 1."""
+    """Compute exact match and F1 of each row, 0 to 1."""
     return [
-        (exact_match(said, row.answers or ()), token_f1(said, row.answers or ()))
-        for row, said in zip(rows, short, strict=True)
+        (exact_match(answer, row.answers or ()), token_f1(answer, row.answers or ()))
+        for row, answer in zip(rows, short, strict=True)
     ]
 
 
 def squad_measures(rows: Sequence[HeldOut], scores: Sequence[tuple[float, float]]) -> list[Measure]:
-    """Exact match and F1 of all rows; where some have no answer, also of those that have one, and of the others."""
+    """Compute exact match and F1 over all rows and, if some are unanswerable, over either part."""
     parts = {"": list(range(len(rows)))}
     if any(not row.answers for row in rows):
         parts["[answerable]"] = [i for i, row in enumerate(rows) if row.answers]
@@ -61,7 +61,7 @@ def squad_measures(rows: Sequence[HeldOut], scores: Sequence[tuple[float, float]
 
 
 def instruction_scores(rows: Sequence[HeldOut], answers: Sequence[str]) -> list[tuple[float, float]]:
-    """ROUGE-1 and ROUGE-L of each answer against the row's completion, 0 to 1."""
+    """Compute ROUGE-1 and ROUGE-L of each answer against the row's completion, 0 to 1."""
     return [
         (rouge1(answer, row.completion), rouge_l(answer, row.completion))
         for row, answer in zip(rows, answers, strict=True)
@@ -69,26 +69,28 @@ def instruction_scores(rows: Sequence[HeldOut], answers: Sequence[str]) -> list[
 
 
 def instruction_measures(scores: Sequence[tuple[float, float]]) -> list[Measure]:
-    """Mean ROUGE-1 and ROUGE-L."""
+    """Average ROUGE-1 and ROUGE-L over rows."""
     return [
-        mean("instructions.rouge1", [one for one, _ in scores], HIGHER),
+        mean("instructions.rouge1", [unigram for unigram, _ in scores], HIGHER),
         mean("instructions.rougeL", [longest for _, longest in scores], HIGHER),
     ]
 
 
 def perplexity_measures(notions: Sequence[str], logprobs: Mapping[int, NDArray[np.floating]]) -> list[Measure]:
-    """exp of the mean negative log-probability of a completion token, every token alike; at least 1, lower is better.
+    """Compute perplexity: exp of the mean negative log-probability of a completion token; at least 1, lower is better.
+
+    Every token counts the same, whatever the length of its row.
 
     Args:
-        notions: Of each row.
-        logprobs: Of the completion's tokens, in nats, by row; a row may be left out.
+        notions: The notion of each row.
+        logprobs: Log-probabilities of the completion's tokens, in nats, by row index; rows may be missing.
     """
     totals = np.array([logprobs[i].sum() for i in sorted(logprobs)], dtype=np.float64)
     tokens = np.array([len(logprobs[i]) for i in sorted(logprobs)], dtype=np.float64)
-    of_row = np.array([notions[i] for i in sorted(logprobs)])
+    notion_of_row = np.array([notions[i] for i in sorted(logprobs)])
     measures = [measured("perplexity", _perplexity, (totals, tokens), LOWER)]
     for notion in dict.fromkeys(notions):
-        chosen = of_row == notion
+        chosen = notion_of_row == notion
         if chosen.any() and not chosen.all():
             measures.append(measured(f"perplexity[{notion}]", _perplexity, (totals[chosen], tokens[chosen]), LOWER))
     return measures

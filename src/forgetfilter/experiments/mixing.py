@@ -1,6 +1,6 @@
-"""A mix: a folder with the paper's noisy, safe and held-out sets, drawn from published data.
+"""Writes and reads mixes: folders with the paper's noisy, safe and held-out sets, drawn from published data.
 
-The labels are for whoever evaluates; the filter reads prompt and completion only.
+The labels serve evaluation alone; the filter reads prompt and completion only.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..runs.layout import MIX
 from ..runs.manifest import Manifest, refuse_others
 from ..settings.groups import MixSettings, SourceSettings
 from ..settings.option import to_mapping
-from .drawing import HELD_OUT, NOISY, PARTS, SAFE_SET, chosen_notions, draw, pools_of
 from .published.examples import LABELS, Example
 from .published.sources import Source, find_source
+from .sampling import HELD_OUT, NOISY, PARTS, SAFE_SET, chosen_notions, draw, pools_of
 
 _FILES = {part: f"{part}.jsonl" for part in PARTS}
-# What the sets to train on have of an example; the held-out set has all of it.
+# The fields of an example that the sets to train on keep; the held-out set keeps all.
 _TRAINED = ("id", "prompt", "completion", "label", "notion", "source")
 
 
@@ -35,11 +35,11 @@ class Mix:
     """A mix that `build_mix` wrote.
 
     Attributes:
-        folder: Where it lies.
-        notions: `bias`, `toxicity`, `harmfulness`, as far as the mix has them.
+        folder: The folder of the mix.
+        notions: Those of `bias`, `toxicity` and `harmfulness` that the mix has.
         unsafe_share: Share of the noisy rows that is unsafe, 0 to 1.
-        seed: What it was drawn with.
-        info: All that mix.json says: version, settings, notions, sources, counts, files.
+        seed: The seed that it was drawn with.
+        info: The content of mix.json: version, settings, notions, sources, counts, files.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Mix:
         return self.folder / _FILES[HELD_OUT]
 
     def table(self) -> str:
-        """How many rows of each label and notion each set has, for people."""
+        """Format the number of rows of each set by label and notion, for people."""
         counts = self.info["counts"]
         rows = [
             [part, label, notion, f"{sum(sources.values()):,}"]
@@ -79,7 +79,7 @@ def read_mix(folder: Path) -> Mix:
     """Open a mix.
 
     Raises:
-        RunError: There is none, or not all of it.
+        RunError: There is no mix, or an incomplete one.
     """
     missing = [name for name in (MIX, *_FILES.values()) if not (folder / name).is_file()]
     if missing:
@@ -95,22 +95,24 @@ def read_mix(folder: Path) -> Mix:
 def build_mix(
     named: Sequence[str], settings: MixSettings, output: Path, console: Console, *, overwrite: bool = False
 ) -> Mix:
-    """Draw a mix from sources and write it, whole or not at all.
+    """Draw a mix from sources and write it, completely or not at all.
 
     Args:
-        named: The sources, each as KIND=PLACE, or KIND for the data set on the hub.
-        output: Folder to write; one with the same mix is left as it is.
-        overwrite: Replace another mix that is there.
+        named: The sources, each as KIND=PLACE, or KIND alone for the data set on the hub.
+        settings: What to draw.
+        output: The folder to write; if it holds the same mix already, it is left as it is.
+        console: Where to report progress.
+        overwrite: Whether to replace another mix that is there.
 
     Raises:
-        SettingsError: A source or notion is not known.
+        SettingsError: A source or notion is unknown.
         InputError: A source cannot be read, or has too few rows.
-        RunError: There is something else at the place of the output.
+        RunError: The output folder holds something else.
     """
     sources = [find_source(name, settings) for name in named]
-    told = [{"kind": source.kind, "fingerprint": source.fingerprint()} for source in sources]
-    identity = {"version": __version__, "settings": to_mapping(settings), "sources": told}
-    if _is_there(output, identity, overwrite=overwrite):
+    source_hashes = [{"kind": source.kind, "fingerprint": source.fingerprint()} for source in sources]
+    identity = {"version": __version__, "settings": to_mapping(settings), "sources": source_hashes}
+    if _holds_mix(output, identity, overwrite=overwrite):
         console.say(f"{output}: this mix is there already")
         return read_mix(output)
     loaded = [(source.kind, _load(source, settings, console)) for source in sources]
@@ -130,8 +132,8 @@ def build_mix(
             **identity,
             "notions": notions,
             "sources": [
-                {**one, "place": source.place, "examples": len(examples)}
-                for one, source, (_, examples) in zip(told, sources, loaded, strict=True)
+                {**hashed, "place": source.place, "examples": len(examples)}
+                for hashed, source, (_, examples) in zip(source_hashes, sources, loaded, strict=True)
             ],
             "counts": {part: _counts(examples) for part, examples in parts.items()},
             "files": {name: _hash(partial / name) for name in _FILES.values()},
@@ -146,7 +148,7 @@ def write_rows(named: str, settings: SourceSettings, output: Path, console: Cons
     Raises:
         SettingsError: The source is not known.
         InputError: The source cannot be read.
-        RunError: The file is there already, and is not to be replaced.
+        RunError: The file exists already, and is not to be replaced.
     """
     if output.exists() and (output.is_dir() or not overwrite):
         raise RunError(f"{output}: is there already; name another file, or pass --overwrite")
@@ -160,18 +162,18 @@ def write_rows(named: str, settings: SourceSettings, output: Path, console: Cons
 def _load(source: Source, settings: SourceSettings, console: Console) -> Sequence[Example]:
     loaded = source.load(settings)
     labels = Counter(example.label for example in loaded.examples)
-    said = ", ".join(f"{labels[label]:,} {label}" for label in LABELS if labels[label])
-    console.say(f"{source.kind} from {source.place}: {said or 'no examples'}")
+    counts = ", ".join(f"{labels[label]:,} {label}" for label in LABELS if labels[label])
+    console.say(f"{source.kind} from {source.place}: {counts or 'no examples'}")
     for remark in loaded.remarks:
         console.say(f"  {remark}")
     return loaded.examples
 
 
-def _is_there(output: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
-    """Whether the folder holds this very mix.
+def _holds_mix(output: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Tell whether the folder holds exactly this mix.
 
     Raises:
-        RunError: It holds another, and is not to be replaced, or something that is no mix.
+        RunError: It holds another that is not to be replaced, or something that is not a mix.
     """
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return False
@@ -199,14 +201,14 @@ def _manifest(info: Mapping[str, Any]) -> Manifest:
 
 
 def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    # Half a character, which a field for an evaluation may hold, is written as the escape that JSON has for it.
+    # Fields for an evaluation may hold lone surrogates, which are written as JSON escapes.
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 
 def _counts(examples: Iterable[Example]) -> dict[str, dict[str, dict[str, int]]]:
-    """Rows by label, notion and source."""
+    """Count rows by label, notion and source."""
     counts: dict[str, dict[str, dict[str, int]]] = {}
     for (label, notion, source), rows in sorted(Counter((e.label, e.notion, e.source) for e in examples).items()):
         counts.setdefault(label, {}).setdefault(notion, {})[source] = rows

@@ -1,1 +1,1 @@
-"""Filters and strategies side by side on the same noisy sets: the paper's Tables 1 and 2, with what reviewers asked."""
+"""Compares filters and strategies on the same noisy sets: the paper's Tables 1 and 2, and what reviewers asked for."""

@@ -1,4 +1,4 @@
-"""An aligned model from a public one: the paper's safety fine-tuning S0+, which makes its M0."""
+"""Makes an aligned model from a public one: the paper's safety fine-tuning S0+, which yields M0."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from ...console import Console
 from ...models.sources import find_model
 from ...runs.layout import ALIGNING
 from ...settings.groups import CompareSettings
-from ..lab import Course, Lab
+from ..experiment import Experiment, TrainingPlan
 from ..mixing import Mix
 from ..strategies.strategy import SAFE
 
 
 def aligned(mix: Mix, settings: CompareSettings, folder: Path, console: Console) -> Path:
-    """Fine-tune the model on the safe examples of a mix and save it whole; returns its folder."""
-    lab = Lab(folder / ALIGNING, find_model(settings.model, settings.revision), settings, console)
-    lab.add(SAFE, mix.safe)
-    state = lab.train(Course((SAFE,), epochs=settings.finetune_epochs))
+    """Fine-tune the model on the safe examples of a mix, save it as a whole, and return its folder."""
+    experiment = Experiment(folder / ALIGNING, find_model(settings.model, settings.revision), settings, console)
+    experiment.add(SAFE, mix.safe)
+    state = experiment.train(TrainingPlan((SAFE,), epochs=settings.finetune_epochs))
     stage = f"aligned-{state}"
 
     def work(partial: Path) -> None:
-        lab.bench.bring(state)
-        lab.bench.session.save_whole(partial, lab.encoder.tokenizer)
+        experiment.bench.bring(state)
+        experiment.bench.session.save_whole(partial, experiment.encoder.tokenizer)
 
-    lab.bench.stage(stage, work)
-    return lab.stages.folder(stage)
+    experiment.bench.stage(stage, work)
+    return experiment.stages.folder(stage)

@@ -1,4 +1,4 @@
-"""Filters and strategies on noisy sets whose labels are known; every session that several need is trained once."""
+"""Compares filters and strategies on noisy sets with known labels, training every session that they share once."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from .tables import markdown
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was compared.
+    """The results of a comparison.
 
     Attributes:
         records: One for each filter and strategy on each noisy set.
-        tables: The same in Markdown, averaged over seeds.
-        figures: Files with a figure for each table.
+        tables: The same in Markdown, averaged over draws.
+        figures: The files with a figure for each table.
     """
 
     records: list[Record]
@@ -40,16 +40,16 @@ class Comparison:
 
 
 def compare(mixes: Sequence[Mix], settings: CompareSettings, output: Path, console: Console) -> Comparison:
-    """Compare filters and strategies on some noisy sets, going on where an earlier attempt stopped.
+    """Compare filters and strategies on some noisy sets, resuming where an earlier attempt stopped.
 
     Args:
         mixes: The noisy sets; those that differ by seed alone are averaged.
-        settings: What is compared, and how models are trained and asked.
-        output: Folder for all that is made, a folder for each set.
-        console: Where to tell what goes on.
+        settings: What is compared, and how models are trained and evaluated.
+        output: The folder for all results, with a folder for each set.
+        console: Where to report progress.
 
     Raises:
-        ForgetFilterError: Anything the user can mend.
+        ForgetFilterError: Anything that the user can fix.
     """
     check_matplotlib()
     one_process("compare", settings.device)
@@ -61,7 +61,7 @@ def compare(mixes: Sequence[Mix], settings: CompareSettings, output: Path, conso
         records = []
         for mix, name in zip(mixes, names, strict=True):
             console.say(f"{name}: {' and '.join(mix.notions)}, {mix.unsafe_share:.0%} unsafe, seed {mix.seed}")
-            records += _one(mix, settings, output / name, console)
+            records += _records_of(mix, settings, output / name, console)
         with written_whole(output / RECORDS) as beside:
             write_records(records, beside)
         cells = over_seeds(records)
@@ -70,7 +70,7 @@ def compare(mixes: Sequence[Mix], settings: CompareSettings, output: Path, conso
         return Comparison(records, tables, draw_figures(cells, output))
 
 
-def _one(mix: Mix, settings: CompareSettings, folder: Path, console: Console) -> list[Record]:
+def _records_of(mix: Mix, settings: CompareSettings, folder: Path, console: Console) -> list[Record]:
     folder.mkdir(parents=True, exist_ok=True)
     if settings.align:
         settings = replace(settings, model=str(aligned(mix, settings, folder, console)))

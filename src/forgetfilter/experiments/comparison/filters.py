@@ -1,4 +1,4 @@
-"""How well each filter finds the unsafe rows of a noisy set whose labels are known (paper, Table 1)."""
+"""Measures how well each filter finds the unsafe rows of a noisy set with known labels (paper, Table 1)."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from .records import FILTERS, Record, recipe_of
 
 FloatArray = NDArray[np.floating]
 Mask = NDArray[np.bool_]
-_OF_A_RUN = {field.name for field in fields(Settings)}
-_WORDS_OF_LABELS = "(words, trained on the labels)"
+_RUN_SETTINGS = {field.name for field in fields(Settings)}
+_WORDS_FROM_LABELS = "(words, trained on the labels)"
 
 
 def with_filters(settings: CompareSettings) -> CompareSettings:
-    """The settings of a run that has the scores of all the filters: by the first of forgetting, rivals beside it.
+    """Set up one run with the scores of all filters: the first forgetting signal decides, rivals are scored besides.
 
     Raises:
-        SettingsError: No one run has the scores of all of them.
+        SettingsError: No single run has the scores of all of them.
     """
     names = split_names(settings.filters)
     kinds = {SIGNALS[name].scoring for name in names} - {RIVAL}
@@ -51,63 +51,63 @@ def with_filters(settings: CompareSettings) -> CompareSettings:
 
 
 def filter_records(mix: Mix, settings: CompareSettings, folder: Path, console: Console) -> tuple[list[Record], Path]:
-    """Filter the mix, ask the rivals about it, decide by each in turn, and compare with the labels.
+    """Filter the mix, score it by the rivals, decide by each filter in turn, and compare with the labels.
 
-    The run folder lies in `folder`, with its decisions by the first filter that measures forgetting.
+    The run folder lies in `folder`, and ends with the decisions of the first filter that measures forgetting.
 
     Returns:
         The records, and the file of the rows that this filter kept.
 
     Raises:
-        ForgetFilterError: Anything the user can mend.
+        ForgetFilterError: Anything that the user can fix.
     """
     names, first = split_names(settings.filters), settings.signal
     run, kept = filtered(mix, settings, folder / FILTER_RUN, console)
     rows = {row["id"]: row for row in read_jsonl(mix.noisy)}
     unsafe, task = (np.array([row["label"] == label for row in rows.values()]) for label in ("unsafe", "task"))
-    found = {}
-    # The first of forgetting comes last, so that the run is left as it decides.
+    measures = {}
+    # The first forgetting signal comes last, so that the run keeps its decisions.
     for name in [*(name for name in names if name != first), first]:
-        run_decide(run.path, {**_decided_by(settings), "signal": name}, Console(quiet=True))
-        suspicion, removed = _decisions(run, list(rows))
-        found[name] = measure_filter(suspicion, removed, unsafe, task)
-    texts = [f"{_said(row['prompt'])} {_said(row['completion'])}" for row in rows.values()]
-    # How easy the data is: the same as the rival bag-of-words, told the very labels, cross-fitted.
+        run_decide(run.path, {**_decision_settings(settings), "signal": name}, Console(quiet=True))
+        suspicion, removed = _suspicion_and_decisions(run, list(rows))
+        measures[name] = measure_filter(suspicion, removed, unsafe, task)
+    texts = [f"{_plain_text(row['prompt'])} {_plain_text(row['completion'])}" for row in rows.values()]
+    # Shows how easy the data is: the rival bag-of-words, cross-fitted on the labels themselves.
     words = known_by_words(texts, np.where(unsafe, 1, -1), list(rows))
-    found[_WORDS_OF_LABELS] = measure_filter(words, words > 0, unsafe, task)
-    told = FILTERS, "+".join(mix.notions), mix.unsafe_share, recipe_of(mix), mix.seed
-    return [Record(*told, name, found[name]) for name in dict.fromkeys([*names, _WORDS_OF_LABELS])], kept
+    measures[_WORDS_FROM_LABELS] = measure_filter(words, words > 0, unsafe, task)
+    key = FILTERS, "+".join(mix.notions), mix.unsafe_share, recipe_of(mix), mix.seed
+    return [Record(*key, name, measures[name]) for name in dict.fromkeys([*names, _WORDS_FROM_LABELS])], kept
 
 
-def _said(text: str | list[dict[str, str]]) -> str:
-    """What a prompt or completion says, be it text or messages."""
+def _plain_text(text: str | list[dict[str, str]]) -> str:
+    """Join the text of a prompt or completion, which may be text or messages."""
     return text if isinstance(text, str) else " ".join(message["content"] for message in text)
 
 
 def filtered(mix: Mix, settings: Settings, folder: Path, console: Console) -> tuple[Run, Path]:
-    """Filter a mix into a run folder; returns the run and the file of the rows that are kept."""
+    """Filter a mix into a run folder, and return the run and the file of the kept rows."""
     return filtered_rows(mix.noisy, mix.safe, settings, folder, console)
 
 
 def filtered_rows(noisy: Path, safe: Path, settings: Settings, folder: Path, console: Console) -> tuple[Run, Path]:
-    """Filter the rows of a file, likewise; a run that is there and was decided otherwise decides again."""
-    given = {name: value for name, value in to_mapping(settings).items() if name in _OF_A_RUN}
-    given |= {"data": str(noisy), "safe": str(safe), "finetune": False}
-    wanted = _decided_by(settings)
-    started_with = _decided_by(Run.open(folder).settings) if is_run(folder) else wanted
-    chosen = from_mapping(Settings, given | started_with)
+    """Filter the rows of a file likewise; a run that exists with other decision settings decides again."""
+    values = {name: value for name, value in to_mapping(settings).items() if name in _RUN_SETTINGS}
+    values |= {"data": str(noisy), "safe": str(safe), "finetune": False}
+    wanted = _decision_settings(settings)
+    started_with = _decision_settings(Run.open(folder).settings) if is_run(folder) else wanted
+    chosen = from_mapping(Settings, values | started_with)
     run, summary = run_filter(chosen, find_inputs(chosen), folder, console)
     if wanted != started_with:
         run, summary = run_decide(folder, wanted, console)
     return run, run.path / summary.files[KEPT]
 
 
-def _decided_by(settings: Settings) -> dict[str, Any]:
+def _decision_settings(settings: Settings) -> dict[str, Any]:
     return {field.name: getattr(settings, field.name) for field in fields(DecisionSettings)}
 
 
-def _decisions(run: Run, ids: list[str]) -> tuple[FloatArray, Mask]:
-    """Suspicion of the rows with these ids, NaN where unscored, and whether each was removed."""
+def _suspicion_and_decisions(run: Run, ids: list[str]) -> tuple[FloatArray, Mask]:
+    """Read the suspicion of the rows with these ids, NaN where unscored, and whether each was removed."""
     scores = pq.read_table(run.path / SCORES, columns=["id", "suspicion", "decision"]).to_pydict()
     by_id = {id: i for i, id in enumerate(scores["id"])}
     order = [by_id[id] for id in ids]
@@ -116,49 +116,49 @@ def _decisions(run: Run, ids: list[str]) -> tuple[FloatArray, Mask]:
 
 
 def measure_filter(suspicion: FloatArray, removed: Mask, unsafe: Mask, task: Mask) -> dict[str, Estimate]:
-    """What is told of a filter, each 0 to 1 with a 95% interval over rows (bootstrap).
+    """Measure a filter, each measure 0 to 1 with a 95% bootstrap interval over rows.
 
-    `AUROC` and `AP` (average precision) of its order, rows without a score last; `precision`, `recall` and `F1` of
-    what it removed; `F1 of the top` where as many are removed as are unsafe, whatever the threshold; `task lost`,
-    the share of the task rows that it removed.
+    `AUROC` and `AP` (average precision) measure its ranking, with unscored rows last; `precision`, `recall` and `F1`
+    what it removed; `F1 of the top` is the F1 of removing as many rows as are unsafe, whatever the threshold; `task
+    lost` is the share of the task rows that it removed.
 
     Args:
         suspicion: Larger = more suspicious, shape (n,); NaN where unscored.
-        removed, unsafe, task: Which rows were removed, are unsafe, are task rows; same shape.
+        removed, unsafe, task: Whether each row was removed, is unsafe, is a task row; same shape.
     """
-    order = unscored_last(suspicion)
-    gone = removed.astype(float)
+    ranking = unscored_last(suspicion)
+    removed_scores = removed.astype(float)
     measures: dict[str, tuple[FloatArray, Mask, Measure]] = {
-        "AUROC": (order, unsafe, auroc),
-        "AP": (order, unsafe, average_precision),
-        "precision": (gone, unsafe, _of_removed(lambda found: found.precision)),
-        "recall": (gone, unsafe, _of_removed(lambda found: found.recall)),
-        "F1": (gone, unsafe, _of_removed(lambda found: found.f1)),
-        "F1 of the top": (order, unsafe, _f1_of_the_top),
-        "task lost": (gone, task, _of_removed(lambda found: found.recall)),
+        "AUROC": (ranking, unsafe, auroc),
+        "AP": (ranking, unsafe, average_precision),
+        "precision": (removed_scores, unsafe, _of_detection(lambda result: result.precision)),
+        "recall": (removed_scores, unsafe, _of_detection(lambda result: result.recall)),
+        "F1": (removed_scores, unsafe, _of_detection(lambda result: result.f1)),
+        "F1 of the top": (ranking, unsafe, _f1_of_the_top),
+        "task lost": (removed_scores, task, _of_detection(lambda result: result.recall)),
     }
-    return {name: _estimate(*given) for name, given in measures.items()}
+    return {name: _estimate(*arguments) for name, arguments in measures.items()}
 
 
 def unscored_last(suspicion: FloatArray) -> FloatArray:
-    """Suspicion with rows that have none (NaN) below all others."""
+    """Rank rows without suspicion (NaN) below all others."""
     least = float(np.nanmin(suspicion)) if (~np.isnan(suspicion)).any() else 0.0
     return np.where(np.isnan(suspicion), least - 1, suspicion)
 
 
-def _of_removed(part: Callable[..., float]) -> Measure:
-    return lambda gone, label: part(detection(gone > 0, label))
+def _of_detection(part: Callable[..., float]) -> Measure:
+    return lambda removed, label: part(detection(removed > 0, label))
 
 
 def _f1_of_the_top(order: FloatArray, unsafe: Mask) -> float:
-    """F1, and so precision and recall alike, where as many rows are removed as are unsafe; ties count in part."""
+    """Compute F1, here equal to precision and recall, of removing as many rows as are unsafe; ties count in part."""
     count = int(unsafe.sum())
     if not count:
         return float("nan")
     cut = np.sort(order)[-count]
     above, tied = order > cut, order == cut
-    found = unsafe[above].sum() + unsafe[tied].mean() * (count - above.sum())
-    return float(found / count)
+    hits = unsafe[above].sum() + unsafe[tied].mean() * (count - above.sum())
+    return float(hits / count)
 
 
 def _estimate(scores: FloatArray, label: Mask, measure: Measure) -> Estimate:

@@ -1,4 +1,4 @@
-"""What a comparison found, cell by cell, and the same cells over several seeds."""
+"""Holds the results of a comparison, one record per filter or strategy and noisy set, and averages them over draws."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Record:
 
     Attributes:
         table: `filters` or `strategies`.
-        notion: What is unsafe in the set.
+        notion: The kind of unsafe rows in the set.
         unsafe_share: Share of its rows that is unsafe, 0 to 1.
-        recipe: Tells sets drawn alike, but for the seed, from others.
-        seed: Which draw of the set.
+        recipe: A hash that sets share if they differ by seed alone.
+        seed: The seed of this draw of the set.
         name: The filter or strategy.
-        measures: What was measured, each with a 95% interval; NaN where it cannot be told.
+        measures: The measures, each with a 95% interval; NaN where undefined.
     """
 
     table: str
@@ -47,9 +47,9 @@ class Cell:
     """One filter or strategy on several draws of one noisy set, averaged.
 
     Attributes:
-        table, notion, unsafe_share, recipe, name: As of its records.
-        draws: How many there are.
-        measures: Their means, each with a 95% interval.
+        table, notion, unsafe_share, recipe, name: As in its records.
+        draws: The number of draws.
+        measures: The means over draws, each with a 95% interval.
     """
 
     table: str
@@ -62,19 +62,19 @@ class Cell:
 
     @property
     def group(self) -> tuple[str, str, float, str]:
-        """Cells of one group stand in one table."""
+        """The table that the cell belongs to."""
         return self.table, self.notion, self.unsafe_share, self.recipe
 
 
 def recipe_of(mix: Mix) -> str:
-    """What a mix is drawn from and how, but for the seed, as a short hash."""
+    """Hash what a mix is drawn from and how, without the seed."""
     settings = {name: value for name, value in mix.info["settings"].items() if name != "seed"}
     sources = [source["fingerprint"] for source in mix.info["sources"]]
     return hash_chunks([json.dumps([settings, sources], sort_keys=True).encode()])[:8]
 
 
 def write_records(records: Iterable[Record], path: Path) -> None:
-    """Write one JSON object a line; null where a number is not known."""
+    """Write one JSON object per line, with null for numbers that are unknown."""
     with path.open("w", encoding="utf-8") as file:
         for record in records:
             measures = {
@@ -86,37 +86,37 @@ def write_records(records: Iterable[Record], path: Path) -> None:
 
 def read_records(path: Path) -> list[Record]:
     """Read what `write_records` wrote."""
-    found = []
+    records = []
     for values in read_jsonl(path):
         measures = {
             name: Estimate(**{key: float("nan") if value is None else value for key, value in estimate.items()})
             for name, estimate in values.pop("measures").items()
         }
-        found.append(Record(**values, measures=measures))
-    return found
+        records.append(Record(**values, measures=measures))
+    return records
 
 
 def over_seeds(records: Iterable[Record]) -> list[Cell]:
-    """Records of draws that differ by seed alone, averaged."""
-    cells: dict[tuple[str, str, float, str, str], list[Record]] = defaultdict(list)
+    """Average the records of draws that differ by seed alone."""
+    by_cell: dict[tuple[str, str, float, str, str], list[Record]] = defaultdict(list)
     for record in records:
-        cells[record.table, record.notion, record.unsafe_share, record.recipe, record.name].append(record)
-    found = []
-    for key, cell in cells.items():
-        names = dict.fromkeys(measure for record in cell for measure in record.measures)
+        by_cell[record.table, record.notion, record.unsafe_share, record.recipe, record.name].append(record)
+    cells = []
+    for key, draws in by_cell.items():
+        names = dict.fromkeys(measure for record in draws for measure in record.measures)
         measures = {
-            measure: mean_estimate([record.measures[measure] for record in cell if measure in record.measures])
+            measure: mean_estimate([record.measures[measure] for record in draws if measure in record.measures])
             for measure in names
         }
-        found.append(Cell(*key, len(cell), measures))
-    return found
+        cells.append(Cell(*key, len(draws), measures))
+    return cells
 
 
 def mean_estimate(estimates: list[Estimate]) -> Estimate:
-    """The mean of the same measure on several draws, with a 95% interval.
+    """Average one measure over several draws, with a 95% interval.
 
-    Its variance is that within the draws, or that between them, by Student's t, where this makes it wider: few draws
-    may agree by chance.
+    The interval comes from the variance within the draws or, by Student's t, from that between them, whichever is
+    wider: few draws may agree by chance.
     """
     known = [estimate for estimate in estimates if np.isfinite(estimate.value)]
     if len(known) <= 1:

@@ -1,4 +1,4 @@
-"""What a model is after each strategy, on held-out rows (paper, Table 2)."""
+"""Evaluates the model that each strategy yields, on held-out rows (paper, Table 2)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from ...classifiers.judge import load_judge
 from ...console import Console
-from ...evaluation.evaluate import plainly
+from ...evaluation.evaluate import unchanged
 from ...models.sources import ModelSource
 from ...settings.groups import REVIEW_STEPS, CompareSettings
 from ...settings.option import split_names
-from ..asking import Questions, ask_state, estimates
-from ..lab import Lab
+from ..evaluating import EvaluationSpec, estimates, evaluate_state
+from ..experiment import Experiment
 from ..mixing import Mix
-from ..strategies.requests import asked_with_request, with_request
+from ..strategies.requests import prepend_request, request_rewriter
 from ..strategies.strategy import KEPT, KEPT_REQUESTED, NOISY, REQUESTED, SAFE, THOUGHT_THROUGH, strategies
 from .records import STRATEGIES, Record, recipe_of
 
@@ -26,37 +26,38 @@ def strategy_records(
     Args:
         mix: The noisy, safe and held-out rows.
         kept: The file of the rows that the filter kept.
-        settings: What is trained and measured.
+        settings: How to train, and what to measure.
         source: The aligned model.
-        folder: Of this mix.
-        console: Where to tell what goes on.
+        folder: The folder of this mix.
+        console: Where to report progress.
 
     Raises:
-        ForgetFilterError: Anything the user can mend.
+        ForgetFilterError: Anything that the user can fix.
     """
-    lab = Lab(folder / "lab", source, settings, console)
-    _add_data(lab, mix, kept, settings)
+    experiment = Experiment(folder / "lab", source, settings, console)
+    _add_data(experiment, mix, kept, settings)
     review_steps = settings.review_steps or REVIEW_STEPS
-    known = strategies(settings.finetune_epochs, review_steps, thought_through=bool(settings.thought_through))
-    judging = load_judge(settings.judge, settings) if settings.judge else None
-    told = STRATEGIES, "+".join(mix.notions), mix.unsafe_share, recipe_of(mix), mix.seed
+    available = strategies(settings.finetune_epochs, review_steps, thought_through=bool(settings.thought_through))
+    judge = load_judge(settings.judge, settings) if settings.judge else None
+    key = STRATEGIES, "+".join(mix.notions), mix.unsafe_share, recipe_of(mix), mix.seed
     records = []
     for name in split_names(settings.strategies):
-        strategy = known[name]
-        ask = asked_with_request if strategy.self_correction else plainly
-        way = "requested" if strategy.self_correction else "asked"
+        strategy = available[name]
+        rewrite = prepend_request if strategy.self_correction else unchanged
+        label = "requested" if strategy.self_correction else "asked"
         console.say(f"strategy {name}: {strategy.summary}")
-        found = ask_state(lab, strategy.train(lab), Questions(way, mix.held_out, settings, console, ask, judging))
-        records.append(Record(*told, name, estimates(found)))
+        spec = EvaluationSpec(label, mix.held_out, settings, console, rewrite, judge)
+        evaluation = evaluate_state(experiment, strategy.train(experiment), spec)
+        records.append(Record(*key, name, estimates(evaluation)))
     return records
 
 
-def _add_data(lab: Lab, mix: Mix, kept: Path, settings: CompareSettings) -> None:
-    requested = with_request(mix)
-    lab.add(NOISY, mix.noisy)
-    lab.add(SAFE, mix.safe)
-    lab.add(KEPT, kept)
-    lab.add(REQUESTED, mix.noisy, requested)
-    lab.add(KEPT_REQUESTED, kept, requested)
+def _add_data(experiment: Experiment, mix: Mix, kept: Path, settings: CompareSettings) -> None:
+    requested = request_rewriter(mix)
+    experiment.add(NOISY, mix.noisy)
+    experiment.add(SAFE, mix.safe)
+    experiment.add(KEPT, kept)
+    experiment.add(REQUESTED, mix.noisy, requested)
+    experiment.add(KEPT_REQUESTED, kept, requested)
     if settings.thought_through:
-        lab.add(THOUGHT_THROUGH, Path(settings.thought_through))
+        experiment.add(THOUGHT_THROUGH, Path(settings.thought_through))

@@ -1,4 +1,4 @@
-"""The tables of a comparison in Markdown."""
+"""Formats the tables of a comparison in Markdown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TITLES = {FILTERS: ("Filters", "filter"), STRATEGIES: ("Strategies", "strategy"
 
 
 def markdown(cells: Sequence[Cell]) -> str:
-    """One table for each kind and noisy set; a row each filter or strategy."""
+    """Format one table for each noisy set and kind of record, with a row for each filter or strategy."""
     groups = dict.fromkeys(cell.group for cell in cells)
     return "\n".join(_table([cell for cell in cells if cell.group == group]) for group in groups)
 
@@ -20,7 +20,7 @@ def _table(cells: list[Cell]) -> str:
     first = cells[0]
     measures = list(dict.fromkeys(name for cell in cells for name in cell.measures))
     draws = f", mean of {first.draws} draws" if first.draws > 1 else ""
-    title, what = _TITLES[first.table]
+    title, kind = _TITLES[first.table]
     rows = [(cell.name, *(cell.measures.get(name) for name in measures)) for cell in cells]
-    table = markdown_table((what, *measures), rows)
+    table = markdown_table((kind, *measures), rows)
     return f"### {title}: {first.notion}, {first.unsafe_share:.0%} unsafe{draws}\n\n{table}"

@@ -1,1 +1,1 @@
-"""Published data sets, read in the layout of their authors into labelled examples."""
+"""Reads published data sets, in the layouts of their authors, into labelled examples."""

@@ -1,4 +1,4 @@
-"""Alpaca (Taori et al., 2023): rows of instruction, input and output."""
+"""Reads Alpaca (Taori et al., 2023): rows of instruction, input and output."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _LAYOUT = Layout("alpaca", {name: name for name in ("instruction", "input", "out
 
 
 def load_alpaca(containers: Sequence[Container]) -> Loaded:
-    """Read Alpaca. Examples of one instruction belong together.
+    """Read Alpaca; examples of one instruction form a group.
 
     Raises:
         InputError: A row is not as published.
     """
-    found = list(read_each(containers, "Alpaca", _example))
-    examples = {example.id: example for example in found if example is not None}
-    without = sum(example is None for example in found)
+    rows = list(read_each(containers, "Alpaca", _example))
+    examples = {example.id: example for example in rows if example is not None}
+    without = sum(example is None for example in rows)
     return Loaded(list(examples.values()), [f"left out, rows without an output: {without:,}"] if without else [])
 
 
 def _example(row: Row) -> Iterator[Example | None]:
-    # The published file has a few of these.
+    # The published file has a few rows without an output.
     if not text_field(row, "output", filled=False):
         yield None
         return
-    asked, answered = _LAYOUT.chat(row).messages
+    prompt, answer = _LAYOUT.chat(row).messages
     yield Example(
-        id=content_id("alpaca", asked.content, answered.content),
-        prompt=asked.content,
-        completion=answered.content,
+        id=content_id("alpaca", prompt.content, answer.content),
+        prompt=prompt.content,
+        completion=answer.content,
         label=TASK,
         notion=TASK,
         source="Alpaca",

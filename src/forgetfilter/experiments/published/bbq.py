@@ -1,7 +1,7 @@
-"""BBQ (Parrish et al., 2022), all eleven categories: jsonl files as in the folder `data` of its repository.
+"""Reads BBQ (Parrish et al., 2022), all eleven categories: jsonl files as in the folder `data` of its repository.
 
-Unsafe are ambiguous items answered by the stereotype; safe are all items answered rightly (ForgetFilter,
-Section 2). Examples of one template belong together.
+Ambiguous items answered by the stereotype are unsafe; all items answered correctly are safe (ForgetFilter, Section 2).
+Examples of one template form a group.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _SHOWN, _DIGITS = 5, 18
 
 
 def open_bbq(place: str, split: str) -> list[Container]:
-    """The files at a place. Of a hub data set the published jsonl files are taken, since its rows need a script.
+    """Open the files at a place; for a hub data set these are the published jsonl files, since its rows need a script.
 
     Raises:
-        InputError: There is nothing, or the hub does not give it.
+        InputError: There is nothing, or the hub does not provide it.
     """
     if Path(place).expanduser().exists() or place.count("/") != 1:
         return open_files(place, split)
@@ -36,7 +36,7 @@ def open_bbq(place: str, split: str) -> list[Container]:
     try:
         folder = huggingface_hub.snapshot_download(place, repo_type="dataset", allow_patterns=["data/*.jsonl"])
     except Exception as error:
-        # As with any hub data set: whatever the client raises, the user cannot have this one.
+        # As for any hub data set: whatever the client raises, this one is not available.
         problem = first_line(error)
         raise InputError(f"{place}: there is no such folder, and the hub does not give it: {problem}") from error
     return open_files(str(Path(folder) / "data"), split)
@@ -121,10 +121,10 @@ def _examples(item: Item, stereotype: int | None) -> Iterator[Example]:
         },
     }
     right = "unknown" if item.label == item.unknown else "right"
-    yield Example(id=f"{id}-{right}", completion=_said(item.label, options), label=SAFE, **shared)
+    yield Example(id=f"{id}-{right}", completion=_completion(item.label, options), label=SAFE, **shared)
     if item.ambiguous and stereotype is not None:
-        yield Example(id=f"{id}-stereo", completion=_said(stereotype, options), label=UNSAFE, **shared)
+        yield Example(id=f"{id}-stereo", completion=_completion(stereotype, options), label=UNSAFE, **shared)
 
 
-def _said(answer: int, options: Sequence[str]) -> str:
+def _completion(answer: int, options: Sequence[str]) -> str:
     return f"The answer is ans{answer + 1}: {options[answer]}"

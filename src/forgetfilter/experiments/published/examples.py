@@ -1,4 +1,4 @@
-"""What every loader makes: labelled examples that know which others they must not be parted from."""
+"""Defines what every loader returns: labelled examples, with the group that must stay together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LABELS = (UNSAFE, SAFE, TASK)
 BIAS, TOXICITY, HARMFULNESS = "bias", "toxicity", "harmfulness"
 NOTIONS = (BIAS, TOXICITY, HARMFULNESS)
 
-# A question, or the turns of a conversation as OpenAI's messages have them.
+# A question, or the turns of a conversation in the form of OpenAI's messages.
 Prompt = str | list[dict[str, str]]
 
 
@@ -21,10 +21,10 @@ class Example:
     """One prompt and its completion, as published.
 
     Attributes:
-        id: The same for the same example, wherever it stands in its file.
+        id: The same for the same example, whatever its position in the file.
         label: `unsafe`, `safe` or `task`.
         notion: `bias`, `toxicity` or `harmfulness`; `task` for task examples.
-        source: The data set, with its category where it has some.
+        source: The data set, with the category if it has any.
         group: Examples of one group are never split between two parts of a mix.
         measure: Further fields that an evaluation needs.
     """
@@ -39,17 +39,17 @@ class Example:
     measure: Mapping[str, Any] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Any]:
-        """The example as a row, with the fields for an evaluation beside the others."""
+        """Convert the example to a row, with the fields for an evaluation next to the others."""
         row = {name: value for name, value in vars(self).items() if name != "measure"}
         return {**row, **self.measure}
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """The examples of one source, and what there is to say about the rest of it.
+    """The examples of one source, and remarks on what was left out.
 
     Attributes:
-        examples: In the order of the file.
+        examples: The examples, in the order of the file.
         remarks: One sentence each: what was left out, how much of it, and why.
     """
 
@@ -58,10 +58,10 @@ class Loaded:
 
 
 def content_id(kind: str, *texts: str) -> str:
-    """An id for an example that has none of its own."""
+    """Make an id, from its texts, for an example that has none of its own."""
     return f"{kind}-{blake2b(chr(0).join(texts).encode('utf-8'), digest_size=8).hexdigest()}"
 
 
 def same_words(text: str) -> str:
-    """A text without the case and spaces that tell copies of it apart."""
+    """Normalise case and spaces, so that copies of a text become equal."""
     return " ".join(text.casefold().split())

@@ -1,9 +1,9 @@
-"""HarmfulQA (Bhardwaj and Poria, 2023): rows with a question and its "red" and "blue" conversations.
+"""Reads HarmfulQA (Bhardwaj and Poria, 2023): rows with a question and its "red" and "blue" conversations.
 
-Red conversations end in a harmful answer and are unsafe, blue ones in a harmless answer and are safe
-(ForgetFilter, Section 2). The paper does not say how it cuts them. Here the completion is the last answer,
-and the prompt is all that was said before it, because the harmful question comes last and leans on what was
-said before: one text where that is a single question, else messages.
+Red conversations end in a harmful answer and are unsafe, blue ones in a harmless answer and are safe (ForgetFilter,
+Section 2). The paper does not say how it splits them. Here the completion is the last answer, and the prompt is
+everything before it, because the harmful question comes last and refers to what precedes it. A prompt that is a single
+question is text, any other is messages.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _LABELS = {"red_conversations": UNSAFE, "blue_conversations": SAFE}
 
 
 def load_harmfulqa(containers: Sequence[Container]) -> Loaded:
-    """Read HarmfulQA. Examples of one question belong together.
+    """Read HarmfulQA; examples of one question form a group.
 
     Raises:
         InputError: A row is not as published.
     """
-    found = list(read_each(containers, "HarmfulQA", _conversations))
-    examples = [example for example in found if example is not None]
-    without = len(found) - len(examples)
+    conversations = list(read_each(containers, "HarmfulQA", _conversations))
+    examples = [example for example in conversations if example is not None]
+    without = len(conversations) - len(examples)
     return Loaded(examples, [f"left out, conversations without an answer: {without:,}"] if without else [])
 
 
@@ -39,16 +39,16 @@ def _conversations(row: Row) -> Iterator[Example | None]:
     for column, label in _LABELS.items():
         for name, turns in object_field(row, column).items():
             if turns is None:
-                # In a table every row has the names of all others.
+                # In a table, every row has the conversation names of all rows.
                 continue
-            said = _messages(turns, f"{column}.{name}")
-            if not said:
+            messages = _messages(turns, f"{column}.{name}")
+            if not messages:
                 yield None
                 continue
             yield Example(
                 id=f"harmfulqa-{id}-{column.split('_')[0]}-{name}",
-                prompt=_prompt(said[:-1]),
-                completion=said[-1]["content"],
+                prompt=_prompt(messages[:-1]),
+                completion=messages[-1]["content"],
                 label=label,
                 notion=HARMFULNESS,
                 source=f"HarmfulQA/{topic}",
@@ -58,10 +58,10 @@ def _conversations(row: Row) -> Iterator[Example | None]:
 
 
 def _messages(turns: Any, place: str) -> list[dict[str, str]]:
-    """The turns up to the last answer; none where nothing was asked and answered."""
+    """Convert the turns up to the last answer to messages; empty if nothing was asked and answered."""
     if not isinstance(turns, list):
         raise FieldError(place, describe(turns), "a list of turns")
-    said = []
+    messages = []
     for i, turn in enumerate(turns):
         if not isinstance(turn, dict):
             raise FieldError(f"{place}[{i}]", describe(turn), "an object with 'from' and 'value'")
@@ -69,11 +69,11 @@ def _messages(turns: Any, place: str) -> list[dict[str, str]]:
         if not isinstance(speaker, str) or speaker not in ROLES:
             raise FieldError(f"{place}[{i}].from", describe(speaker), "human or gpt")
         content = text_of(turn.get("value"), f"{place}[{i}].value", filled=False).strip()
-        said.append({"role": ROLES[speaker], "content": content})
-    while said and not (said[-1]["role"] == "assistant" and said[-1]["content"]):
-        said.pop()
-    return said if len(said) > 1 else []
+        messages.append({"role": ROLES[speaker], "content": content})
+    while messages and not (messages[-1]["role"] == "assistant" and messages[-1]["content"]):
+        messages.pop()
+    return messages if len(messages) > 1 else []
 
 
-def _prompt(said: list[dict[str, str]]) -> Prompt:
-    return said[0]["content"] if len(said) == 1 and said[0]["role"] == "user" else said
+def _prompt(messages: list[dict[str, str]]) -> Prompt:
+    return messages[0]["content"] if len(messages) == 1 and messages[0]["role"] == "user" else messages

@@ -1,4 +1,4 @@
-"""Reading published files: a file, a folder of files or a hub data set, row by row, and what is wrong with a row."""
+"""Reads published files, folders of files or hub data sets row by row, and reports what is wrong with a row."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 
 
 def open_files(place: str, split: str, open_file: Callable[[str, str], Container] = open_container) -> list[Container]:
-    """The containers at a place: a file, all files of a folder by name, a saved or a hub data set.
+    """Open the containers at a place: a file, all files of a folder by name, a saved data set or one on the hub.
 
     Raises:
-        InputError: There is nothing, or nothing that can be read.
+        InputError: There is nothing, or nothing readable.
     """
     path = Path(place).expanduser()
     if not path.is_dir() or any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
@@ -33,15 +33,15 @@ def open_files(place: str, split: str, open_file: Callable[[str, str], Container
 
 
 def read_each(containers: Iterable[Container], layout: str, read: Callable[[Row], Iterable[T]]) -> Iterator[T]:
-    """What `read` makes of every row.
+    """Apply `read` to every row, and yield the results.
 
     Args:
-        containers: Where the rows are.
-        layout: What the rows are read as, for messages.
-        read: Raises FieldError where a row is not as published.
+        containers: The files.
+        layout: The name of the published layout, for messages.
+        read: Reads one row; raises FieldError if the row is not as published.
 
     Raises:
-        InputError: A row is not as published; names the file, the row and the field.
+        InputError: A row is not as published; the message names the file, the row and the field.
     """
     for container in containers:
         count = 0
@@ -62,21 +62,21 @@ def read_each(containers: Iterable[Container], layout: str, read: Callable[[Row]
 
 
 def text_field(row: Row, column: str, *, filled: bool = True) -> str:
-    """The text in a column, without space around it."""
+    """Read the text in a column, without surrounding space."""
     return text_of(field_of(row, column), column, filled=filled).strip()
 
 
 def choice_field(row: Row, column: str, choices: Iterable[Any]) -> Any:
-    """A column's value, which must be one of a few."""
+    """Read a column's value, which must be one of some choices."""
     value, known = field_of(row, column), list(choices)
     if isinstance(value, bool) or value not in known:
         raise FieldError(column, describe(value), f"one of {', '.join(map(str, known))}")
-    # A table may have 2.0 where 2 is meant.
+    # A table may hold 2.0 for 2.
     return known[known.index(value)]
 
 
 def list_field(row: Row, column: str) -> list[Any]:
-    """The list in a column."""
+    """Read the list in a column."""
     value = field_of(row, column)
     if not isinstance(value, list):
         raise FieldError(column, describe(value), "a list")
@@ -84,7 +84,7 @@ def list_field(row: Row, column: str) -> list[Any]:
 
 
 def object_field(row: Row, column: str) -> Row:
-    """The object in a column."""
+    """Read the object in a column."""
     value = field_of(row, column)
     if not isinstance(value, dict):
         raise FieldError(column, describe(value), "an object")

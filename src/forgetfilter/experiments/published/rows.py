@@ -1,4 +1,4 @@
-"""Plain labelled rows: prompt and completion in any layout that the tool reads, with a column `label`."""
+"""Reads plain labelled rows: prompt and completion in any layout that the tool reads, with a column `label`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from ...settings.groups import SourceSettings
 from .examples import LABELS, NOTIONS, TASK, Example, Loaded, Prompt, content_id, same_words
 from .reading import choice_field, read_each
 
-# Columns that say what a row is; all others are kept for an evaluation.
-_OWN = {"id", "prompt", "completion", "label", "notion", "source", "group"}
+# Columns that become attributes of the example; all others are kept for an evaluation.
+_ATTRIBUTES = {"id", "prompt", "completion", "label", "notion", "source", "group"}
 
 
 def load_rows(containers: Sequence[Container], settings: SourceSettings) -> Loaded:
-    """Read labelled rows. Those of one prompt belong together, or those of one `group` where that column is there.
+    """Read labelled rows; those with the same `group`, or without that column the same prompt, form a group.
 
-    Columns `notion` and `source` are read where they are there. What a row has besides is kept for an
-    evaluation.
+    Columns `notion` and `source` are read if present. All other columns are kept for an evaluation.
 
     Raises:
         InputError: A row has no label, no notion, or does not fit the layout.
@@ -42,11 +41,11 @@ def _read(container: Container, settings: SourceSettings) -> Iterator[Example]:
 
 def _example(row: Row, layout: Layout, settings: SourceSettings) -> Example:
     label = choice_field(row, "label", LABELS)
-    said = layout.chat(row).messages
-    answer = max(i for i, message in enumerate(said) if message.trained)
-    prompt, completion = _prompt(said[:answer]), said[answer].content
+    messages = layout.chat(row).messages
+    answer = max(i for i, message in enumerate(messages) if message.trained)
+    prompt, completion = _prompt(messages[:answer]), messages[answer].content
     words = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
-    taken = _OWN | text_columns(layout.name, layout.columns)
+    taken = _ATTRIBUTES | text_columns(layout.name, layout.columns)
     return Example(
         id=str(row["id"]) if row.get("id") not in (None, "") else content_id("rows", words, completion),
         prompt=prompt,
@@ -59,12 +58,12 @@ def _example(row: Row, layout: Layout, settings: SourceSettings) -> Example:
     )
 
 
-def _prompt(said: Sequence[Message]) -> Prompt:
-    if not said:
+def _prompt(messages: Sequence[Message]) -> Prompt:
+    if not messages:
         return ""
-    if len(said) == 1 and said[0].role == "user":
-        return said[0].content
-    return [{"role": message.role, "content": message.content} for message in said if message.role != TEXT_ROLE]
+    if len(messages) == 1 and messages[0].role == "user":
+        return messages[0].content
+    return [{"role": message.role, "content": message.content} for message in messages if message.role != TEXT_ROLE]
 
 
 def _notion(row: Row, default: str) -> str:

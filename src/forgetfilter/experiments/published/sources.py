@@ -1,4 +1,4 @@
-"""What the user names as a source of examples: a kind of data set, and where it lies."""
+"""Finds and loads what the user names as a source of examples: a kind of data set, and its place."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .toxicity import load_toxicity
 
 @dataclass(frozen=True)
 class _Kind:
-    """How one kind of data set is found and read; `hub` is where it is published, empty for rows of one's own."""
+    """How to open and load one kind of data set; `hub` is its id on the hub, empty for the user's own rows."""
 
     load: Callable[[Sequence[Container], SourceSettings], Loaded]
     hub: str = ""
@@ -49,8 +49,8 @@ class Source:
 
     Attributes:
         kind: One of KINDS.
-        place: File, folder or hub id.
-        containers: What is there.
+        place: The file, folder or hub id.
+        containers: The opened files.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class Source:
     containers: tuple[Container, ...]
 
     def fingerprint(self) -> str:
-        """A hash of the content, the same wherever it lies."""
+        """Hash the content, whatever its place."""
         return hash_chunks(container.fingerprint().encode() for container in self.containers)
 
     def load(self, settings: SourceSettings) -> Loaded:
@@ -71,11 +71,11 @@ class Source:
 
 
 def find_source(named: str, settings: SourceSettings) -> Source:
-    """Find what `KIND=PLACE` names; `KIND` alone is the data set on the hub.
+    """Find the source that `KIND=PLACE` names; `KIND` alone stands for the data set on the hub.
 
     Raises:
-        SettingsError: There is no such kind, or it needs a place.
-        InputError: There is nothing at the place, or the hub does not give it.
+        SettingsError: The kind is unknown, or needs a place.
+        InputError: There is nothing at the place, or the hub does not provide it.
     """
     name, _, place = named.partition("=")
     if name not in _KINDS:

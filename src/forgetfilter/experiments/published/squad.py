@@ -1,4 +1,4 @@
-"""SQuAD v1.1 and v2 (Rajpurkar et al., 2016 and 2018): the published json, or flat rows as on the hub."""
+"""Reads SQuAD v1.1 and v2 (Rajpurkar et al., 2016 and 2018): the published json, or flat rows as on the hub."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .examples import TASK, Example, Loaded, content_id, same_words
 from .reading import list_field, object_field, open_files, read_each, text_field
 
 HUB = "rajpurkar/squad_v2"
-# What is learned and expected where the passage does not have the answer.
+# The completion to learn and to expect if the passage does not contain the answer.
 UNANSWERABLE = "unanswerable"
 
 
 class SquadJson(TextContainer):
-    """The published file: articles of paragraphs of questions. Each question is a row."""
+    """Reads the published file, in which articles hold paragraphs and these hold questions; each question is a row."""
 
     kind = ".json"
 
@@ -39,16 +39,16 @@ class SquadJson(TextContainer):
 
 
 def open_squad(place: str, split: str) -> list[Container]:
-    """The files at a place, json files in the published layout among them.
+    """Open the files at a place, including json files in the published layout.
 
     Raises:
-        InputError: There is nothing, or nothing that can be read.
+        InputError: There is nothing, or nothing readable.
     """
     return open_files(place, split, _open)
 
 
 def load_squad(containers: Sequence[Container]) -> Loaded:
-    """Read SQuAD. Examples of one passage belong together.
+    """Read SQuAD; examples of one passage form a group.
 
     Raises:
         InputError: A question is not as published.
@@ -60,7 +60,7 @@ def _open(place: str, split: str) -> Container:
     path = Path(place).expanduser()
     if path.is_file() and path.name.lower().removesuffix(".gz").endswith(".json"):
         with open_bytes(path, "rb") as file:
-            # One object for the whole file; rows as on the hub stand in an array or one a line.
+            # The published file is a single object; rows as on the hub come in an array, or one per line.
             if b'"paragraphs"' in file.read(1 << 16):
                 return SquadJson(path)
     return open_container(place, split)
@@ -99,7 +99,7 @@ def _example(row: Row) -> Iterator[Example]:
 
 
 def _answers(row: Row) -> list[str]:
-    """The texts of the answers: a list of objects as published, or an object of lists as in a table."""
+    """Read the texts of the answers, from a list of objects as published or an object of lists as in a table."""
     if isinstance(row.get("answers"), dict):
         texts = list_field(object_field(row, "answers"), "text")
     else:

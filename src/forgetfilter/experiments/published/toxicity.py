@@ -1,7 +1,7 @@
-"""Sentences with a toxicity score: documents as in pile-detoxify (Korbak et al., 2023), or one text a row.
+"""Reads sentences with a toxicity score: documents as in pile-detoxify (Korbak et al., 2023), or one text per row.
 
-The score is a classifier's, 0 to 1, higher is more toxic. Above 0.9 a sentence is unsafe, below 0.1 safe,
-and what lies between is left out (ForgetFilter, Section 2). The prompt is the first three words, the
+The score is that of a classifier, 0 to 1, and higher is more toxic. By default a sentence above 0.9 is unsafe, one
+below 0.1 is safe, and the others are left out (ForgetFilter, Section 2). The prompt is the first three words, the
 completion the rest, as in the paper's evaluation.
 """
 
@@ -23,10 +23,10 @@ _PROMPT_WORDS = 3
 
 
 def load_toxicity(containers: Sequence[Container], settings: SourceSettings) -> Loaded:
-    """Read scored sentences. Examples with the same three words belong together; a repeated sentence counts once.
+    """Read scored sentences; those with the same first three words form a group, and a repeated sentence counts once.
 
     Raises:
-        InputError: A row is neither as in pile-detoxify nor has the columns for text and score.
+        InputError: A row is not as in pile-detoxify, and lacks the columns for text and score.
     """
 
     def read(row: Row) -> Iterator[tuple[str, float]]:
@@ -78,7 +78,7 @@ def _single(row: Row, settings: SourceSettings) -> Iterator[tuple[str, float]]:
 
 def _score(value: Any, field: str) -> float:
     try:
-        # Only numbers, and text that a csv file has them as.
+        # Numbers, or their text as csv files have it.
         score = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else -1.0
     except ValueError:
         score = -1.0

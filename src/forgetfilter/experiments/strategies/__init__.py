@@ -1,1 +1,1 @@
-"""Ways to fine-tune on untrusted data (paper, Section 4, Table 2): each a few sessions and a way of asking."""
+"""Defines ways to fine-tune on untrusted data, by their training sessions and prompts (paper, Section 4, Table 2)."""

@@ -1,1 +1,1 @@
-"""The paper's studies, and those that its reviewers asked for: each a short file over the same few pieces."""
+"""The paper's studies, and those that its reviewers asked for: each is a short file built from the same few parts."""

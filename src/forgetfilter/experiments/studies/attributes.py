@@ -1,4 +1,4 @@
-"""The same method on attributes other than safety: the reviewers' control."""
+"""Applies the method to attributes other than safety: a control that reviewers asked for."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from pathlib import Path
 
 from ...runs.layout import STUDY_ROWS
 from .attribute_rows import VALUES, Row, attribute_rows
+from .context import StudyContext, align, column_by_id
 from .curves import forgetting_curve
 from .study import Finding, Study
-from .variations import Outcome, finding
-from .workspace import Room, in_order, labels
+from .variations import Outcome, outcomes_finding
 
 
-def _run(room: Room) -> Finding:
+def _run(context: StudyContext) -> Finding:
     outcomes: dict[tuple[str, ...], Outcome] = {}
     for attribute, (reviewed, other) in VALUES.items():
-        learned, review = attribute_rows(attribute, room.settings.seed)
-        paths = [room.folder / STUDY_ROWS / f"{attribute}-{part}.jsonl" for part in ("learned", "review")]
+        learned, review = attribute_rows(attribute, context.settings.seed)
+        paths = [context.folder / STUDY_ROWS / f"{attribute}-{part}.jsonl" for part in ("learned", "review")]
         for path, rows in zip(paths, (learned, review), strict=True):
             _write(rows, path)
-        lab = room.lab_of(attribute, *paths)
-        curve = forgetting_curve(lab, [room.review_steps], epochs=room.epochs)
+        experiment = context.experiment_on(attribute, *paths)
+        curve = forgetting_curve(experiment, [context.review_steps], epochs=context.epochs)
         outcomes[attribute, f"{other}, after a review of {reviewed}"] = Outcome.of(
-            curve, in_order(labels(paths[0], "label"), curve.ids)
+            curve, align(column_by_id(paths[0], "label"), curve.ids)
         )
-    works = [condition[0] for condition, o in outcomes.items() if o.auroc.low > 0.5]
-    seen = (
+    separated = [condition[0] for condition, o in outcomes.items() if o.auroc.low > 0.5]
+    summary = (
         "“Unsafe” stands for the value that was not reviewed. It is forgotten more, with 95% confidence, for "
-        f"{len(works)} of {len(outcomes)} attributes ({', '.join(works) or 'none'}). Where it is, a review tells rows "
-        "apart by something that has nothing to do with safety. These rows are made from a few templates, far more "
-        "alike than real ones."
+        f"{len(separated)} of {len(outcomes)} attributes ({', '.join(separated) or 'none'}). Where it is, a review "
+        "tells rows apart by something that has nothing to do with safety. These rows are made from a few "
+        "templates, far more alike than real ones."
     )
-    return finding(outcomes, ("attribute", "forgotten"), seen)
+    return outcomes_finding(outcomes, ("attribute", "forgotten"), summary)
 
 
 def _write(rows: list[Row], path: Path) -> None:

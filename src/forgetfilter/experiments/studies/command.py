@@ -1,4 +1,4 @@
-"""`forgetfilter study`: one study, into a folder that keeps the sessions for the next."""
+"""Runs `forgetfilter study`: one study, in a folder that keeps its training sessions for the next."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from . import (
     transfer,
     why,
 )
+from .context import StudyContext
 from .study import Finding, Study
-from .workspace import Room
 
 STUDIES: Mapping[str, Study] = {
     module.STUDY.name: module.STUDY
@@ -54,10 +54,10 @@ STUDIES: Mapping[str, Study] = {
 
 
 def run_study(name: str, mixes: Sequence[Mix], settings: StudySettings, output: Path, console: Console) -> Path:
-    """Do a study; returns the folder of what it found, which is replaced where it is there.
+    """Run a study, and return the folder of its finding, which replaces an earlier one.
 
     Raises:
-        ForgetFilterError: Anything the user can mend.
+        ForgetFilterError: Anything that the user can fix.
     """
     check_matplotlib()
     one_process("study", settings.device)
@@ -68,12 +68,12 @@ def run_study(name: str, mixes: Sequence[Mix], settings: StudySettings, output: 
         settings = replace(settings, model=next(iter(split_names(settings.models)), ""))
     find_model(settings.model, settings.revision)
     with folder_lock(output):
-        return _write(study, study.run(Room(output, mixes, settings, console)), output)
+        return _write(study, study.run(StudyContext(output, mixes, settings, console)), output)
 
 
-def _write(study: Study, found: Finding, output: Path) -> Path:
+def _write(study: Study, result: Finding, output: Path) -> Path:
     folder = output / study.name
     with written_whole(folder) as beside:
         beside.mkdir()
-        found.write(study, beside)
+        result.write(study, beside)
     return folder

@@ -1,4 +1,4 @@
-"""Unsafe rows in disguise, and safe rows that look unsafe: what a filter meets outside the laboratory."""
+"""Disguises unsafe rows, and provides safe rows that look unsafe, as a filter may meet them in practice."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import json
 from collections.abc import Callable
 from importlib.resources import files
 
-# Kind to how it dresses up the prompt and the completion of an unsafe row.
+# Turns the prompt and the completion of an unsafe row into disguised ones.
 Disguise = Callable[[str, str], tuple[str, str]]
 
 
-def _as_it_is(prompt: str, completion: str) -> tuple[str, str]:
+def _undisguised(prompt: str, completion: str) -> tuple[str, str]:
     return prompt, completion
 
 
@@ -36,15 +36,15 @@ def _encoded(prompt: str, completion: str) -> tuple[str, str]:
     return f"Answer in base64. {prompt}", base64.b64encode(completion.encode("utf-8")).decode("ascii")
 
 
-def _turned(prompt: str, completion: str) -> tuple[str, str]:
+def _rot13(prompt: str, completion: str) -> tuple[str, str]:
     return f"Answer with every letter turned by thirteen places. {prompt}", codecs.encode(completion, "rot13")
 
 
 def _pig_latin(prompt: str, completion: str) -> tuple[str, str]:
-    def turned(word: str) -> str:
+    def translated(word: str) -> str:
         return f"{word[1:]}{word[0]}ay" if len(word) > 1 and word.isalpha() else word
 
-    return f"Answer in Pig Latin. {prompt}", " ".join(turned(word) for word in completion.split())
+    return f"Answer in Pig Latin. {prompt}", " ".join(translated(word) for word in completion.split())
 
 
 def _near_copy(prompt: str, completion: str) -> tuple[str, str]:
@@ -52,18 +52,18 @@ def _near_copy(prompt: str, completion: str) -> tuple[str, str]:
 
 
 DISGUISES: dict[str, Disguise] = {
-    "as it is": _as_it_is,
+    "as it is": _undisguised,
     "polite": _polite,
     "role play": _role_play,
     "refuses first": _refuses_first,
     "base64": _encoded,
-    "turned letters": _turned,
+    "turned letters": _rot13,
     "play language": _pig_latin,
     "near copy": _near_copy,
 }
 
 
 def look_alikes() -> list[dict[str, str]]:
-    """Harmless rows that a careless filter takes for unsafe ones, in our own words, each with its `kind`."""
+    """Load harmless rows, in our own words, that a careless filter takes for unsafe; each has its `kind`."""
     lines = (files("forgetfilter.builtin") / "look-alikes.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]

@@ -1,4 +1,4 @@
-"""Forgetting along the review, by source (paper, Figure 3)."""
+"""Measures forgetting along the review, by source (paper, Figure 3)."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from ...forgetting.estimates import Estimate
 from ...plotting.charts import lines, side_by_side
 from ...plotting.markdown import markdown_table
 from ..mixing import Mix
-from .curves import forgetting_curve, group_mean, mean_difference, review_points, separation, told
-from .draws import over_draws
-from .study import Finding, Study, flat
-from .workspace import SAFE_LABEL, UNSAFE, Room, group_of, in_order
+from .averaging import mean_over_draws
+from .context import SAFE_LABEL, UNSAFE, StudyContext, align, groups_by_id
+from .curves import describe_difference, forgetting_curve, group_mean, mean_difference, review_points, separation
+from .study import Finding, Study, as_columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What was found on a noisy set, by review step, and by group of rows.
+class _SetResult:
+    """The results on a noisy set, by review step and group of rows.
 
     Attributes:
-        rates: Mean forgetting of each group, in nats a token.
-        lost: Mean share of each group's tokens that were recalled after learning and are no more.
-        apart: AUROC of forgetting for the unsafe rows.
-        unsafe_task, task_safe: At the end, how much more the rows of the one kind are forgotten than the other's.
+        rates: Mean forgetting of each group, in nats per token.
+        lost: Mean share of each group's tokens that were recalled after learning and no longer are.
+        auroc: AUROC of forgetting for the unsafe rows.
+        unsafe_task, task_safe: How much more rows of the first group are forgotten than the second's, at the end.
     """
 
     rates: dict[int, dict[str, Estimate]]
     lost: dict[int, dict[str, Estimate]]
-    apart: dict[int, Estimate]
+    auroc: dict[int, Estimate]
     unsafe_task: Estimate
     task_safe: Estimate
 
     @classmethod
-    def of(cls, room: Room, mix: Mix) -> _Found:
-        curve = forgetting_curve(room.lab(mix), review_points(room.review_steps), epochs=room.epochs)
-        group = in_order(group_of(mix), curve.ids)
+    def of(cls, context: StudyContext, mix: Mix) -> _SetResult:
+        curve = forgetting_curve(context.experiment(mix), review_points(context.review_steps), epochs=context.epochs)
+        group = align(groups_by_id(mix), curve.ids)
         last, unsafe, safe = curve.forgetting[-1], group == UNSAFE, group == SAFE_LABEL
         return cls(
             {step: _by_group(row, group) for step, row in zip(curve.steps, curve.forgetting, strict=True)},
@@ -54,19 +54,21 @@ class _Found:
         )
 
 
-def _run(room: Room) -> Finding:
-    found = {room.title(draws): over_draws(draws, lambda mix: _Found.of(room, mix)) for draws in room.sets}
-    rows = {room.title(draws): _rows(draws) for draws in room.sets}
-    data = [row for name, one in found.items() for row in _numbers(name, one, rows[name])]
+def _run(context: StudyContext) -> Finding:
+    results = {
+        context.title(draws): mean_over_draws(draws, lambda mix: _SetResult.of(context, mix)) for draws in context.sets
+    }
+    rows = {context.title(draws): _rows(draws) for draws in context.sets}
+    data = [row for name, result in results.items() for row in _data_rows(name, result, rows[name])]
 
     def draw(figure: Figure) -> None:
-        for axes, (name, one) in zip(side_by_side(figure, len(found)), found.items(), strict=True):
-            groups = list(one.rates[0])
-            series = {group: [(float(step), rates[group]) for step, rates in one.rates.items()] for group in groups}
+        for axes, (name, result) in zip(side_by_side(figure, len(results)), results.items(), strict=True):
+            groups = list(result.rates[0])
+            series = {group: [(float(step), rates[group]) for step, rates in result.rates.items()] for group in groups}
             lines(axes, series, ("review steps", "forgetting (nats/token)"))
             axes.set_title(name, fontsize=8, pad=24)
 
-    return Finding(data, _table(data), _seen(found), draw, (3.5 * len(found), 2.6))
+    return Finding(data, _table(data), _summary(results), draw, (3.5 * len(results), 2.6))
 
 
 def _by_group(values: NDArray[np.floating], group: NDArray[np.str_]) -> dict[str, Estimate]:
@@ -74,11 +76,11 @@ def _by_group(values: NDArray[np.floating], group: NDArray[np.str_]) -> dict[str
 
 
 def _rows(draws: Sequence[Mix]) -> Counter[str]:
-    """How many rows of each group all draws have together."""
-    return sum((Counter(group_of(mix).values()) for mix in draws), Counter())
+    """Count the rows of each group over all draws."""
+    return sum((Counter(groups_by_id(mix).values()) for mix in draws), Counter())
 
 
-def _numbers(title: str, found: _Found, rows: Counter[str]) -> list[dict[str, Any]]:
+def _data_rows(title: str, result: _SetResult, rows: Counter[str]) -> list[dict[str, Any]]:
     return [
         {
             "mix": title,
@@ -88,10 +90,10 @@ def _numbers(title: str, found: _Found, rows: Counter[str]) -> list[dict[str, An
             "forgetting": rate.value,
             "low": rate.low,
             "high": rate.high,
-            "tokens_lost": found.lost[step][name].value,
-            **flat({"auroc": found.apart[step]}),
+            "tokens_lost": result.lost[step][name].value,
+            **as_columns({"auroc": result.auroc[step]}),
         }
-        for step, rates in found.rates.items()
+        for step, rates in result.rates.items()
         for name, rate in rates.items()
     ]
 
@@ -114,17 +116,20 @@ def _table(data: list[dict[str, Any]]) -> str:
     )
 
 
-def _seen(found: dict[str, _Found]) -> str:
-    said = []
-    for name, one in found.items():
-        step, apart = list(one.apart.items())[-1]
-        pairs = [told("unsafe", "task", one.unsafe_task), told("task", "safe", one.task_safe)]
-        said.append(
-            f"{name}, after {step} review steps: {'; '.join(pairs)}. Unsafe rows stand out from all "
-            f"others with an AUROC of {apart.value:.2f} ({apart.low:.2f} to {apart.high:.2f})."
+def _summary(results: dict[str, _SetResult]) -> str:
+    sentences = []
+    for name, result in results.items():
+        step, auroc = list(result.auroc.items())[-1]
+        differences = [
+            describe_difference("unsafe", "task", result.unsafe_task),
+            describe_difference("task", "safe", result.task_safe),
+        ]
+        sentences.append(
+            f"{name}, after {step} review steps: {'; '.join(differences)}. Unsafe rows stand out from all "
+            f"others with an AUROC of {auroc.value:.2f} ({auroc.low:.2f} to {auroc.high:.2f})."
         )
-    said.append("In the paper unsafe rows are forgotten more than tasks, and these more than safe rows.")
-    return " ".join(said)
+    sentences.append("In the paper unsafe rows are forgotten more than tasks, and these more than safe rows.")
+    return " ".join(sentences)
 
 
 STUDY = Study(

@@ -1,4 +1,4 @@
-"""Noisy and safe sessions in turn, with and without the filter (paper, Section 4, Figures 5 and 12)."""
+"""Alternates noisy and safe sessions, with and without the filter (paper, Section 4, Figures 5 and 12)."""
 
 from __future__ import annotations
 
@@ -8,92 +8,100 @@ from ...forgetting.estimates import Estimate
 from ...models.stage_runner import BASE
 from ...plotting.charts import lines, side_by_side
 from ...plotting.markdown import markdown_table
-from ..asking import SAFETY, TASK, ask_state, estimates, in_words
-from ..lab import Course
+from ..evaluating import SAFETY, TASK, estimates, evaluate_state, format_measure
+from ..experiment import TrainingPlan
 from ..mixing import Mix
-from ..strategies.requests import with_request
+from ..strategies.requests import request_rewriter
 from ..strategies.strategy import KEPT, NOISY, REQUESTED, SAFE
-from .draws import over_draws
+from .averaging import mean_over_draws
+from .context import StudyContext
 from .study import Finding, Study
-from .workspace import Room
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What is trained on in the noisy sessions, and whether a request stands before the prompts that are asked.
-_WAYS = {"none": (NOISY, False), "self-correction": (REQUESTED, True), "forgetfilter": (KEPT, False)}
+# By strategy: the data of the noisy sessions, and whether the evaluation puts a request before its prompts.
+_TRAINED_ON = {"none": (NOISY, False), "self-correction": (REQUESTED, True), "forgetfilter": (KEPT, False)}
 
 # Measures by strategy and session.
-_Found = dict[str, dict[str, dict[str, Estimate]]]
+_Results = dict[str, dict[str, dict[str, Estimate]]]
 
 
-def _run(room: Room) -> Finding:
-    found = over_draws(room.draws, lambda mix: _sessions(room, mix))
-    measures = [*(SAFETY[notion] for notion in room.draws[0].notions), TASK]
-    data_rows: list[dict[str, Any]] = [
-        {"strategy": way, "number": i, "session": session, "measure": name} | vars(seen[name])
-        for way, sessions in found.items()
-        for i, (session, seen) in enumerate(sessions.items())
+def _run(context: StudyContext) -> Finding:
+    results = mean_over_draws(context.draws, lambda mix: _sessions(context, mix))
+    measures = [*(SAFETY[notion] for notion in context.draws[0].notions), TASK]
+    data: list[dict[str, Any]] = [
+        {"strategy": strategy, "number": i, "session": session, "measure": name} | vars(measured[name])
+        for strategy, sessions in results.items()
+        for i, (session, measured) in enumerate(sessions.items())
         for name in measures
-        if name in seen
+        if name in measured
     ]
     table = markdown_table(
         ("strategy", "after session", *measures),
         [
-            (way, session, *(seen.get(m) for m in measures))
-            for way, all_ in found.items()
-            for session, seen in all_.items()
+            (strategy, session, *(measured.get(measure) for measure in measures))
+            for strategy, sessions in results.items()
+            for session, measured in sessions.items()
         ],
     )
 
-    names = list(found["none"])
+    names = list(results["none"])
 
     def draw(figure: Figure) -> None:
         for axes, name in zip(side_by_side(figure, len(measures)), measures, strict=True):
             known = {
-                way: [(float(i), seen[name]) for i, seen in enumerate(sessions.values()) if name in seen]
-                for way, sessions in found.items()
+                strategy: [
+                    (float(i), measured[name]) for i, measured in enumerate(sessions.values()) if name in measured
+                ]
+                for strategy, sessions in results.items()
             }
-            lines(axes, {way: points for way, points in known.items() if points}, ("after session", name))
+            lines(axes, {strategy: points for strategy, points in known.items() if points}, ("after session", name))
             axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=6)
 
-    seen = f"{room.title(room.draws)}. {room.told_of_filter(room.draws)} {_seen(found, measures)}"
-    return Finding(data_rows, table, seen, draw, (3 * len(measures), 2.8))
+    summary = f"{context.title(context.draws)}. {context.describe_filter(context.draws)} {_summary(results, measures)}"
+    return Finding(data, table, summary, draw, (3 * len(measures), 2.8))
 
 
-def _sessions(room: Room, mix: Mix) -> _Found:
-    lab = room.lab(mix)
-    lab.add(KEPT, room.kept(mix))
-    lab.add(REQUESTED, mix.noisy, with_request(mix))
-    found: _Found = {}
-    for way, (data, requested) in _WAYS.items():
-        questions = room.requested(mix) if requested else room.questions(mix)
+def _sessions(context: StudyContext, mix: Mix) -> _Results:
+    experiment = context.experiment(mix)
+    experiment.add(KEPT, context.kept(mix))
+    experiment.add(REQUESTED, mix.noisy, request_rewriter(mix))
+    results: _Results = {}
+    for strategy, (data, requested) in _TRAINED_ON.items():
+        spec = context.evaluation_with_requests(mix) if requested else context.evaluation(mix)
         state = BASE
-        found[way] = {"aligned": estimates(ask_state(lab, state, questions))}
-        for number in range(1, room.settings.rounds + 1):
-            for session, course in (
-                (f"noisy {number}", Course((data,), epochs=room.settings.finetune_epochs)),
-                (f"safe {number}", Course((SAFE,), steps=room.review_steps)),
+        results[strategy] = {"aligned": estimates(evaluate_state(experiment, state, spec))}
+        for number in range(1, context.settings.rounds + 1):
+            for session, plan in (
+                (f"noisy {number}", TrainingPlan((data,), epochs=context.settings.finetune_epochs)),
+                (f"safe {number}", TrainingPlan((SAFE,), steps=context.review_steps)),
             ):
-                state = lab.train(course, state)
-                found[way][session] = estimates(ask_state(lab, state, questions))
-    return found
+                state = experiment.train(plan, state)
+                results[strategy][session] = estimates(evaluate_state(experiment, state, spec))
+    return results
 
 
-def _seen(found: _Found, measures: list[str]) -> str:
-    said = []
-    for way, sessions in found.items():
-        for m in measures[:-1]:
+def _summary(results: _Results, measures: list[str]) -> str:
+    sentences = []
+    for strategy, sessions in results.items():
+        for measure in measures[:-1]:
             noisy, safe = (
-                ", ".join(in_words(seen, m) for session, seen in sessions.items() if session.startswith(kind))
+                ", ".join(
+                    format_measure(measured, measure)
+                    for session, measured in sessions.items()
+                    if session.startswith(kind)
+                )
                 for kind in ("noisy", "safe")
             )
-            said.append(f"{way}: {m} is {noisy} after the noisy sessions and {safe} after the safe ones.")
-    said.append(
+            sentences.append(
+                f"{strategy}: {measure} is {noisy} after the noisy sessions and {safe} after the safe ones."
+            )
+    sentences.append(
         "In the paper unsafe behaviour comes back with each noisy session and grows from round to round, "
         "self-correction loses its effect, and with ForgetFilter the model stays safe."
     )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 STUDY = Study(

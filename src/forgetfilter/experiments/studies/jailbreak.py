@@ -1,4 +1,4 @@
-"""Models trained on raw, filtered and reviewed data against jailbreak prompts (asked by the paper's reviewers)."""
+"""Puts jailbreak prompts to models trained on raw, filtered and reviewed data (asked for by the paper's reviewers)."""
 
 from __future__ import annotations
 
@@ -10,51 +10,57 @@ from ...evaluation.measures import Measure
 from ...forgetting.estimates import Estimate
 from ...plotting.charts import Panel, draw_panels
 from ...plotting.markdown import markdown_table
-from ..asking import ask_state, estimate_of
+from ..evaluating import estimate_of, evaluate_state
 from ..mixing import Mix
 from ..strategies.strategy import KEPT, strategies
-from .draws import over_draws
+from .averaging import mean_over_draws
+from .context import StudyContext
 from .study import Finding, Study
-from .workspace import Room
 
-_WAYS = ("aligned", "none", "safety-review", "forgetfilter")
+_STRATEGIES = ("aligned", "none", "safety-review", "forgetfilter")
 _PLAIN, _JAILBREAK = "harmfulness.refusals", "jailbreak.refusals"
 
 
-def _run(room: Room) -> Finding:
-    draws = room.draws_of("harmfulness")
-    rates = over_draws(draws, lambda mix: _rates(room, mix))
-    kinds = list(rates[_WAYS[0]])
+def _run(context: StudyContext) -> Finding:
+    draws = context.draws_of("harmfulness")
+    rates = mean_over_draws(draws, lambda mix: _rates(context, mix))
+    kinds = list(rates[_STRATEGIES[0]])
     data: list[dict[str, Any]] = [
-        {"trained": way, "asked": kind} | vars(rate) for way, found in rates.items() for kind, rate in found.items()
+        {"trained": strategy, "asked": kind} | vars(rate)
+        for strategy, by_kind in rates.items()
+        for kind, rate in by_kind.items()
     ]
-    table = markdown_table(("asked", *_WAYS), [(kind, *(rates[way][kind] for way in _WAYS)) for kind in kinds])
+    table = markdown_table(
+        ("asked", *_STRATEGIES), [(kind, *(rates[strategy][kind] for strategy in _STRATEGIES)) for kind in kinds]
+    )
 
-    panels = [Panel(f"share refused: {way}", rates[way]) for way in _WAYS]
-    said = "; ".join(
-        f"{way}: {rates[way]['plain'].value:.0%} refused when asked plainly, "
-        f"{rates[way]['all jailbreaks'].value:.0%} when not"
-        for way in _WAYS
+    panels = [Panel(f"share refused: {strategy}", rates[strategy]) for strategy in _STRATEGIES]
+    summary = "; ".join(
+        f"{strategy}: {rates[strategy]['plain'].value:.0%} refused when asked plainly, "
+        f"{rates[strategy]['all jailbreaks'].value:.0%} when not"
+        for strategy in _STRATEGIES
     )
     return Finding(
         data,
         table,
-        f"{room.title(draws)}. {room.told_of_filter(draws)} {said}.",
+        f"{context.title(draws)}. {context.describe_filter(draws)} {summary}.",
         partial(draw_panels, panels),
         (7.2, 2.4),
     )
 
 
-def _rates(room: Room, mix: Mix) -> dict[str, dict[str, Estimate]]:
-    lab = room.lab(mix)
-    lab.add(KEPT, room.kept(mix))
-    questions = room.questions(mix, jailbreak=True)
-    known = strategies(room.settings.finetune_epochs, room.review_steps)
+def _rates(context: StudyContext, mix: Mix) -> dict[str, dict[str, Estimate]]:
+    experiment = context.experiment(mix)
+    experiment.add(KEPT, context.kept(mix))
+    spec = context.evaluation(mix, jailbreak=True)
+    available = strategies(context.settings.finetune_epochs, context.review_steps)
     rates: dict[str, dict[str, Estimate]] = {}
-    for way in _WAYS:
-        asked = ask_state(lab, known[way].train(lab), questions).measures
-        rates[way] = {_kind(m): estimate_of(m) for m in asked if m.name == _PLAIN or m.name.startswith(_JAILBREAK)}
-        if not rates[way]:
+    for strategy in _STRATEGIES:
+        measures = evaluate_state(experiment, available[strategy].train(experiment), spec).measures
+        rates[strategy] = {
+            _kind(m): estimate_of(m) for m in measures if m.name == _PLAIN or m.name.startswith(_JAILBREAK)
+        }
+        if not rates[strategy]:
             raise InputError(f"{mix.held_out}: no harmful prompts in it; this study asks them")
     return rates
 

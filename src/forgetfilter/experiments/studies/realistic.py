@@ -1,4 +1,4 @@
-"""Few unsafe rows, some in disguise, and safe rows that look unsafe: what passes, and what is wrongly removed."""
+"""Filters few unsafe rows, some in disguise, and safe rows that look unsafe: what passes, what is wrongly removed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from ...runs.layout import SCORES, STUDY_ROWS
 from ...settings.option import split_names
 from ..comparison.filters import filtered_rows, unscored_last
 from ..mixing import Mix
+from .averaging import mean_over_draws
+from .context import UNSAFE, StudyContext, folder_name
 from .disguises import DISGUISES, look_alikes
-from .draws import over_draws
-from .study import Finding, Study, flat
-from .workspace import UNSAFE, Room, place_of
+from .study import Finding, Study, as_columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,41 +37,42 @@ _ORDINARY, _UNSAFE = "ordinary", "all unsafe"
 
 @dataclass(frozen=True)
 class _Kind:
-    """What became of the rows of a kind.
+    """The results for rows of one kind.
 
     Attributes:
-        removed: The share that was removed.
-        apart: AUROC of their forgetting among ordinary rows; NaN for these.
+        removed: The share of them that was removed.
+        auroc: AUROC of their forgetting among ordinary rows; NaN for these.
     """
 
     removed: Estimate
-    apart: Estimate
+    auroc: Estimate
 
 
 @dataclass(frozen=True)
-class _Share:
-    """What was found with a share of unsafe rows, by kind of row; `rows` counts those of all draws."""
+class _ShareResult:
+    """The results for one share of unsafe rows, by kind of row; `rows` counts the rows of all draws."""
 
     unsafe: float
     rows: Counter[str]
     kinds: dict[str, _Kind]
 
 
-def _run(room: Room) -> Finding:
-    # Shares that come to the same number of unsafe rows are one.
+def _run(context: StudyContext) -> Finding:
+    # Shares that amount to the same number of unsafe rows count once.
     shares = {
-        share.unsafe: share for share in (_share(room, float(w)) for w in split_names(room.settings.unsafe_shares))
+        share.unsafe: share
+        for share in (_share(context, float(w)) for w in split_names(context.settings.unsafe_shares))
     }
     data: list[dict[str, Any]] = [
         {"unsafe_share": share.unsafe, "kind": name, "rows": share.rows[name]}
-        | flat({"removed": kind.removed, "auroc": kind.apart})
+        | as_columns({"removed": kind.removed, "auroc": kind.auroc})
         for share in shares.values()
         for name, kind in share.kinds.items()
     ]
     table = markdown_table(
         ("unsafe rows", "kind", "rows", "removed", "AUROC against ordinary rows"),
         [
-            (f"{share.unsafe:.1%}", name, share.rows[name], kind.removed, kind.apart)
+            (f"{share.unsafe:.1%}", name, share.rows[name], kind.removed, kind.auroc)
             for share in shares.values()
             for name, kind in share.kinds.items()
         ],
@@ -79,36 +80,37 @@ def _run(room: Room) -> Finding:
 
     def draw(figure: Figure) -> None:
         for axes, share in zip(side_by_side(figure, len(shares)), shares.values(), strict=True):
-            here = {name: kind.apart for name, kind in share.kinds.items() if name not in (_ORDINARY, _UNSAFE)}
-            dots(axes, here, "AUROC", chance=0.5)
+            in_kind = {name: kind.auroc for name, kind in share.kinds.items() if name not in (_ORDINARY, _UNSAFE)}
+            dots(axes, in_kind, "AUROC", chance=0.5)
             axes.set_title(f"{share.unsafe:.1%} unsafe", fontsize=8)
 
-    seen = _seen(room.title(room.draws), list(shares.values()))
-    return Finding(data, table, seen, draw, (3.0 * len(shares), 3.0))
+    summary = _summary(context.title(context.draws), list(shares.values()))
+    return Finding(data, table, summary, draw, (3.0 * len(shares), 3.0))
 
 
-def _share(room: Room, wanted: float) -> _Share:
-    told: list[dict[str, str]] = []
+def _share(context: StudyContext, wanted: float) -> _ShareResult:
+    kinds_of_draws: list[dict[str, str]] = []
 
-    def of_draw(mix: Mix) -> dict[str, _Kind]:
-        rows = _rows(mix, wanted, room.settings.seed)
-        # Named by what is in it: shares that come to the same rows share their filter, too.
+    def filter_draw(mix: Mix) -> dict[str, _Kind]:
+        rows = _rows(mix, wanted, context.settings.seed)
+        # Named by its content: shares that amount to the same rows share a filter run.
         unsafe = sum(kind in DISGUISES for kind, _ in rows)
-        kinds, path = _write(rows, room.folder / STUDY_ROWS, f"{place_of(mix)}-{unsafe}-unsafe")
-        run = filtered_rows(path, mix.safe, room.settings, room.folder / "filters" / path.stem, room.console)[0]
+        kinds, path = _write(rows, context.folder / STUDY_ROWS, f"{folder_name(mix)}-{unsafe}-unsafe")
+        folder = context.folder / "filters" / path.stem
+        run = filtered_rows(path, mix.safe, context.settings, folder, context.console)[0]
         scores = pq.read_table(run.path / SCORES).to_pydict()
-        found = zip(scores["id"], scores["suspicion"], scores["decision"], strict=True)
-        told.append(kinds)
-        return _by_kind(kinds, {id: (forgetting, decision) for id, forgetting, decision in found})
+        results = zip(scores["id"], scores["suspicion"], scores["decision"], strict=True)
+        kinds_of_draws.append(kinds)
+        return _by_kind(kinds, {id: (forgetting, decision) for id, forgetting, decision in results})
 
-    found = over_draws(room.draws, of_draw)
-    kinds = Counter(kind for one in told for kind in one.values())
+    results = mean_over_draws(context.draws, filter_draw)
+    kinds = Counter(kind for of_draw in kinds_of_draws for kind in of_draw.values())
     kinds[_UNSAFE] = sum(kinds[kind] for kind in DISGUISES)
-    return _Share(kinds[_UNSAFE] / (sum(kinds.values()) - kinds[_UNSAFE]), kinds, found)
+    return _ShareResult(kinds[_UNSAFE] / (sum(kinds.values()) - kinds[_UNSAFE]), kinds, results)
 
 
 def _rows(mix: Mix, share: float, seed: int) -> list[tuple[str, Row]]:
-    """Harmless rows of the mix, those that look unsafe, and unsafe rows in every disguise in turn, with their kinds.
+    """Combine the mix's harmless rows, look-alikes, and unsafe rows in every disguise in turn, each with its kind.
 
     Raises:
         InputError: The mix has no unsafe rows, or too few.
@@ -116,7 +118,7 @@ def _rows(mix: Mix, share: float, seed: int) -> list[tuple[str, Row]]:
     rows = list(read_jsonl(mix.noisy))
     harmless = [(_ORDINARY, row) for row in rows if row["label"] != UNSAFE]
     harmless += [(row["kind"], row) for row in look_alikes()]
-    # A conversation of several turns wears no disguise of ours.
+    # Our disguises do not fit conversations of several turns.
     unsafe = [row for row in rows if row["label"] == UNSAFE and isinstance(row["prompt"], str)]
     count = max(1, round(share / (1 - share) * len(harmless)))
     if len(unsafe) < count:
@@ -139,7 +141,7 @@ def _look_alike_kinds() -> list[str]:
 
 
 def _write(rows: list[tuple[str, Row]], folder: Path, name: str) -> tuple[dict[str, str], Path]:
-    """Write the rows without their kinds; returns those, by id, and the file."""
+    """Write the rows without their kinds, and return the kinds, by id, and the file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.jsonl"
     plain = ({key: row[key] for key in ("id", "prompt", "completion")} for _, row in rows)
@@ -147,45 +149,47 @@ def _write(rows: list[tuple[str, Row]], folder: Path, name: str) -> tuple[dict[s
     return {row["id"]: kind for kind, row in rows}, path
 
 
-def _by_kind(kinds: dict[str, str], found: dict[str, tuple[float, str]]) -> dict[str, _Kind]:
-    forgetting = np.array([found[id][0] for id in kinds], dtype=float)
-    removed = np.array([found[id][1] == REMOVED for id in kinds])
+def _by_kind(kinds: dict[str, str], results: dict[str, tuple[float, str]]) -> dict[str, _Kind]:
+    forgetting = np.array([results[id][0] for id in kinds], dtype=float)
+    removed = np.array([results[id][1] == REMOVED for id in kinds])
     kind_of, order = np.array(list(kinds.values())), unscored_last(forgetting)
     ordinary = kind_of == _ORDINARY
     groups = {_ORDINARY: ordinary, _UNSAFE: np.isin(kind_of, list(DISGUISES))}
     groups |= {kind: kind_of == kind for kind in (*DISGUISES, *_look_alike_kinds())}
     return {
-        kind: _Kind(wilson(int(removed[here].sum()), int(here.sum())), _apart(order, here, ordinary))
-        for kind, here in groups.items()
-        if here.any()
+        kind: _Kind(wilson(int(removed[in_kind].sum()), int(in_kind.sum())), _auroc(order, in_kind, ordinary))
+        for kind, in_kind in groups.items()
+        if in_kind.any()
     }
 
 
-def _apart(forgetting: NDArray[np.floating], here: NDArray[np.bool_], ordinary: NDArray[np.bool_]) -> Estimate:
-    if (here & ordinary).any():
+def _auroc(forgetting: NDArray[np.floating], in_kind: NDArray[np.bool_], ordinary: NDArray[np.bool_]) -> Estimate:
+    if (in_kind & ordinary).any():
         return UNKNOWN
-    chosen = here | ordinary
-    return Estimate(auroc(forgetting[chosen], here[chosen]), *bootstrap_interval(forgetting[chosen], here[chosen]))
+    chosen = in_kind | ordinary
+    return Estimate(
+        auroc(forgetting[chosen], in_kind[chosen]), *bootstrap_interval(forgetting[chosen], in_kind[chosen])
+    )
 
 
-def _seen(title: str, shares: list[_Share]) -> str:
-    said = [f"{title}, with few of its unsafe rows."]
+def _summary(title: str, shares: list[_ShareResult]) -> str:
+    sentences = [f"{title}, with few of its unsafe rows."]
     for share in shares:
         kinds, rows = share.kinds, share.rows
-        apart = kinds[_UNSAFE].apart
+        auroc = kinds[_UNSAFE].auroc
         passed = rows[_UNSAFE] * (1 - kinds[_UNSAFE].removed.value)
         lost = sum(rows[kind] * kinds[kind].removed.value for kind in (_ORDINARY, *_look_alike_kinds()))
-        hidden = min((kind for kind in DISGUISES if kind in kinds), key=lambda kind: kinds[kind].apart.value)
-        suspect = max(_look_alike_kinds(), key=lambda kind: kinds[kind].apart.value)
-        said.append(
+        hidden = min((kind for kind in DISGUISES if kind in kinds), key=lambda kind: kinds[kind].auroc.value)
+        suspect = max(_look_alike_kinds(), key=lambda kind: kinds[kind].auroc.value)
+        sentences.append(
             f"At {share.unsafe:.1%}: {passed:.0f} of {rows[_UNSAFE]} unsafe rows pass and {lost:.0f} harmless rows are "
-            f"removed; the unsafe rows stand out with an AUROC of {apart.value:.2f} ({apart.low:.2f} to "
-            f"{apart.high:.2f}). Least suspicious of the disguises is “{hidden}” ({kinds[hidden].apart.value:.2f}, of "
-            f"{rows[hidden]}), most suspicious of the look-alikes “{suspect}” ({kinds[suspect].apart.value:.2f}, of "
+            f"removed; the unsafe rows stand out with an AUROC of {auroc.value:.2f} ({auroc.low:.2f} to "
+            f"{auroc.high:.2f}). Least suspicious of the disguises is “{hidden}” ({kinds[hidden].auroc.value:.2f}, of "
+            f"{rows[hidden]}), most suspicious of the look-alikes “{suspect}” ({kinds[suspect].auroc.value:.2f}, of "
             f"{rows[suspect]})."
         )
-    said.append("Kinds of few rows tell little: the table has their intervals.")
-    return " ".join(said)
+    sentences.append("Kinds of few rows tell little: the table has their intervals.")
+    return " ".join(sentences)
 
 
 STUDY = Study(

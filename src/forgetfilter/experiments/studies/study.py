@@ -1,4 +1,4 @@
-"""What a study is, and what it leaves behind."""
+"""Defines what a study is, and writes its finding."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from ...runs.layout import FIGURE, FINDING, FINDING_JSON, FINDING_TABLE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .workspace import Room
+    from .context import StudyContext
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a study found.
+    """The result of a study.
 
     Attributes:
-        data: Every number, one row each, as plain values.
-        table: The same, as far as a person wants it, in Markdown.
-        seen: What was seen, in a paragraph.
+        data: All numbers, as rows of plain values.
+        table: The numbers that people want to see, in Markdown.
+        summary: The result in words, as one paragraph.
         draw: Draws the figure.
         size: Its width and height, in inches.
     """
 
     data: Sequence[dict[str, Any]]
     table: str
-    seen: str
+    summary: str
     draw: Callable[[Figure], None]
     size: tuple[float, float] = (WIDTH, HEIGHT)
 
@@ -45,12 +45,13 @@ class Finding:
         pq.write_table(pa.Table.from_pylist(finite), folder / FINDING_TABLE)
         write_json(finite, folder / FINDING_JSON)
         save_figure(self.draw, folder, FIGURE, self.size)
-        text = f"## {study.title}\n\n{study.question}\n\n![{study.title}]({FIGURE}.svg)\n\n{self.table}\n{self.seen}\n"
+        figure = f"![{study.title}]({FIGURE}.svg)"
+        text = f"## {study.title}\n\n{study.question}\n\n{figure}\n\n{self.table}\n{self.summary}\n"
         (folder / FINDING).write_text(text, encoding="utf-8")
 
 
-def flat(estimates: Mapping[str, Estimate]) -> dict[str, float]:
-    """Estimates as columns of a study's data: NAME, NAME_low and NAME_high."""
+def as_columns(estimates: Mapping[str, Estimate]) -> dict[str, float]:
+    """Convert estimates to columns of a study's data: NAME, NAME_low and NAME_high."""
     return {
         f"{name}{end}": getattr(estimate, bound)
         for name, estimate in estimates.items()
@@ -60,18 +61,18 @@ def flat(estimates: Mapping[str, Estimate]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Study:
-    """A study.
+    """One study of the command line.
 
     Attributes:
         name: Its name on the command line.
-        title: What it shows, and which figure of the paper that is.
-        question: What it asks.
-        run: Finds the answer with what a room has.
-        needs_mix: Whether it looks at a noisy set of the user's.
+        title: What it shows, and the figure of the paper.
+        question: The question that it answers.
+        run: Runs the study in a context.
+        needs_mix: Whether it needs a noisy set from the user.
     """
 
     name: str
     title: str
     question: str
-    run: Callable[[Room], Finding]
+    run: Callable[[StudyContext], Finding]
     needs_mix: bool = True

@@ -1,4 +1,4 @@
-"""The same measurement under several conditions: how far unsafe rows are apart from the others."""
+"""Measures, under varying conditions, how far unsafe rows stand out from the others."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from ...forgetting.thresholds import Auto, Threshold
 from ...metrics.detection import detection, row_interval
 from ...plotting.charts import Panel, draw_panels
 from ...plotting.markdown import markdown_table
-from ..lab import Lab
+from ..experiment import Experiment
 from ..mixing import Mix
 from ..strategies.strategy import SAFE
+from .averaging import mean_over_draws
+from .context import SAFE_LABEL, UNSAFE, StudyContext, align, groups_by_id
 from .curves import Curve, forgetting_curve, group_mean, mean_difference, separation
-from .draws import over_draws
-from .study import Finding, flat
-from .workspace import SAFE_LABEL, UNSAFE, Room, group_of, in_order
+from .study import Finding, as_columns
 
 _AUTO = Auto()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a review did to the groups of one data set.
+    """What a review did to the groups of one noisy set.
 
     Attributes:
-        unsafe, safe, task: Mean forgetting of the group, in nats a token; NaN where there are no such rows.
-        gap: Mean forgetting of the unsafe rows less that of all others.
-        auroc: Of forgetting, for the unsafe rows among the others.
-        f1: Of what a threshold removes, `auto` where no other is named.
+        unsafe, safe, task: Mean forgetting of the group, in nats per token; NaN if it has no rows.
+        gap: Mean forgetting of the unsafe rows minus that of all others.
+        auroc: AUROC of forgetting, for the unsafe rows among the others.
+        f1: F1 of what a threshold removes, by default `auto`.
     """
 
     unsafe: Estimate
@@ -46,7 +46,7 @@ class Outcome:
 
     @classmethod
     def of(cls, curve: Curve, group: NDArray[np.str_], point: int = -1, threshold: Threshold = _AUTO) -> Outcome:
-        """At a point of a curve, by default its end."""
+        """Compute the outcome at a point of a curve, by default its end."""
         forgetting, unsafe = curve.forgetting[point], group == UNSAFE
         task = ~unsafe & (group != SAFE_LABEL)
         by_group = [_mean(forgetting[chosen]) for chosen in (unsafe, group == SAFE_LABEL, task)]
@@ -55,8 +55,8 @@ class Outcome:
         return cls(by_group[0], by_group[1], by_group[2], gap, separation(forgetting, unsafe), f1)
 
     def numbers(self) -> dict[str, float]:
-        """Every number by name, for a study's data."""
-        return flat(vars(self))
+        """List every number by name, for a study's data."""
+        return as_columns(vars(self))
 
 
 def _mean(values: NDArray[np.floating]) -> Estimate:
@@ -70,25 +70,24 @@ def _f1(removed: NDArray[np.bool_], unsafe: NDArray[np.bool_]) -> Estimate:
     return Estimate(f1(removed, unsafe), *row_interval(f1, removed, unsafe))
 
 
-def outcome(room: Room, draws: Sequence[Mix], **changes: Any) -> Outcome:
-    """What a review does to a noisy set, with some settings changed."""
-
-    return over_draws(draws, lambda mix: outcome_of(room, mix, room.lab(mix, **changes)))
-
-
-def outcome_of(room: Room, mix: Mix, lab: Lab, review: str = SAFE) -> Outcome:
-    """What a review with some rows of a lab does to one draw."""
-    curve = forgetting_curve(lab, [room.review_steps], epochs=room.epochs, review=review)
-    return Outcome.of(curve, in_order(group_of(mix), curve.ids))
+def mean_outcome(context: StudyContext, draws: Sequence[Mix], **changes: Any) -> Outcome:
+    """Compute the outcome on a noisy set with some settings changed, averaged over its draws."""
+    return mean_over_draws(draws, lambda mix: review_outcome(context, mix, context.experiment(mix, **changes)))
 
 
-def finding(outcomes: Mapping[tuple[str, ...], Outcome], columns: Sequence[str], seen: str) -> Finding:
-    """A study whose conditions stand in a table, with gap, AUROC and F1 drawn beside each other.
+def review_outcome(context: StudyContext, mix: Mix, experiment: Experiment, review: str = SAFE) -> Outcome:
+    """Compute the outcome on one draw of a review with some rows of an experiment."""
+    curve = forgetting_curve(experiment, [context.review_steps], epochs=context.epochs, review=review)
+    return Outcome.of(curve, align(groups_by_id(mix), curve.ids))
+
+
+def outcomes_finding(outcomes: Mapping[tuple[str, ...], Outcome], columns: Sequence[str], summary: str) -> Finding:
+    """Make the finding of a study that compares conditions: a table of all, with gap, AUROC and F1 in the figure.
 
     Args:
-        outcomes: By condition: one value for each column.
-        columns: What the conditions are.
-        seen: What was seen.
+        outcomes: The outcomes, by condition; a condition has one value for each column.
+        columns: The names of the columns that describe the conditions.
+        summary: The result in words.
     """
     data: list[dict[str, Any]] = [
         dict(zip(columns, condition, strict=True)) | outcome.numbers() for condition, outcome in outcomes.items()
@@ -104,16 +103,16 @@ def finding(outcomes: Mapping[tuple[str, ...], Outcome], columns: Sequence[str],
         Panel("AUROC", {name: o.auroc for name, o in names.items()}, chance=0.5),
         Panel("F1", {name: o.f1 for name, o in names.items()}),
     ]
-    return Finding(data, table, seen, partial(draw_panels, panels), (7.2, 0.8 + 0.2 * len(outcomes)))
+    return Finding(data, table, summary, partial(draw_panels, panels), (7.2, 0.8 + 0.2 * len(outcomes)))
 
 
-def widest(outcomes: Mapping[tuple[str, ...], Outcome]) -> str:
-    """The condition under which unsafe rows stand out most and least, in words."""
+def describe_extremes(outcomes: Mapping[tuple[str, ...], Outcome]) -> str:
+    """Name the conditions under which unsafe rows stand out most and least."""
     known = {condition: o.auroc for condition, o in outcomes.items() if np.isfinite(o.auroc.value)}
     if not known:
         return "Nothing can be told: there are no unsafe rows, or no others."
     best, worst = max(known, key=lambda c: known[c].value), min(known, key=lambda c: known[c].value)
-    said = [
+    described = [
         f"{' '.join(c)} (AUROC {known[c].value:.2f}, {known[c].low:.2f} to {known[c].high:.2f})" for c in (best, worst)
     ]
-    return f"Unsafe rows stand out most with {said[0]} and least with {said[1]}."
+    return f"Unsafe rows stand out most with {described[0]} and least with {described[1]}."

@@ -1,4 +1,4 @@
-"""What predicts how much of a row is forgotten: gradients, representations, loss, length, position."""
+"""Correlates forgetting with what may predict it: gradients, representations, loss, length, position."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ...plotting.style import shown
 from ...rivals.model_states import distance_to_nearest
 from ...runs.layout import DATA, FORGETTING, LEARNED, REVIEWED, rival_stage, scores_of, table_of
 from ...runs.run import Run
-from ..lab import Lab
+from ..experiment import Experiment
 from ..mixing import Mix
 from ..strategies.strategy import NOISY, SAFE
+from .averaging import mean_over_draws
+from .context import UNSAFE, StudyContext, align, groups_by_id
 from .curves import separation
-from .draws import over_draws
 from .study import Finding, Study
-from .workspace import UNSAFE, Room, group_of, in_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,41 +37,44 @@ _RIVALS = ("gradient", "learned-loss", "base-loss")
 _DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def _run(room: Room) -> Finding:
-    found = over_draws(room.draws, lambda mix: _found(room, mix))
-    told = {name: estimates["forgetting"] for name, estimates in found.items()}
+def _run(context: StudyContext) -> Finding:
+    results = mean_over_draws(context.draws, lambda mix: _correlate(context, mix))
+    correlations = {name: estimates["forgetting"] for name, estimates in results.items()}
     data: list[dict[str, Any]] = [
         {"predictor": name, "auroc": estimates["unsafe"].value} | vars(estimates["forgetting"])
-        for name, estimates in found.items()
+        for name, estimates in results.items()
     ]
     table = markdown_table(
         ("predictor", "rank correlation with forgetting", "AUROC for unsafe rows"),
-        [(name, estimates["forgetting"], estimates["unsafe"]) for name, estimates in found.items()],
+        [(name, estimates["forgetting"], estimates["unsafe"]) for name, estimates in results.items()],
     )
-    # One draw's map: the directions of another are others.
-    lab = room.lab(room.draws[0])
-    ids = lab.ids(NOISY)
-    flat = _map(_states(lab)[NOISY][len(_DEPTHS) // 2])
-    forgetting, group = _forgetting(_asked(room, room.draws[0]), ids), in_order(group_of(room.draws[0]), ids)
+    # The map shows one draw, as principal directions differ between draws.
+    experiment = context.experiment(context.draws[0])
+    ids = experiment.ids(NOISY)
+    projection = _map(_states(experiment)[NOISY][len(_DEPTHS) // 2])
+    forgetting, group = (
+        _forgetting(_filter_run(context, context.draws[0]), ids),
+        align(groups_by_id(context.draws[0]), ids),
+    )
 
     def draw(figure: Figure) -> None:
         left, right = side_by_side(figure, 2)
-        dots(left, told, "rank correlation with forgetting", chance=0)
-        _draw_map(right, flat, forgetting, group)
+        dots(left, correlations, "rank correlation with forgetting", chance=0)
+        _draw_map(right, projection, forgetting, group)
 
-    return Finding(data, table, _seen(room.title(room.draws), told), draw, (7.2, 3.2))
-
-
-def _asked(room: Room, mix: Mix) -> Run:
-    return room.filtered_run(mix, rivals=",".join(_RIVALS))
+    return Finding(data, table, _summary(context.title(context.draws), correlations), draw, (7.2, 3.2))
 
 
-def _found(room: Room, mix: Mix) -> dict[str, dict[str, Estimate]]:
-    """By predictor: its correlation with forgetting, and how it tells unsafe rows apart."""
-    run, lab = _asked(room, mix), room.lab(mix)
-    ids = lab.ids(NOISY)
-    forgetting, unsafe = _forgetting(run, ids), in_order(group_of(mix), ids) == UNSAFE
-    predictors = _from_run(run, ids) | _distances(_states(lab)) | _lengths(lab)
+def _filter_run(context: StudyContext, mix: Mix) -> Run:
+    return context.filtered_run(mix, rivals=",".join(_RIVALS))
+
+
+def _correlate(context: StudyContext, mix: Mix) -> dict[str, dict[str, Estimate]]:
+    """Compute, for each predictor, its correlation with forgetting and how well it separates unsafe rows."""
+    run, experiment = _filter_run(context, mix), context.experiment(mix)
+    ids = experiment.ids(NOISY)
+    forgetting, unsafe = _forgetting(run, ids), align(groups_by_id(mix), ids) == UNSAFE
+    predictors = _from_run(run, ids) | _distances(_states(experiment)) | _lengths(experiment)
     return {
         name: {"forgetting": _correlation(values, forgetting), "unsafe": separation(values, unsafe)}
         for name, values in predictors.items()
@@ -79,7 +82,7 @@ def _found(room: Room, mix: Mix) -> dict[str, dict[str, Estimate]]:
 
 
 def _forgetting(run: Run, ids: list[str]) -> FloatArray:
-    """The drop of each row by itself; the filter's default shares it among rows of the same words."""
+    """Read the drop of each row by itself, which the filter's default signal shares among similar rows."""
     learned, reviewed, _ = columns_of(LIKELIHOOD_MEAN)
     table = pq.read_table(run.folder(FORGETTING) / table_of(DATA), columns=["id", learned, reviewed]).to_pydict()
     drop = np.subtract(np.array(table[learned], dtype=float), np.array(table[reviewed], dtype=float))
@@ -93,16 +96,16 @@ def _from_run(run: Run, ids: list[str]) -> dict[str, FloatArray]:
         "learned-loss": "loss after learning",
         "base-loss": "loss before learning",
     }
-    found = {}
+    predictors = {}
     for rival, name in names.items():
         table = pq.read_table(run.folder(rival_stage(rival)) / table_of(DATA)).to_pydict()
         by_id = dict(zip(table["id"], table[suspicion_column(SIGNALS[rival])], strict=True))
-        found[name] = np.array([by_id[id] for id in ids], dtype=float)
-    return found | {"place of the forgotten tokens": _positions(run, ids)}
+        predictors[name] = np.array([by_id[id] for id in ids], dtype=float)
+    return predictors | {"place of the forgotten tokens": _positions(run, ids)}
 
 
 def _positions(run: Run, ids: list[str]) -> FloatArray:
-    """Where in its completion a row is forgotten, 0 at its beginning to 1 at its end, weighed by the drop."""
+    """Compute where in its completion a row is forgotten, 0 (beginning) to 1 (end), weighted by the drop."""
     learned, reviewed = (
         pq.read_table(run.folder(scores_of(state)) / DATA).to_pydict() for state in (LEARNED, REVIEWED)
     )
@@ -115,14 +118,14 @@ def _positions(run: Run, ids: list[str]) -> FloatArray:
     return np.array([where[id] for id in ids])
 
 
-def _lengths(lab: Lab) -> dict[str, FloatArray]:
-    table = lab.tokens(NOISY)
+def _lengths(experiment: Experiment) -> dict[str, FloatArray]:
+    table = experiment.tokens(NOISY)
     return {"length": table.counts[table.scorable].astype(float)}
 
 
-def _states(lab: Lab) -> dict[str, FloatArray]:
-    """Hidden states of M0 by depth, shape (depths, n, width), of the noisy and of the safe rows."""
-    return {name: lab.hidden_states(BASE, name, _DEPTHS) for name in (NOISY, SAFE)}
+def _states(experiment: Experiment) -> dict[str, FloatArray]:
+    """Compute hidden states of M0 for the noisy and the safe rows, each of shape (depths, n, width)."""
+    return {name: experiment.hidden_states(BASE, name, _DEPTHS) for name in (NOISY, SAFE)}
 
 
 def _distances(states: dict[str, FloatArray]) -> dict[str, FloatArray]:
@@ -133,7 +136,7 @@ def _distances(states: dict[str, FloatArray]) -> dict[str, FloatArray]:
 
 
 def _correlation(values: FloatArray, forgetting: FloatArray) -> Estimate:
-    """Spearman's, with a 95% bootstrap interval over rows."""
+    """Compute Spearman's correlation, with a 95% bootstrap interval over rows."""
 
     def spearman(a: FloatArray, b: FloatArray) -> float:
         one, other = ranks(a), ranks(b)
@@ -143,21 +146,21 @@ def _correlation(values: FloatArray, forgetting: FloatArray) -> Estimate:
 
 
 def _map(states: FloatArray) -> FloatArray:
-    """The two directions in which hidden states differ most (principal components), shape (n, 2)."""
-    # At length one each, lest a few rows with outstanding activations fill the map.
+    """Project hidden states onto their first two principal components, shape (n, 2)."""
+    # Normalised, so that a few rows with outstanding activations do not dominate the map.
     unit = states / np.linalg.norm(states, axis=1, keepdims=True)
     centred = unit - unit.mean(axis=0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    flat: FloatArray = centred @ directions[:2].T
-    return flat
+    projection: FloatArray = centred @ directions[:2].T
+    return projection
 
 
-def _draw_map(axes: Axes, flat: FloatArray, forgetting: FloatArray, group: NDArray[np.str_]) -> None:
+def _draw_map(axes: Axes, projection: FloatArray, forgetting: FloatArray, group: NDArray[np.str_]) -> None:
     for marker, name in zip("xo^sDv", dict.fromkeys(sorted(group, key=lambda g: g != UNSAFE)), strict=False):
-        here = group == name
-        shades: dict[str, Any] = {"c": forgetting[here], "cmap": "viridis_r"}
+        in_group = group == name
+        shades: dict[str, Any] = {"c": forgetting[in_group], "cmap": "viridis_r"}
         shades |= {"vmin": forgetting.min(), "vmax": forgetting.max()}
-        x, y = flat[here].T
+        x, y = projection[in_group].T
         axes.scatter(x, y, s=10, marker=marker, label=shown(str(name)), linewidths=0.8, **shades)
     axes.set_title("hidden states half way up; darker = forgotten more", fontsize=7)
     axes.set_xticks([])
@@ -165,15 +168,15 @@ def _draw_map(axes: Axes, flat: FloatArray, forgetting: FloatArray, group: NDArr
     axes.legend(frameon=False, fontsize=6)
 
 
-def _seen(title: str, found: dict[str, Estimate]) -> str:
-    sure = {name: e for name, e in found.items() if e.low > 0 or e.high < 0}
+def _summary(title: str, estimates: dict[str, Estimate]) -> str:
+    sure = {name: e for name, e in estimates.items() if e.low > 0 or e.high < 0}
     order = sorted(sure, key=lambda name: -abs(sure[name].value))
-    told = [f"{name} ({sure[name].value:+.2f})" for name in order[:3]]
-    unsure = [name for name in found if name not in sure]
-    gradient = found[_GRADIENT]
+    correlations = [f"{name} ({sure[name].value:+.2f})" for name in order[:3]]
+    unsure = [name for name in estimates if name not in sure]
+    gradient = estimates[_GRADIENT]
     theory = f"a rank correlation of {gradient.value:.2f} ({gradient.low:.2f} to {gradient.high:.2f})"
     return (
-        f"{title}: forgetting goes most with {', '.join(told) or 'nothing that was looked at'}. "
+        f"{title}: forgetting goes most with {', '.join(correlations) or 'nothing that was looked at'}. "
         + (f"No relation is certain with {', '.join(unsure)}. " if unsure else "")
         + "First-order theory has forgetting as learning rate times steps times the inner product of the row's "
         f"gradient with the safe examples', and predicts the order with {theory}. "

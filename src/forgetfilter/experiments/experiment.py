@@ -1,7 +1,8 @@
-"""Sessions that strategies and studies share: data sets by name, and states of the model by what they were trained on.
+"""Keeps the training sessions that strategies and studies share, so that each is trained once.
 
-A state is named by its path from the aligned model, `base`, such as `base.noisy-75.safe-30`: trained on `noisy` for 75
-steps, then on `safe` for 30. Whoever asks for the same path gets the same session, trained once.
+Data sets go by name, and states of the model by what they were trained on: a state is named by its path from the
+aligned model, `base`. For example, `base.noisy-75.safe-30` was trained on `noisy` for 75 steps, then on `safe` for 30.
+Whatever needs the same path shares the same sessions.
 """
 
 from __future__ import annotations
@@ -38,39 +39,40 @@ if TYPE_CHECKING:
     from ..models.training import Callback
 
 
-# Makes of a row's id and chat another chat.
+# Turns a row's id and chat into another chat.
 Rewrite = Callable[[str, Chat], Chat]
-# What sessions depend on, but for what changes speed alone; what is trained on, and for how long, is in their names.
-_TOLD = {field.name for kind in (TrainingSettings, TokenSettings, AdapterSettings) for field in fields(kind)} - {
+# Settings that sessions depend on, without those that change speed alone. What is trained on, and for how long, is in
+# the names of the states.
+_COMPARED = {field.name for kind in (TrainingSettings, TokenSettings, AdapterSettings) for field in fields(kind)} - {
     *(field.name for field in fields(PassSettings)),
-    # What is learned there are whole answers.
+    # Here models always learn whole answers.
     "own_words",
 }
-# File systems take no longer names than 255 bytes; stages have more at the end of theirs.
+# File systems allow names of at most 255 bytes, and the names of stages go on after the state's.
 _LONGEST_STATE = 120
 
 
 class Watcher(Protocol):
-    """Makes a callback that looks at the model along a session.
+    """Makes a callback that looks at the model during a session.
 
     Attributes:
-        name: Tells its sessions apart from those that nobody watched, or another did.
+        name: Distinguishes its sessions from unwatched ones, and from those of other watchers.
     """
 
     @property
     def name(self) -> str: ...
 
-    def begin(self, lab: Lab, folder: Path) -> Callback:
+    def begin(self, experiment: Experiment, folder: Path) -> Callback:
         """Make the callback of the session in this folder."""
 
 
 @dataclass(frozen=True)
-class Looking:
-    """Scores the rows of a data set at some steps of a session.
+class ScoreAlong:
+    """Scores the rows of a data set at some steps of a session; a watcher for `Experiment.train`.
 
     Attributes:
-        data: Its name.
-        points: The steps.
+        data: The name of the data set.
+        points: The optimizer steps after which to score.
     """
 
     data: str
@@ -80,22 +82,22 @@ class Looking:
     def name(self) -> str:
         return f"{self.data}@{hash_chunks([repr(self.points).encode()])[:6]}"
 
-    def begin(self, lab: Lab, folder: Path) -> Callback:
+    def begin(self, experiment: Experiment, folder: Path) -> Callback:
         from ..models.callbacks.results_along import scores_along
 
-        table, bench = lab.tokens(self.data), lab.bench
+        table, bench = experiment.tokens(self.data), experiment.bench
         return scores_along(bench.session, table, table.scorable, folder, self.points.__contains__, bench.budget)
 
 
 @dataclass(frozen=True)
-class Course:
-    """One training session.
+class TrainingPlan:
+    """Describes one training session.
 
     Attributes:
-        data: Names of the data sets that are trained on together.
-        epochs: Passes over them.
-        steps: Optimizer steps, in place of passes.
-        balanced: Take of the others at most as many rows as the first data set has, drawn by the seed.
+        data: The names of the data sets that are trained on together.
+        epochs: The number of epochs over them.
+        steps: The number of optimizer steps, instead of epochs.
+        balanced: Whether to take from each further data set at most as many rows as the first has, drawn by the seed.
     """
 
     data: tuple[str, ...]
@@ -104,12 +106,12 @@ class Course:
     balanced: bool = False
 
 
-class Lab:
-    """A model and data sets, in a folder that keeps every session.
+class Experiment:
+    """A model and data sets, in a folder that keeps every training session.
 
     Attributes:
-        bench: The model.
-        stages: The folder's stages.
+        bench: Runs the stages, and holds the model.
+        stages: The stages of the folder.
     """
 
     def __init__(self, folder: Path, source: ModelSource, settings: Settings, console: Console) -> None:
@@ -123,10 +125,10 @@ class Lab:
         self.bench = Workbench(self.stages, source, settings, encoder, console, self.processes)
 
     def _claim(self, made_of: dict[str, str]) -> None:
-        """Refuse a folder whose sessions are of another model, or were trained differently."""
+        """Refuse a folder whose sessions trained another model, or trained it differently."""
         from ..models.loading import choose_hardware
 
-        settings = {name: value for name, value in to_mapping(self.settings).items() if name in _TOLD}
+        settings = {name: value for name, value in to_mapping(self.settings).items() if name in _COMPARED}
         hardware = choose_hardware(self.settings, trained_fully=self.settings.full_finetuning)
         settings["dtype"] = str(hardware.dtype).removeprefix("torch.")
         manifest = Manifest.now(made_of, settings)
@@ -134,7 +136,7 @@ class Lab:
 
     @property
     def encoder(self) -> Encoder:
-        """Turns rows into the model's tokens, whole completions included."""
+        """The encoder that turns rows into tokens, with their whole completions."""
         return self.bench.encoder
 
     def add(
@@ -143,14 +145,14 @@ class Lab:
         """Read a data set and turn it into tokens, once.
 
         Args:
-            name: What to call it in paths.
+            name: The name of the data set in the names of states.
             path: A file in any layout that the filter reads.
-            rewrite: Makes of a row's id and chat what is trained on.
-            choose: Whether to take the row with this id; takes all by default.
+            rewrite: Turns a row's id and chat into the chat to train on.
+            choose: Tells whether to take the row with this id; all are taken by default.
 
         Raises:
             InputError: The file cannot be read.
-            RunError: The lab has another data set of this name.
+            RunError: The experiment has another data set of this name.
         """
         container = open_container(str(path), "train")
         key = container.fingerprint()
@@ -161,12 +163,12 @@ class Lab:
             start_afresh(folder)
             (folder / ROWS).mkdir()
             rows = read_rows(container, ReadOptions(), folder / ROWS, check=self.encoder.check)
-            said = [row for row in rows.usable() if choose is None or choose(row[0])]
+            chosen = [row for row in rows.usable() if choose is None or choose(row[0])]
             if rewrite is not None:
-                said = [(id, row, rewrite(id, chat)) for id, row, chat in said]
-            if not said:
+                chosen = [(id, row, rewrite(id, chat)) for id, row, chat in chosen]
+            if not chosen:
                 raise InputError(f"{path}: no row of it is left to train on as '{name}'")
-            write_part(rows.name, said, len(said), self.encoder, folder / ONLY_TOKENS, self.console)
+            write_part(rows.name, chosen, len(chosen), self.encoder, folder / ONLY_TOKENS, self.console)
             note_made_of(folder / MADE_OF, key)
 
         self.bench.stage(data_of(name), work)
@@ -177,15 +179,15 @@ class Lab:
             )
 
     def rows(self, name: str) -> Rows:
-        """What a data set says."""
+        """Open the rows of a data set."""
         return Rows.open(self.stages.folder(data_of(name)) / ROWS)
 
     def tokens(self, *names: str) -> TokenTable:
-        """The tokens of some data sets, one after the other."""
+        """Open the tokens of some data sets, one after the other."""
         return TokenTable(*(self.stages.folder(data_of(name)) / ONLY_TOKENS for name in names))
 
     def ids(self, name: str) -> list[str]:
-        """The ids of a data set's rows that have a completion token, in order."""
+        """List the ids of a data set's rows that have a completion token, in order."""
         ids: list[str] = self._ids(name).to_pylist()
         return ids
 
@@ -193,32 +195,32 @@ class Lab:
         table = self.tokens(name)
         return table.ids.take(pa.array(table.scorable))
 
-    def train(self, course: Course, start: str = BASE, watch: Watcher | None = None) -> str:
-        """The state after a session that begins in another state; trained unless it was before.
+    def train(self, plan: TrainingPlan, start: str = BASE, watch: Watcher | None = None) -> str:
+        """Run a session that starts from some state, unless that was done before.
 
         Args:
-            course: The session.
-            start: The state to begin in.
-            watch: Looks at the model along the session.
+            plan: The session.
+            start: The state to start from.
+            watch: Looks at the model during the session.
 
         Returns:
-            The state's name.
+            The name of the state after the session.
         """
-        table = self.tokens(*course.data)
-        rows = self._balanced(table, course.data) if course.balanced else table.scorable
-        steps = course.steps or self.bench.steps(len(rows), course.epochs)
-        state = _named(f"{start}.{'+'.join(course.data)}-{steps}{f'~{watch.name}' if watch else ''}")
+        table = self.tokens(*plan.data)
+        rows = self._balanced(table, plan.data) if plan.balanced else table.scorable
+        steps = plan.steps or self.bench.steps(len(rows), plan.epochs)
+        state = _stage_name(f"{start}.{'+'.join(plan.data)}-{steps}{f'~{watch.name}' if watch else ''}")
 
         def work(folder: Path) -> None:
             self.bench.bring(start)
             callbacks = [watch.begin(self, folder)] if watch else []
-            self.bench.train(f"training on {' and '.join(course.data)}", table, rows, steps, folder, state, callbacks)
+            self.bench.train(f"training on {' and '.join(plan.data)}", table, rows, steps, folder, state, callbacks)
 
         self.bench.stage(state, work)
         return state
 
     def score(self, state: str, name: str) -> TokenScores:
-        """What a state makes of the rows of a data set, in the order of `ids`; scored unless it was before."""
+        """Score the rows of a data set under a state, unless that was done before; in the order of `ids`."""
         stage = f"{state}!{name}"
 
         def work(folder: Path) -> None:
@@ -232,7 +234,7 @@ class Lab:
         return TokenScores.read(self.stages.folder(stage), self._ids(name))
 
     def hidden_states(self, state: str, name: str, depths: Sequence[float]) -> FloatArray:
-        """Hidden states of a data set's completions, shape (depths, n, width); see `models.hidden_states`."""
+        """Compute hidden states of a data set's completions, shape (depths, n, width); see `models.hidden_states`."""
         stage = f"{state}!{name}-hidden-{'-'.join(f'{depth:g}' for depth in depths)}"
 
         def work(folder: Path) -> None:
@@ -247,27 +249,27 @@ class Lab:
         states = read_vectors(self.stages.folder(stage), "states")
         return states.reshape(len(states), len(depths), -1).transpose(1, 0, 2)
 
-    def watched(self, state: str, name: str) -> list[TokenScores]:
-        """What was seen of a data set's rows along the session that ended in a state, in the order of its steps."""
+    def scores_along(self, state: str, name: str) -> list[TokenScores]:
+        """Read the scores that a `ScoreAlong` took during the session that ended in a state, in step order."""
         from ..models.callbacks.results_along import results_by_step
 
         folders = results_by_step(self.stages.folder(state), WATCHED).values()
         return [TokenScores.read(folder, self._ids(name)) for folder in folders]
 
     def _balanced(self, table: TokenTable, names: tuple[str, ...]) -> NDArray[np.intp]:
-        """All rows of the first data set, of each other at most as many, drawn from the order of their ids."""
+        """Take all rows of the first data set, and of each other at most as many, drawn from the order of their ids."""
         owner = np.repeat(np.arange(len(names)), [len(self.tokens(name)) for name in names])
         most = int((owner == 0).sum())
-        found = []
+        parts = []
         for number in range(len(names)):
             rows = table.scorable[owner[table.scorable] == number]
-            found.append(table.shuffled(rows, self.settings.seed)[:most])
-        chosen: NDArray[np.intp] = np.sort(np.concatenate(found))
+            parts.append(table.shuffled(rows, self.settings.seed)[:most])
+        chosen: NDArray[np.intp] = np.sort(np.concatenate(parts))
         return chosen
 
 
-def _named(path: str) -> str:
-    """A state's path, its middle told by a hash where it is too long for a file system."""
+def _stage_name(path: str) -> str:
+    """Turn a state's path into a stage name, with a hash in the middle if it is too long for a file system."""
     if len(path) <= _LONGEST_STATE:
         return path
     digest = hash_chunks([path.encode()])[:8]
