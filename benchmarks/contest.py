@@ -20,7 +20,7 @@ from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.models.activation_cache import keep_states, known_table
 from forgetfilter.models.loading import Hardware, load_tokenizer, quiet_libraries
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.settings.groups import Settings
 from forgetfilter.settings.option import from_mapping
 from problems import Row, load, shuffled
@@ -47,7 +47,7 @@ class Workload:
     rows: list[Row]
     tokens: Path
     table: TokenTable
-    session: Session
+    session: TrainableModel
     tokenizer: Any
     settings: Settings
     model: str
@@ -128,7 +128,7 @@ def prepared(
     }
     settings = from_mapping(Settings, chosen)
     source = find_model(settings.model)
-    session, tokenizer = Session(source, settings, settings, 0), load_tokenizer(source)
+    session, tokenizer = TrainableModel(source, settings, settings, 0), load_tokenizer(source)
     rows = choose_rows(data, count)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "tokens.arrow"

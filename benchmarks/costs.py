@@ -29,7 +29,7 @@ from forgetfilter.models.loading import load_tokenizer, quiet_libraries
 from forgetfilter.models.micro_batches import deal
 from forgetfilter.models.scoring import Likelihood
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.settings.groups import Settings
 from forgetfilter.settings.option import from_mapping
 
@@ -43,7 +43,7 @@ TOKENS = 2048
 class Cell:
     """A model and rows of one length for it."""
 
-    session: Session
+    session: TrainableModel
     rows: list[Tokens]
 
     def dealt(self, lanes: int) -> tuple[list[list[Tokens]], bool]:
@@ -53,7 +53,7 @@ class Cell:
         return [[self.rows[i] for i in chosen] for chosen in passes.rows], passes.side_by_side
 
 
-def random_model(folder: Path, vocabulary: int) -> Session:
+def random_model(folder: Path, vocabulary: int) -> TrainableModel:
     """A model of SmolLM2-135M's size but for its vocabulary."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -72,7 +72,7 @@ def random_model(folder: Path, vocabulary: int) -> Session:
     # None of its tokens is used, but no model is taken without a tokenizer.
     load_tokenizer(find_model("smollm2-135m")).save_pretrained(folder)
     settings = from_mapping(Settings, {"model": str(folder), "device": "cpu", "dtype": "float32"})
-    return Session(find_model(settings.model), settings, settings, 0)
+    return TrainableModel(find_model(settings.model), settings, settings, 0)
 
 
 def random_rows(length: int, vocabulary: int) -> list[Tokens]:

@@ -42,7 +42,7 @@ def align(model: str, rows: list[Row], folder: Path, settings: dict[str, Any]) -
     from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
     from forgetfilter.models.loading import load_tokenizer, quiet_libraries
     from forgetfilter.models.sources import find_model
-    from forgetfilter.models.trainable_model import Session
+    from forgetfilter.models.trainable_model import TrainableModel
     from forgetfilter.models.training import finetune, steps_for
     from forgetfilter.settings.groups import Settings
     from forgetfilter.settings.option import from_mapping
@@ -59,7 +59,7 @@ def align(model: str, rows: list[Row], folder: Path, settings: dict[str, Any]) -
     for _ in write_tokens(chats, encoder, partial / "tokens.arrow"):
         pass
     table = TokenTable(partial / "tokens.arrow")
-    session = Session(source, chosen, chosen, chosen.seed)
+    session = TrainableModel(source, chosen, chosen, chosen.seed)
     finetune(session, table, table.scorable, steps_for(len(rows), 3, chosen.batch_size), chosen, partial)
     session.model.merge_and_unload().save_pretrained(partial)
     tokenizer.save_pretrained(partial)

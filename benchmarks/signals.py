@@ -41,7 +41,7 @@ from forgetfilter.models.activation_cache import keep_states, known_table
 from forgetfilter.models.loading import load_tokenizer, quiet_libraries
 from forgetfilter.models.scoring import Answers, Likelihood, Rouge, Scorer, score_in_memory
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.models.training import Step, finetune, steps_for
 from forgetfilter.runs.inputs import builtin
 from forgetfilter.runs.layout import SAFE, TRUSTED
@@ -74,12 +74,12 @@ class Bench:
         self.settings = from_mapping(Settings, {"max_length": 320, "max_completion": 64, "model": model} | settings)
         self.source = find_model(self.settings.model)
         self.tokenizer = load_tokenizer(self.source)
-        self._session: Session | None = None
+        self._session: TrainableModel | None = None
 
     @property
-    def session(self) -> Session:
+    def session(self) -> TrainableModel:
         if self._session is None:
-            self._session = Session(self.source, self.settings, self.settings, self.settings.seed)
+            self._session = TrainableModel(self.source, self.settings, self.settings, self.settings.seed)
         return self._session
 
     def cell(self, problem: Problem, folder: Path) -> Cell:

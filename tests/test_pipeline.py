@@ -15,7 +15,7 @@ from forgetfilter.cli import main
 from forgetfilter.models.generation import greedy
 from forgetfilter.models.loading import load_tokenizer
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.report.review_curve import read_curve
 from forgetfilter.runs.run import Run
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings
@@ -211,7 +211,9 @@ def test_examples_are_what_the_models_answer(command, out, model):
     assert all(by_id[e["id"]]["prompt"] == e["prompt"] for e in examples)
     assert all(by_id[e["id"]]["completion"] == e["completion"] for e in examples)
     tokenizer = load_tokenizer(find_model(str(model)))
-    session = Session(find_model(str(model)), ModelSettings(device="cpu", dtype="float32"), AdapterSettings(), seed=0)
+    session = TrainableModel(
+        find_model(str(model)), ModelSettings(device="cpu", dtype="float32"), AdapterSettings(), seed=0
+    )
     for state in ("learned", "reviewed"):
         session.load(out / "stages" / state)
         prompts = [

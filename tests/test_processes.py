@@ -15,7 +15,7 @@ from forgetfilter.cli import main
 from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings
 from forgetfilter.stages.examples import read_examples
 from support.held_out import QUICK, ROWS
@@ -119,6 +119,6 @@ def test_a_spread_session_goes_on_from_its_checkpoint(model, tokenizer, tmp_path
     assert found["resumed"] == found["losses"]
     assert found["losses"][-1] < found["losses"][0]
     settings = ModelSettings(device="cpu", dtype="float32")
-    alone = Session(find_model(str(model)), settings, AdapterSettings(lora_rank=4), seed=0)
+    alone = TrainableModel(find_model(str(model)), settings, AdapterSettings(lora_rank=4), seed=0)
     history = train(alone, TokenTable(tmp_path / "t.arrow"), tmp_path / "alone")
     assert found["losses"] == pytest.approx([step.loss for step in history], rel=1e-4)

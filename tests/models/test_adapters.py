@@ -14,7 +14,7 @@ from forgetfilter.errors import ModelError
 from forgetfilter.models import loading
 from forgetfilter.models.loading import load_model, load_tokenizer, model_fingerprint
 from forgetfilter.models.sources import ModelSource, find_model
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings
 from support.quick_runs import QUICK
 from support.tiny_models import make_model, make_tokenizer
@@ -64,7 +64,7 @@ def test_an_adapter_is_the_model_that_it_makes(kind, model, tmp_path):
     expected = adapt(model, tmp_path / "a", KINDS[kind]())
     source = find_model(str(tmp_path / "a"))
     assert (source.location, source.adapters) == (str(model), (str(tmp_path / "a"),))
-    merged = load_model(source, Session(source, CPU, AdapterSettings(), 0).hardware)
+    merged = load_model(source, TrainableModel(source, CPU, AdapterSettings(), 0).hardware)
     np.testing.assert_allclose(logits(merged), expected, atol=1e-5)
     assert not np.allclose(
         logits(load_model(find_model(str(model)), loading.choose_hardware(CPU))), expected, atol=1e-3
@@ -93,7 +93,7 @@ def test_its_embeddings_may_have_grown(model, tmp_path):
     base.resize_token_embeddings(270, mean_resizing=False)
     grown = get_peft_model(base, LoraConfig(**LORA, modules_to_save=["embed_tokens", "lm_head"]))
     grown.save_pretrained(tmp_path / "a")
-    session = Session(find_model(str(tmp_path / "a")), CPU, AdapterSettings(), 0)
+    session = TrainableModel(find_model(str(tmp_path / "a")), CPU, AdapterSettings(), 0)
     assert session.vocabulary == 270
     session.save(tmp_path / "s", make_tokenizer())
     session.load(tmp_path / "s")
@@ -126,7 +126,7 @@ def test_what_cannot_be_merged_is_refused(config, said, model, tmp_path):
 def test_adapters_that_are_damaged_or_of_others_are_refused(model, tmp_path):
     def refused(said):
         with pytest.raises(ModelError, match=said) as error:
-            Session(find_model(str(folder)), CPU, AdapterSettings(), 0)
+            TrainableModel(find_model(str(folder)), CPU, AdapterSettings(), 0)
         assert "\n" not in str(error.value)
 
     folder = tmp_path / "a"
@@ -198,7 +198,7 @@ def test_a_model_with_experts_comes_back_when_all_of_it_is_trained(tmp_path):
     )  # fmt: skip
     transformers.MixtralForCausalLM(config).save_pretrained(tmp_path / "m")
     make_tokenizer().save_pretrained(tmp_path / "m")
-    session = Session(find_model(str(tmp_path / "m")), CPU, AdapterSettings(full_finetuning=True), 0)
+    session = TrainableModel(find_model(str(tmp_path / "m")), CPU, AdapterSettings(full_finetuning=True), 0)
     with torch.no_grad():
         for parameter in session.trained().values():
             parameter.add_(0.01)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from forgetfilter.errors import ForgetFilterError, ModelError
 from forgetfilter.models.loading import load_model, load_tokenizer
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.models.vocabulary import doubt_about
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings
 from support.quick_runs import run
@@ -104,7 +104,7 @@ def test_a_damaged_model_is_refused_in_one_line(damage, copy):
     with pytest.raises(ModelError) as error:
         source = find_model(str(copy))
         load_tokenizer(source)
-        Session(source, CPU, AdapterSettings(), 0)
+        TrainableModel(source, CPU, AdapterSettings(), 0)
     assert re.search(said, str(error.value)), str(error.value)
     assert "\n" not in str(error.value)
     assert str(copy) in str(error.value)
@@ -112,7 +112,7 @@ def test_a_damaged_model_is_refused_in_one_line(damage, copy):
 
 def test_shards_that_are_there_are_read(copy):
     shard(copy, "other.safetensors")
-    assert Session(find_model(str(copy)), CPU, AdapterSettings(), 0).size > 0
+    assert TrainableModel(find_model(str(copy)), CPU, AdapterSettings(), 0).size > 0
 
 
 def test_weights_that_are_tied_may_be_left_out(tmp_path):
@@ -123,7 +123,7 @@ def test_weights_that_are_tied_may_be_left_out(tmp_path):
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
     make_tokenizer().save_pretrained(tmp_path)
     assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
-    assert Session(find_model(str(tmp_path)), CPU, AdapterSettings(), 0).size > 0
+    assert TrainableModel(find_model(str(tmp_path)), CPU, AdapterSettings(), 0).size > 0
 
 
 def grow(folder, shift):
@@ -155,7 +155,7 @@ def test_a_tokenizer_with_other_numbers_is_refused(command, copy, capsys):
 
 
 def test_a_tokenizer_whose_numbers_mean_something_else_is_told(model, tokenizer):
-    session = Session(find_model(str(model)), CPU, AdapterSettings(), 0)
+    session = TrainableModel(find_model(str(model)), CPU, AdapterSettings(), 0)
     assert doubt_about(session, tokenizer) == ""
     with torch.no_grad():
         # A model that is sure of what English is not.
@@ -171,10 +171,10 @@ def test_an_encoder_that_calls_itself_a_decoder_is_refused(tmp_path):
     transformers.BertLMHeadModel(config).save_pretrained(tmp_path)
     make_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="later tokens change earlier scores"):
-        Session(find_model(str(tmp_path)), CPU, AdapterSettings(), 0)
+        TrainableModel(find_model(str(tmp_path)), CPU, AdapterSettings(), 0)
     config.is_decoder = True
     transformers.BertLMHeadModel(config).save_pretrained(tmp_path)
-    assert Session(find_model(str(tmp_path)), CPU, AdapterSettings(), 0).size > 0
+    assert TrainableModel(find_model(str(tmp_path)), CPU, AdapterSettings(), 0).size > 0
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -192,7 +192,7 @@ def test_layers_that_can_have_no_adapter_are_named_at_the_start(kind, targets, s
     good, embedding = names
     source = find_model(str(make_model(kind, tmp_path)))
     with pytest.raises(ForgetFilterError) as error:
-        Session(source, CPU, AdapterSettings(lora_targets=targets.format(good=good, embedding=embedding)), 0)
+        TrainableModel(source, CPU, AdapterSettings(lora_targets=targets.format(good=good, embedding=embedding)), 0)
     assert said.format(embedding=embedding) in str(error.value)
 
 
@@ -214,11 +214,13 @@ def test_a_model_that_knows_images_gets_adapters_in_its_text_model_alone(tmp_pat
     transformers.Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path)
     make_tokenizer().save_pretrained(tmp_path)
     adapter = AdapterSettings(top_blocks=0.5, lora_targets="q_proj,v_proj")
-    session = Session(find_model(str(tmp_path)), CPU, adapter, 0)
+    session = TrainableModel(find_model(str(tmp_path)), CPU, adapter, 0)
     blocks = {name.split(".self_attn")[0].removeprefix("base_model.model.") for name in session.trained()}
     assert blocks == {"model.language_model.layers.2", "model.language_model.layers.3"}
     assert session.longest == config.text_config.max_position_embeddings
 
 
 def test_a_base_model_stays_loadable(model):
-    assert load_model(find_model(str(model)), Session(find_model(str(model)), CPU, AdapterSettings(), 0).hardware)
+    assert load_model(
+        find_model(str(model)), TrainableModel(find_model(str(model)), CPU, AdapterSettings(), 0).hardware
+    )

@@ -16,7 +16,7 @@ from forgetfilter.models.hidden_states import HiddenStates, View
 from forgetfilter.models.loading import quiet_libraries
 from forgetfilter.models.scoring import Likelihood
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings
 from support.families import FAMILIES, NOT_CAUSAL, make_family
 from support.quick_runs import QUICK
@@ -64,9 +64,9 @@ def shaken(session):
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_the_scores_of_a_family_are_those_of_a_plain_pass(kind, table, tokenizer, tmp_path, monkeypatch):
     # Every beginning is worth sharing.
-    monkeypatch.setattr(Session, "pass_overhead", 0)
+    monkeypatch.setattr(TrainableModel, "pass_overhead", 0)
     source = find_model(str(make_family(kind, tmp_path / "m")))
-    session = Session(source, CPU, AdapterSettings(top_blocks=0.5), 0)
+    session = TrainableModel(source, CPU, AdapterSettings(top_blocks=0.5), 0)
     shaken(session)
     rows = [TokenTable(table)[i] for i in range(4)]
     expected = [plainly(session.model.eval(), row) for row in rows]
@@ -92,7 +92,7 @@ def test_the_scores_of_a_family_are_those_of_a_plain_pass(kind, table, tokenizer
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_a_family_can_be_looked_into(kind, table, tmp_path):
-    session = Session(find_model(str(make_family(kind, tmp_path))), CPU, AdapterSettings(top_blocks=0.5), 0)
+    session = TrainableModel(find_model(str(make_family(kind, tmp_path))), CPU, AdapterSettings(top_blocks=0.5), 0)
     rows = [TokenTable(table)[i] for i in range(4)]
     scorer = HiddenStates(session, 1000, [View("beginning", 0.5), View("beginning", 0.75)])
     alone = [scorer.score([row])[0]["states"] for row in rows]
@@ -105,7 +105,7 @@ def test_a_family_can_be_looked_into(kind, table, tmp_path):
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_the_answers_of_a_family_are_what_it_finds_likeliest(kind, table, tokenizer, tmp_path):
-    session = Session(find_model(str(make_family(kind, tmp_path))), CPU, AdapterSettings(), 0)
+    session = TrainableModel(find_model(str(make_family(kind, tmp_path))), CPU, AdapterSettings(), 0)
     shaken(session)
     rows = [TokenTable(table)[i] for i in (0, 3)]
     prompts = [row.input_ids[: row.prompt_ends[-1]] for row in rows]
@@ -125,7 +125,7 @@ def test_the_answers_of_a_family_are_what_it_finds_likeliest(kind, table, tokeni
 def test_what_sees_the_tokens_that_it_is_asked_for_is_refused(kind, tmp_path):
     source = find_model(str(make_family(kind, tmp_path)))
     with pytest.raises(ModelError, match=r"later tokens change earlier scores|not a decoder-only") as error:
-        Session(source, CPU, AdapterSettings(), 0)
+        TrainableModel(source, CPU, AdapterSettings(), 0)
     assert "\n" not in str(error.value)
 
 
@@ -138,4 +138,4 @@ def test_a_whole_run_with_a_family(kind, noisy, safe, tmp_path):
     assert main([*given, *QUICK, "--finetune", "--finetune-epochs", "1"]) == 0
     assert (run / "model" / "adapter_model.safetensors").is_file()
     # What comes out is a model like any other, on its base.
-    assert Session(find_model(str(run / "model")), CPU, AdapterSettings(), 0).size > 0
+    assert TrainableModel(find_model(str(run / "model")), CPU, AdapterSettings(), 0).size > 0

@@ -22,8 +22,8 @@ from forgetfilter.models.forward import CompletionScorer
 from forgetfilter.models.processes import Processes
 from forgetfilter.models.scoring import Likelihood, score_in_memory
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.stage_runner import Workbench
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.stage_runner import StageRunner
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.runs.run import Stages
 from forgetfilter.settings.groups import Settings
 from support.quick_runs import run, scores
@@ -48,7 +48,7 @@ def tokens(tmp_path_factory, tokenizer):
 
 
 @pytest.fixture
-def session(model) -> Session:
+def session(model) -> TrainableModel:
     return make_session(model, top_blocks=0.33)
 
 
@@ -219,8 +219,8 @@ def test_a_full_disk_costs_time_alone(command, tmp_path, monkeypatch, capsys):
 
 def test_the_states_are_those_of_the_models_own_answers(command, tmp_path, monkeypatch):
     seen = {}
-    plain = Workbench.tokens
-    monkeypatch.setattr(Workbench, "tokens", lambda self, named: seen.update(named) or plain(self, named))
+    plain = StageRunner.tokens
+    monkeypatch.setattr(StageRunner, "tokens", lambda self, named: seen.update(named) or plain(self, named))
     safe = command.index("--safe")
     assert run([*command[:safe], *command[safe + 2 :], "--safe", "self"]) == 0
     assert seen["safe"] == tmp_path / "run" / "stages" / "answers" / "safe.arrow"
@@ -235,14 +235,14 @@ def test_states_go_where_a_rival_decides(command, tmp_path):
 
 def test_one_model_is_held_while_the_final_one_is_trained(command, monkeypatch):
     made, alive = [], []
-    plain = Session.__init__
+    plain = TrainableModel.__init__
 
     def remembered(self, *args):
         alive.append(sum(session() is not None for session in made))
         made.append(weakref.ref(self))
         plain(self, *args)
 
-    monkeypatch.setattr(Session, "__init__", remembered)
+    monkeypatch.setattr(TrainableModel, "__init__", remembered)
     assert run(command, "--finetune", "--finetune-epochs", "1") == 0
     assert alive == [0, 0]
 
@@ -264,7 +264,7 @@ def test_several_machines_keep_no_states(several, model, tokens, session, tmp_pa
     processes = Processes("cpu")
     processes.several_machines = several
     encoder, console = Encoder(tokenizer, "auto", 512), Console(quiet=True)
-    bench = Workbench(Stages(tmp_path), find_model(str(model)), settings, encoder, console, processes)
+    bench = StageRunner(Stages(tmp_path), find_model(str(model)), settings, encoder, console, processes)
     bench.session = session
     assert type(bench.tokens({"data": tokens})) is (TokenTable if several else KnownTable)
     assert (tmp_path / "stages" / "data-states").exists() is not several

@@ -7,7 +7,7 @@ import torch
 from forgetfilter.data.tokens import Tokens
 from forgetfilter.models.hidden_states import BEGINNING, HiddenStates, View
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.settings.groups import Settings
 
 
@@ -26,7 +26,7 @@ def session(request, tmp_path_factory):
 
     settings = Settings(device="cpu", dtype="float32", top_blocks=0.5)
     folder = make_model(request.param, tmp_path_factory.mktemp("model"))
-    return Session(find_model(str(folder), None), settings, settings, 0)
+    return TrainableModel(find_model(str(folder), None), settings, settings, 0)
 
 
 def expected(session, tokens: Tokens, view: View) -> np.ndarray:

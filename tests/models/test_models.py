@@ -23,7 +23,7 @@ from forgetfilter.models.loading import choose_hardware, load_model, load_tokeni
 from forgetfilter.models.micro_batches import by_length, optimizer_batches
 from forgetfilter.models.scoring import Likelihood, Rouge, score
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.models.training import Step, finetune, learning_rate, steps_for
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings, TrainingSettings
 from support.tiny_models import make_model, make_tokenizer
@@ -42,7 +42,7 @@ def table(tmp_path_factory, tokenizer):
 
 @pytest.fixture
 def session(model):
-    return Session(find_model(str(model)), CPU, AdapterSettings(lora_rank=4), seed=0)
+    return TrainableModel(find_model(str(model)), CPU, AdapterSettings(lora_rank=4), seed=0)
 
 
 SETTINGS = TrainingSettings(learning_rate=1e-2, batch_size=4, tokens_per_batch=100)
@@ -97,12 +97,12 @@ def test_learning_rate_rises_then_falls():
 def test_the_learning_rate_falls_with_the_width(session, model):
     assert session.peak_learning_rate(None) == pytest.approx(0.576 / 32)
     assert session.peak_learning_rate(1e-4) == 1e-4
-    full = Session(find_model(str(model)), CPU, AdapterSettings(full_finetuning=True), seed=0)
+    full = TrainableModel(find_model(str(model)), CPU, AdapterSettings(full_finetuning=True), seed=0)
     assert full.peak_learning_rate(None) == pytest.approx(0.0576 / 32)
 
 
 def test_training_lowers_the_loss_of_what_it_trains_on(model, table, tmp_path):
-    session = Session(find_model(str(model)), CPU, AdapterSettings(full_finetuning=True), seed=0)
+    session = TrainableModel(find_model(str(model)), CPU, AdapterSettings(full_finetuning=True), seed=0)
     history = train(session, table, tmp_path / "s", steps=40)
     assert np.mean([s.loss for s in history[-4:]]) < 0.75 * history[0].loss
     assert [s.step for s in history] == list(range(1, 41))
@@ -121,7 +121,7 @@ def test_the_first_loss_is_the_mean_over_completion_tokens(session, table, tmp_p
 def test_gradients_do_not_depend_on_how_rows_are_dealt_into_passes(model, table, tmp_path):
     weights = []
     for budget in (40, 10_000):
-        session = Session(find_model(str(model)), CPU, AdapterSettings(), seed=0)
+        session = TrainableModel(find_model(str(model)), CPU, AdapterSettings(), seed=0)
         train(
             session,
             table,
@@ -136,7 +136,7 @@ def test_gradients_do_not_depend_on_how_rows_are_dealt_into_passes(model, table,
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_session_goes_on_from_its_checkpoint_to_the_same_weights(model, table, tmp_path, monkeypatch, dropout):
     def new():
-        return Session(find_model(str(model)), CPU, AdapterSettings(lora_dropout=dropout), seed=0)
+        return TrainableModel(find_model(str(model)), CPU, AdapterSettings(lora_dropout=dropout), seed=0)
 
     whole = new()
     history = train(whole, table, tmp_path / "whole")
@@ -200,7 +200,7 @@ def test_a_processor_without_units_for_bfloat16_takes_float32(monkeypatch, capab
 
 @pytest.mark.parametrize("kind", ["llama", "qwen", "gemma", "gpt2"])
 def test_the_score_is_that_of_a_plain_forward_pass(kind, table, tmp_path):
-    session = Session(find_model(str(make_model(kind, tmp_path))), CPU, AdapterSettings(), seed=0)
+    session = TrainableModel(find_model(str(make_model(kind, tmp_path))), CPU, AdapterSettings(), seed=0)
     # An adapter that was never trained does nothing, so the plain model is the reference.
     plain = load_model(find_model(str(tmp_path)), session.hardware).requires_grad_(False)
     for i in range(3):
@@ -218,7 +218,7 @@ def test_the_score_is_that_of_a_plain_forward_pass(kind, table, tmp_path):
 @pytest.mark.parametrize("full", [False, True])
 def test_families_train_save_and_load(kind, full, table, tmp_path):
     source = find_model(str(make_model(kind, tmp_path / "m")))
-    session = Session(source, CPU, AdapterSettings(full_finetuning=full), seed=0)
+    session = TrainableModel(source, CPU, AdapterSettings(full_finetuning=full), seed=0)
     before = Likelihood(session, 1000).score([table[0]])[0]["logprobs"]
     train(session, table, tmp_path / "s", steps=3)
     trained = Likelihood(session, 1000).score([table[0]])[0]["logprobs"]
@@ -232,7 +232,7 @@ def test_families_train_save_and_load(kind, full, table, tmp_path):
 
 @pytest.mark.parametrize("overhead", [0, 1 << 30], ids=["read in several passes", "read in one"])
 def test_answers_do_not_depend_on_each_other(overhead, session, tokenizer, monkeypatch):
-    monkeypatch.setattr(Session, "pass_overhead", overhead)
+    monkeypatch.setattr(TrainableModel, "pass_overhead", overhead)
     texts = "a", "some words", "x" * 30, "x" * 31 + "y"
     prompts = [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32) for text in texts]
     limits = [3, 9, 5, 9]
@@ -246,7 +246,7 @@ def test_answers_do_not_depend_on_each_other(overhead, session, tokenizer, monke
 
 @pytest.mark.parametrize("kind", ["llama", "qwen", "gemma", "gpt2"])
 def test_answers_are_those_of_generate(kind, table, tokenizer, tmp_path):
-    session = Session(find_model(str(make_model(kind, tmp_path))), CPU, AdapterSettings(), seed=0)
+    session = TrainableModel(find_model(str(make_model(kind, tmp_path))), CPU, AdapterSettings(), seed=0)
     prompts = [table[i].input_ids[: table[i].prompt_ends[0]] for i in range(4)]
     answers = greedy(session, tokenizer, prompts, [12] * 4)
     for prompt, answer in zip(prompts, answers, strict=True):
@@ -258,7 +258,7 @@ def test_answers_are_those_of_generate(kind, table, tokenizer, tmp_path):
 
 def test_a_row_is_not_decoded_beyond_what_the_model_can_take(tokenizer, tmp_path):
     # GPT-2's positions are a table: one token too far would be an error.
-    session = Session(find_model(str(make_model("gpt2", tmp_path))), CPU, AdapterSettings(), seed=0)
+    session = TrainableModel(find_model(str(make_model("gpt2", tmp_path))), CPU, AdapterSettings(), seed=0)
     prompts = [np.full(2040, 5, dtype=np.int32), np.full(3, 5, dtype=np.int32)]
     assert len(greedy(session, tokenizer, prompts, [8, 40])) == 2
 
@@ -300,7 +300,7 @@ def test_what_is_no_model_is_explained(tmp_path, model):
         with pytest.raises(ModelError) as error:
             source = find_model(str(name))
             if load:
-                Session(source, CPU, AdapterSettings(), 0)
+                TrainableModel(source, CPU, AdapterSettings(), 0)
         assert said in str(error.value)
         assert "\n" not in str(error.value)
 
@@ -328,15 +328,15 @@ def test_what_is_no_model_is_explained(tmp_path, model):
 def test_a_model_larger_than_memory_is_refused(model, monkeypatch):
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("M", (), {"available": 1000}))
     with pytest.raises(ModelError, match=r"needs about .* GB in torch.float32"):
-        Session(find_model(str(model)), CPU, AdapterSettings(), 0)
+        TrainableModel(find_model(str(model)), CPU, AdapterSettings(), 0)
 
 
 def test_a_device_or_layer_that_is_not_there_is_refused(model):
     source = find_model(str(model))
     with pytest.raises(SettingsError, match="device"):
-        Session(source, ModelSettings(device="warp"), AdapterSettings(), 0)
+        TrainableModel(source, ModelSettings(device="warp"), AdapterSettings(), 0)
     with pytest.raises(SettingsError, match="lora_targets: 'nope'"):
-        Session(source, CPU, AdapterSettings(lora_targets="nope"), 0)
+        TrainableModel(source, CPU, AdapterSettings(lora_targets="nope"), 0)
 
 
 def test_the_fingerprint_changes_with_the_weights(model, tmp_path):
@@ -407,7 +407,7 @@ def test_a_session_of_fixed_length_is_looked_at_now_and_then(session, table, tmp
 
 @pytest.mark.parametrize("kind", ["llama", "qwen", "gemma", "gpt2"])
 def test_what_rows_begin_with_alike_goes_through_the_model_once(kind, table, tmp_path):
-    session = Session(find_model(str(make_model(kind, tmp_path))), CPU, AdapterSettings(), seed=0)
+    session = TrainableModel(find_model(str(make_model(kind, tmp_path))), CPU, AdapterSettings(), seed=0)
     rows = [table[i] for i in (1, 2, 3, 5, 6)]
     results = []
     for overhead in (10**6, 0):
@@ -457,7 +457,7 @@ def test_the_faster_lora_layer_computes_what_pefts_does(session, table):
 @pytest.mark.parametrize(("kind", "by_parts"), [("llama", True), ("qwen", True), ("gpt2", True), ("gemma", False)])
 def test_a_head_that_works_in_parts_gives_the_slopes_of_the_whole(kind, by_parts, table, tmp_path, monkeypatch):
     # Gemma 2 caps its logits, so that its own path has to be taken.
-    session = Session(find_model(str(make_model(kind, tmp_path))), CPU, AdapterSettings(), seed=0)
+    session = TrainableModel(find_model(str(make_model(kind, tmp_path))), CPU, AdapterSettings(), seed=0)
     assert session.scorer.by_parts is by_parts
     monkeypatch.setattr(head, "_LOGITS_AT_ONCE", 3 * 264)
     inputs = collate([table[i] for i in range(5)], session.hardware.device, 10**6)

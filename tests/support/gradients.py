@@ -7,10 +7,10 @@ import torch
 from forgetfilter.models.gpu.graph_steps import ReplayedSteps
 from forgetfilter.models.gradients import backward_in_turn
 from forgetfilter.models.optimizer_steps import DealtRows
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 
 
-def gradient(session: Session, rows, steps: ReplayedSteps | None = None) -> torch.Tensor:
+def gradient(session: TrainableModel, rows, steps: ReplayedSteps | None = None) -> torch.Tensor:
     """The loss and its gradient; in passes that are replayed, if there are such steps."""
     total, passes = sum(int(row.mask.sum()) for row in rows), DealtRows([rows[:3], rows[3:]], side_by_side=False)
     parameters = list(session.trained().values())
@@ -26,6 +26,6 @@ def gradient(session: Session, rows, steps: ReplayedSteps | None = None) -> torc
     return found
 
 
-def replayed(session: Session) -> ReplayedSteps:
+def replayed(session: TrainableModel) -> ReplayedSteps:
     """Steps that leave the gradient as long as it is."""
     return ReplayedSteps(session, session.scorer, weight_decay=0.0, most=0.0)

@@ -10,17 +10,17 @@ from peft.tuners.lora import Linear
 from forgetfilter.models.cpu.blocks import fast_block
 from forgetfilter.models.forward import CompletionScorer
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings
 
 
-def make_session(folder, dtype="float32", device="cpu", **adapter) -> Session:
-    return Session(
+def make_session(folder, dtype="float32", device="cpu", **adapter) -> TrainableModel:
+    return TrainableModel(
         find_model(str(folder)), ModelSettings(device=device, dtype=dtype), AdapterSettings(**adapter), seed=0
     )
 
 
-def randomise(session: Session) -> None:
+def randomise(session: TrainableModel) -> None:
     """As if it had been trained: a fresh adapter adds nothing, and fresh norms and biases are ones and zeros."""
     generator = torch.manual_seed(1)
     with torch.no_grad():
@@ -29,7 +29,7 @@ def randomise(session: Session) -> None:
                 parameter.add_(torch.randn(parameter.shape, generator=generator).to(parameter), alpha=0.3)
 
 
-def stock(session: Session) -> Session:
+def stock(session: TrainableModel) -> TrainableModel:
     """The same model with the forward passes of its libraries."""
     plain = copy.deepcopy(session)
     for module in plain.model.modules():

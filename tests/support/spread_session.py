@@ -12,7 +12,7 @@ from forgetfilter.models import training
 from forgetfilter.models.processes import Processes
 from forgetfilter.models.sharding import own_part
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings, TrainingSettings
 
 SETTINGS = TrainingSettings(learning_rate=1e-2, batch_size=4, tokens_per_batch=100)
@@ -32,7 +32,7 @@ def main(model, tokens, folder):
     training._SECONDS_BETWEEN_CHECKPOINTS = 0
     processes = Processes("cpu")
     settings = ModelSettings(device="cpu", dtype="float32")
-    session = Session(find_model(model), settings, AdapterSettings(lora_rank=4), seed=0)
+    session = TrainableModel(find_model(model), settings, AdapterSettings(lora_rank=4), seed=0)
     table = TokenTable(Path(tokens))
     losses = [step.loss for step in train(session, table, Path(folder) / "whole")]
     session.reset()

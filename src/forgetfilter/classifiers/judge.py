@@ -23,7 +23,7 @@ from ..models.sources import find_model
 from ..settings.groups import AdapterSettings, ModelSettings
 
 if TYPE_CHECKING:
-    from ..models.trainable_model import Session
+    from ..models.trainable_model import TrainableModel
 
 # A prompt and the answer to it.
 Pair = tuple[str, str]
@@ -62,7 +62,7 @@ class Judge:
     """
 
     name: str
-    session: Session
+    session: TrainableModel
     tokenizer: Any
 
 
@@ -77,12 +77,12 @@ def load_judge(name: str, model: ModelSettings) -> Judge:
         ModelError: It cannot be found or loaded.
     """
     from ..models.loading import load_tokenizer, quiet_libraries
-    from ..models.trainable_model import Session
+    from ..models.trainable_model import TrainableModel
 
     quiet_libraries()
     source = find_model(name)
     # Nothing is trained, so that the smallest adapter will do.
-    return Judge(name, Session(source, model, AdapterSettings(lora_rank=1), 0), load_tokenizer(source))
+    return Judge(name, TrainableModel(source, model, AdapterSettings(lora_rank=1), 0), load_tokenizer(source))
 
 
 class Advance(Protocol):
@@ -94,7 +94,7 @@ class Advance(Protocol):
 
 
 def judge(
-    session: Session,
+    session: TrainableModel,
     tokenizer: Any,
     pairs: Sequence[Pair],
     folder: Path,

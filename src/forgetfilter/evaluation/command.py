@@ -29,7 +29,7 @@ from .held_out import HARMFULNESS, read_held_out
 from .results import Evaluation, read_evaluation
 
 if TYPE_CHECKING:
-    from ..models.trainable_model import Session
+    from ..models.trainable_model import TrainableModel
 
 # Inputs are compared by content, wherever they lie; the token budget only changes speed.
 _NOT_COMPARED = {"held_out", "held_out_split", "model", "revision", "adapter", "tokens_per_batch", "own_words"}
@@ -43,7 +43,7 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
         ForgetFilterError: Anything that the user can fix: rows, model, adapter, settings, the folder.
     """
     from ..models.loading import choose_hardware, load_tokenizer, quiet_libraries
-    from ..models.trainable_model import Session
+    from ..models.trainable_model import TrainableModel
 
     quiet_libraries()
     _check_folder(output)
@@ -66,7 +66,7 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
         if (output / EVALUATION).is_file():
             return read_evaluation(output)
         console.say("loading the model")
-        session = Session(source, settings, adapter, 0)
+        session = TrainableModel(source, settings, adapter, 0)
         if settings.max_length > session.longest:
             raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
         if settings.adapter:
@@ -128,7 +128,7 @@ def _read_adapter_settings(folder: Path) -> AdapterSettings:
     return AdapterSettings(lora_rank=rank, lora_alpha=alpha, lora_targets=names)
 
 
-def _load_adapter(session: Session, folder: Path) -> None:
+def _load_adapter(session: TrainableModel, folder: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors import SafetensorError, safe_open
 

@@ -26,7 +26,7 @@ from .tasks import perplexity_measures
 
 if TYPE_CHECKING:
     from ..models.scoring import Scorer
-    from ..models.trainable_model import Session
+    from ..models.trainable_model import TrainableModel
 
 # Rewrites a prompt before the model gets it, given the prompt and the row's notion.
 PromptRewrite = Callable[[str, str], str]
@@ -42,7 +42,7 @@ def unchanged(prompt: str, notion: str) -> str:  # noqa: ARG001
 
 
 def evaluate(
-    session: Session,
+    session: TrainableModel,
     encoder: Encoder,
     rows: Sequence[HeldOut],
     settings: MeasureSettings,
@@ -110,7 +110,7 @@ def evaluate(
     return read_evaluation(folder)
 
 
-def _classifier(session: Session, settings: MeasureSettings) -> Classifier:
+def _classifier(session: TrainableModel, settings: MeasureSettings) -> Classifier:
     return toxicity_classifier(settings.toxicity_classifier, str(session.hardware.device))
 
 
@@ -136,7 +136,7 @@ class _Runner:
     """Generates answers and scores completions, part by part, each part in a folder of its own."""
 
     def __init__(
-        self, session: Session, encoder: Encoder, settings: MeasureSettings, folder: Path, console: Console
+        self, session: TrainableModel, encoder: Encoder, settings: MeasureSettings, folder: Path, console: Console
     ) -> None:
         self.session, self.encoder, self.settings = session, encoder, settings
         self.folder, self.console = folder / "asked", console

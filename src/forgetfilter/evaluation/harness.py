@@ -9,7 +9,7 @@ from ..errors import ForgetFilterError, SettingsError, first_line
 from .measures import HIGHER, LOWER, Measure
 
 if TYPE_CHECKING:
-    from ..models.trainable_model import Session
+    from ..models.trainable_model import TrainableModel
 
 _Z = 1.959963984540054
 
@@ -28,7 +28,7 @@ def check_harness(tasks: str) -> list[str]:
     return names
 
 
-def harness_measures(session: Session, tokenizer: Any, tasks: list[str], most_rows: int | None) -> list[Measure]:
+def harness_measures(session: TrainableModel, tokenizer: Any, tasks: list[str], most_rows: int | None) -> list[Measure]:
     """Run tasks and return their metrics as `lm-eval.TASK.METRIC`, each plus and minus 1.96 of its standard errors.
 
     The tasks fetch their data sets from the hub.

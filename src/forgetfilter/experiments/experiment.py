@@ -25,7 +25,7 @@ from ..data.tokens import Encoder, TokenTable
 from ..errors import InputError, RunError
 from ..models.processes import Processes
 from ..models.sources import ModelSource
-from ..models.stage_runner import BASE, Workbench
+from ..models.stage_runner import BASE, StageRunner
 from ..models.token_scores import FloatArray, TokenScores, read_vectors
 from ..runs.files import start_afresh
 from ..runs.inputs import fingerprints, make_encoder, write_part
@@ -122,7 +122,7 @@ class Experiment:
         if self.processes.main:
             self._claim(fingerprints(source, encoder))
         self.processes.wait()
-        self.bench = Workbench(self.stages, source, settings, encoder, console, self.processes)
+        self.bench = StageRunner(self.stages, source, settings, encoder, console, self.processes)
 
     def _claim(self, made_of: dict[str, str]) -> None:
         """Refuse a folder whose sessions trained another model, or trained it differently."""

@@ -17,7 +17,7 @@ from ..runs.layout import ACTIVATIONS, ROWS_DONE
 from .activations import KnownTable, KnownTokens, States
 from .micro_batches import Work
 from .scoring import score_in_memory
-from .trainable_model import Session
+from .trainable_model import TrainableModel
 
 _ROWS_AT_ONCE = 4096
 # Largest share of the free disk space that the cache may take.
@@ -30,7 +30,7 @@ class Reading:
     schema: ClassVar[dict[str, pa.DataType]] = {}
     work: ClassVar[Work] = "score"
 
-    def __init__(self, session: Session, tokens_per_pass: int) -> None:
+    def __init__(self, session: TrainableModel, tokens_per_pass: int) -> None:
         self._session, self.tokens_per_pass = session, tokens_per_pass
 
     def length(self, table: TokenTable, i: int) -> int:
@@ -45,7 +45,7 @@ class Reading:
 
 
 def keep_states(
-    session: Session,
+    session: TrainableModel,
     path: Path,
     folder: Path,
     tokens_per_pass: int,
@@ -92,7 +92,7 @@ def _reserve(path: Path, size: int) -> None:
             file.truncate(size)
 
 
-def known_table(session: Session, paths: Sequence[Path], folders: Sequence[Path]) -> TokenTable:
+def known_table(session: TrainableModel, paths: Sequence[Path], folders: Sequence[Path]) -> TokenTable:
     """Open files of tokens, with the activations that `keep_states` cached, if it cached those of every file."""
     if not all((folder / ACTIVATIONS).exists() for folder in folders):
         return TokenTable(*paths)
@@ -100,5 +100,5 @@ def known_table(session: Session, paths: Sequence[Path], folders: Sequence[Path]
     return KnownTable(paths, states)
 
 
-def _open(session: Session, table: TokenTable, folder: Path, *, writable: bool = False) -> States:
+def _open(session: TrainableModel, table: TokenTable, folder: Path, *, writable: bool = False) -> States:
     return States(folder / ACTIVATIONS, table.lengths, session.width, session.hardware.dtype, writable=writable)

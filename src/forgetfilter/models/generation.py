@@ -19,7 +19,7 @@ from .collating import common_prefix, pad_right, worth_sharing
 from .cpu.blocks import only_fast_blocks
 from .forward import CompletionScorer
 from .micro_batches import Indices
-from .trainable_model import Session
+from .trainable_model import TrainableModel
 
 # Tokens that a layer's cache has room for beyond those that it holds, so that it is not copied at every step.
 _ROOM = 128
@@ -77,7 +77,9 @@ def _roomy_cache(config: Any) -> DynamicCache:
 
 
 @torch.inference_mode()
-def greedy(session: Session, tokenizer: Any, prompts: Sequence[NDArray[np.int32]], limits: Sequence[int]) -> list[str]:
+def greedy(
+    session: TrainableModel, tokenizer: Any, prompts: Sequence[NDArray[np.int32]], limits: Sequence[int]
+) -> list[str]:
     """The model's greedy continuation of each prompt, as text without special tokens.
 
     Prompts are read in passes of like length. Rows leave the batch as soon as they are done, so a long answer does not
@@ -97,7 +99,7 @@ def greedy(session: Session, tokenizer: Any, prompts: Sequence[NDArray[np.int32]
 @singledispatch
 def decode(
     path: Any,
-    session: Session,
+    session: TrainableModel,
     prompts: Sequence[NDArray[np.int32]],
     limits: Sequence[int],
     ends: Sequence[int],
@@ -137,7 +139,7 @@ def decode(
 class _Going:
     """Answers that go on from what the model's cache holds, their ends aligned."""
 
-    def __init__(self, session: Session, scorer: CompletionScorer) -> None:
+    def __init__(self, session: TrainableModel, scorer: CompletionScorer) -> None:
         self._session, self._scorer, self._model = session, scorer, session.model
         self._cache = _roomy_cache(session.model.config)
 
@@ -184,7 +186,7 @@ def _has_states(layer: Any) -> bool:
 class _Again:
     """Answers whose every token takes a pass over all before it: for models whose cache is of another kind."""
 
-    def __init__(self, session: Session, scorer: CompletionScorer) -> None:
+    def __init__(self, session: TrainableModel, scorer: CompletionScorer) -> None:
         self._device, self._scorer, self._model = session.hardware.device, scorer, session.model
 
     def read(self, prompts: Sequence[NDArray[np.int32]]) -> Tensor:
@@ -213,14 +215,14 @@ class _Again:
         return torch.cat(made)
 
 
-def _goes_on(session: Session, scorer: CompletionScorer) -> bool:
+def _goes_on(session: TrainableModel, scorer: CompletionScorer) -> bool:
     """Whether the model says the same from its cache as without; tried once, but for models known to."""
     if scorer.goes_on is None:
         scorer.goes_on = bool(only_fast_blocks(session.model)) or _tried(session, scorer)
     return scorer.goes_on
 
 
-def _tried(session: Session, scorer: CompletionScorer) -> bool:
+def _tried(session: TrainableModel, scorer: CompletionScorer) -> bool:
     tokens = trial_tokens(session.model, 2, 5).cpu()
     prompts = [row.numpy().astype(np.int32)[:length] for row, length in zip(tokens, (5, 3), strict=True)]
     said: list[list[Tensor]] = []
@@ -242,7 +244,7 @@ def _tried(session: Session, scorer: CompletionScorer) -> bool:
 
 
 def _read_prompts(
-    session: Session, scorer: CompletionScorer, prompts: Sequence[NDArray[np.int32]], cache: DynamicCache
+    session: TrainableModel, scorer: CompletionScorer, prompts: Sequence[NDArray[np.int32]], cache: DynamicCache
 ) -> None:
     """Put keys and values of prompts into a cache with room, padded on the left.
 
@@ -280,7 +282,7 @@ def _pad_left(prompts: Sequence[NDArray[np.int32]], device: torch.device) -> tup
     return torch.from_numpy(input_ids).to(device), torch.from_numpy(mask).to(device)
 
 
-def _end_tokens(session: Session, tokenizer: Any) -> list[int]:
+def _end_tokens(session: TrainableModel, tokenizer: Any) -> list[int]:
     """Every token that ends an answer: the model may name several, the tokenizer one."""
     named = session.model.generation_config.eos_token_id
     ends = list(named) if isinstance(named, (list, tuple)) else [named]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ..data.tokens import Tokens
-from .trainable_model import Session
+from .trainable_model import TrainableModel
 
 
-def backward_in_turn(session: Session, model: Any, passes: Sequence[Sequence[Tokens]], total: int) -> Tensor:
+def backward_in_turn(session: TrainableModel, model: Any, passes: Sequence[Sequence[Tokens]], total: int) -> Tensor:
     """Accumulate the gradient of a step, micro-batch after micro-batch, shared out among all processes.
 
     Args:
@@ -41,7 +41,9 @@ def backward_in_turn(session: Session, model: Any, passes: Sequence[Sequence[Tok
     return loss
 
 
-def backward_side_by_side(session: Session, model: Any, passes: Sequence[Sequence[Tokens]], total: int) -> Tensor:
+def backward_side_by_side(
+    session: TrainableModel, model: Any, passes: Sequence[Sequence[Tokens]], total: int
+) -> Tensor:
     """Accumulate the same gradient in one process, with micro-batches side by side on the CPU's cores."""
     parameters = list(session.trained().values())
 
@@ -58,6 +60,6 @@ def backward_side_by_side(session: Session, model: Any, passes: Sequence[Sequenc
     return loss
 
 
-def _loss(session: Session, model: Any, rows: Sequence[Tokens]) -> Tensor:
+def _loss(session: TrainableModel, model: Any, rows: Sequence[Tokens]) -> Tensor:
     logprobs: Tensor = model(*session.inputs(rows))[0]
     return -logprobs.sum()

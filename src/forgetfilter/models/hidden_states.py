@@ -15,7 +15,7 @@ from ..data.tokens import Tokens, TokenTable
 from .capabilities import tolerance, trial_tokens
 from .collating import NOT_SHARED, collate, pad_right, with_states
 from .micro_batches import Work
-from .trainable_model import Session
+from .trainable_model import TrainableModel
 
 Part = Literal["answer", "beginning", "prompt"]
 # How many tokens of each answer are its beginning, where an answer that should not be given is contradicted.
@@ -46,7 +46,7 @@ class HiddenStates:
     schema: ClassVar[dict[str, pa.DataType]] = {"states": pa.list_(pa.float32())}
     work: ClassVar[Work] = "pad"
 
-    def __init__(self, session: Session, tokens_per_pass: int, views: Sequence[View]) -> None:
+    def __init__(self, session: TrainableModel, tokens_per_pass: int, views: Sequence[View]) -> None:
         self._session, self.tokens_per_pass, self._views = session, tokens_per_pass, views
         self._scorer = session.scorer.plain
         self._depths = [round(view.depth * self._scorer.blocks) for view in views]

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..data.tokens import Tokens
 from .gradients import backward_in_turn, backward_side_by_side
 from .sharding import whole
-from .trainable_model import Session
+from .trainable_model import TrainableModel
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class StepsInTurn:
         optimizer: Whose state is that of the steps.
     """
 
-    def __init__(self, session: Session, weight_decay: float, most: float) -> None:
+    def __init__(self, session: TrainableModel, weight_decay: float, most: float) -> None:
         self._session, self._most = session, most or math.inf
         self.optimizer = adamw(session, 0.0, weight_decay)
         # A model that is spread exchanges its gradients by itself.
@@ -96,13 +96,13 @@ class StepsInTurn:
 
 
 @singledispatch
-def steps_along(path: object, session: Session, weight_decay: float, most: float) -> Steps:  # noqa: ARG001
+def steps_along(path: object, session: TrainableModel, weight_decay: float, most: float) -> Steps:  # noqa: ARG001
     """Take the steps of a session along its forward path: pass after pass, unless the path registers its own way."""
     return StepsInTurn(session, weight_decay, most)
 
 
 def adamw(
-    session: Session, rate: float | Tensor, weight_decay: float, *, capturable: bool = False
+    session: TrainableModel, rate: float | Tensor, weight_decay: float, *, capturable: bool = False
 ) -> torch.optim.AdamW:
     """The optimizer of what a session trains."""
     return torch.optim.AdamW(

@@ -21,7 +21,7 @@ from ..runs.layout import shard_name
 from .generation import greedy
 from .gpu import decoding  # noqa: F401 - registers how a GPU decodes
 from .micro_batches import Work
-from .trainable_model import Session
+from .trainable_model import TrainableModel
 
 _ROWS_PER_SHARD = 4096
 
@@ -55,7 +55,7 @@ class Likelihood:
     schema: ClassVar[dict[str, pa.DataType]] = {"logprobs": pa.list_(pa.float32()), "greedy": pa.list_(pa.bool_())}
     work: ClassVar[Work] = "score"
 
-    def __init__(self, session: Session, tokens_per_pass: int) -> None:
+    def __init__(self, session: TrainableModel, tokens_per_pass: int) -> None:
         self._session, self.tokens_per_pass = session, tokens_per_pass
 
     def length(self, table: TokenTable, i: int) -> int:
@@ -82,7 +82,7 @@ class Rouge:
     schema: ClassVar[dict[str, pa.DataType]] = {"rouge": pa.float64(), "answers": pa.list_(pa.string())}
     work: ClassVar[Work] = "write"
 
-    def __init__(self, session: Session, tokenizer: Any, tokens_per_pass: int) -> None:
+    def __init__(self, session: TrainableModel, tokenizer: Any, tokens_per_pass: int) -> None:
         self._session, self._tokenizer = session, tokenizer
         self.tokens_per_pass = session.answer_budget(tokens_per_pass)
 
@@ -116,7 +116,7 @@ class Answers:
     schema: ClassVar[dict[str, pa.DataType]] = {"answer": pa.string()}
     work: ClassVar[Work] = "write"
 
-    def __init__(self, session: Session, tokenizer: Any, tokens_per_pass: int, most_tokens: int = 128) -> None:
+    def __init__(self, session: TrainableModel, tokenizer: Any, tokens_per_pass: int, most_tokens: int = 128) -> None:
         self._session, self._tokenizer = session, tokenizer
         self.tokens_per_pass = session.answer_budget(tokens_per_pass)
         self.most_tokens = most_tokens
@@ -142,7 +142,7 @@ def _mean_known(values: list[float]) -> float:
 
 
 def score(
-    session: Session,
+    session: TrainableModel,
     scorer: Scorer,
     table: TokenTable,
     rows: NDArray[np.intp],
@@ -172,7 +172,7 @@ def score(
 
 
 def score_in_memory(
-    session: Session,
+    session: TrainableModel,
     scorer: Scorer,
     table: TokenTable,
     rows: NDArray[np.intp],

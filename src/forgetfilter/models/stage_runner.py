@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .scoring import Scorer
-    from .trainable_model import Session
+    from .trainable_model import TrainableModel
     from .training import Callback, Step
 
 BASE = "base"
 
 
-class Workbench:
+class StageRunner:
     """Loads a model and brings it from state to state, stage by stage.
 
     Every process makes the same calls; only the first writes.
@@ -64,17 +64,17 @@ class Workbench:
         self._state = BASE
 
     @cached_property
-    def session(self) -> Session:
+    def session(self) -> TrainableModel:
         """Load the model when a stage first needs it."""
         from .cpu.allocator import return_freed_memory
-        from .trainable_model import Session
+        from .trainable_model import TrainableModel
         from .vocabulary import doubt_about
 
         self.console.say("loading the model")
         # A trainable model that nobody uses any more is a cycle of references.
         gc.collect()
         return_freed_memory()
-        session = Session(self._source, self.settings, self.settings, self.settings.seed)
+        session = TrainableModel(self._source, self.settings, self.settings, self.settings.seed)
         if self.settings.max_length > session.longest:
             raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
         doubt = doubt_about(session, self.encoder.tokenizer)

@@ -28,7 +28,7 @@ from .sharding import gathered, in_turn, left_to_us, mesh_of, own_part, put_away
 from .sources import ModelSource
 
 
-class Session:
+class TrainableModel:
     """The aligned model M0 with its trainable part, ready to be trained, scored and asked.
 
     With LoRA the trainable part is the adapter, otherwise every weight. `reset` brings M0 back, `load`

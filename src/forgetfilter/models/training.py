@@ -27,7 +27,7 @@ from .gpu import graph_steps  # noqa: F401 - registers how a GPU takes its steps
 from .micro_batches import optimizer_batches
 from .optimizer_steps import DealtRows, steps_along
 from .sharding import gathered, spread_as
-from .trainable_model import Session
+from .trainable_model import TrainableModel
 
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
@@ -76,7 +76,7 @@ def steps_for(rows: int, epochs: float | None, batch_size: int) -> int:
 
 
 def finetune(
-    session: Session,
+    session: TrainableModel,
     table: TokenTable,
     rows: NDArray[np.intp],
     steps: int,
@@ -179,7 +179,7 @@ class _Checkpoint:
     It is a safetensors file: nothing is ever unpickled.
     """
 
-    def __init__(self, path: Path, session: Session, optimizer: torch.optim.AdamW) -> None:
+    def __init__(self, path: Path, session: TrainableModel, optimizer: torch.optim.AdamW) -> None:
         self._path, self._session, self._optimizer = path, session, optimizer
         self._parameters = session.trained()
 

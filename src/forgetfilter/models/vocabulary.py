@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import torch
 
 from ..data.rows import read_batches
-from .trainable_model import Session, check_tokens
+from .trainable_model import TrainableModel, check_tokens
 
 _ENGLISH = (
     "The house stands at the end of the road, and in the morning the children walk from there to the school in the "
@@ -48,7 +48,7 @@ def _refuse(batch: pa.RecordBatch, vocabulary: int) -> None:
 
 # A sharded model whose weights are first gathered in inference mode could not be trained afterwards.
 @torch.no_grad()
-def doubt_about(session: Session, tokenizer: Any) -> str:
+def doubt_about(session: TrainableModel, tokenizer: Any) -> str:
     """Look for signs that a tokenizer does not belong to the model; return a warning, or an empty string.
 
     If token ids mean something else to the model, plain English surprises it far more than it expects.

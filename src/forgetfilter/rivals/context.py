@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..data.tokens import TokenTable
-from ..models.stage_runner import Workbench
+from ..models.stage_runner import StageRunner
 from ..runs.inputs import Material
 
 FloatArray = NDArray[np.floating]
@@ -28,7 +28,7 @@ class Desk:
         folder: Where it may keep what a killed attempt should find again.
     """
 
-    bench: Workbench
+    bench: StageRunner
     material: Material
     folder: Path
 

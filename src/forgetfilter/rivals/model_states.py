@@ -15,7 +15,7 @@ from .context import Desk, FloatArray, spread
 
 if TYPE_CHECKING:
     from ..data.tokens import TokenTable
-    from ..models.trainable_model import Session
+    from ..models.trainable_model import TrainableModel
 
 _NEIGHBOURS, _DEPTH, _SAFE_ROWS, _AT_ONCE = 10, 0.5, 64, 1024
 # How much a step along the safe examples' gradient raises their own score, in nats a token: short enough for first
@@ -114,7 +114,7 @@ def _some(table: TokenTable, seed: int) -> NDArray[np.intp]:
     return np.sort(table.shuffled(table.scorable, seed)[:_SAFE_ROWS])
 
 
-def _gradients(session: Session, table: TokenTable, rows: NDArray[np.intp], budget: int) -> dict[str, Any]:
+def _gradients(session: TrainableModel, table: TokenTable, rows: NDArray[np.intp], budget: int) -> dict[str, Any]:
     """Compute the gradient of the rows' mean log-probability by what is trained, on the CPU."""
     from ..models.sharding import gathered
 

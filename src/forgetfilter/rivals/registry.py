@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from ..forgetting.measuring import suspicion_column, untrained_columns
 from ..forgetting.signals import SIGNALS
-from ..models.stage_runner import Workbench
+from ..models.stage_runner import StageRunner
 from ..runs.files import start_afresh
 from ..runs.inputs import Material
 from ..runs.layout import TOLD_BY, table_of
@@ -62,7 +62,7 @@ def is_measured(rival: Rival, folder: Path, settings: RivalSettings) -> bool:
     return made_of(folder / TOLD_BY, rival.told_by(settings))
 
 
-def measure_rival(rival: Rival, bench: Workbench, material: Material, folder: Path) -> None:
+def measure_rival(rival: Rival, bench: StageRunner, material: Material, folder: Path) -> None:
     """Write a table of suspicion for the data and each set of rows of known kind, in the order of its rows.
 
     Args:

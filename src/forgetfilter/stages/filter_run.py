@@ -11,7 +11,7 @@ from ..console import Console
 from ..data.tokens import Encoder
 from ..models.processes import Processes, spreads_the_model
 from ..models.sources import ModelSource, find_model
-from ..models.stage_runner import Workbench
+from ..models.stage_runner import StageRunner
 from ..runs.inputs import (
     SELF,
     Inputs,
@@ -68,8 +68,8 @@ class FilterRun:
         """Delete the cached activations, which no later stage needs."""
         self.bench.drop_states((*self.material.scored, *self.material.safe_parts))
 
-    def _load(self, settings: Settings) -> Workbench:
-        return Workbench(self.run, self._source, settings, self.encoder, self.console, self.processes)
+    def _load(self, settings: Settings) -> StageRunner:
+        return StageRunner(self.run, self._source, settings, self.encoder, self.console, self.processes)
 
 
 @contextmanager

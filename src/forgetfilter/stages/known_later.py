@@ -18,7 +18,7 @@ from ..data.splits import DEFAULT
 from ..data.text_files import TextOptions
 from ..data.tokens import TokenTable
 from ..errors import BadRowsError, InputError, RunError
-from ..models.stage_runner import Workbench
+from ..models.stage_runner import StageRunner
 from ..runs.files import read_json, start_afresh, write_json
 from ..runs.inputs import read_frames, read_part, write_part
 from ..runs.layout import KNOWN_LATER, KNOWN_LATER_INFO, ONLY_TOKENS, ROWS, WITNESSES
@@ -72,7 +72,7 @@ def check_can_look(run: Run) -> None:
         )
 
 
-def look_at_known(run: Run, source: str | Container, bench: Workbench, console: Console) -> KnownLater:
+def look_at_known(run: Run, source: str | Container, bench: StageRunner, console: Console) -> KnownLater:
     """Read rows known to be unsafe as the run's data was read, and keep their features in place of earlier ones.
 
     Args:
@@ -102,7 +102,7 @@ def look_at_known(run: Run, source: str | Container, bench: Workbench, console: 
 
 
 def _measure_rows(
-    run: Run, container: Container, options: ReadOptions, bench: Workbench, console: Console, folder: Path
+    run: Run, container: Container, options: ReadOptions, bench: StageRunner, console: Console, folder: Path
 ) -> int:
     """Write the features of the rows and return how many have a completion; none of their text is kept."""
     rows_folder, tokens = folder / ROWS, folder / ONLY_TOKENS

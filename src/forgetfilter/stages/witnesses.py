@@ -30,7 +30,7 @@ from ..errors import RunError
 from ..forgetting.measuring import untrained_columns
 from ..forgetting.signals import SUSPICION
 from ..metrics.text import words
-from ..models.stage_runner import BASE, Workbench
+from ..models.stage_runner import BASE, StageRunner
 from ..runs.files import start_afresh, written_whole
 from ..runs.inputs import BUILTIN, Material, prototypes
 from ..runs.layout import (
@@ -117,7 +117,7 @@ def can_look_further(stages: Stages) -> bool:
     return all((stages.folder(WITNESSES) / name).is_file() for name in (WITNESS_BASIS, WITNESS_VOCABULARY))
 
 
-def measure_further(bench: Workbench, name: str, table: TokenTable, answers: Iterable[str], folder: Path) -> None:
+def measure_further(bench: StageRunner, name: str, table: TokenTable, answers: Iterable[str], folder: Path) -> None:
     """Compute the features of further rows as those of a run were computed, in one process.
 
     Args:
@@ -139,7 +139,7 @@ def measure_further(bench: Workbench, name: str, table: TokenTable, answers: Ite
     shutil.rmtree(states)
 
 
-def measure_witnesses(bench: Workbench, material: Material, folder: Path) -> None:
+def measure_witnesses(bench: StageRunner, material: Material, folder: Path) -> None:
     """Compute the features of all rows of a run and of the prototypes, with the untouched model M0.
 
     A killed attempt goes on where it stopped.
@@ -188,7 +188,7 @@ def measure_witnesses(bench: Workbench, material: Material, folder: Path) -> Non
         shutil.rmtree(folder / name)
 
 
-def _write_prototypes(rows: list[Said], bench: Workbench, path: Path) -> None:
+def _write_prototypes(rows: list[Said], bench: StageRunner, path: Path) -> None:
     if rows and not path.exists():
         with written_whole(path) as beside:
             for _ in write_tokens(rows, bench.encoder, beside):
@@ -213,14 +213,14 @@ def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[S
             yield f"{name} {position}", position, chat
 
 
-def _scorer(bench: Workbench) -> Scorer:
+def _scorer(bench: StageRunner) -> Scorer:
     """Make the scorer that returns mean hidden states."""
     from ..models.hidden_states import HiddenStates, View
 
     return HiddenStates(bench.session, bench.budget, [View("beginning", depth) for depth in _DEPTHS])
 
 
-def _write_states(bench: Workbench, scorer: Scorer, name: str, table: TokenTable, states: Path) -> None:
+def _write_states(bench: StageRunner, scorer: Scorer, name: str, table: TokenTable, states: Path) -> None:
     """Write the mean hidden states of those rows of a part that have a completion, in order."""
     states.mkdir(exist_ok=True)
     label = "prototypes" if name in PROTOTYPES else f"{name} rows"

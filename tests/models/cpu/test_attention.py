@@ -7,7 +7,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from forgetfilter.models.cpu import attention
 from forgetfilter.models.cpu.attention import _Attention
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings
 
 BEFORE = 5
@@ -58,7 +58,9 @@ def test_a_model_trains_with_it_in_bfloat16_alone(model, monkeypatch):
     completion = torch.ones_like(ids, dtype=torch.bool)
     found = {}
     for dtype in ("float32", "bfloat16"):
-        session = Session(find_model(str(model)), ModelSettings(device="cpu", dtype=dtype), AdapterSettings(), seed=0)
+        session = TrainableModel(
+            find_model(str(model)), ModelSettings(device="cpu", dtype=dtype), AdapterSettings(), seed=0
+        )
         for prefix in (ids[:1, :0], ids[:1, :4]):
             session.scorer(prefix, ids, completion)[0].sum().backward()
         found[dtype] = (len(calls), torch.cat([p.grad.flatten() for p in session.trained().values()]))
@@ -71,13 +73,17 @@ def test_a_model_trains_with_it_in_bfloat16_alone(model, monkeypatch):
 
 
 def test_a_model_with_another_attention_keeps_it(model):
-    session = Session(find_model(str(model)), ModelSettings(device="cpu", dtype="float32"), AdapterSettings(), seed=0)
+    session = TrainableModel(
+        find_model(str(model)), ModelSettings(device="cpu", dtype="float32"), AdapterSettings(), seed=0
+    )
     session.model.set_attn_implementation("eager")
     attention.use_own_attention(session.model)
     assert session.model.config._attn_implementation == "eager"
 
 
 def test_a_saved_model_does_not_name_it(model, tokenizer, tmp_path):
-    session = Session(find_model(str(model)), ModelSettings(device="cpu", dtype="bfloat16"), AdapterSettings(), seed=0)
+    session = TrainableModel(
+        find_model(str(model)), ModelSettings(device="cpu", dtype="bfloat16"), AdapterSettings(), seed=0
+    )
     session.save_whole(tmp_path / "whole", tokenizer)
     assert "forgetfilter" not in (tmp_path / "whole" / "config.json").read_text()

@@ -8,7 +8,7 @@ import transformers
 
 from forgetfilter.models.cpu import blocks as blocks_module
 from forgetfilter.models.cpu.blocks import fast_block
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from support.sessions import make_session, randomise, stock
 from support.tiny_models import make_model, make_tokenizer
 
@@ -18,11 +18,11 @@ COMPLETION[:, 4:] = True
 PREFIX = torch.tensor([[3, 4, 5, 6, 7]])
 
 
-def blocks(session: Session) -> list:
+def blocks(session: TrainableModel) -> list:
     return [module for module in session.model.modules() if fast_block(module) is not None]
 
 
-def outcome(session: Session, prefix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def outcome(session: TrainableModel, prefix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     logprobs = session.scorer(prefix, IDS, COMPLETION)[0]
     gradients = torch.autograd.grad((logprobs * torch.arange(1, len(logprobs) + 1)).sum(), session.trained().values())
     return logprobs.detach(), torch.cat([gradient.flatten() for gradient in gradients])

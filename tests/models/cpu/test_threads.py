@@ -16,7 +16,7 @@ from forgetfilter.models.hidden_states import HiddenStates, View
 from forgetfilter.models.micro_batches import by_length, deal
 from forgetfilter.models.scoring import Answers, Likelihood, Rouge, score_in_memory
 from forgetfilter.models.sources import find_model
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.models.training import finetune
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings, TrainingSettings
 from support.tiny_models import make_model
@@ -41,7 +41,7 @@ def table(tmp_path_factory, tokenizer):
 
 
 def session_of(model, adapter=AdapterSettings(lora_rank=4)):  # noqa: B008
-    return Session(find_model(str(model)), ModelSettings(device="cpu", dtype="float32"), adapter, seed=0)
+    return TrainableModel(find_model(str(model)), ModelSettings(device="cpu", dtype="float32"), adapter, seed=0)
 
 
 def in_turn(session):

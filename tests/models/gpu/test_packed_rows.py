@@ -10,7 +10,7 @@ from forgetfilter.models.gpu import decoding
 from forgetfilter.models.gpu.packed_rows import PackedScorer, is_packable
 from forgetfilter.models.micro_batches import end_to_end
 from forgetfilter.models.scoring import Likelihood, score_in_memory
-from forgetfilter.models.trainable_model import Session
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.models.training import finetune
 from forgetfilter.settings.groups import TrainingSettings
 from support.gradients import gradient, replayed
@@ -18,7 +18,7 @@ from support.sessions import make_session, randomise
 from support.tiny_models import make_model, make_tokenizer
 
 
-def end_to_end_session(folder, **adapter) -> Session:
+def end_to_end_session(folder, **adapter) -> TrainableModel:
     """A session on the processor that takes rows end to end, as one on a GPU does."""
     session = make_session(folder, **adapter)
     randomise(session)

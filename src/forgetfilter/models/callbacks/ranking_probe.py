@@ -12,7 +12,7 @@ from ...data.tokens import TokenTable
 from ...runs.files import read_json, write_text
 from ...runs.layout import POINTS
 from ..scoring import Likelihood, score_in_memory
-from ..trainable_model import Session
+from ..trainable_model import TrainableModel
 from ..training import Step
 
 # Steps between two measurements, the rows that are measured, and how alike two rankings are from which on little
@@ -35,7 +35,7 @@ class RankingProbe:
         seed: Seed of the sample.
     """
 
-    def __init__(self, session: Session, table: TokenTable, folder: Path, seed: int) -> None:
+    def __init__(self, session: TrainableModel, table: TokenTable, folder: Path, seed: int) -> None:
         self._session, self._table, self._path = session, table, folder / POINTS
         self._rows = np.sort(table.shuffled(table.scorable, seed)[:_SAMPLE])
         self._points = self._read()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...data.tokens import TokenTable
 from ...runs.layout import WATCHED
 from ..scoring import Likelihood, score
-from ..trainable_model import Session
+from ..trainable_model import TrainableModel
 from ..training import Step
 
 
@@ -46,7 +46,12 @@ def results_by_step(folder: Path, prefix: str) -> dict[int, Path]:
 
 
 def scores_along(
-    session: Session, table: TokenTable, rows: NDArray[np.intp], folder: Path, due: Callable[[int], bool], budget: int
+    session: TrainableModel,
+    table: TokenTable,
+    rows: NDArray[np.intp],
+    folder: Path,
+    due: Callable[[int], bool],
+    budget: int,
 ) -> ResultsAlong:
     """Make a callback that scores every completion token of some rows along a session.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..generation import decode
 from ..micro_batches import end_to_end
-from ..trainable_model import Session
+from ..trainable_model import TrainableModel
 from .cuda_graphs import Replayed
 from .packed_rows import PackedDecoder, PackedScorer, laid
 from .varlen_attention import attention, within
@@ -105,7 +105,7 @@ class _Rows:
 @decode.register
 def _(
     path: PackedScorer,
-    session: Session,
+    session: TrainableModel,
     prompts: Sequence[NDArray[np.int32]],
     limits: Sequence[int],
     ends: Sequence[int],

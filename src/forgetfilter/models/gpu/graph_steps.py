@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..optimizer_steps import DealtRows, Steps, StepsInTurn, adamw, steps_along
-from ..trainable_model import Session
+from ..trainable_model import TrainableModel
 from .cuda_graphs import Replayed
 from .packed_rows import Packed, PackedScorer, pack, padded
 
@@ -29,7 +29,7 @@ class ReplayedSteps:
         optimizer: Whose state is that of the steps.
     """
 
-    def __init__(self, session: Session, scorer: PackedScorer, weight_decay: float, most: float) -> None:
+    def __init__(self, session: TrainableModel, scorer: PackedScorer, weight_decay: float, most: float) -> None:
         device = session.hardware.device
         self._scorer, self._largest = scorer, _WORTH_RECORDING // session.size
         self._parameters = list(session.trained().values())
@@ -80,7 +80,7 @@ class ReplayedSteps:
 
 
 @steps_along.register
-def _(path: PackedScorer, session: Session, weight_decay: float, most: float) -> Steps:
+def _(path: PackedScorer, session: TrainableModel, weight_decay: float, most: float) -> Steps:
     if session.accelerator.num_processes > 1:
         return StepsInTurn(session, weight_decay, most)
     return ReplayedSteps(session, path, weight_decay, most)
