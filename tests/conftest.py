@@ -16,6 +16,30 @@ from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
 from support.tiny_models import make_model, make_tokenizer
 
 
+def pytest_addoption(parser):
+    parser.addoption("--plain-path", action="store_true", help="leave the fast forward paths of models out")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--plain-path"):
+        speed = Path(__file__).parent / "models"
+        skip = pytest.mark.skip(reason="tests a fast path, and --plain-path leaves these out")
+        for item in items:
+            if item.path.is_relative_to(speed / "cpu") or item.path.is_relative_to(speed / "gpu"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def plain_path(pytestconfig):
+    """With `--plain-path`, models keep the layers of their libraries, and rows are padded."""
+    with pytest.MonkeyPatch.context() as patch:
+        if pytestconfig.getoption("--plain-path"):
+            for install in ("use_own_attention", "fuse_lora", "use_fast_blocks"):
+                patch.setattr(f"forgetfilter.models.forward_path.{install}", lambda _: None)
+            patch.setattr("forgetfilter.models.forward_path.can_pack", lambda *_: False)
+        yield
+
+
 @pytest.fixture(autouse=True, scope="session")
 def short_answers():
     """Examples of what a model says are short, as a tiny model has nothing to say: every run asks for them."""
