@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from peft.tuners.lora import Linear
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig
 
@@ -17,7 +16,6 @@ from forgetfilter.models import generation, head, training
 from forgetfilter.models.callbacks.loss_plateau import LossPlateau
 from forgetfilter.models.callbacks.ranking_probe import ProbeAlong, RankingProbe, RankingSettled
 from forgetfilter.models.collating import collate, shared_prefix
-from forgetfilter.models.cpu import lora
 from forgetfilter.models.generation import greedy
 from forgetfilter.models.loading import choose_hardware, load_model, load_tokenizer, model_fingerprint
 from forgetfilter.models.micro_batches import by_length, optimizer_batches
@@ -432,26 +430,6 @@ def test_the_shared_prefix_ends_before_the_first_completion():
     assert shared_prefix([row([1, 2, 3, 4, 5], 3), row([1, 2, 3, 4, 6], 4)]) == 2
     assert shared_prefix([row([1, 2, 3, 4, 5], 3), row([1, 9, 3, 4, 6], 4)]) == 1
     assert shared_prefix([row([1, 2], 0), row([1, 2], 0)]) == 0
-
-
-def test_the_faster_lora_layer_computes_what_pefts_does(session, table):
-    peft_forward = type(next(m for m in session.model.modules() if isinstance(m, Linear))).forward
-    with torch.no_grad():
-        for name, parameter in session.model.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(generator=torch.manual_seed(0))
-    inputs = collate([table[i] for i in range(5)], session.hardware.device, 10**6)
-    results = []
-    for fused in (True, False):
-        if not fused:
-            for module in session.model.modules():
-                if isinstance(module, Linear):
-                    assert isinstance(module.forward, lora.Fused)
-                    module.forward = peft_forward.__get__(module)
-        session.model.zero_grad()
-        session.scorer(*inputs)[0].sum().backward()
-        results.append([p.grad.clone() for p in session.model.parameters() if p.requires_grad])
-    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize(("kind", "by_parts"), [("llama", True), ("qwen", True), ("gpt2", True), ("gemma", False)])
