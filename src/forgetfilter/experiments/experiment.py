@@ -124,14 +124,14 @@ class Experiment:
         self.processes.wait()
         self.bench = StageRunner(self.stages, source, settings, encoder, console, self.processes)
 
-    def _claim(self, made_of: dict[str, str]) -> None:
+    def _claim(self, inputs: dict[str, str]) -> None:
         """Refuse a folder whose sessions trained another model, or trained it differently."""
         from ..models.loading import choose_hardware
 
         settings = {name: value for name, value in to_mapping(self.settings).items() if name in _COMPARED}
         hardware = choose_hardware(self.settings, trained_fully=self.settings.full_finetuning)
         settings["dtype"] = str(hardware.dtype).removeprefix("torch.")
-        manifest = Manifest.now(made_of, settings)
+        manifest = Manifest.now(inputs, settings)
         manifest.claim(self.stages.path / MANIFEST, "its sessions were trained differently")
 
     @property

@@ -118,15 +118,15 @@ class CompletionScorer(nn.Module):
         return self
 
     def deal(
-        self, indices: Indices, lengths: NDArray[np.integer], token_budget: int, work: Work, machine: Machine
+        self,
+        indices: Indices,
+        lengths: NDArray[np.integer],
+        token_budget: int,
+        work: Work,  # noqa: ARG002 - other paths deal by it
+        machine: Machine,
     ) -> Passes:
-        """Deal rows into micro-batches of like length; see `micro_batches.deal`.
-
-        A step of an answer is hardly slower for many rows than for one, so that few and large batches are best there.
-        """
-        overhead = machine.answer_overhead if work == "write" else machine.pass_overhead
-        lanes = {"write": 1, "train": machine.training_lanes}.get(work, machine.lanes)
-        return deal(indices, lengths, 1 if self.alone else token_budget, overhead, lanes)
+        """Deal rows into micro-batches of like length; see `micro_batches.deal`."""
+        return deal(indices, lengths, 1 if self.alone else token_budget, machine.overhead, machine.lanes)
 
     def answer_budget(self, scored: int, device: torch.device) -> int:
         """Most tokens of a batch of answers, where so many are scored at once.

@@ -25,20 +25,16 @@ _MOST_PASSES_A_LANE = 4
 
 @dataclass(frozen=True)
 class Machine:
-    """What passes cost, and how many can be made at once.
+    """What passes of one kind of work cost, and how many can be made at once.
 
     Attributes:
-        pass_overhead: What starting a pass costs, as a number of tokens.
-        answer_overhead: What starting a batch of answers costs, likewise.
+        overhead: What starting a pass costs, as a number of tokens.
         lanes: How many passes can be made at once.
-        training_lanes: The same of passes that keep gradients.
         processes: How many processes share the passes.
     """
 
-    pass_overhead: int
-    answer_overhead: int
+    overhead: int
     lanes: int
-    training_lanes: int
     processes: int
 
 

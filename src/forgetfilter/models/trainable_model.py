@@ -175,9 +175,10 @@ class TrainableModel:
             indices, lengths, token_budget: As `micro_batches.deal` takes them.
             work: What the passes are for.
         """
-        training_lanes = self.lanes.count if work == "train" and self.trains_side_by_side else 1
-        processes = self.accelerator.num_processes
-        machine = Machine(self.pass_overhead, self.answer_overhead, self.lanes.count, training_lanes, processes)
+        # A step of an answer is hardly slower for many rows than for one, so that few and large batches are best there.
+        in_turn = work == "write" or (work == "train" and not self.trains_side_by_side)
+        overhead = self.answer_overhead if work == "write" else self.pass_overhead
+        machine = Machine(overhead, 1 if in_turn else self.lanes.count, self.accelerator.num_processes)
         return self.scorer.deal(indices, lengths, token_budget, work, machine)
 
     def token_budget(self, given: int | None) -> int:

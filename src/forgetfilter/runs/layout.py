@@ -57,15 +57,15 @@ TOLD_BY, DECISION = "told-by.txt", "decision.json"
 # The tokens of a stage that has those of one set of rows alone.
 ONLY_TOKENS = "tokens.arrow"
 
-# Of a lab's data set: what it was read from.
+# Of a data set of an experiment: what it was read from.
 MADE_OF = "made-of.txt"
 # Files of an evaluation, whose answers are called as above; of a mix, a comparison and a study.
 EVALUATION, EVALUATION_MANIFEST = "evaluation.json", "evaluation-manifest.json"
 MIX = "mix.json"
 RECORDS, TABLES = "records.jsonl", "tables.md"
 FINDING, FINDING_TABLE, FINDING_JSON, FIGURE = "finding.md", "data.parquet", "data.json", "figure"
-# Folders of a comparison and of studies: runs of the filter, the labs, and rows that a study made.
-FILTER_RUN, ALIGNING, LABS, FILTERS, STUDY_ROWS = "filter", "aligning", "labs", "filters", "rows"
+# Folders of a comparison and of studies: runs of the filter, experiments, and rows that a study made.
+FILTER_RUN, ALIGNING, EXPERIMENTS, FILTERS, STUDY_ROWS = "filter", "aligning", "labs", "filters", "rows"
 
 
 def numbered(name: str, safe: Sequence[object]) -> list[str]:
@@ -109,7 +109,7 @@ def rival_stage(name: str) -> str:
 
 
 def data_of(name: str) -> str:
-    """The stage of a lab that keeps a data set's rows and tokens."""
+    """The stage of an experiment that keeps a data set's rows and tokens."""
     return f"data-{name}"
 
 

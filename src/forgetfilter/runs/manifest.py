@@ -56,7 +56,7 @@ class Manifest:
         """
         found = cls.find(path)
         if found is None:
-            raise RunError(f"{path}: not a manifest that forgetfilter wrote")
+            raise RunError(f"{path}: not a manifest that forgetfilter wrote; name another folder")
         return found
 
     def write(self, path: Path) -> None:

@@ -57,7 +57,7 @@ class Stages:
         partial = self._unfinished(stage)
         partial.mkdir(parents=True, exist_ok=True)
         for left in partial.rglob(f"*{UNFINISHED}"):
-            left.unlink(missing_ok=True)
+            remove(left)
         return partial
 
     def _unfinished(self, stage: str) -> Path:
@@ -65,7 +65,7 @@ class Stages:
 
     def finish(self, stage: str) -> None:
         """Put a stage that was written whole in its place."""
-        commit(self.partial(stage), self.folder(stage))
+        commit(self._unfinished(stage), self.folder(stage))
 
     def drop(self, stage: str) -> None:
         """Delete a stage, finished or not, that nothing needs any more."""

@@ -18,7 +18,7 @@ from ...data.records import hash_chunks
 from ...data.text_files import read_jsonl
 from ...errors import SettingsError
 from ...models.sources import find_model
-from ...runs.layout import FILTERS, LABS
+from ...runs.layout import EXPERIMENTS, FILTERS
 from ...runs.run import Run
 from ...settings.groups import REVIEW_STEPS, StudySettings
 from ...settings.option import split_names
@@ -100,7 +100,7 @@ class StudyContext:
     def experiment_on(self, name: str, noisy: Path, safe: Path, **changes: Any) -> Experiment:
         """Open the experiment on other files of `noisy` and `safe` rows."""
         settings = replace(self.settings, **changes)
-        folder = self.folder / LABS / name / ",".join([short_name(settings.model), *_change_names(changes)])
+        folder = self.folder / EXPERIMENTS / name / ",".join([short_name(settings.model), *_change_names(changes)])
         experiment = Experiment(folder, find_model(settings.model, settings.revision), settings, self.console)
         experiment.add(NOISY, noisy)
         experiment.add(SAFE, safe)
@@ -115,7 +115,7 @@ class StudyContext:
     def part_of_safe(self, experiment: Experiment, mix: Mix, share: float) -> str:
         """Add a share of a mix's safe rows, drawn from their ids, to an experiment, and return its name."""
         name = f"safe-{share:g}"
-        ids = column_by_id(mix.safe, "id")
+        ids = list(column_by_id(mix.safe, "id"))
         drawn = {ids[i] for i in in_random_order(ids, self.settings.seed)[: max(1, round(share * len(ids)))]}
         experiment.add(name, mix.safe, choose=drawn.__contains__)
         return name
