@@ -166,7 +166,7 @@ LLAMA: dict[str, Damage] = {
     "index map a number": both(shards(named="other.safetensors"), index({"weight_map": 3})),
     "index of numbers": both(shards(named="other.safetensors"), index({"weight_map": {"lm_head.weight": 3}})),
     "index empty": both(shards(named="other.safetensors"), index({"weight_map": {}})),
-    "index no metadata": both(shards(named="other.safetensors"), lambda f: without(INDEX, "metadata")(f), gone(CONFIG)),
+    "index no metadata": both(shards(named="other.safetensors"), without(INDEX, "metadata")),
     "index cut off": both(shards(named="other.safetensors"), cut(INDEX, share=0.5)),
     "index deep": both(shards(named="other.safetensors"), write(INDEX, DEEP)),
     # The configuration.

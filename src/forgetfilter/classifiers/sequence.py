@@ -46,7 +46,7 @@ class SequenceClassifier:
         source = find_model(model)
         hardware = choose_hardware(ModelSettings(device=device))
         # Such models are small: float32 everywhere gives the same scores on every device.
-        with explained(source, "classifier"):
+        with explained(source.location, "classifier"):
             self._tokenizer: Any = AutoTokenizer.from_pretrained(source.location, trust_remote_code=False)
             loaded, info = AutoModelForSequenceClassification.from_pretrained(
                 source.location,

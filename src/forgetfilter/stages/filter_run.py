@@ -81,6 +81,8 @@ def started(
     Raises:
         ForgetFilterError: Anything the user can mend: inputs, settings, the folder.
     """
+    from ..models.loading import check_model
+
     output = output.absolute()
     processes = Processes(settings.device)
     if processes.count > 1:
@@ -90,6 +92,7 @@ def started(
         if not inputs.model.local:
             console.say(f"asking the hub for {inputs.model.location}")
         encoder = make_encoder(inputs.model, settings)
+        check_model(inputs.model, encoder.tokenizer)
         if processes.main:
             with replacing(output) if overwrite else nullcontext():
                 _read(resolve(settings, encoder), inputs, encoder, output, console)
