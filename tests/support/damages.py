@@ -1,4 +1,4 @@
-"""Ways to damage a model folder, an adapter or a GGUF file: what a broken download, a mix-up or an enemy leaves there."""
+"""Ways to damage a model folder: what a broken download, a mix-up or an enemy leaves there."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ LLAMA: dict[str, Damage] = {
     "weights with a stranger": weights(lambda w: w | {"model.layers.0.gate.weight": w["model.norm.weight"].clone()}),
     "weights of another shape": weights(_wide),
     "weights without head": weights(lambda w: {n: v for n, v in w.items() if n != "lm_head.weight"}),
-    "weights none": weights(lambda w: {}),
+    "weights none": weights(lambda _: {}),
     "weights not numbers": weights(lambda w: w | {"lm_head.weight": w["lm_head.weight"] * float("nan")}),
     # The index.
     "index names a pickle": shards(named="w.bin"),
@@ -254,7 +254,9 @@ LLAMA: dict[str, Damage] = {
     "tokenizer vocabulary far away": vocabulary(lambda i: i + 2**31),
     "tokenizer merges of others": change(TOKENIZER, "model", "merges", to=[["no", "such"]]),
     "tokenizer splits by nonsense": change(
-        TOKENIZER, "pre_tokenizer", to={"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}
+        TOKENIZER,
+        "pre_tokenizer",
+        to={"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False},
     ),
     "tokenizer pre-tokenizer unknown": change(TOKENIZER, "pre_tokenizer", to={"type": "Nonesuch"}),
     "tokenizer added of words": change(TOKENIZER, "added_tokens", to=["<a>"]),

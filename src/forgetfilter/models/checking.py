@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import regex
 
@@ -25,7 +25,7 @@ _MOST_TOKENS = 1 << 24
 _MOST_POSITIONS = 1 << 27
 _LARGEST_FILE = 1 << 30
 
-# Numbers of a configuration that say how many modules a model is made of, how wide they are, and how long a text may be.
+# Numbers of a configuration that say how many modules a model has, how wide they are, and how long a text may be.
 _LAYERS = regex.compile(r"^((n|num)_(\w*_)?(layers?|blocks?)|(en|de)coder_layers)$")
 _EXPERTS = regex.compile(r"^(\w*_)?(n|num)_(\w*_)?experts$")
 _HEADS = regex.compile(r"^(\w*_)?(n|num)_(\w*_)?heads?$")
@@ -33,10 +33,11 @@ _WIDTHS = regex.compile(
     r"^((hidden|vocab|intermediate|embedding|ffn_hidden|moe_intermediate)_size|head_dim|n_embd|d_model)$"
 )
 _POSITIONS = regex.compile(r"^(max_position_embeddings|max_seq_len|n_positions|n_ctx)$")
-# A layer of another kind, or a part that a model goes without, has none.
-_MAY_BE_ZERO = regex.compile(
-    r"^(?!(hidden_size|vocab_size|num_hidden_layers|num_attention_heads|n_layer|n_head|n_embd|d_model)$)"
-)
+# Of experts, and of layers of some kinds, a model may have none.
+_NEVER_ZERO = {
+    *("hidden_size", "vocab_size", "num_hidden_layers", "num_attention_heads"),
+    *("n_layer", "n_head", "n_embd", "d_model"),
+}
 
 Holds = Callable[[Any], bool]
 
@@ -45,7 +46,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_object(value: Any) -> bool:
+def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict)
 
 
@@ -96,7 +97,9 @@ def _has_vocabulary(value: Any) -> bool:
 _ALL = ""
 _IDS = ("the number of a token, or a list of them", _are_ids)
 _TOKEN = ("a token", _is_token)
-_TOKENS = {f"{name}_token": _TOKEN for name in ("bos", "eos", "unk", "pad", "sep", "cls", "mask")}
+_TOKENS: dict[str, tuple[str, Holds]] = {
+    f"{name}_token": _TOKEN for name in ("bos", "eos", "unk", "pad", "sep", "cls", "mask")
+}
 # By file and key, what is expected. Nothing, and no such key, may always be.
 _EXPECTED: dict[str, dict[str, tuple[str, Holds]]] = {
     CONFIG: {
@@ -188,23 +191,28 @@ def _read(file: Path, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{file}: cannot load this {what}: its JSON nests without end; {_AGAIN}") from error
     if not isinstance(found, dict):
-        raise ModelError(f"{file}: cannot load this {what}: found {_kind(found)}, expected an object; {_AGAIN}")
+        raise ModelError(f"{file}: cannot load this {what}: expected an object, found {_kind(found)}; {_AGAIN}")
     for key, (words, holds) in _EXPECTED[file.name].items():
         value = found if key == _ALL else found.get(key)
         if value is None and key not in _NEEDED.get(file.name, ()):
             continue
         if not holds(value):
-            named = f"'{key}' is {_kind(value)}" if key else "found others"
-            raise ModelError(f"{file}: cannot load this {what}: {named}, expected {words}; {_AGAIN}")
+            named = f"'{key}'" if key else "the file"
+            problem = f"{_found(named, value)}expected {words}"
+            raise ModelError(f"{file}: cannot load this {what}: {problem}; {_AGAIN}")
     return found
 
 
-def _kind(value: Any) -> str:
+def _found(named: str, value: Any) -> str:
     if value is None:
-        return "not there"
+        return f"{named} is missing, "
+    return f"for {named} found {_kind(value)}, "
+
+
+def _kind(value: Any) -> str:
     if isinstance(value, (str, int, float)):
         return printable(repr(value), 60)
-    return "a list" if isinstance(value, list) else "an object of another kind"
+    return "another list" if isinstance(value, list) else "another object"
 
 
 def _numbers(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -221,9 +229,9 @@ def _problem(name: str, value: Any, shapes: Mapping[str, tuple[int, ...]]) -> st
     named = next((kind for kind in (_LAYERS, _EXPERTS, _HEADS, _WIDTHS, _POSITIONS) if kind.match(name)), None)
     if named is None:
         return ""
-    if not isinstance(value, int):
+    if isinstance(value, str) or value % 1 != 0:
         return "expected a whole number"
-    if value < 0 or (value == 0 and not _MAY_BE_ZERO.match(name)):
+    if value < 0 or (value == 0 and name in _NEVER_ZERO):
         return "expected a positive number"
     if named is _POSITIONS:
         return f"expected at most {_MOST_POSITIONS:,}" if value > _MOST_POSITIONS else ""

@@ -46,6 +46,7 @@ _COPIES_WHEN_TRAINED_FULLY = 4
 # The share of a tokenizer's tokens that a model may lack.
 _UNPLACED = 0.05
 _LONGEST_DETAIL = 240
+_OWN_CODE = "it needs code of its own, which is never run; choose another model"
 # What it means that a library fails, and what to do, by what was being loaded.
 _REASONS = {
     "configuration": "transformers makes nothing of its values; take the one that was saved with the weights",
@@ -253,12 +254,10 @@ def _check_kind(config: Mapping[str, Any], folder: Path) -> None:
     kind = config["model_type"]
     if kind in CONFIG_MAPPING:
         return
-    code = (
-        "it needs code of its own, which is never run" if config.get("auto_map") else "of which transformers knows none"
-    )
-    raise ModelError(
-        f"{folder / CONFIG}: cannot load this configuration: model_type is '{kind}', {code}; choose another model"
-    )
+    unknown = "transformers knows no such model; choose another, or a later version of transformers"
+    why = _OWN_CODE if config.get("auto_map") else unknown
+    shown = printable(f"model_type is '{kind}'", 120)
+    raise ModelError(f"{folder / CONFIG}: cannot load this configuration: {shown}: {why}")
 
 
 def _check_decoder(config: Any, source: ModelSource) -> None:
@@ -292,15 +291,15 @@ def _outline(source: ModelSource, config: Any) -> PreTrainedModel | None:
     _check_decoder(config, source)
     for folder in source.adapters:
         read_header(Path(folder) / ADAPTER_WEIGHTS)
-    folder = _weights_folder(source)
-    if folder is None or getattr(config, "quantization_config", None):
+    weights = _weights_folder(source)
+    if weights is None or getattr(config, "quantization_config", None):
         return None
-    read_model_config(folder, read_shapes(weight_files(folder)))
-    with explained(f"{folder}/{CONFIG}", "model"), warnings.catch_warnings():
+    read_model_config(weights, read_shapes(weight_files(weights)))
+    with explained(f"{weights}/{CONFIG}", "model"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: PreTrainedModel
         model, info = _loader(config).from_pretrained(
-            folder,
+            weights,
             device_map="meta",
             use_safetensors=True,
             trust_remote_code=False,
@@ -319,8 +318,8 @@ def _check_tokens(model: PreTrainedModel, tokenizer: Any, where: str) -> None:
     if size and beyond > _UNPLACED * len(numbers):
         raise ModelError(
             f"{where}/{TOKENIZER}: {beyond:,} of {len(numbers):,} tokens are not in the model: the last one has token "
-            f"number {max(numbers):,}, but the model's embedding ends at {size - 1:,}; the tokenizer does not belong to "
-            "this model"
+            f"number {max(numbers):,}, but the model's embedding ends at {size - 1:,}; the tokenizer does not belong "
+            "to this model"
         )
 
 
@@ -362,4 +361,5 @@ def explained(where: str, what: str) -> Iterator[None]:
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise ModelError(f"{where}: cannot load this {what}: it needs more memory than is there") from error
         detail = printable(f"{type(error).__name__}: {error}", _LONGEST_DETAIL)
-        raise ModelError(f"{where}: cannot load this {what}: {_REASONS[what]} ({detail})") from error
+        reason = _OWN_CODE if "custom code" in str(error) else _REASONS[what]
+        raise ModelError(f"{where}: cannot load this {what}: {reason} ({detail})") from error

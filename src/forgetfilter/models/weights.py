@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import regex
 
@@ -137,14 +137,11 @@ def _place(file: Path, name: str, tensor: Any) -> tuple[int, int]:
         )
     start, end = offsets
     if math.prod(shape) * bits != (end - start) * 8:
-        raise ModelError(
-            f"{file}: damaged: by its header, {_shown(name)} has {math.prod(shape) * bits // 8:,} bytes and a place of "
-            f"{end - start:,}; {_AGAIN}"
-        )
+        raise ModelError(f"{file}: damaged: by its header, {_shown(name)} does not fill its place; {_AGAIN}")
     return start, end
 
 
-def _are_counts(values: Any) -> bool:
+def _are_counts(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 
