@@ -23,6 +23,7 @@ _AGAIN = "download or save the model again"
 # Far more than any real one has: a tokenizer's tables have a place for each number up to the largest.
 _MOST_TOKENS = 1 << 24
 _MOST_POSITIONS = 1 << 27
+_MOST_MODULES = 1 << 20
 _LARGEST_FILE = 1 << 30
 
 # Numbers of a configuration that say how many modules a model has, how wide they are, and how long a text may be.
@@ -39,6 +40,7 @@ _NEVER_ZERO = {
     *("n_layer", "n_head", "n_embd", "d_model"),
 }
 
+Shapes = Mapping[str, tuple[int, ...]]
 Holds = Callable[[Any], bool]
 
 
@@ -133,12 +135,12 @@ _NEEDED = {CONFIG: ("model_type",), TOKENIZER: ("model", "added_tokens")}
 _TOKENIZER_FILES = tuple(name for name in _EXPECTED if name not in (CONFIG, GENERATION_CONFIG))
 
 
-def read_model_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def read_model_config(folder: Path, shapes: Shapes | None) -> dict[str, Any]:
     """Read a model's configuration and check it, by itself and against the tensors of its weights.
 
     Args:
         folder: The model.
-        shapes: Shapes of its weights, by name.
+        shapes: Shapes of its weights, by name; None if they are not there yet.
 
     Raises:
         ModelError: A file is not what it should be, or tells of a model far larger than the weights.
@@ -224,7 +226,7 @@ def _numbers(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield prefix + name, value
 
 
-def _problem(name: str, value: Any, shapes: Mapping[str, tuple[int, ...]]) -> str:
+def _problem(name: str, value: Any, shapes: Shapes | None) -> str:
     """Say what is wrong with a number of a configuration; empty if nothing is."""
     named = next((kind for kind in (_LAYERS, _EXPERTS, _HEADS, _WIDTHS, _POSITIONS) if kind.match(name)), None)
     if named is None:
@@ -235,6 +237,8 @@ def _problem(name: str, value: Any, shapes: Mapping[str, tuple[int, ...]]) -> st
         return "expected a positive number"
     if named is _POSITIONS:
         return f"expected at most {_MOST_POSITIONS:,}" if value > _MOST_POSITIONS else ""
+    if shapes is None:
+        return f"expected at most {_MOST_MODULES:,}" if value > _MOST_MODULES else ""
     # Every layer has a tensor of its own; experts may share one, and each is at least one number.
     numbers = sum(map(math.prod, shapes.values()))
     most = len(shapes) if named is _LAYERS else numbers

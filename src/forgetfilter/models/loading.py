@@ -27,7 +27,7 @@ from ..errors import ForgetFilterError, ModelError, SettingsError, first_line
 from ..runs.files import keep_once
 from ..settings.groups import ModelSettings
 from .capabilities import check_causal
-from .checking import CONFIG, TOKENIZER, check_tokenizer_files, read_model_config
+from .checking import CONFIG, TOKENIZER, TOKENIZER_CONFIG, check_tokenizer_files, read_model_config
 from .merging import merge_adapters
 from .sources import (
     ADAPTER_CONFIG,
@@ -46,6 +46,7 @@ _COPIES_WHEN_TRAINED_FULLY = 4
 # The share of a tokenizer's tokens that a model may lack.
 _UNPLACED = 0.05
 _LONGEST_DETAIL = 240
+_TRY_AGAIN = "check the name, and that the hub can be reached"
 _OWN_CODE = "it needs code of its own, which is never run; choose another model"
 # What it means that a library fails, and what to do, by what was being loaded.
 _REASONS = {
@@ -108,9 +109,10 @@ def load_tokenizer(source: ModelSource) -> Any:
     _load_config(source)
     beside = [folder for folder in source.adapters if has_tokenizer(Path(folder))]
     location = beside[-1] if beside else source.location
-    if beside or source.local:
-        check_tokenizer_files(Path(location))
-    with explained(f"{location}/{TOKENIZER}" if beside or source.local else location, "tokenizer"):
+    folder = Path(location) if beside else _folder(source, TOKENIZER, TOKENIZER_CONFIG)
+    if folder is not None:
+        check_tokenizer_files(folder)
+    with explained(f"{folder or location}/{TOKENIZER}", "tokenizer"):
         return AutoTokenizer.from_pretrained(location, revision=None if beside else source.revision or "main")
 
 
@@ -237,10 +239,12 @@ def _hub_file(source: ModelSource, name: str) -> Path | None:
 def _load_config(source: ModelSource) -> Any:
     """Load a model's configuration, once it is known to be one and to tell of no more than the weights hold."""
     source = _resolved(source)
-    if source.local:
-        folder = Path(source.location)
-        _check_kind(read_model_config(folder, read_shapes(weight_files(folder))), folder)
-    with explained(f"{source.location}/{CONFIG}" if source.local else source.location, "configuration"):
+    folder = _folder(source)
+    if folder is not None:
+        # Of a hub model the weights may not be here yet.
+        shapes = read_shapes(weight_files(folder)) if source.local else None
+        _check_kind(read_model_config(folder, shapes), folder)
+    with explained(f"{folder}/{CONFIG}" if folder else source.location, "configuration"):
         config = AutoConfig.from_pretrained(
             source.location, revision=source.revision or "main", trust_remote_code=False
         )
@@ -270,6 +274,15 @@ def _check_decoder(config: Any, source: ModelSource) -> None:
         )
 
 
+def _folder(source: ModelSource, *names: str) -> Path | None:
+    """Return the folder with a model's configuration, and with other files of these names; None if the hub has none."""
+    if source.local:
+        return Path(source.location)
+    with explained(source.location, "model"):
+        files = [_hub_file(source, name) for name in (CONFIG, *names)]
+    return next((file.parent for file in files if file), None)
+
+
 def _weights_folder(source: ModelSource) -> Path | None:
     """Return the folder with a model's weights, fetched into the hub's cache if need be; None if the hub has none."""
     if source.local:
@@ -279,8 +292,12 @@ def _weights_folder(source: ModelSource) -> Path | None:
         if whole is not None:
             return whole.parent
         index = _hub_file(source, INDEX)
-        files = [_hub_file(source, name) for name in index_files(index, source.location)] if index else []
-    return files[0].parent if files and files[0] and all(files) else None
+        if index is None:
+            return None
+        for name in index_files(index, source.location):
+            if _hub_file(source, name) is None:
+                raise ModelError(f"{source.location}: {INDEX} names {name}, which the hub does not give; {_TRY_AGAIN}")
+    return index.parent
 
 
 def _outline(source: ModelSource, config: Any) -> PreTrainedModel | None:
@@ -294,7 +311,8 @@ def _outline(source: ModelSource, config: Any) -> PreTrainedModel | None:
     weights = _weights_folder(source)
     if weights is None or getattr(config, "quantization_config", None):
         return None
-    read_model_config(weights, read_shapes(weight_files(weights)))
+    if not source.local:
+        read_model_config(weights, read_shapes(weight_files(weights)))
     with explained(f"{weights}/{CONFIG}", "model"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: PreTrainedModel
@@ -362,4 +380,6 @@ def explained(where: str, what: str) -> Iterator[None]:
             raise ModelError(f"{where}: cannot load this {what}: it needs more memory than is there") from error
         detail = printable(f"{type(error).__name__}: {error}", _LONGEST_DETAIL)
         reason = _OWN_CODE if "custom code" in str(error) else _REASONS[what]
+        if isinstance(error, OSError) and not Path(where).exists():
+            reason = f"the hub does not give it; {_TRY_AGAIN}"
         raise ModelError(f"{where}: cannot load this {what}: {reason} ({detail})") from error
