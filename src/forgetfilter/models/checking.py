@@ -145,13 +145,13 @@ def read_model_config(folder: Path, shapes: Shapes | None) -> dict[str, Any]:
     Raises:
         ModelError: A file is not what it should be, or tells of a model far larger than the weights.
     """
-    config = _read(folder / CONFIG, "model")
-    _read(folder / GENERATION_CONFIG, "model")
+    config = _read(folder / CONFIG, "configuration")
+    _read(folder / GENERATION_CONFIG, "configuration")
     for name, value in _numbers(config):
         problem = _problem(name.rpartition(".")[2], value, shapes)
         if problem:
             shown = printable(f"{name} is {value!r}", 120)
-            raise ModelError(f"{folder / CONFIG}: cannot load this model: {shown}, {problem}; {_AGAIN}")
+            raise ModelError(f"{folder / CONFIG}: cannot load this configuration: {shown}, {problem}; {_AGAIN}")
     return config
 
 

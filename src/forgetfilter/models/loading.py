@@ -283,8 +283,12 @@ def _folder(source: ModelSource, *names: str) -> Path | None:
     return next((file.parent for file in files if file), None)
 
 
-def _weights_folder(source: ModelSource) -> Path | None:
-    """Return the folder with a model's weights, fetched into the hub's cache if need be; None if the hub has none."""
+def _weights_folder(source: ModelSource) -> Path:
+    """Return the folder with a model's weights, fetched into the hub's cache if need be.
+
+    Raises:
+        ModelError: The hub does not give all of them.
+    """
     if source.local:
         return Path(source.location)
     with explained(source.location, "model"):
@@ -293,7 +297,10 @@ def _weights_folder(source: ModelSource) -> Path | None:
             return whole.parent
         index = _hub_file(source, INDEX)
         if index is None:
-            return None
+            raise ModelError(
+                f"{source.location}: the hub gives no .safetensors weights of it, and pickled ones are not loaded; "
+                "choose another model, or check that the hub can be reached"
+            )
         for name in index_files(index, source.location):
             if _hub_file(source, name) is None:
                 raise ModelError(f"{source.location}: {INDEX} names {name}, which the hub does not give; {_TRY_AGAIN}")
@@ -309,10 +316,10 @@ def _outline(source: ModelSource, config: Any) -> PreTrainedModel | None:
     for folder in source.adapters:
         read_header(Path(folder) / ADAPTER_WEIGHTS)
     weights = _weights_folder(source)
-    if weights is None or getattr(config, "quantization_config", None):
-        return None
     if not source.local:
         read_model_config(weights, read_shapes(weight_files(weights)))
+    if getattr(config, "quantization_config", None):
+        return None
     with explained(f"{weights}/{CONFIG}", "model"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: PreTrainedModel
@@ -343,10 +350,8 @@ def _check_tokens(model: PreTrainedModel, tokenizer: Any, where: str) -> None:
 
 def _check_memory(source: ModelSource, hardware: Hardware, trained_fully: bool) -> None:
     """Refuse weights that are more than memory holds, before any are read."""
-    folder = _weights_folder(source)
-    if folder is None:
-        return
-    numbers = sum(map(math.prod, read_shapes(weight_files(folder)).values()))
+    shapes = read_shapes(weight_files(_weights_folder(source)))
+    numbers = sum(map(math.prod, shapes.values()))
     copies = _COPIES_WHEN_TRAINED_FULLY if trained_fully else 1
     needed = numbers * hardware.dtype.itemsize * copies
     if hardware.device.type == "cuda":
