@@ -100,29 +100,33 @@ def read_header(file: Path) -> dict[str, tuple[int, ...]]:
             began = opened.read(8)
             length = int.from_bytes(began, "little")
             if len(began) < 8 or not 1 < length <= min(size - 8, _LONGEST_HEADER):
-                raise ModelError(f"{file}: not a safetensors file, or damaged: {_found(began + opened.read(40))}")
+                raise _refusal(file, f"not a safetensors file, or damaged: {_instead(began + opened.read(40))}")
             header = json.loads(opened.read(length))
     except OSError as error:
-        raise ModelError(f"{file}: cannot be read: {error.strerror or error}; {_AGAIN}") from error
+        raise _refusal(file, f"{error.strerror or error}; {_AGAIN}") from error
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{file}: not a safetensors file, or damaged: its header is no JSON; {_AGAIN}") from error
+        raise _refusal(file, f"not a safetensors file, or damaged: its header is not JSON; {_AGAIN}") from error
     if not isinstance(header, dict):
-        raise ModelError(f"{file}: not a safetensors file, or damaged: its header is no JSON object; {_AGAIN}")
+        raise _refusal(file, f"not a safetensors file, or damaged: its header is not a JSON object; {_AGAIN}")
     tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
     places = sorted(_place(file, name, tensor) for name, tensor in tensors.items())
     promised = 8 + length + max((end for _, end in places), default=0)
     if size != promised:
-        raise ModelError(f"{file}: has {size:,} bytes, but its header tells of {promised:,}; {_AGAIN}")
+        raise _refusal(file, f"has {size:,} bytes, but its header tells of {promised:,}; {_AGAIN}")
     if any(start != end for (_, end), (start, _) in pairwise([(0, 0), *places])):
-        raise ModelError(f"{file}: damaged: by its header, tensors overlap or leave gaps; {_AGAIN}")
+        raise _refusal(file, f"by its header, tensors overlap or leave gaps; {_AGAIN}")
     return {name: tuple(tensor["shape"]) for name, tensor in tensors.items()}
 
 
-def _found(began: bytes) -> str:
+def _refusal(file: Path, problem: str) -> ModelError:
+    return ModelError(f"{file}: cannot load this model: {problem}")
+
+
+def _instead(began: bytes) -> str:
     if not began:
-        return f"it is empty; {_AGAIN}"
-    kinds = (what for start, what in _INSTEAD.items() if began.startswith(start))
-    return f"it is {what}" if (what := next(kinds, "")) else f"it does not begin with a header's length; {_AGAIN}"
+        return f"the file is empty; {_AGAIN}"
+    kind = next((what for start, what in _INSTEAD.items() if began.startswith(start)), "")
+    return f"it is {kind}" if kind else f"it does not begin with the length of a header; {_AGAIN}"
 
 
 def _place(file: Path, name: str, tensor: Any) -> tuple[int, int]:
@@ -130,14 +134,12 @@ def _place(file: Path, name: str, tensor: Any) -> tuple[int, int]:
     told = tensor if isinstance(tensor, dict) else {}
     shape, offsets, bits = told.get("shape"), told.get("data_offsets"), _BITS.get(str(told.get("dtype")))
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
-        raise ModelError(f"{file}: damaged: its header does not say what {_shown(name)} is; {_AGAIN}")
+        raise _refusal(file, f"its header does not say what {_shown(name)} is; {_AGAIN}")
     if bits is None:
-        raise ModelError(
-            f"{file}: {_shown(name)} has numbers of an unknown kind, {_shown(told.get('dtype'))}; {_AGAIN}"
-        )
+        raise _refusal(file, f"{_shown(name)} is of an unknown type, {_shown(told.get('dtype'))}; {_AGAIN}")
     start, end = offsets
     if math.prod(shape) * bits != (end - start) * 8:
-        raise ModelError(f"{file}: damaged: by its header, {_shown(name)} does not fill its place; {_AGAIN}")
+        raise _refusal(file, f"by its header, {_shown(name)} does not fill its place; {_AGAIN}")
     return start, end
 
 
