@@ -44,6 +44,7 @@ MODEL_LAYERS = [
         "sources",
         "token_scores",
         "checking",
+        "gguf_header",
         "weights",
         "activations",
         "capabilities",

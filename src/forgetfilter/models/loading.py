@@ -106,7 +106,7 @@ def load_tokenizer(source: ModelSource) -> Any:
     """
     source = _resolved(source)
     # It is read as well, and a model that the hub does not have is refused once, not file by file.
-    _load_config(source)
+    load_config(source)
     beside = [folder for folder in source.adapters if has_tokenizer(Path(folder))]
     location = beside[-1] if beside else source.location
     folder = Path(location) if beside else _folder(source, TOKENIZER, TOKENIZER_CONFIG)
@@ -124,7 +124,7 @@ def check_model(source: ModelSource, tokenizer: Any) -> None:
             knows many tokens that it does not have.
     """
     source = _resolved(source)
-    model = _outline(source, _load_config(source))
+    model = _outline(source, load_config(source))
     # An adapter may bring further tokens.
     if model is not None and not source.adapters:
         _check_tokens(model, tokenizer, source.location)
@@ -139,7 +139,7 @@ def model_fingerprint(source: ModelSource) -> str:
     if source.local and source.gguf:
         return fingerprint(source)
     source = _on_disk(source)
-    return fingerprint(source, None if source.local else getattr(_load_config(source), "_commit_hash", None))
+    return fingerprint(source, None if source.local else getattr(load_config(source), "_commit_hash", None))
 
 
 def load_model(source: ModelSource, hardware: Hardware, *, trained_fully: bool = False) -> PreTrainedModel:
@@ -150,7 +150,7 @@ def load_model(source: ModelSource, hardware: Hardware, *, trained_fully: bool =
             memory.
     """
     source = _resolved(source)
-    config = _load_config(source)
+    config = load_config(source)
     _outline(source, config)
     _check_memory(source, hardware, trained_fully)
     with explained(source.location, "model"):
@@ -194,7 +194,10 @@ def _converted(source: ModelSource) -> ModelSource:
 
 def _convert_gguf(source: ModelSource, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf)
-    model = AutoModelForCausalLM.from_pretrained(source.location, gguf_file=source.gguf, dtype=torch.float32)
+    model, info = AutoModelForCausalLM.from_pretrained(
+        source.location, gguf_file=source.gguf, dtype=torch.float32, output_loading_info=True
+    )
+    check_complete(info, f"{source.location}/{source.gguf}")
     # The weights are plain by now, but the model still calls itself quantised and would refuse to be saved.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
@@ -236,7 +239,7 @@ def _hub_file(source: ModelSource, name: str) -> Path | None:
     return Path(found) if found else None
 
 
-def _load_config(source: ModelSource) -> Any:
+def load_config(source: ModelSource) -> Any:
     """Load a model's configuration, once it is known to be one and to tell of no more than the weights hold."""
     source = _resolved(source)
     folder = _folder(source)

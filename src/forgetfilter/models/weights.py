@@ -21,6 +21,7 @@ WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _AGAIN = "download the model again"
 # The limit of the safetensors library.
 _LONGEST_HEADER = 100_000_000
+_MOST_DIMENSIONS = 64
 # Bits of a number. The few that have fewer are packed, and a shape counts what is packed.
 _BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
@@ -133,7 +134,7 @@ def _place(file: Path, name: str, tensor: Any) -> tuple[int, int]:
     """Return where in the data a tensor begins and ends, in bytes, once its parts belong together."""
     told = tensor if isinstance(tensor, dict) else {}
     shape, offsets, bits = told.get("shape"), told.get("data_offsets"), _BITS.get(str(told.get("dtype")))
-    if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
+    if not _are_counts(shape) or len(shape) > _MOST_DIMENSIONS or not _are_counts(offsets) or len(offsets) != 2:
         raise _refusal(file, f"its header does not say what {_shown(name)} is; {_AGAIN}")
     if bits is None:
         raise _refusal(file, f"{_shown(name)} is of an unknown type, {_shown(told.get('dtype'))}; {_AGAIN}")
