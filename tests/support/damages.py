@@ -156,7 +156,6 @@ LLAMA: dict[str, Damage] = {
     "weights of another shape": weights(_wide),
     "weights without head": weights(lambda w: {n: v for n, v in w.items() if n != "lm_head.weight"}),
     "weights none": weights(lambda _: {}),
-    "weights not numbers": weights(lambda w: w | {"lm_head.weight": w["lm_head.weight"] * float("nan")}),
     # The index.
     "index names a pickle": shards(named="w.bin"),
     "index names another folder": shards(named="../other.safetensors"),
@@ -215,21 +214,17 @@ LLAMA: dict[str, Damage] = {
     "config activation a number": config(hidden_act=3),
     "config rope of words": config(rope_parameters="much"),
     "config rope unknown": config(rope_parameters={"rope_type": "nonesuch", "rope_theta": 10000.0}),
-    "config rope no base": config(rope_parameters={"rope_type": "default"}),
     "config rope of a word": config(rope_parameters={"rope_type": "default", "rope_theta": "x"}),
     "config norm of words": config(rms_norm_eps="small"),
     "config padding beyond": config(pad_token_id=10**6),
     "config dtype unknown": config(dtype="float99"),
     "config attention unknown": config(attn_implementation="nonesuch"),
     "config attention from the hub": config(attn_implementation="someone/some-kernel"),
-    "config quantised how": config(quantization_config={"quant_method": "nonesuch"}),
     "config quantised a word": config(quantization_config="yes"),
-    "config both ways": config(is_causal=False),
     "config an encoder-decoder": config(is_encoder_decoder=True),
     "config positions negative": config(max_position_embeddings=-1),
     "config positions of words": config(max_position_embeddings="long"),
     "config layer types of others": config(layer_types=["nonesuch", "nonesuch"]),
-    "config tensor parallel": config(base_model_tp_plan={"x": "nonesuch"}),
     "config text config a number": config(text_config=7),
     # How to generate.
     "generation a list": write(GENERATION, "[]"),
@@ -264,7 +259,6 @@ LLAMA: dict[str, Damage] = {
     "tokenizer config a list": write(TOKENIZER_CONFIG, "[]"),
     "tokenizer config cut off": cut(TOKENIZER_CONFIG, share=0.5),
     "tokenizer config deep": write(TOKENIZER_CONFIG, DEEP),
-    "tokenizer config of an unknown class": change(TOKENIZER_CONFIG, "tokenizer_class", to="os.system"),
     "tokenizer config class a number": change(TOKENIZER_CONFIG, "tokenizer_class", to=7),
     "tokenizer config end a number": change(TOKENIZER_CONFIG, "eos_token", to=7),
     "tokenizer config longest of words": change(TOKENIZER_CONFIG, "model_max_length", to="long"),
@@ -290,7 +284,6 @@ LLAMA: dict[str, Damage] = {
     "template an unknown filter": write("chat_template.jinja", "{{ messages | nonesuch }}"),
     "template a folder": both(gone("chat_template.jinja"), lambda f: (f / "chat_template.jinja").mkdir()),
     "template deep": write("chat_template.jinja", "{{" + "(" * 20_000 + "}}"),
-    "template divides by zero": write("chat_template.jinja", "{{ 1 // 0 }}"),
     "template json a list": both(gone("chat_template.jinja"), write("chat_template.json", "[]")),
     "template folder of bytes": lambda f: (
         (f / "additional_chat_templates").mkdir(),
@@ -304,3 +297,59 @@ LLAMA: dict[str, Damage] = {
     "weights of another name": lambda f: (f / WEIGHTS).rename(f / "weights.safetensors"),
     "shards without index": lambda f: (f / WEIGHTS).rename(f / "model-00001-of-00001.safetensors"),
 }  # fmt: skip
+
+# What only a pass through the model, or a row, can tell.
+LATE: dict[str, Damage] = {
+    "weights not numbers": weights(lambda w: w | {"lm_head.weight": w["lm_head.weight"] * float("nan")}),
+    "config both ways": config(is_causal=False),
+    "template divides by zero": write("chat_template.jinja", "{{ 1 // 0 }}"),
+}
+
+# What changes nothing in the model that is made.
+HARMLESS: dict[str, Damage] = {
+    "config rope no base": config(rope_parameters={"rope_type": "default"}),
+    "config quantised how": config(quantization_config={"quant_method": "nonesuch"}),
+    "config tensor parallel": config(base_model_tp_plan={"x": "nonesuch"}),
+    "tokenizer config of an unknown class": change(TOKENIZER_CONFIG, "tokenizer_class", to="os.system"),
+}
+
+
+def gguf(*, layers: int = 1, tensors: int = 1, version: int = 3, data: bytes = bytes(64)) -> bytes:
+    """A GGUF file of one tensor, in a layer of its own."""
+
+    def text(value: bytes) -> bytes:
+        return struct.pack("<Q", len(value)) + value
+
+    header = struct.pack("<IQQ", version, tensors, 2)
+    header += text(b"llama.block_count") + struct.pack("<II", 4, layers)
+    header += text(b"tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, 2) + text(b"a") + text(b"b")
+    return b"GGUF" + header + text(b"blk.0.attn_q.weight") + struct.pack("<IQIQ", 1, 8, 0, 0) + data
+
+
+GGUF = {
+    "not one": b"nope" + bytes(100),
+    "the magic alone": b"GGUF",
+    "zeros": b"GGUF" + bytes(1000),
+    "of another version": gguf(version=9),
+    "cut off in the header": gguf()[:80],
+    "cut off behind the header": gguf(data=b""),
+    "too many tensors": gguf(tensors=2**60),
+    "too many layers": gguf(layers=10**6),
+    "too few layers": gguf(layers=0),
+}
+ADAPTER = "adapter_model.safetensors"
+ADAPTERS: dict[str, Damage] = {
+    "cut off": cut(ADAPTER, share=0.9),
+    "empty": write(ADAPTER, b""),
+    "a pickle": write(ADAPTER, b"\x80\x04" + bytes(100)),
+    "gone": gone(ADAPTER),
+    "config a list": write("adapter_config.json", "[]"),
+    "config deep": write("adapter_config.json", DEEP),
+    "config cut off": cut("adapter_config.json", share=0.5),
+    "rank of words": change("adapter_config.json", "r", to="many"),
+    "rank endless": change("adapter_config.json", "r", to=float("inf")),
+    "rank 0": change("adapter_config.json", "r", to=0),
+    "no targets": without("adapter_config.json", "target_modules"),
+    "targets a number": change("adapter_config.json", "target_modules", to=7),
+    "targets of numbers": change("adapter_config.json", "target_modules", to=[1, 2]),
+}

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from ..classifiers.judge import check_judge
 from ..console import Console
 from ..data.tokens import Encoder
 from ..models.processes import Processes, spreads_the_model
@@ -26,6 +27,9 @@ from ..runs.inputs import (
 from ..runs.layout import LOG
 from ..runs.run import Run, drop_previous, locked, replacing
 from ..settings.groups import Settings
+from ..settings.option import split_names
+
+JUDGE = "judge"
 
 
 class FilterRun:
@@ -93,6 +97,8 @@ def started(
             console.say(f"asking the hub for {inputs.model.location}")
         encoder = make_encoder(inputs.model, settings)
         check_model(inputs.model, encoder.tokenizer)
+        if settings.judge and JUDGE in (settings.signal, *split_names(settings.rivals)):
+            check_judge(settings.judge)
         if processes.main:
             with replacing(output) if overwrite else nullcontext():
                 _read(resolve(settings, encoder), inputs, encoder, output, console)
