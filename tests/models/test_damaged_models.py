@@ -17,6 +17,7 @@ from forgetfilter.models.sources import find_model
 from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.models.vocabulary import doubt_about
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings
+from support import held_out
 from support.damages import ADAPTERS, GGUF, HARMLESS, LATE, LLAMA, gguf
 from support.quick_runs import run, write_jsonl
 from support.tiny_models import make_model, make_tokenizer
@@ -180,7 +181,7 @@ def test_a_damaged_adapter_gets_one_line_before_any_work(damage, model, tokenize
     folder, output = tmp_path / "adapter", tmp_path / "evaluation"
     TrainableModel(find_model(str(model)), CPU, AdapterSettings(), 0).save(folder, tokenizer)
     ADAPTERS[damage](folder)
-    rows = write_jsonl(tmp_path / "rows.jsonl", [{"kind": "bias", "prompt": "Why?", "completion": "So."}])
+    rows = write_jsonl(tmp_path / "rows.jsonl", held_out.ROWS)
     options = ["--model", model, "--adapter", folder, "--output", output, "--device", "cpu", "--dtype", "float32"]
     capfd.readouterr()
     told = told_of(["evaluate", rows, *options], capfd)

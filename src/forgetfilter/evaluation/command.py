@@ -118,6 +118,7 @@ def _read_adapter_settings(folder: Path) -> AdapterSettings:
     try:
         config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         targets = config["target_modules"]
+        names = targets if isinstance(targets, str) else ",".join(sorted(targets))
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
     except OSError as error:
         raise ModelError(f"{folder}: no adapter folder; it has no adapter_config.json that can be read") from error
@@ -125,11 +126,12 @@ def _read_adapter_settings(folder: Path) -> AdapterSettings:
         raise ModelError(f"{folder}: adapter_config.json is not that of a LoRA adapter") from error
     if not (folder / "adapter_model.safetensors").is_file():
         raise ModelError(f"{folder}: has no adapter_model.safetensors; pickled adapters are not loaded")
-    read_header(folder / "adapter_model.safetensors")
+    shapes = read_header(folder / "adapter_model.safetensors")
+    if any(shape[:1] != (rank,) for name, shape in shapes.items() if ".lora_A." in name):
+        raise ModelError(f"{folder}: by adapter_config.json its rank is {rank}, but its weights are of another rank")
     odd = [name for name, plain in _PLAIN_LORA.items() if (config.get(name) or plain) != plain]
     if odd:
         raise ModelError(f"{folder}: not a plain LoRA adapter ({', '.join(odd)}); merge it into its model first")
-    names = targets if isinstance(targets, str) else ",".join(sorted(targets))
     return AdapterSettings(lora_rank=rank, lora_alpha=alpha, lora_targets=names)
 
 
