@@ -128,7 +128,10 @@ def _read_adapter_settings(folder: Path) -> AdapterSettings:
         raise ModelError(f"{folder}: has no adapter_model.safetensors; pickled adapters are not loaded")
     shapes = read_header(folder / "adapter_model.safetensors")
     if any(shape[:1] != (rank,) for name, shape in shapes.items() if ".lora_A." in name):
-        raise ModelError(f"{folder}: by adapter_config.json its rank is {rank}, but its weights are of another rank")
+        raise ModelError(
+            f"{folder}: this adapter was made for another model, or changed: by adapter_config.json its rank is {rank}, "
+            "which its weights do not have"
+        )
     odd = [name for name, plain in _PLAIN_LORA.items() if (config.get(name) or plain) != plain]
     if odd:
         raise ModelError(f"{folder}: not a plain LoRA adapter ({', '.join(odd)}); merge it into its model first")
