@@ -66,7 +66,7 @@ class Workload:
         from peft import LoraConfig
 
         count = int(self.session.model.config.num_hidden_layers)
-        top = math.ceil((self.settings.top_blocks or 1) * count)
+        top = math.ceil((self.settings.adapter.top_blocks or 1) * count)
         return LoraConfig(
             r=8,
             lora_alpha=16,

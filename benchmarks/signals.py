@@ -79,7 +79,7 @@ class Bench:
     @property
     def session(self) -> TrainableModel:
         if self._session is None:
-            self._session = TrainableModel(self.source, self.settings, self.settings, self.settings.seed)
+            self._session = TrainableModel(self.source, self.settings, self.settings, self.settings.training.seed)
         return self._session
 
     def cell(self, problem: Problem, folder: Path) -> Cell:
@@ -112,7 +112,7 @@ class Bench:
         kept: dict[str, Any] = {"lengths": noisy.counts}
         self._keep("base", noisy, kept)
         answers = self._answers(problem, noisy) if "self" in self.reviews else []
-        steps = steps_for(len(noisy), self.settings.epochs, self.settings.batch_size)
+        steps = steps_for(len(noisy), self.settings.sessions.epochs, self.settings.training.batch_size)
         history = finetune(session, noisy, noisy.scorable, steps, self.settings, _inside(folder, "learn"))
         losses, seconds = [step.loss for step in history], sum(step.seconds for step in history)
         said = f"loss {np.mean(losses[:5]):.2f} to {np.mean(losses[-5:]):.2f} in {steps} steps, {seconds:.0f} s"
@@ -155,7 +155,7 @@ class Bench:
 
     def _answers(self, problem: Problem, noisy: TokenTable) -> list[Row]:
         """What the model answers to the data's prompts before it learns the data."""
-        chosen = choose_prompts(noisy, self.settings.self_answers, self.settings.seed)
+        chosen = choose_prompts(noisy, self.settings.safe.self_answers, self.settings.training.seed)
         said = score_in_memory(self.session, Answers(self.session, self.tokenizer, _TOKENS_PER_PASS), noisy, chosen)
         found = [{**problem.noisy[i], "completion": s["answer"]} for i, s in zip(chosen, said, strict=True)]
         return [row for row in found if row["completion"].strip()]
@@ -164,8 +164,8 @@ class Bench:
         """The tokens of some rows, out of the frames that the answers of others share."""
         said = [(str(i), i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
         settings = self.settings
-        most = learned_tokens(settings.max_completion, settings.signal)
-        encoder = Encoder(self.tokenizer, "auto", settings.max_length, most, settings.own_words)
+        most = learned_tokens(settings.tokens.max_completion, settings.decision.signal)
+        encoder = Encoder(self.tokenizer, "auto", settings.tokens.max_length, most, settings.tokens.own_words)
         encoder.own_words.look_at(Chat.of(row["prompt"], row["completion"]) for row in framed)
         for _ in write_tokens(said, encoder, path):
             pass

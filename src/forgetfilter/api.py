@@ -22,13 +22,13 @@ from .runs.layout import SCORES, SUMMARY
 from .runs.run import Run, decide_command
 from .settings.groups import DecisionSettings, Settings
 from .settings.option import (
-    changed,
     default_of,
     from_mapping,
     keyword_parameters,
     options_of,
     settings_help,
     values_of,
+    with_options,
 )
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ class ForgetFilter:
             names["data"] = _names(noisy, DATA)
         if safe is not None:
             names["safe"] = tuple(_name(source, part) for part, source in safe_sets.items())
-        settings = changed(self.settings, **names)
+        settings = with_options(self.settings, **names)
         for argument, named, source in (("noisy", settings.data.data, noisy), ("safe", settings.safe.safe, safe)):
             if not named or "" in named:
                 raise InputError(f"{argument}: found {source!r}; {TAKEN}")
@@ -315,7 +315,7 @@ class ForgetFilter:
 
             copied = keep_handed_over(*self._loaded)
             console.say(f"the loaded model is read from its copy in {copied}")
-            settings = changed(settings, model=str(copied))
+            settings = with_options(settings, model=str(copied))
         inputs = find_inputs(settings, memory)
         folder = Path(tempfile.mkdtemp(prefix="forgetfilter-")) if output is None else _path(output, "output")
         run, _ = run_filter(settings, inputs, folder, console, overwrite=overwrite)

@@ -44,9 +44,9 @@ def run_filter(
     Raises:
         ForgetFilterError: Anything the user can mend: inputs, settings, the folder.
     """
-    signal = SIGNALS[settings.signal]
+    signal = SIGNALS[settings.decision.signal]
     if not settings.training and not signal.fused:
-        raise SettingsError(f"training: the signal {settings.signal} needs training; leave --signal out")
+        raise SettingsError(f"training: the signal {settings.decision.signal} needs training; leave --signal out")
     with started(settings, inputs, output, console, overwrite=overwrite) as work:
         answer_prompts(work)
         if signal.fused:
@@ -65,7 +65,7 @@ def run_filter(
             ask_examples(work, summary.cut)
         if work.processes.main:
             write_report(work.run, summary)
-        if settings.finetune:
+        if settings.final.finetune:
             finetune_kept(work, summary)
         return work.run, summary
 
@@ -91,7 +91,7 @@ def _ask_rivals(work: FilterRun) -> None:
     from .rivals.registry import RIVALS, is_measured, measure_rival
 
     settings = work.run.settings
-    deciding = [settings.signal] if SIGNALS[settings.signal].scoring == RIVAL else []
+    deciding = [settings.decision.signal] if SIGNALS[settings.decision.signal].scoring == RIVAL else []
     for name in [*deciding, *split_names(settings.rivals)]:
         rival, stage = RIVALS[name], rival_stage(name)
         if rival.needs_learned:
@@ -109,7 +109,7 @@ def _decide(work: FilterRun) -> Summary:
             hint = (
                 f"decided as the run was started; the last decision comes back with: {decide_command(run.path, last)}"
             )
-        for line in filter(None, (hint, known_later_told(run, fused=SIGNALS[settings.signal].fused))):
+        for line in filter(None, (hint, known_later_told(run, fused=SIGNALS[settings.decision.signal].fused))):
             work.console.say(line)
         decide(run, settings)
     work.processes.wait()
@@ -171,7 +171,7 @@ def run_decide(
         for line in filter(None, (said, known, alone)):
             console.say(line)
         write_report(run, summary)
-        if not finetune and run.has(MODEL) and not made_from(run.folder(MODEL), summary, run.settings.finetune_epochs):
+        if not finetune and run.has(MODEL) and not made_from(run.folder(MODEL), summary, run.settings.final.finetune_epochs):
             command = decide_command(run.path, {})
             console.say(f"{run.folder(MODEL)}: made from an earlier decision; to train it anew: {command} --finetune")
         if finetune:

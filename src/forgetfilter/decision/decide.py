@@ -173,7 +173,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         signal, cut, measured, verdicts, overrides.reviewer, _compare_pairs(run, signal, scores[DATA], cut.value)
     )
     rows = Rows.open(run.folder(ROWS) / DATA)
-    judged = judged_tokens(learned_tokens(run.settings.max_completion, run.settings.signal), signal.name)
+    judged = judged_tokens(learned_tokens(run.settings.tokens.max_completion, run.settings.decision.signal), signal.name)
     in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
     later = known_later(run) if signal.fused else None
     of_another_kind = (safe_set_is_of_another_kind(*review) for review in reviews)

@@ -117,7 +117,7 @@ class Experiment:
     def __init__(self, folder: Path, source: ModelSource, settings: Settings, console: Console) -> None:
         self.stages = Stages(folder)
         self.settings, self.console = settings, console
-        self.processes = Processes(settings.device)
+        self.processes = Processes(settings.model.device)
         encoder = make_encoder(source, settings, whole=True)
         if self.processes.main:
             self._claim(fingerprints(source, encoder))
@@ -129,7 +129,7 @@ class Experiment:
         from ..models.loading import choose_hardware
 
         settings = {name: value for name, value in to_mapping(self.settings).items() if name in _COMPARED}
-        hardware = choose_hardware(self.settings, trained_fully=self.settings.full_finetuning)
+        hardware = choose_hardware(self.settings, trained_fully=self.settings.adapter.full_finetuning)
         settings["dtype"] = str(hardware.dtype).removeprefix("torch.")
         manifest = Manifest.now(inputs, settings)
         manifest.claim(self.stages.path / MANIFEST, "its sessions were trained differently")
@@ -263,7 +263,7 @@ class Experiment:
         parts = []
         for number in range(len(names)):
             rows = table.scorable[owner[table.scorable] == number]
-            parts.append(table.shuffled(rows, self.settings.seed)[:most])
+            parts.append(table.shuffled(rows, self.settings.training.seed)[:most])
         chosen: NDArray[np.intp] = np.sort(np.concatenate(parts))
         return chosen
 

@@ -74,8 +74,8 @@ class StageRunner:
         # A trainable model that nobody uses any more is a cycle of references.
         gc.collect()
         return_freed_memory()
-        session = TrainableModel(self._source, self.settings, self.settings, self.settings.seed)
-        if self.settings.max_length > session.longest:
+        session = TrainableModel(self._source, self.settings, self.settings, self.settings.training.seed)
+        if self.settings.tokens.max_length > session.longest:
             raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
         doubt = doubt_about(session, self.encoder.tokenizer)
         if doubt:
@@ -85,7 +85,7 @@ class StageRunner:
     @property
     def budget(self) -> int:
         """Return the most tokens of a micro-batch without gradients, into which more rows fit than in training."""
-        return 2 * self.session.token_budget(self.settings.tokens_per_batch)
+        return 2 * self.session.token_budget(self.settings.passes.tokens_per_batch)
 
     def stage(self, name: str, work: Callable[[Path], None]) -> None:
         """Do a stage unless it is finished already."""
@@ -201,9 +201,9 @@ class StageRunner:
         """Compute the optimizer steps of so many epochs over so many rows."""
         from .training import steps_for
 
-        return steps_for(rows, epochs, self.settings.batch_size)
+        return steps_for(rows, epochs, self.settings.training.batch_size)
 
     def _memory_explained(self) -> AbstractContextManager[None]:
         from .trainable_model import memory_explained
 
-        return memory_explained(self.session.token_budget(self.settings.tokens_per_batch))
+        return memory_explained(self.session.token_budget(self.settings.passes.tokens_per_batch))

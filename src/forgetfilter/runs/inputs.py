@@ -148,26 +148,26 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
     twice = [name for name in settings.safe if settings.safe.count(name) > 1]
     if twice:
         raise SettingsError(f"safe: '{twice[0]}' is named twice; each set is reviewed once")
-    threshold = parse_threshold(settings.threshold)
-    if isinstance(threshold, FalseDiscoveryRate) and settings.trusted in ("", NONE) and not _sets_aside(settings):
+    threshold = parse_threshold(settings.decision.threshold)
+    if isinstance(threshold, FalseDiscoveryRate) and settings.planted.trusted in ("", NONE) and not _sets_aside(settings):
         raise threshold.no_trusted_rows()
-    text = TextOptions(settings.encoding, settings.delimiter)
+    text = TextOptions(settings.data.encoding, settings.data.delimiter)
     # Of the other parts nobody has said how they are written, unless they have to be like the data.
-    others = TextOptions(settings.encoding, where_needed=True)
+    others = TextOptions(settings.data.encoding, where_needed=True)
     named = {
-        **{part: (name, settings.safe_split) for part, name in _safe_files(settings).items()},
-        TRUSTED: (settings.trusted, DEFAULT),
-        KNOWN_UNSAFE: (settings.known_unsafe, DEFAULT),
+        **{part: (name, settings.safe.safe_split) for part, name in _safe_files(settings).items()},
+        TRUSTED: (settings.planted.trusted, DEFAULT),
+        KNOWN_UNSAFE: (settings.planted.known_unsafe, DEFAULT),
     }
     parts = dict(in_memory or {})
     if DATA not in parts and settings.data:
-        parts[DATA] = open_container(settings.data, settings.split, text)
+        parts[DATA] = open_container(settings.data, settings.data.split, text)
     for part, (source, split) in named.items():
         if part not in parts and source not in ("", NONE):
             if source == BUILTIN and part != KNOWN_UNSAFE:
                 source = str(builtin(TRUSTED if part == TRUSTED else SAFE))
             parts[part] = open_container(source, split, others)
-    return Inputs(parts, find_model(settings.model, settings.revision))
+    return Inputs(parts, find_model(settings.model, settings.model.revision))
 
 
 def _safe_files(settings: Settings) -> dict[str, str]:
@@ -195,10 +195,10 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
     if run.has(ROWS):
         return
     settings = run.settings
-    given = ReadOptions(settings.layout, settings.columns, settings.skip_bad_rows)
-    safe = ReadOptions(settings.safe_layout, settings.safe_columns, settings.skip_bad_rows)
+    given = ReadOptions(settings.data.layout, settings.data.columns, settings.data.skip_bad_rows)
+    safe = ReadOptions(settings.safe.safe_layout, settings.safe.safe_columns, settings.data.skip_bad_rows)
     options = {DATA: given, TRUSTED: given, KNOWN_UNSAFE: given} | dict.fromkeys(numbered(SAFE, settings.safe), safe)
-    sources = {**_safe_files(settings), TRUSTED: settings.trusted}
+    sources = {**_safe_files(settings), TRUSTED: settings.planted.trusted}
     options |= {part: ReadOptions() for part, source in sources.items() if source == BUILTIN}
     for part, container in inputs.parts.items():
         read_part(run, part, container, options[part], run.partial(ROWS) / part, encoder, console)
@@ -246,12 +246,12 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
         rows = Rows.open(run.folder(ROWS) / part)
         count, chosen = _count(rows), np.ones(rows.count, dtype=bool)
         unshown: Counter[str] = Counter()
-        if part == TRUSTED and settings.trusted == BUILTIN:
+        if part == TRUSTED and settings.planted.trusted == BUILTIN:
             count = min(most, count)
-            chosen = _drawn(rows, count, settings.seed)
-        if part in aside_of and settings.set_aside > 0:
-            apart = min(most // len(aside_of), int(settings.set_aside * count))
-            aside = _drawn(rows, apart, settings.seed)
+            chosen = _drawn(rows, count, settings.training.seed)
+        if part in aside_of and settings.planted.set_aside > 0:
+            apart = min(most // len(aside_of), int(settings.planted.set_aside * count))
+            aside = _drawn(rows, apart, settings.training.seed)
             if apart:
                 said = f"{apart:,} safe rows set aside"
                 write_part(said, _only(rows, aside), apart, encoder, folder / tokens_of(aside_of[part]), console)
@@ -263,8 +263,8 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
             write_json(dict(sorted(unshown.most_common(_NAMES_KEPT))), folder / UNSHOWN)
             if unshown:
                 console.say(f"{rows.name}: {unshown_told(unshown)}")
-        if part == DATA and is_expression(settings.own_words) and not framed:
-            raise InputError(f"{rows.name}: own_words: no answer matches '{settings.own_words}'; 'preview' shows rows")
+        if part == DATA and is_expression(settings.tokens.own_words) and not framed:
+            raise InputError(f"{rows.name}: own_words: no answer matches '{settings.tokens.own_words}'; 'preview' shows rows")
         if part == DATA and rows.layout == PREFERENCE:
             said, path = f"{rows.name}, rejected answers", folder / tokens_of(REJECTED)
             write_part(said, rows.rejected(), count, encoder, path, console, needed=False)
@@ -275,7 +275,7 @@ def _find_frames(run: Run, encoder: Encoder, folder: Path) -> None:
     """Look at some answers of the data for the frames that all parts are taken out of, and keep what is found."""
     if encoder.own_words.looks:
         rows = Rows.open(run.folder(ROWS) / DATA)
-        drawn = np.flatnonzero(_drawn(rows, ANSWERS_SEEN, run.settings.seed)).tolist()
+        drawn = np.flatnonzero(_drawn(rows, ANSWERS_SEEN, run.settings.training.seed)).tolist()
         encoder.own_words.look_at(chat for _, chat in rows.at(drawn))
         write_json([frame.stored for frame in encoder.own_words.frames], folder / FRAMES)
 
@@ -300,7 +300,7 @@ def read_unshown(run: Run) -> dict[str, int]:
 
 
 def _sets_aside(settings: Settings) -> bool:
-    return settings.set_aside > 0 and bool(_safe_files(settings))
+    return settings.planted.set_aside > 0 and bool(_safe_files(settings))
 
 
 def _count(rows: Rows) -> int:
@@ -366,29 +366,29 @@ def make_encoder(source: ModelSource, settings: Settings, *, whole: bool = False
     quiet_libraries()
     tokenizer = load_tokenizer(source)
     if whole:
-        return Encoder(tokenizer, settings.template, settings.max_length)
-    most = learned_tokens(settings.max_completion, settings.signal)
-    return Encoder(tokenizer, settings.template, settings.max_length, most, settings.own_words)
+        return Encoder(tokenizer, settings.tokens.template, settings.tokens.max_length)
+    most = learned_tokens(settings.tokens.max_completion, settings.decision.signal)
+    return Encoder(tokenizer, settings.tokens.template, settings.tokens.max_length, most, settings.tokens.own_words)
 
 
 def resolve(settings: Settings, encoder: Encoder) -> Settings:
     """The settings with what `auto` stands for here, and with places that hold wherever they are read."""
     from ..models.loading import choose_hardware
 
-    hardware = choose_hardware(settings, trained_fully=settings.full_finetuning)
+    hardware = choose_hardware(settings, trained_fully=settings.adapter.full_finetuning)
     return replace(
         settings,
         data=tuple(_absolute(name) for name in settings.data),
         safe=tuple(name if name in (SELF, BUILTIN) else _absolute(name) for name in settings.safe),
-        trusted=settings.trusted if settings.trusted in (BUILTIN, NONE) else _absolute(settings.trusted),
-        known_unsafe=_absolute(settings.known_unsafe),
+        trusted=settings.planted.trusted if settings.planted.trusted in (BUILTIN, NONE) else _absolute(settings.planted.trusted),
+        known_unsafe=_absolute(settings.planted.known_unsafe),
         model=_absolute(settings.model),
         device=str(hardware.device),
         dtype=str(hardware.dtype).removeprefix("torch."),
         template=encoder.template,
-        own_words=settings.own_words or WHOLE,
+        own_words=settings.tokens.own_words or WHOLE,
         max_completion=encoder.max_completion or ALL,
-        top_blocks=None if settings.full_finetuning else settings.top_blocks or learned_blocks(settings.signal),
+        top_blocks=None if settings.adapter.full_finetuning else settings.adapter.top_blocks or learned_blocks(settings.decision.signal),
     )
 
 

@@ -395,7 +395,7 @@ class StudySettings(Settings):
 
 
 # What models are asked and measured with.
-AskingSettings = EvaluationSettings | CompareSettings | StudySettings
+MeasuringSettings = EvaluationSettings | CompareSettings | StudySettings
 
 STUDIES = (
     "learning",

@@ -95,7 +95,7 @@ def settings_of(cls: type[T], **options: Any) -> T:
     return cls(**values)
 
 
-def changed(settings: T, **options: Any) -> T:
+def with_options(settings: T, **options: Any) -> T:
     """Copy settings with some options changed, which are of the right types."""
     return settings_of(type(settings), **values_of(settings) | options)
 

@@ -31,7 +31,7 @@ def _answer_prompts(work: FilterRun, part: str, folder: Path) -> None:
     material, settings, scores = work.material, work.run.settings, folder / "scores"
     table = material.tokens(DATA)
     work.bench.check_tokens(material.files(DATA).values())
-    chosen = choose_prompts(table, settings.self_answers, settings.seed)
+    chosen = choose_prompts(table, settings.safe.self_answers, settings.training.seed)
     _answer(work, "answering the data's prompts", BASE, chosen, _OWN_ANSWER_TOKENS, scores)
     if work.processes.main:
         rows = material.rows(DATA)

@@ -54,14 +54,14 @@ class FilterRun:
             ModelError: The model is not there.
             RunError: It is not the one that the run was made with.
         """
-        source = find_model(run.settings.model, run.settings.revision)
+        source = find_model(run.settings.model, run.settings.model.revision)
         encoder = make_encoder(source, run.settings)
         run.check(fingerprints(source, encoder))
-        return cls(run, source, encoder, console, Processes(run.settings.device))
+        return cls(run, source, encoder, console, Processes(run.settings.model.device))
 
     def train_all_blocks(self) -> None:
         """Let all blocks learn from now on; the present model is let go before another is loaded."""
-        if (self.run.settings.top_blocks or 1) < 1:
+        if (self.run.settings.adapter.top_blocks or 1) < 1:
             self.bench = self._load(replace(self.run.settings, top_blocks=None))
 
     def drop_states(self) -> None:
@@ -82,7 +82,7 @@ def started(
         ForgetFilterError: Anything the user can mend: inputs, settings, the folder.
     """
     output = output.absolute()
-    processes = Processes(settings.device)
+    processes = Processes(settings.model.device)
     if processes.count > 1:
         parts = ", each with a part of the model" if spreads_the_model() else ""
         console.say(f"{processes.count} processes share the work{parts}")

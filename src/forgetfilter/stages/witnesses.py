@@ -200,7 +200,7 @@ def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[S
     if name == SAFE_PROTOTYPES and BUILTIN in settings.safe:
         return
     used = set()
-    if name == ORDINARY_PROTOTYPES and settings.trusted == BUILTIN and TRUSTED in material.parts:
+    if name == ORDINARY_PROTOTYPES and settings.planted.trusted == BUILTIN and TRUSTED in material.parts:
         used = set(material.texts(TRUSTED))
     container, seen = open_container(str(prototypes(name.removeprefix("builtin-"))), "train"), Counter[str]()
     for position, (record, _, chat) in enumerate(read_chats(container, ReadOptions())):

@@ -52,7 +52,7 @@ def compare(mixes: Sequence[Mix], settings: CompareSettings, output: Path, conso
         ForgetFilterError: Anything that the user can fix.
     """
     check_matplotlib()
-    one_process("compare", settings.device)
+    one_process("compare", settings.model.device)
     names = [mix.folder.resolve().name for mix in mixes]
     if len(set(names)) < len(names):
         raise SettingsError(f"compare: two of these mixes have the same folder name: {', '.join(names)}; rename one")
@@ -76,6 +76,6 @@ def _records_of(mix: Mix, settings: CompareSettings, folder: Path, console: Cons
         settings = replace(settings, model=str(aligned(mix, settings, folder, console)))
     records, kept = filter_records(mix, settings, folder, console)
     if split_names(settings.strategies):
-        source = find_model(settings.model, settings.revision)
+        source = find_model(settings.model, settings.model.revision)
         records += strategy_records(mix, kept, settings, source, folder, console)
     return records

@@ -61,7 +61,7 @@ def filter_records(mix: Mix, settings: CompareSettings, folder: Path, console: C
     Raises:
         ForgetFilterError: Anything that the user can fix.
     """
-    names, first = split_names(settings.filters), settings.signal
+    names, first = split_names(settings.filters), settings.decision.signal
     run, kept = filtered(mix, settings, folder / FILTER_RUN, console)
     rows = {row["id"]: row for row in read_jsonl(mix.noisy)}
     unsafe, task = (np.array([row["label"] == label for row in rows.values()]) for label in ("unsafe", "task"))

@@ -60,13 +60,13 @@ def run_study(name: str, mixes: Sequence[Mix], settings: StudySettings, output: 
         ForgetFilterError: Anything that the user can fix.
     """
     check_matplotlib()
-    one_process("study", settings.device)
+    one_process("study", settings.model.device)
     study = STUDIES[name]
     if not mixes and study.needs_mix:
         raise SettingsError("study needs at least one mix: --mix FOLDER, as 'forgetfilter data mix' writes it")
     if not settings.model:
         settings = replace(settings, model=next(iter(split_names(settings.models)), ""))
-    find_model(settings.model, settings.revision)
+    find_model(settings.model, settings.model.revision)
     with folder_lock(output):
         return _write(study, study.run(StudyContext(output, mixes, settings, console)), output)
 

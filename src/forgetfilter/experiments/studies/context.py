@@ -57,12 +57,12 @@ class StudyContext:
     @property
     def epochs(self) -> float | None:
         """The number of epochs over the noisy rows when learning; None for the filter's maximum."""
-        return self.settings.epochs
+        return self.settings.sessions.epochs
 
     @cached_property
     def judge(self) -> Judge | None:
         """The model that judges answers to harmful prompts, if one was named."""
-        return load_judge(self.settings.judge, self.settings) if self.settings.judge else None
+        return load_judge(self.settings.classifiers.judge, self.settings) if self.settings.classifiers.judge else None
 
     @cached_property
     def sets(self) -> list[list[Mix]]:
@@ -91,7 +91,7 @@ class StudyContext:
     @property
     def review_steps(self) -> int:
         """The number of optimizer steps of a review."""
-        return self.settings.review_steps or REVIEW_STEPS
+        return self.settings.sessions.review_steps or REVIEW_STEPS
 
     def experiment(self, mix: Mix, **changes: Any) -> Experiment:
         """Open the experiment on a mix's `noisy` and `safe` rows with some settings changed."""
@@ -101,7 +101,7 @@ class StudyContext:
         """Open the experiment on other files of `noisy` and `safe` rows."""
         settings = replace(self.settings, **changes)
         folder = self.folder / EXPERIMENTS / name / ",".join([short_name(settings.model), *_change_names(changes)])
-        experiment = Experiment(folder, find_model(settings.model, settings.revision), settings, self.console)
+        experiment = Experiment(folder, find_model(settings.model, settings.model.revision), settings, self.console)
         experiment.add(NOISY, noisy)
         experiment.add(SAFE, safe)
         return experiment
@@ -116,7 +116,7 @@ class StudyContext:
         """Add a share of a mix's safe rows, drawn from their ids, to an experiment, and return its name."""
         name = f"safe-{share:g}"
         ids = list(column_by_id(mix.safe, "id"))
-        drawn = {ids[i] for i in in_random_order(ids, self.settings.seed)[: max(1, round(share * len(ids)))]}
+        drawn = {ids[i] for i in in_random_order(ids, self.settings.training.seed)[: max(1, round(share * len(ids)))]}
         experiment.add(name, mix.safe, choose=drawn.__contains__)
         return name
 
