@@ -127,8 +127,8 @@ def prepared(
         "top_blocks": top_blocks,
     }
     settings = from_mapping(Settings, chosen)
-    source = find_model(settings.model)
-    session, tokenizer = TrainableModel(source, settings, settings, 0), load_tokenizer(source)
+    source = find_model(settings.model.model)
+    session, tokenizer = TrainableModel(source, settings.model, settings.adapter, 0), load_tokenizer(source)
     rows = choose_rows(data, count)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "tokens.arrow"

@@ -25,7 +25,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +72,15 @@ class Bench:
         quiet_libraries()
         self.reviews, self.rouge = reviews, rouge
         self.settings = from_mapping(Settings, {"max_length": 320, "max_completion": 64, "model": model} | settings)
-        self.source = find_model(self.settings.model)
+        self.source = find_model(self.settings.model.model)
         self.tokenizer = load_tokenizer(self.source)
         self._session: TrainableModel | None = None
 
     @property
     def session(self) -> TrainableModel:
         if self._session is None:
-            self._session = TrainableModel(self.source, self.settings, self.settings, self.settings.training.seed)
+            settings = self.settings
+            self._session = TrainableModel(self.source, settings.model, settings.adapter, settings.training.seed)
         return self._session
 
     def cell(self, problem: Problem, folder: Path) -> Cell:
@@ -107,13 +108,13 @@ class Bench:
         session.reset()
         if problem.align:
             rows = self._tokens(problem.align, folder / "align.arrow", problem.noisy)
-            finetune(session, rows, rows.scorable, steps_for(len(rows), 3, 16), self.settings, _inside(folder, "align"))
+            self._train(rows, steps_for(len(rows), 3, 16), _inside(folder, "align"))
         noisy = self._tokens(problem.noisy, folder / "noisy.arrow", problem.noisy)
         kept: dict[str, Any] = {"lengths": noisy.counts}
         self._keep("base", noisy, kept)
         answers = self._answers(problem, noisy) if "self" in self.reviews else []
         steps = steps_for(len(noisy), self.settings.sessions.epochs, self.settings.training.batch_size)
-        history = finetune(session, noisy, noisy.scorable, steps, self.settings, _inside(folder, "learn"))
+        history = self._train(noisy, steps, _inside(folder, "learn"))
         losses, seconds = [step.loss for step in history], sum(step.seconds for step in history)
         said = f"loss {np.mean(losses[:5]):.2f} to {np.mean(losses[-5:]):.2f} in {steps} steps, {seconds:.0f} s"
         print(f"  {folder.name}: {said}", flush=True)
@@ -137,8 +138,14 @@ class Bench:
                 if step.step in points:
                     self._keep(f"{name}{step.step}", noisy, kept)
 
-            finetune(session, rows, rows.scorable, points[-1], self.settings, _inside(folder, name), on_step)
+            self._train(rows, points[-1], _inside(folder, name), on_step)
         return kept
+
+    def _train(
+        self, rows: TokenTable, steps: int, folder: Path, on_step: Callable[[Step], None] = lambda _: None
+    ) -> list[Step]:
+        training, most = self.settings.training, self.settings.passes.tokens_per_batch
+        return finetune(self.session, rows, rows.scorable, steps, training, folder, on_step, tokens_per_batch=most)
 
     def _keep(self, state: str, table: TokenTable, kept: dict[str, Any]) -> None:
         """Log-probabilities of all completion tokens under the present model, and which were its first choice."""

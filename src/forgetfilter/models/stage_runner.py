@@ -74,8 +74,9 @@ class StageRunner:
         # A trainable model that nobody uses any more is a cycle of references.
         gc.collect()
         return_freed_memory()
-        session = TrainableModel(self._source, self.settings, self.settings, self.settings.training.seed)
-        if self.settings.tokens.max_length > session.longest:
+        settings = self.settings
+        session = TrainableModel(self._source, settings.model, settings.adapter, settings.training.seed)
+        if settings.tokens.max_length > session.longest:
             raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
         doubt = doubt_about(session, self.encoder.tokenizer)
         if doubt:
@@ -179,7 +180,16 @@ class StageRunner:
                 progress.advance(note=f"loss {step.loss:.3f}, {step.tokens / step.seconds:,.0f} tokens/s")
 
             history = finetune(
-                self.session, table, rows, steps, self.settings, folder, on_step, progress.skip, callbacks
+                self.session,
+                table,
+                rows,
+                steps,
+                self.settings.training,
+                folder,
+                on_step,
+                progress.skip,
+                callbacks,
+                self.settings.passes.tokens_per_batch,
             )
             if len(history) < steps:
                 progress.total = progress.done

@@ -131,7 +131,7 @@ def gather(run: Run, summary: Summary) -> Contents:
     planted = read_planted(run)
     return Contents(
         name=Path(rows.name).name or rows.name,
-        model=run.settings.model,
+        model=run.settings.model.model,
         folder=str(run.path.absolute()),
         summary=asdict(summary),
         run=f"{run.fingerprint(DATA)} {summary.overrides}",
@@ -381,7 +381,7 @@ def _tags(columns: Mapping[str, Any], text_fields: set[str]) -> dict[str, str]:
 
 def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
     """Compute how much of each completion token was forgotten, from 0 to the number of shades, by the row's id."""
-    checkpoints = [LEARNED, *numbered(REVIEWED, run.settings.safe)]
+    checkpoints = [LEARNED, *numbered(REVIEWED, run.settings.safe.safe)]
     folders = [run.folder(scores_of(checkpoint)) / DATA for checkpoint in checkpoints]
     if not all(folder.is_dir() for folder in folders):
         # A first look: the run was killed between its first scores and its last.
@@ -485,7 +485,9 @@ def _mean(value: str, count: int, means: NDArray[np.floating], halves: NDArray[n
 
 def _sessions(run: Run) -> Iterator[dict[str, Any]]:
     titles = {LEARNED: "Learning the untrusted data"}
-    titles |= zip(numbered(REVIEWED, run.settings.safe), numbered("Safety review", run.settings.safe), strict=True)
+    titles |= zip(
+        numbered(REVIEWED, run.settings.safe.safe), numbered("Safety review", run.settings.safe.safe), strict=True
+    )
     for stage, title in titles.items():
         steps = run.history(stage)
         if not steps:

@@ -55,7 +55,9 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
     signal = SIGNALS[summary.signal]
     groups, curve = _by_group(run, column), read_curve(run)
     sessions = {"learning": LEARNED}
-    sessions |= zip(numbered("safety review", run.settings.safe), numbered(REVIEWED, run.settings.safe), strict=True)
+    sessions |= zip(
+        numbered("safety review", run.settings.safe.safe), numbered(REVIEWED, run.settings.safe.safe), strict=True
+    )
     losses = {
         name: [step["loss"] for step in run.history(stage)] for name, stage in sessions.items() if run.history(stage)
     }

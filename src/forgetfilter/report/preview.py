@@ -40,8 +40,10 @@ def preview(settings: PreviewSettings, count: int) -> None:
     from ..models.loading import load_tokenizer, quiet_libraries
 
     quiet_libraries()
-    container = open_container(settings.data, settings.data.split, TextOptions(settings.data.encoding, settings.data.delimiter))
-    tokenizer = load_tokenizer(find_model(settings.model, settings.model.revision))
+    container = open_container(
+        settings.data.data, settings.data.split, TextOptions(settings.data.encoding, settings.data.delimiter)
+    )
+    tokenizer = load_tokenizer(find_model(settings.model.model, settings.model.revision))
     most = learned_tokens(settings.tokens.max_completion, DEFAULT_SIGNAL)
     encoder = Encoder(tokenizer, settings.tokens.template, settings.tokens.max_length, most, settings.tokens.own_words)
     console = Console(highlight=False, soft_wrap=True)

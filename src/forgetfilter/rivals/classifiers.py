@@ -17,7 +17,7 @@ def judge(desk: Desk) -> FloatArray:
     bench = desk.bench
     name = bench.settings.classifiers.judge
     if name:
-        other = load_judge(name, bench.settings)
+        other = load_judge(name, bench.settings.model)
         session, tokenizer = other.session, other.tokenizer
     else:
         bench.bring(BASE)

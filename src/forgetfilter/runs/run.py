@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import RunError
 from ..forgetting.signals import LIKELIHOOD, RIVALS, SIGNALS, SUSPICION
 from ..settings.groups import Settings
-from ..settings.option import from_mapping, read_config, write_config
+from ..settings.option import from_mapping, read_config, values_of, with_options, write_config
 from .files import commit, folder_lock, read_json, remove, written_whole
 from .layout import CONFIG, HISTORY, LOCK, MANIFEST, MODEL, POINTS, PREVIOUS, ROWS, STAGES, SUMMARY, TOKENS, UNFINISHED
 from .manifest import Manifest, is_run, refuse_others
@@ -134,7 +134,7 @@ class Run(Stages):
             earlier = Manifest.read(path / MANIFEST)
             if _holds_work(path) and _began_with_whole_answers(earlier.settings, settings):
                 # What was learned was learned so; to look for frames now would be to start again.
-                settings = replace(settings, own_words="")
+                settings = with_options(settings, own_words="")
                 as_it_was = {"own_words": earlier.settings.get("own_words")}
                 manifest = replace(manifest, settings={**manifest.settings, **as_it_was})
             if _lacks_evidence_alone(earlier.settings, settings):
@@ -272,7 +272,7 @@ def _holds_work(path: Path) -> bool:
 
 
 def _compared(settings: Settings) -> dict[str, Any]:
-    return {name: value for name, value in vars(settings).items() if name not in _NOT_COMPARED}
+    return {name: value for name, value in values_of(settings).items() if name not in _NOT_COMPARED}
 
 
 def _began_with_whole_answers(earlier: Mapping[str, Any], settings: Settings) -> bool:
@@ -287,7 +287,7 @@ def _lacks_evidence_alone(earlier: Mapping[str, Any], settings: Settings) -> boo
 
 def _refusal(path: Path, differences: dict[str, str], earlier: Mapping[str, Any], settings: Settings) -> str:
     advice = "Name another --output, or pass --overwrite to start again"
-    wanted, started = ({name: of[name] for name in _DECIDED} for of in (vars(settings), earlier))
+    wanted, started = ({name: of[name] for name in _DECIDED} for of in (vars(settings.decision), earlier))
     # What was decided since may be different from both.
     stays, before, signal = started | last_decision(path), started["signal"], settings.decision.signal
     command = decide_command(path, {n: v for n, v in wanted.items() if n in differences or v != stays[n]})

@@ -22,7 +22,7 @@ _OWN_ANSWER_TOKENS = 128
 
 def answer_prompts(work: FilterRun) -> None:
     """With `--safe self`, let M0's answers to the data's own prompts take the place of the safe examples."""
-    part = own_answers_part(work.run.settings)
+    part = own_answers_part(work.run.settings.safe)
     if part is not None:
         work.bench.stage(ANSWERED, partial(_answer_prompts, work, part))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 from ..console import Console
@@ -26,6 +25,7 @@ from ..runs.inputs import (
 from ..runs.layout import LOG
 from ..runs.run import Run, drop_previous, locked, replacing
 from ..settings.groups import Settings
+from ..settings.option import with_options
 
 
 class FilterRun:
@@ -54,7 +54,7 @@ class FilterRun:
             ModelError: The model is not there.
             RunError: It is not the one that the run was made with.
         """
-        source = find_model(run.settings.model, run.settings.model.revision)
+        source = find_model(run.settings.model.model, run.settings.model.revision)
         encoder = make_encoder(source, run.settings)
         run.check(fingerprints(source, encoder))
         return cls(run, source, encoder, console, Processes(run.settings.model.device))
@@ -62,7 +62,7 @@ class FilterRun:
     def train_all_blocks(self) -> None:
         """Let all blocks learn from now on; the present model is let go before another is loaded."""
         if (self.run.settings.adapter.top_blocks or 1) < 1:
-            self.bench = self._load(replace(self.run.settings, top_blocks=None))
+            self.bench = self._load(with_options(self.run.settings, top_blocks=None))
 
     def drop_states(self) -> None:
         """Delete the cached activations, which no later stage needs."""
@@ -101,7 +101,7 @@ def started(
 def _read(settings: Settings, inputs: Inputs, encoder: Encoder, output: Path, console: Console) -> None:
     """Read all rows and turn them into tokens, unless an earlier attempt did."""
     prints = {part: container.fingerprint() for part, container in inputs.parts.items()}
-    if len(settings.safe) > 1 and (own := own_answers_part(settings)):
+    if len(settings.safe.safe) > 1 and (own := own_answers_part(settings.safe)):
         prints[own] = SELF
     run = Run.start(output, settings, prints | fingerprints(inputs.model, encoder))
     console.log_to(output / LOG)

@@ -82,7 +82,7 @@ def _score(work: FilterRun, state: str, folder: Path) -> None:
 def measure(work: FilterRun) -> None:
     """Compute r = s(M1) - s(M2) of every row (Eq. 3): of several reviews by each, and over all of them."""
     stages = [reviewed for _, reviewed in reviews(work)]
-    for stage, reviewed in zip(by_review(work.run.settings).values(), stages, strict=False):
+    for stage, reviewed in zip(by_review(work.run.settings.safe).values(), stages, strict=False):
         work.bench.stage(stage, partial(_measure, work, [reviewed]))
     work.bench.stage(FORGETTING, partial(_measure, work, stages))
 

@@ -197,7 +197,7 @@ def _write_prototypes(rows: list[Said], bench: StageRunner, path: Path) -> None:
 
 def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[Said]:
     """Yield some of the package's rows, equally many of each notion, without those that the run itself uses."""
-    if name == SAFE_PROTOTYPES and BUILTIN in settings.safe:
+    if name == SAFE_PROTOTYPES and BUILTIN in settings.safe.safe:
         return
     used = set()
     if name == ORDINARY_PROTOTYPES and settings.planted.trusted == BUILTIN and TRUSTED in material.parts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from ...models.sources import find_model
 from ...runs.layout import EXPERIMENTS, FILTERS
 from ...runs.run import Run
 from ...settings.groups import REVIEW_STEPS, StudySettings
-from ...settings.option import split_names
+from ...settings.option import split_names, with_options
 from ..comparison.filters import filtered
 from ..comparison.records import recipe_of
 from ..evaluating import EvaluationSpec
@@ -52,7 +51,7 @@ class StudyContext:
     @cached_property
     def models(self) -> list[str]:
         """The models to study, in the order in which the user named them: smallest first."""
-        return split_names(self.settings.models) or [self.settings.model]
+        return split_names(self.settings.models) or [self.settings.model.model]
 
     @property
     def epochs(self) -> float | None:
@@ -62,7 +61,11 @@ class StudyContext:
     @cached_property
     def judge(self) -> Judge | None:
         """The model that judges answers to harmful prompts, if one was named."""
-        return load_judge(self.settings.classifiers.judge, self.settings) if self.settings.classifiers.judge else None
+        return (
+            load_judge(self.settings.classifiers.judge, self.settings.model)
+            if self.settings.classifiers.judge
+            else None
+        )
 
     @cached_property
     def sets(self) -> list[list[Mix]]:
@@ -99,9 +102,13 @@ class StudyContext:
 
     def experiment_on(self, name: str, noisy: Path, safe: Path, **changes: Any) -> Experiment:
         """Open the experiment on other files of `noisy` and `safe` rows."""
-        settings = replace(self.settings, **changes)
-        folder = self.folder / EXPERIMENTS / name / ",".join([short_name(settings.model), *_change_names(changes)])
-        experiment = Experiment(folder, find_model(settings.model, settings.model.revision), settings, self.console)
+        settings = with_options(self.settings, **changes)
+        folder = (
+            self.folder / EXPERIMENTS / name / ",".join([short_name(settings.model.model), *_change_names(changes)])
+        )
+        experiment = Experiment(
+            folder, find_model(settings.model.model, settings.model.revision), settings, self.console
+        )
         experiment.add(NOISY, noisy)
         experiment.add(SAFE, safe)
         return experiment
@@ -129,16 +136,16 @@ class StudyContext:
         return self._filtered(mix, changes)[0]
 
     def _filtered(self, mix: Mix, changes: Mapping[str, Any]) -> tuple[Run, Path]:
-        folder, settings = self._filter_folder(mix, changes), replace(self.settings, **changes)
+        folder, settings = self._filter_folder(mix, changes), with_options(self.settings, **changes)
         # Opening a finished run would decide and write its report again.
-        if (folder, settings.rivals) not in self._runs:
-            self._runs[folder, settings.rivals] = filtered(mix, settings, folder, self.console)
-        return self._runs[folder, settings.rivals]
+        if (folder, settings.rivals.rivals) not in self._runs:
+            self._runs[folder, settings.rivals.rivals] = filtered(mix, settings, folder, self.console)
+        return self._runs[folder, settings.rivals.rivals]
 
     def _filter_folder(self, mix: Mix, changes: Mapping[str, Any]) -> Path:
         # Rivals only add to a run.
         names = _change_names({name: value for name, value in changes.items() if name != "rivals"})
-        name = ",".join([short_name(changes.get("model", self.settings.model)), *names])
+        name = ",".join([short_name(changes.get("model", self.settings.model.model)), *names])
         return self.folder / FILTERS / folder_name(mix) / name
 
     def draws_of(self, notion: str) -> list[Mix]:
@@ -154,7 +161,7 @@ class StudyContext:
 
     def evaluation(self, mix: Mix, **changes: Any) -> EvaluationSpec:
         """Specify the evaluation on a mix's held-out rows, with some settings changed."""
-        settings = replace(self.settings, **changes)
+        settings = with_options(self.settings, **changes)
         label = "+".join(["asked", *changes])
         return EvaluationSpec(label, mix.held_out, settings, self.console, judge=self.judge)
 
