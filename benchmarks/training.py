@@ -47,9 +47,8 @@ def ours(workload: Workload, lanes: Lanes, passes: int) -> LossRun:
             began = time.perf_counter()
             steps = passes * len(workload.table) // BATCH
             with workload.read() as table:
-                history = finetune(
-                    workload.session, table, table.scorable, steps, workload.settings.training, Path(folder)
-                )
+                training = workload.settings.training
+                history = finetune(workload.session, table, table.scorable, steps, training, Path(folder))
             finish()
             return time.perf_counter() - began, float(np.mean([step.loss for step in history]))
 

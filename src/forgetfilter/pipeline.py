@@ -171,11 +171,8 @@ def run_decide(
         for line in filter(None, (said, known, alone)):
             console.say(line)
         write_report(run, summary)
-        if (
-            not finetune
-            and run.has(MODEL)
-            and not made_from(run.folder(MODEL), summary, run.settings.final.finetune_epochs)
-        ):
+        epochs = run.settings.final.finetune_epochs
+        if not finetune and run.has(MODEL) and not made_from(run.folder(MODEL), summary, epochs):
             command = decide_command(run.path, {})
             console.say(f"{run.folder(MODEL)}: made from an earlier decision; to train it anew: {command} --finetune")
         if finetune:

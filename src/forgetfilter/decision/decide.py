@@ -173,9 +173,8 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         signal, cut, measured, verdicts, overrides.reviewer, _compare_pairs(run, signal, scores[DATA], cut.value)
     )
     rows = Rows.open(run.folder(ROWS) / DATA)
-    judged = judged_tokens(
-        learned_tokens(run.settings.tokens.max_completion, run.settings.decision.signal), signal.name
-    )
+    learned = learned_tokens(run.settings.tokens.max_completion, run.settings.decision.signal)
+    judged = judged_tokens(learned, signal.name)
     in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
     later = known_later(run) if signal.fused else None
     of_another_kind = (safe_set_is_of_another_kind(*review) for review in reviews)
@@ -308,19 +307,17 @@ def _write_planted(scores: Mapping[str, Scores], path: Path) -> None:
     pq.write_table(pa.table({"part": pa.array(parts, pa.string()), "suspicion": suspicion}), path)
 
 
-def _planted(scores: Mapping[str, Scores], settings: SafeSettings) -> Planted:
-    kinds = [TRUSTED], numbered(ASIDE, settings.safe), [KNOWN_UNSAFE]
+def _planted(scores: Mapping[str, Scores], safe: SafeSettings) -> Planted:
+    kinds = [TRUSTED], numbered(ASIDE, safe.safe), [KNOWN_UNSAFE]
     of_kinds = ([scores[part].suspicion for part in of_kind if part in scores] for of_kind in kinds)
     return Planted(*(np.concatenate([np.empty(0), *of_kind]) for of_kind in of_kinds))
 
 
-def _by_safe_set(
-    settings: SafeSettings, scores: Mapping[str, Scores], cut: float | None
-) -> dict[str, dict[str, float]]:
+def _by_safe_set(safe: SafeSettings, scores: Mapping[str, Scores], cut: float | None) -> dict[str, dict[str, float]]:
     """Estimate how much of each safe set would be removed, from its rows set aside; empty where there is one set."""
     shares = {}
-    for name, part in zip(settings.safe, numbered(ASIDE, settings.safe), strict=False):
-        removed = share_above(scores[part].suspicion, cut) if part in scores and len(settings.safe) > 1 else None
+    for name, part in zip(safe.safe, numbered(ASIDE, safe.safe), strict=False):
+        removed = share_above(scores[part].suspicion, cut) if part in scores and len(safe.safe) > 1 else None
         if removed is not None:
             count = int((~np.isnan(scores[part].suspicion)).sum())
             shares[name] = {"count": count, "removed": removed.value, "low": removed.low, "high": removed.high}

@@ -59,10 +59,10 @@ KIND_OF_PART = {
 _FEWEST_HARMLESS = 10
 
 
-def by_review(settings: SafeSettings) -> dict[str, str]:
+def by_review(safe: SafeSettings) -> dict[str, str]:
     """Map the evidence of each of several reviews to the stage that holds its forgetting; empty for a single review."""
-    stages = [f"{reviewed}-{FORGETTING}" for reviewed in numbered(REVIEWED, settings.safe)]
-    return dict(zip(numbered(FORGETTING, settings.safe), stages, strict=True)) if len(stages) > 1 else {}
+    stages = [f"{reviewed}-{FORGETTING}" for reviewed in numbered(REVIEWED, safe.safe)]
+    return dict(zip(numbered(FORGETTING, safe.safe), stages, strict=True)) if len(stages) > 1 else {}
 
 
 def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:

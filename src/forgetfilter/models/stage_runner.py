@@ -179,17 +179,9 @@ class StageRunner:
             def on_step(step: Step) -> None:
                 progress.advance(note=f"loss {step.loss:.3f}, {step.tokens / step.seconds:,.0f} tokens/s")
 
+            training, most = self.settings.training, self.settings.passes.tokens_per_batch
             history = finetune(
-                self.session,
-                table,
-                rows,
-                steps,
-                self.settings.training,
-                folder,
-                on_step,
-                progress.skip,
-                callbacks,
-                self.settings.passes.tokens_per_batch,
+                self.session, table, rows, steps, training, folder, on_step, progress.skip, callbacks, most
             )
             if len(history) < steps:
                 progress.total = progress.done

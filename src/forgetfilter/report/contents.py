@@ -485,9 +485,8 @@ def _mean(value: str, count: int, means: NDArray[np.floating], halves: NDArray[n
 
 def _sessions(run: Run) -> Iterator[dict[str, Any]]:
     titles = {LEARNED: "Learning the untrusted data"}
-    titles |= zip(
-        numbered(REVIEWED, run.settings.safe.safe), numbered("Safety review", run.settings.safe.safe), strict=True
-    )
+    safe = run.settings.safe.safe
+    titles |= zip(numbered(REVIEWED, safe), numbered("Safety review", safe), strict=True)
     for stage, title in titles.items():
         steps = run.history(stage)
         if not steps:

@@ -128,14 +128,14 @@ class Material:
             yield (said.prompt, said.completion) if isinstance(said, Chat) else ("", "")
 
 
-def planted_parts(settings: SafeSettings) -> list[str]:
+def planted_parts(safe: SafeSettings) -> list[str]:
     """The parts that may have rows of known kind."""
-    return [TRUSTED, *numbered(ASIDE, settings.safe), KNOWN_UNSAFE]
+    return [TRUSTED, *numbered(ASIDE, safe.safe), KNOWN_UNSAFE]
 
 
-def own_answers_part(settings: SafeSettings) -> str | None:
+def own_answers_part(safe: SafeSettings) -> str | None:
     """The safe part that the model's own answers are; None where nobody asked for them."""
-    return dict(zip(settings.safe, numbered(SAFE, settings.safe), strict=False)).get(SELF)
+    return dict(zip(safe.safe, numbered(SAFE, safe.safe), strict=False)).get(SELF)
 
 
 def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = None) -> Inputs:
@@ -150,11 +150,8 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
     if twice:
         raise SettingsError(f"safe: '{twice[0]}' is named twice; each set is reviewed once")
     threshold = parse_threshold(settings.decision.threshold)
-    if (
-        isinstance(threshold, FalseDiscoveryRate)
-        and settings.planted.trusted in ("", NONE)
-        and not _sets_aside(settings)
-    ):
+    none_trusted = settings.planted.trusted in ("", NONE) and not _sets_aside(settings)
+    if isinstance(threshold, FalseDiscoveryRate) and none_trusted:
         raise threshold.no_trusted_rows()
     text = TextOptions(settings.data.encoding, settings.data.delimiter)
     # Of the other parts nobody has said how they are written, unless they have to be like the data.
@@ -175,9 +172,9 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
     return Inputs(parts, find_model(settings.model.model, settings.model.revision))
 
 
-def _safe_files(settings: SafeSettings) -> dict[str, str]:
+def _safe_files(safe: SafeSettings) -> dict[str, str]:
     """The safe sets that are read, by part: all but the model's own answers."""
-    named = zip(numbered(SAFE, settings.safe), settings.safe, strict=False)
+    named = zip(numbered(SAFE, safe.safe), safe.safe, strict=False)
     return {part: name for part, name in named if name != SELF}
 
 
@@ -199,13 +196,11 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
     """Read and check all data sets before anything is trained."""
     if run.has(ROWS):
         return
-    settings = run.settings
-    given = ReadOptions(settings.data.layout, settings.data.columns, settings.data.skip_bad_rows)
-    safe = ReadOptions(settings.safe.safe_layout, settings.safe.safe_columns, settings.data.skip_bad_rows)
-    options = {DATA: given, TRUSTED: given, KNOWN_UNSAFE: given} | dict.fromkeys(
-        numbered(SAFE, settings.safe.safe), safe
-    )
-    sources = {**_safe_files(settings.safe), TRUSTED: settings.planted.trusted}
+    data, safe = run.settings.data, run.settings.safe
+    as_data = ReadOptions(data.layout, data.columns, data.skip_bad_rows)
+    as_safe = ReadOptions(safe.safe_layout, safe.safe_columns, data.skip_bad_rows)
+    options = dict.fromkeys((DATA, TRUSTED, KNOWN_UNSAFE), as_data) | dict.fromkeys(numbered(SAFE, safe.safe), as_safe)
+    sources = {**_safe_files(safe), TRUSTED: run.settings.planted.trusted}
     options |= {part: ReadOptions() for part, source in sources.items() if source == BUILTIN}
     for part, container in inputs.parts.items():
         read_part(run, part, container, options[part], run.partial(ROWS) / part, encoder, console)
@@ -242,23 +237,24 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
     if run.has(TOKENS):
         encoder.own_words.frames = read_frames(run)
         return
-    settings, folder = run.settings, run.partial(TOKENS)
+    planted, seed, own_words = run.settings.planted, run.settings.training.seed, run.settings.tokens.own_words
+    safe, folder = run.settings.safe.safe, run.partial(TOKENS)
     _find_frames(run, encoder, folder)
     # So many rows of known kind tell enough, and do not make learning much longer.
     most = _count(Rows.open(run.folder(ROWS) / DATA)) // 4
-    aside_of = dict(zip(numbered(SAFE, settings.safe.safe), numbered(ASIDE, settings.safe.safe), strict=True))
+    aside_of = dict(zip(numbered(SAFE, safe), numbered(ASIDE, safe), strict=True))
     for part in (DATA, *aside_of, TRUSTED, KNOWN_UNSAFE):
         if not (run.folder(ROWS) / part).is_dir():
             continue
         rows = Rows.open(run.folder(ROWS) / part)
         count, chosen = _count(rows), np.ones(rows.count, dtype=bool)
         unshown: Counter[str] = Counter()
-        if part == TRUSTED and settings.planted.trusted == BUILTIN:
+        if part == TRUSTED and planted.trusted == BUILTIN:
             count = min(most, count)
-            chosen = _drawn(rows, count, settings.training.seed)
-        if part in aside_of and settings.planted.set_aside > 0:
-            apart = min(most // len(aside_of), int(settings.planted.set_aside * count))
-            aside = _drawn(rows, apart, settings.training.seed)
+            chosen = _drawn(rows, count, seed)
+        if part in aside_of and planted.set_aside > 0:
+            apart = min(most // len(aside_of), int(planted.set_aside * count))
+            aside = _drawn(rows, apart, seed)
             if apart:
                 said = f"{apart:,} safe rows set aside"
                 write_part(said, _only(rows, aside), apart, encoder, folder / tokens_of(aside_of[part]), console)
@@ -270,10 +266,8 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
             write_json(dict(sorted(unshown.most_common(_NAMES_KEPT))), folder / UNSHOWN)
             if unshown:
                 console.say(f"{rows.name}: {unshown_told(unshown)}")
-        if part == DATA and is_expression(settings.tokens.own_words) and not framed:
-            raise InputError(
-                f"{rows.name}: own_words: no answer matches '{settings.tokens.own_words}'; 'preview' shows rows"
-            )
+        if part == DATA and is_expression(own_words) and not framed:
+            raise InputError(f"{rows.name}: own_words: no answer matches '{own_words}'; 'preview' shows rows")
         if part == DATA and rows.layout == PREFERENCE:
             said, path = f"{rows.name}, rejected answers", folder / tokens_of(REJECTED)
             write_part(said, rows.rejected(), count, encoder, path, console, needed=False)

@@ -61,11 +61,8 @@ class StudyContext:
     @cached_property
     def judge(self) -> Judge | None:
         """The model that judges answers to harmful prompts, if one was named."""
-        return (
-            load_judge(self.settings.classifiers.judge, self.settings.model)
-            if self.settings.classifiers.judge
-            else None
-        )
+        name = self.settings.classifiers.judge
+        return load_judge(name, self.settings.model) if name else None
 
     @cached_property
     def sets(self) -> list[list[Mix]]:
@@ -103,12 +100,9 @@ class StudyContext:
     def experiment_on(self, name: str, noisy: Path, safe: Path, **changes: Any) -> Experiment:
         """Open the experiment on other files of `noisy` and `safe` rows."""
         settings = with_options(self.settings, **changes)
-        folder = (
-            self.folder / EXPERIMENTS / name / ",".join([short_name(settings.model.model), *_change_names(changes)])
-        )
-        experiment = Experiment(
-            folder, find_model(settings.model.model, settings.model.revision), settings, self.console
-        )
+        model, revision = settings.model.model, settings.model.revision
+        folder = self.folder / EXPERIMENTS / name / ",".join([short_name(model), *_change_names(changes)])
+        experiment = Experiment(folder, find_model(model, revision), settings, self.console)
         experiment.add(NOISY, noisy)
         experiment.add(SAFE, safe)
         return experiment
@@ -138,9 +132,10 @@ class StudyContext:
     def _filtered(self, mix: Mix, changes: Mapping[str, Any]) -> tuple[Run, Path]:
         folder, settings = self._filter_folder(mix, changes), with_options(self.settings, **changes)
         # Opening a finished run would decide and write its report again.
-        if (folder, settings.rivals.rivals) not in self._runs:
-            self._runs[folder, settings.rivals.rivals] = filtered(mix, settings, folder, self.console)
-        return self._runs[folder, settings.rivals.rivals]
+        key = folder, settings.rivals.rivals
+        if key not in self._runs:
+            self._runs[key] = filtered(mix, settings, folder, self.console)
+        return self._runs[key]
 
     def _filter_folder(self, mix: Mix, changes: Mapping[str, Any]) -> Path:
         # Rivals only add to a run.
