@@ -86,7 +86,7 @@ def settings_of(cls: type[T], **options: Any) -> T:
         raise TypeError(f"{cls.__name__} has no option {', '.join(unknown)}")
     kinds = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
-    for name in (spec.name for spec in _fields(cls)):
+    for name in kinds:
         if dataclasses.is_dataclass(kinds[name]):
             inner = options.keys() & options_of(kinds[name]).keys()
             values[name] = settings_of(kinds[name], **{option: options[option] for option in inner})
@@ -114,7 +114,7 @@ def groups_of(cls: type) -> dict[type, dict[str, dataclasses.Field[Any]]]:
     kinds = typing.get_type_hints(cls)
     groups: dict[type, dict[str, dataclasses.Field[Any]]] = {}
     own = {}
-    for spec in _fields(cls):
+    for spec in dataclasses.fields(cls):
         if dataclasses.is_dataclass(kinds[spec.name]):
             groups |= groups_of(kinds[spec.name])
         else:
@@ -129,10 +129,6 @@ def options_of(cls: type) -> dict[str, dataclasses.Field[Any]]:
 
 def _kinds_of(cls: type) -> dict[str, Any]:
     return {name: typing.get_type_hints(group)[name] for group, specs in groups_of(cls).items() for name in specs}
-
-
-def _fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(cls)
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:
