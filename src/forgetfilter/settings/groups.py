@@ -394,7 +394,7 @@ class StudySettings(Settings):
     )
 
 
-# What models are asked and measured with.
+# The settings of the commands that put held-out rows to a model.
 MeasuringSettings = EvaluationSettings | CompareSettings | StudySettings
 
 STUDIES = (
