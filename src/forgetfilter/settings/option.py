@@ -80,7 +80,11 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], source: str = "setting
 
 
 def settings_of(cls: type[T], **options: Any) -> T:
-    """Build a settings class from options of the right types; those that are not given have their defaults."""
+    """Build a settings class from options of the right types; those that are not given have their defaults.
+
+    Raises:
+        TypeError: The class has no such option.
+    """
     unknown = sorted(options.keys() - options_of(cls).keys())
     if unknown:
         raise TypeError(f"{cls.__name__} has no option {', '.join(unknown)}")
@@ -96,7 +100,7 @@ def settings_of(cls: type[T], **options: Any) -> T:
 
 
 def with_options(settings: T, **options: Any) -> T:
-    """Copy settings with some options changed, which are of the right types."""
+    """Copy settings with some options changed; see `settings_of`."""
     return settings_of(type(settings), **values_of(settings) | options)
 
 
