@@ -13,13 +13,14 @@ import argparse
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from forgetfilter.console import printable
 from forgetfilter.data.chats import Chat
 from forgetfilter.data.frame_search import ANSWERS_SEEN
-from forgetfilter.data.own_words import AUTO, OwnWords
+from forgetfilter.data.own_words import AUTO, FrameCounts, OwnWords
 
 _SHARES, _ROWS = (0.03, 0.06, 0.1, 0.33, 0.5, 0.8), (200, 1000, 5000)
 
@@ -48,9 +49,10 @@ def main() -> None:
         began = time.perf_counter()
         words = looked_at(rows)
         seconds = time.perf_counter() - began
+        counts: FrameCounts = Counter()
         for row in rows:
-            words.of(row)
-        print(f"| {name} | {len(rows):,} | {seconds:.2f} | {printable(words.told() or 'none')} |")
+            words.of(row, counts)
+        print(f"| {name} | {len(rows):,} | {seconds:.2f} | {printable(words.describe(counts) or 'none')} |")
     name, expression = options.framed
     others = [row for other, rows in sets.items() if other != name for row in rows]
     print("\n| framed rows | of rows | left otherwise than by the expression |\n|---|---|---|")

@@ -24,7 +24,7 @@ from ..errors import InputError, ModelError
 from .answer_lengths import answer_lengths
 from .chats import Chat, FieldError
 from .draw import by_id, in_random_order
-from .own_words import NONE, OwnWords
+from .own_words import NONE, FrameCounts, OwnWords
 from .records import in_batches
 from .rows import Said, read_batches
 from .spans import Answer
@@ -108,7 +108,7 @@ class Encoder:
         own_words: What is left of answers that share a frame, as `OwnWords` takes it.
 
     Attributes:
-        own_words: Takes answers out of their frame; with `auto` it has to be told the frames, or to look for them.
+        own_words: Takes answers out of their frame; with `auto` it needs to be given the frames, or to look for them.
 
     Raises:
         ModelError: The tokenizer is not a fast one, or has no chat template though one is asked for.
@@ -148,13 +148,17 @@ class Encoder:
                     f"rejected{error.field and f' ({error.field})'}", error.found, error.expected
                 ) from None
 
-    def encode(self, rows: Sequence[Said]) -> list[Tokens]:
+    def encode(self, rows: Sequence[Said], framed: FrameCounts | None = None) -> list[Tokens]:
         """Encode rows.
+
+        Args:
+            rows: The rows.
+            framed: Counts the answers that are taken out of a frame.
 
         Raises:
             InputError: The chat template does not take a row (`check`); or an expression for own words takes too long.
         """
-        rendered = [self._rendered(*row) for row in rows]
+        rendered = [self._rendered(*row, framed) for row in rows]
         texts = [found.text[: (self.max_length + 1) * _LONGEST_TOKEN] for found in rendered]
         # A chat template writes its own special tokens; plain text gets those that the tokenizer adds. Chat
         # templates do not apply to rows of plain text, so the two kinds are told apart row by row.
@@ -173,9 +177,9 @@ class Encoder:
             for i, ((id, row, chat), found) in enumerate(zip(rows, rendered, strict=True))
         ]
 
-    def _rendered(self, id: str, row: int, chat: Chat) -> Rendered:
+    def _rendered(self, id: str, row: int, chat: Chat, framed: FrameCounts | None) -> Rendered:
         try:
-            return self._render(self.own_words.of(chat))
+            return self._render(self.own_words.of(chat, framed))
         except (InputError, FieldError) as error:
             raise InputError(f"row {row} (id {id}): {error}") from error
 
@@ -390,15 +394,20 @@ def _list_lengths(column: pa.ListArray) -> NDArray[np.int64]:
 
 
 def write_tokens(
-    rows: Iterable[Said], encoder: Encoder, path: Path, unshown: Counter[str] | None = None
+    rows: Iterable[Said],
+    encoder: Encoder,
+    path: Path,
+    unshown: Counter[str] | None = None,
+    framed: FrameCounts | None = None,
 ) -> Iterator[int]:
-    """Encode rows and write them to `path`; yields how many rows are done after each batch.
+    """Encode rows and write them to `path`; yield how many rows are done after each batch.
 
     Args:
         rows: The rows.
         encoder: Encodes them.
         path: Where to write.
-        unshown: Where to count what the chat template leaves out of them, by name.
+        unshown: Counts what the chat template leaves out of them, by name.
+        framed: Counts the answers that are taken out of a frame.
 
     Raises:
         InputError: As `Encoder.encode`.
@@ -408,7 +417,7 @@ def write_tokens(
 
     def encoded() -> Iterator[list[Tokens]]:
         for batch in batches:
-            tokens = encoder.encode(batch)
+            tokens = encoder.encode(batch, framed)
             if unshown is not None:
                 unshown.update(name for row in tokens for name in row.unshown)
             yield tokens

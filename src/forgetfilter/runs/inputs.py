@@ -19,7 +19,7 @@ from ..data.draw import in_random_order
 from ..data.frame_search import ANSWERS_SEEN
 from ..data.frames import Frame
 from ..data.own_words import NONE as WHOLE
-from ..data.own_words import is_expression
+from ..data.own_words import FrameCounts, is_expression
 from ..data.records import Container, hash_chunks
 from ..data.rows import ReadOptions, Rows, Said, read_chats, read_rows
 from ..data.splits import DEFAULT
@@ -336,15 +336,15 @@ def write_part(
     Raises:
         InputError: Nothing of the completions is within the length limit, and they are `needed`.
     """
+    framed: FrameCounts = Counter()
     with console.progress(f"tokenising {name}", count, "rows") as progress:
-        for done in write_tokens(rows, encoder, path, unshown):
+        for done in write_tokens(rows, encoder, path, unshown, framed):
             progress.advance(done - progress.done)
         table = TokenTable(path)
         if needed and not len(table.scorable):
             raise InputError(f"{name}: no completion begins within --max-length {encoder.max_length} tokens; raise it")
-        framed = encoder.own_words.found
-        progress.note = _cut_rows(table, encoder.own_words.told())
-    return framed
+        progress.note = _cut_rows(table, encoder.own_words.describe(framed))
+    return framed.total()
 
 
 def _cut_rows(table: TokenTable, unframed: str) -> str:
