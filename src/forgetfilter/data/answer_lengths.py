@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 def answer_lengths(
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
-    says: NDArray[np.bool_],
+    holds_text: NDArray[np.bool_],
     spans: Sequence[tuple[int, int]],
     max_length: int,
     max_completion: int | None,
@@ -20,13 +20,13 @@ def answer_lengths(
 
     Args:
         starts, ends: Where each of the row's tokens begins and ends in its text, neither ever decreasing, shape (n,).
-        says: Which tokens hold text, unlike one that ends a turn, same shape.
+        holds_text: Which tokens hold text, unlike one that ends a turn, same shape.
         spans: The place of each answer in the text, as (start, end).
         max_length: How many tokens of the row are kept, from the first on.
         max_completion: How many tokens of each answer are kept; None for all.
     """
     # How many tokens before each hold text.
-    counts = np.concatenate([[0], np.cumsum(says)])
+    counts = np.concatenate([[0], np.cumsum(holds_text)])
     longest, cut = 0, False
     for start, end in spans:
         first, last = int(np.searchsorted(ends, start, side="right")), int(np.searchsorted(starts, end))

@@ -294,12 +294,9 @@ def _cause(path: Path, kind: str, signature: tuple[str, str]) -> InputError:
 
 
 def _unknown(path: Path, signature: tuple[str, str] | None) -> InputError:
-    is_what = (
-        f"this is {signature[0]}; {signature[1]}"
-        if signature
-        else f"cannot tell its format; let its name end in {_NAMES}"
-    )
-    return InputError(f"{path}: cannot be read; {is_what}" if signature else f"{path}: {is_what}")
+    if signature is None:
+        return InputError(f"{path}: cannot tell its format; let its name end in {_NAMES}")
+    return InputError(f"{path}: cannot be read; this is {signature[0]}; {signature[1]}")
 
 
 def _saved_dataset(path: Path, split: str, not_read: list[str]) -> list[_Part]:

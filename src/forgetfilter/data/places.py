@@ -1,4 +1,4 @@
-"""The files that a name stands for: a file, all files of a folder, or what a glob matches."""
+"""Find the files that a name stands for: a file, all files of a folder, or what a glob matches."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ..errors import InputError
 from ..runs.manifest import is_run
 from .records import is_valid_text
 
-# What a folder that `datasets` saved has in it.
+# The files in a folder that `datasets` saved.
 _SAVED = ("dataset_dict.json", "state.json")
 
 
 @dataclass
 class Found:
-    """What lies at a place.
+    """The files and folders that a name stands for.
 
     Attributes:
         paths: Files, and folders that `datasets` saved, in order, each once.
         listed: Whether they were found by looking into a folder or by a glob, rather than named by the user.
-        runs: Folders of runs that lie there, too: what they hold is made of such data, and changes with every run.
+        runs: Folders of runs that lie there, too; their files are made from such data, and change with every run.
     """
 
     paths: list[Path] = field(default_factory=list)
@@ -31,10 +31,9 @@ class Found:
 
 
 def find_paths(source: str) -> Found | None:
-    """The files and saved data sets that a name stands for; None where nothing on this machine has that name.
+    """Find the files and saved data sets that a name stands for; None where nothing on this machine has that name.
 
-    Folders are searched with all that is below them, in the order of names; what is hidden is left out, and so are run
-    folders.
+    Folders are searched with all their subfolders, in the order of names; hidden files and run folders are left out.
 
     Raises:
         InputError: There is no name, a folder cannot be read or is that of a run, a glob matches nothing, or a file's
@@ -91,7 +90,7 @@ def _find(source: str) -> Found | None:
 
 
 def is_saved(path: Path) -> bool:
-    """Whether a folder is one that `datasets` saved."""
+    """Tell whether a folder is one that `datasets` saved."""
     return any((path / name).is_file() for name in _SAVED)
 
 

@@ -1,4 +1,4 @@
-"""Which rows of a data set with splits are read, by the rules of `datasets`, and what is left."""
+"""Choose which rows of a data set with splits are read, by the rules of `datasets`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is read of a data set that has splits.
+    """The chosen rows of a data set that has splits.
 
     Attributes:
         splits: The rows of each split that is read, in the order in which they were named.
         together: Whether they are written back as a DatasetDict.
-        not_read: What is left, a line each.
+        not_read: What is not read, a line each.
     """
 
     splits: dict[str, datasets.Dataset]
@@ -77,7 +77,7 @@ def _select(rows: datasets.Dataset, ranges: list[range]) -> datasets.Dataset:
 
 
 def _left(found: Mapping[str, datasets.Dataset], ranges: Mapping[str, list[range]], name: str) -> list[str]:
-    """What is not read, in words."""
+    """Say what is not read, a line each."""
     lines = []
     for split, of in ranges.items():
         read = np.zeros(len(found[split]), dtype=bool)
