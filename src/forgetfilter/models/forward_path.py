@@ -52,7 +52,7 @@ class ForwardPath(Protocol):
     def inputs(self, rows: Sequence[Tokens], pass_overhead: int) -> tuple[Any, ...]:
         """Return the arguments with which to call the path for some rows."""
 
-    def read(self, rows: Sequence[Tokens], pass_overhead: int) -> list[Tensor]:
+    def read(self, rows: Sequence[Tokens]) -> list[Tensor]:
         """Compute the activations of the frozen blocks for each row, shape (tokens, width), on the CPU."""
 
     def deal(

@@ -223,8 +223,8 @@ class PackedScorer(nn.Module):
         return token_logprobs(self.decoder.norm(hidden), head.weight, head.bias, packed.targets)
 
     @torch.inference_mode()
-    def read(self, rows: Sequence[Tokens], pass_overhead: int) -> list[Tensor]:  # noqa: ARG002
-        """Compute the activations of the frozen blocks, each of shape (tokens, width), on the CPU."""
+    def read(self, rows: Sequence[Tokens]) -> list[Tensor]:
+        """Compute the activations of the frozen blocks for each row, shape (tokens, width), on the CPU."""
         packed = pack(rows).to(self.plain.device)
         attend, frozen = within(packed.bounds, packed.longest), slice(self.plain.frozen)
         activations = self.decoder.through(self.decoder.embed(packed.input_ids), packed.positions, attend, frozen)
