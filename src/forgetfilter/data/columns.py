@@ -36,7 +36,7 @@ _ALSO = {
     "chosen": ("preferred_output", "chosen_response", "preferred"),
     "rejected": ("non_preferred_output", "rejected_response", "non_preferred"),
 }
-# Where preferences keep the turns that come before both answers.
+# Columns in which preferences keep the turns before both answers.
 _TURNS_BEFORE = ("messages", "conversations", "conversation")
 # What a row says about itself, which is not read.
 _UNREAD = {"label"}

@@ -85,7 +85,7 @@ def from_memory(rows: Any, name: str, split: str = DEFAULT, on_row: Callable[[],
             return Dataset(dataset, name)
         splits = {_own_split(dataset): dataset}
     elif len(splits) == 1 and split == DEFAULT:
-        # The only split that there is needs no name.
+        # A single split needs no name.
         return Dataset(take_in(next(iter(splits.values())), name, on_row), name)
     elif split in splits:
         # Others may be streams, which are read to their end.
@@ -147,30 +147,30 @@ def _check_split(parts: Mapping[Path, Sequence[_Part]], split: str, sources: Seq
 
 def _open(source: str, split: str, options: TextOptions, not_read: list[str]) -> Iterator[tuple[Path, list[_Part]]]:
     """Yield what a name stands for: places, and the containers that are there."""
-    found = find_paths(source)
-    if found is None:
+    location = find_paths(source)
+    if location is None:
         yield Path(source), _hub_dataset(source, split, not_read)
         return
     # Next to files of another kind, a .txt is a note about them.
-    kinds = {_kind(path) for path in found.paths} - {""}
-    notes = found.listed and kinds > {".txt"}
+    kinds = {_kind(path) for path in location.paths} - {""}
+    notes = location.listed and kinds > {".txt"}
     left: list[str] = []
     opened = 0
-    for path in found.paths:
+    for path in location.paths:
         place = _absolute(path)
         if path.is_dir():
             yield place, _saved_dataset(path, split, not_read)
-        elif found.listed and _kind(path) in (("", ".txt") if notes else ("",)):
+        elif location.listed and _kind(path) in (("", ".txt") if notes else ("",)):
             left.append(os.path.relpath(path, source) if Path(source).is_dir() else str(path))
             continue
         else:
-            container = _file(path, options, empty=len(found.paths) > 1, listed=found.listed)
+            container = _file(path, options, empty=len(location.paths) > 1, listed=location.listed)
             if container is None:
                 left.append(os.path.relpath(path, source) if Path(source).is_dir() else str(path))
                 continue
             yield place, [_Part(place, container)]
         opened += 1
-    if not opened and found.runs:
+    if not opened and location.runs:
         raise InputError(f"{source}: holds a run, whose files are read where they are named, such as kept.jsonl")
     if not opened:
         content = f"only {', '.join(left[:_SHOWN])}" if left else "nothing"
@@ -181,8 +181,8 @@ def _open(source: str, split: str, options: TextOptions, not_read: list[str]) ->
     if left:
         more = f" and {len(left) - _SHOWN:,} more" if len(left) > _SHOWN else ""
         not_read.append(f"{source}: not read, as no rows are in them: {', '.join(left[:_SHOWN])}{more}")
-    if found.runs:
-        not_read.append(f"{source}: not read, as they are runs: {', '.join(map(str, found.runs[:_SHOWN]))}")
+    if location.runs:
+        not_read.append(f"{source}: not read, as they are runs: {', '.join(map(str, location.runs[:_SHOWN]))}")
 
 
 def _absolute(path: Path) -> Path:

@@ -87,7 +87,7 @@ def byte_lines(file: IO[bytes], encoding: str) -> Iterator[bytes]:
         start = 0
         while (at := held.find(end, searched)) >= 0:
             if at % len(end):
-                # The bytes of a newline, but of two characters.
+                # These are the bytes of a newline, but they belong to two characters.
                 searched = at + 1
                 continue
             yield held[start : at + len(end)]

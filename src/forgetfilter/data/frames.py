@@ -21,7 +21,7 @@ _UNIT = regex.compile(
 )
 _LETTER_ALONE = regex.compile(f"(?V1){_UNSPACED}")
 _DIGITS = re.compile("[0-9]+")
-# In place of digits, or of the letter of a choice, in what is the same in all answers of a frame. No text of a row has
+# Stand for digits, or for the letter of a choice, in the text that all answers of a frame share. No row's text has
 # these characters.
 NUMBER, LETTER = "\0", "\1"
 _AS_PATTERN = {NUMBER: "[0-9]++", LETTER: "[A-Za-z]"}

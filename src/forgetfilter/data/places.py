@@ -16,7 +16,7 @@ _SAVED = ("dataset_dict.json", "state.json")
 
 
 @dataclass
-class Found:
+class Location:
     """The files and folders that a name stands for.
 
     Attributes:
@@ -30,7 +30,7 @@ class Found:
     runs: list[Path] = field(default_factory=list)
 
 
-def find_paths(source: str) -> Found | None:
+def find_paths(source: str) -> Location | None:
     """Find the files and saved data sets that a name stands for; None where nothing on this machine has that name.
 
     Folders are searched with all their subfolders, in the order of names; hidden files and run folders are left out.
@@ -43,14 +43,14 @@ def find_paths(source: str) -> Found | None:
         raise InputError(
             "a name of nothing but blanks; expected a file or a folder (was a variable of the shell empty?)"
         )
-    found = _find(source)
-    for path in found.paths if found else []:
+    location = _find(source)
+    for path in location.paths if location else []:
         if not is_valid_text(str(path)):
             raise InputError(f"{path}: the name is not valid UTF-8, so that no report can show it; rename it")
-    return found
+    return location
 
 
-def _find(source: str) -> Found | None:
+def _find(source: str) -> Location | None:
     try:
         path = Path(source).expanduser()
         is_folder, exists = path.is_dir(), path.exists()
@@ -59,9 +59,9 @@ def _find(source: str) -> Found | None:
     if is_folder and is_run(path):
         raise InputError(f"{source}: this is the folder of a run; name the file or folder in it that is meant")
     if is_folder:
-        return Found([path]) if is_saved(path) else _below(path)
+        return Location([path]) if is_saved(path) else _below(path)
     if exists:
-        return Found([path])
+        return Location([path])
     if not glob.has_magic(source):
         return None
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
@@ -78,15 +78,15 @@ def _find(source: str) -> Found | None:
         if not runs.intersection((match, *match.parents)) and (match in saved or not saved.intersection(match.parents))
     ]
     above = {parent for match in outside for parent in match.parents}
-    found: dict[Path, None] = {}
+    unique: dict[Path, None] = {}
     for match in outside:
         if match in saved or not match.is_dir():
-            found[match] = None
+            unique[match] = None
         elif match not in above:
             below = _below(match)
-            found |= dict.fromkeys(below.paths)
+            unique |= dict.fromkeys(below.paths)
             runs |= {*below.runs}
-    return Found(list(found), listed=True, runs=sorted(runs))
+    return Location(list(unique), listed=True, runs=sorted(runs))
 
 
 def is_saved(path: Path) -> bool:
@@ -94,18 +94,18 @@ def is_saved(path: Path) -> bool:
     return any((path / name).is_file() for name in _SAVED)
 
 
-def _below(folder: Path) -> Found:
+def _below(folder: Path) -> Location:
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
-    found: list[Path] = []
+    paths: list[Path] = []
     runs: list[Path] = []
     for place, folders, files in os.walk(folder, onerror=refuse):
         here = Path(place)
         if (run := is_run(here)) or is_saved(here):
-            (runs if run else found).append(here)
+            (runs if run else paths).append(here)
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [here / name for name in files if not name.startswith(".")]
-    return Found(sorted(found), listed=True, runs=sorted(runs))
+        paths += [here / name for name in files if not name.startswith(".")]
+    return Location(sorted(paths), listed=True, runs=sorted(runs))

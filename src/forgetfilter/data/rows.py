@@ -154,7 +154,7 @@ class Rows:
     def files(self, positions: NDArray[np.int64]) -> pa.Array:
         """Return the file that each row of several sources is in, by its place among `kept`."""
         firsts = np.array([source.first for source in self.sources])
-        # Of a source without rows and the next one the first is the same.
+        # A source without rows and the next source have the same first row.
         places = pa.array([source.place for source in self.sources], pa.string())
         return places.take(pa.array(np.searchsorted(firsts, positions, side="right") - 1))
 

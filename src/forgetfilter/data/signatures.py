@@ -59,7 +59,7 @@ _ENDINGS = {
 
 def told_by_bytes(start: bytes) -> tuple[str, str] | None:
     """Say what a file with these first bytes is, and what to do with it; None if it may be text."""
-    # Letters alone may begin a text as well.
+    # A signature of letters alone may be the beginning of a text.
     binary = re.search(rb"[\x00-\x08\x0e-\x1a]", start) is not None
     for signature, what, advice in _SIGNATURES:
         if start.startswith(signature) and (binary or not signature.isalnum()):

@@ -188,7 +188,7 @@ def load_table(source: Source, path: Path) -> datasets.Dataset:
             schema = pa.schema(usual, table.schema.metadata)
             with suppress(ValueError):
                 return datasets.Dataset(table)
-            # It has no type for a map, for instance.
+            # `datasets` has no type for a map, for instance.
             return datasets.Dataset(table.cast(schema) if len(table) else schema.empty_table())
     saved: datasets.Dataset = datasets.load_from_disk(str(path))
     return saved

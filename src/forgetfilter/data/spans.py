@@ -15,7 +15,7 @@ from .marking import CALL_NAME, Piece, Place
 # Start and end in a text, the end excluded.
 Span = tuple[int, int]
 
-# Where the texts around letters fall apart: at blanks, after a tag and before one.
+# Where the text around letters may be split: at blanks, after a tag and before one.
 _SEAM = regex.compile(r"\s+|(?<=>)|(?=<)")
 _TAG = regex.compile(r"</?\w+>")
 # How a call goes on after its last letter, where nothing else shows it.
@@ -255,7 +255,7 @@ def _with_ends(group: Sequence[tuple[Piece, Place]], text: str) -> Span:
     """Widen pieces by what stands before their first letter and after their last, as far as the template shows it."""
     start, end = group[0][1].start, max(place.end for _, place in group)
     lead, trail = group[0][0].lead, group[-1][0].trail
-    # Of several words, such as a tag and a quotation mark, the template may show but the nearest.
+    # Of several words, such as a tag and a quotation mark, the template may show only the nearest.
     leads = (lead[at:] for at in (0, *(seam.end() for seam in _SEAM.finditer(lead))))
     trails = (trail[:at] for at in (len(trail), *(seam.start() for seam in _SEAM.finditer(trail))))
     return (

@@ -73,7 +73,7 @@ class Parquet(Table):
                 stored = file.schema_arrow
         except _UNREADABLE as error:
             raise InputError(f"{path}: not a parquet file: {first_line(error)}") from error
-        # Rows of view types cannot be picked out one by one; the same values in the usual types can.
+        # Rows of view types cannot be selected one by one; the same values in the usual types can.
         self._schema = plain_schema(stored)
         twice = [name for name in stored.names if stored.names.count(name) > 1]
         if twice:
@@ -84,7 +84,7 @@ class Parquet(Table):
         return self._schema
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        # Opened anew, as a folder may have more files than can be open at once.
+        # The file is opened each time, as a folder may have more files than can be open at once.
         with pq.ParquetFile(self.path) as file:
             for batch in file.iter_batches(BATCH):
                 yield plain_batch(batch)

@@ -20,7 +20,8 @@ from .marking import CALL_NAME, CONTENT, Marker, Piece, Place, where
 from .spans import Answer, Frame, Problem, Shown, Span, find_answers
 
 _GENERATION = regex.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
-# What is marked, tried in turn: templates look at names of functions, and at words such as "/no_think" in a prompt.
+# What is marked, in the order in which it is tried: some templates look at names of functions, or at words such as
+# "/no_think" in a prompt.
 _MARKED = (
     ((CONTENT, *REASONING, TOOL_CALLS), True),
     ((CONTENT, *REASONING), True),

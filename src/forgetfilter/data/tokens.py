@@ -30,7 +30,7 @@ from .rows import Said, read_batches
 from .spans import Answer
 from .templates import ChatTemplate, Rendered
 
-# No known vocabulary has a longer token; text further on cannot reach into the first tokens.
+# No known vocabulary has a longer token, so text beyond this cannot affect the first tokens.
 _LONGEST_TOKEN = 512
 _CHARACTER = regex.compile(r"\X")
 _PROMPT_OF_TEXT = regex.compile(r"\s*(?:\S+\s+){3}")
@@ -48,7 +48,7 @@ _SCHEMA = pa.schema(
         ("answers_cut", pa.bool_()),
     ]
 )
-# Runs that were made before these were kept lack them.
+# Runs of earlier versions lack these.
 _LENGTHS = ("longest_answer", "answers_cut")
 
 
@@ -376,7 +376,7 @@ class TokenTable:
             pieces, wanted = batch.column("pieces"), places[start : start + len(batch)]
             there = wanted >= 0
             begins = np.broadcast_to(pieces.offsets.to_numpy()[:-1, None], wanted.shape)[there]
-            # For each token, it or the last one before it that has a text.
+            # For each token: itself, or the last one before it that has a text.
             filled = pc.binary_length(pieces.values).to_numpy() > 0
             last = np.maximum.accumulate(np.where(filled, np.arange(len(filled)), -1))
             texts = pieces.values.take(pa.array(np.maximum(last[begins + wanted[there]], begins)))

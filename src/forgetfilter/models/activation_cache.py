@@ -112,7 +112,7 @@ class ComputedStates:
     def read(self, i: int) -> Tensor:
         """Compute the activations of a row, shape (length, width)."""
         (states,) = self._session.scorer.read([self._table[i]])
-        # Gradients are computed beside them.
+        # A copy made outside inference mode is an ordinary tensor, which autograd accepts.
         return states.clone()
 
 

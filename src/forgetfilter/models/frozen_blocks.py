@@ -22,7 +22,7 @@ class PassState(threading.local):
     """Holds what the present forward pass exchanges with hooks inside the model; each thread has its own."""
 
     def __reduce__(self) -> tuple[type[PassState], tuple[()]]:
-        # A copy of the model begins with no pass under way.
+        # A copy of the model starts without a pass under way.
         return type(self), ()
 
 

@@ -89,14 +89,14 @@ class TrainableModel:
 
         return in_turn(self.accelerator, load)
 
-    def peak_learning_rate(self, given: float | None) -> float:
+    def peak_learning_rate(self, chosen: float | None) -> float:
         """Return the user's learning rate, or one that suits the model.
 
         The rate that works falls with a model's width: 1e-3 suits SmolLM2-135M (width 576), the paper uses 2e-4 with a
         7B model (width 4096), and full fine-tuning needs about a tenth of LoRA's rate.
         """
-        if given is not None:
-            return given
+        if chosen is not None:
+            return chosen
         return 0.576 / self.width * (1.0 if self._lora else 0.1)
 
     @property
@@ -182,10 +182,10 @@ class TrainableModel:
         machine = Machine(overhead, 1 if in_turn else self.lanes.count, self.accelerator.num_processes)
         return self.scorer.deal(indices, lengths, token_budget, work, machine)
 
-    def token_budget(self, given: int | None) -> int:
+    def token_budget(self, chosen: int | None) -> int:
         """Return the most tokens of a training pass: the user's number, or what suits the device."""
-        if given is not None:
-            return given
+        if chosen is not None:
+            return chosen
         if self.hardware.device.type != "cpu":
             return 16384
         return 1536 if self.hardware.dtype == torch.bfloat16 else 1024

@@ -52,7 +52,7 @@ from .run import Run
 
 BUILTIN, SELF, NONE = "builtin", "self", "none"
 _BUILTIN = {SAFE: "safe", TRUSTED: "ordinary"}
-# A hostile file may have a name of its own in every row.
+# A hostile file may have a different name in every row.
 _NAMES_KEPT, _NAMES_SHOWN, _NAME_WIDTH = 1000, 10, 40
 
 
