@@ -61,8 +61,8 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         try:
-            _environment().parse(_GENERATION.sub("", self._source()))
-        except (jinja2.TemplateSyntaxError, ValueError) as error:
+            _environment().compile(_GENERATION.sub("", self._source()))
+        except (jinja2.TemplateSyntaxError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
             problem = first_line(error)
             raise ModelError(f"this model's chat template is broken: {problem}; use --template plain") from error
 
