@@ -388,6 +388,6 @@ def explained(where: str, what: str) -> Iterator[None]:
             raise ModelError(f"{where}: cannot load this {what}: it needs more memory than is there") from error
         detail = printable(f"{type(error).__name__}: {error}", _LONGEST_DETAIL)
         reason = _OWN_CODE if "custom code" in str(error) else _REASONS[what]
-        if isinstance(error, OSError) and not Path(where).exists():
+        if isinstance(error, OSError) and not Path(where).is_absolute():
             reason = f"the hub does not give it; {_TRY_AGAIN}"
         raise ModelError(f"{where}: cannot load this {what}: {reason} ({detail})") from error
