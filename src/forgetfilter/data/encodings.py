@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import IO
 
 from ..errors import SettingsError
@@ -75,11 +76,17 @@ def unmarked_wide(start: bytes) -> str:
     return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
 
 
-def byte_lines(file: IO[bytes], encoding: str) -> Iterator[bytes]:
-    """The lines of a file as bytes, each with its end; only a newline ends a line."""
+def byte_lines(file: IO[bytes], encoding: str, most: int) -> Iterator[bytes]:
+    """The lines of a file as bytes, each with its end; only a newline ends a line.
+
+    Args:
+        file: The file.
+        encoding: Of its text.
+        most: The longest line in bytes; of a longer one comes more than that, but not all.
+    """
     end = "\n".encode(encoding)
     if end == b"\n":
-        yield from file
+        yield from iter(partial(file.readline, most + 1), b"")
         return
     held, searched = b"", 0
     while chunk := file.read(_CHUNK):
@@ -94,6 +101,8 @@ def byte_lines(file: IO[bytes], encoding: str) -> Iterator[bytes]:
             start = searched = at + len(end)
         # What is left begins at a whole character, so that places in it can be told apart as before.
         held = held[start:]
+        if len(held) > most:
+            break
         searched = max(0, len(held) - len(end) + 1)
         searched -= searched % len(end)
     if held:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -14,8 +15,11 @@ import jinja2.ext
 import jinja2.meta
 import regex
 
+from ..console import printable
 from ..errors import ModelError, first_line
+from ..limits import ExceededError, bounded
 from .chats import ASSISTANT, REASONING, TOOL_CALLS, Chat, FieldError, Message, called, texts_in
+from .records import LONGEST_ROW
 from .marking import CALL_NAME, CONTENT, Marker, Piece, Place, where
 from .spans import Answer, Frame, Shown, Span, find_answers
 
@@ -29,6 +33,12 @@ _MARKED = (
 )
 _WORD = regex.compile(r"\w+")
 _TOKEN = regex.compile(r"<[|｜]\S{1,40}[|｜]>")
+# What rendering one row may take: a gigabyte and five seconds, and more for each of its characters, which are written
+# some twenty times. A template that takes more for several rows would take it for most of them.
+_MEMORY, _MEMORY_A_CHARACTER = 1 << 30, 64
+_SECONDS, _SECONDS_A_CHARACTER = 5.0, 1e-5
+_MOST_EXCEEDED = 3
+_PROBLEM_WIDTH = 200
 _ASKED, _ANSWERED = {"role": "user", CONTENT: "A"}, {"role": ASSISTANT, CONTENT: "B"}
 
 
@@ -54,24 +64,43 @@ class ChatTemplate:
         tokenizer: A tokenizer that has one.
 
     Raises:
-        ModelError: It is no template.
+        ModelError: It is no template, or takes too much time or memory for the shortest chat.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self._exceeded = 0
         try:
-            _environment().parse(_GENERATION.sub("", self._source()))
-        except (jinja2.TemplateSyntaxError, ValueError) as error:
+            with bounded(_MEMORY, _SECONDS):
+                _environment().parse(_GENERATION.sub("", self._source()))
+                with suppress(FieldError):
+                    self._apply([_ASKED, _ANSWERED], {})
+        except (jinja2.TemplateSyntaxError, ValueError, RecursionError) as error:
             problem = first_line(error)
             raise ModelError(f"this model's chat template is broken: {problem}; use --template plain") from error
+        except ExceededError as error:
+            raise ModelError(f"this model's chat template takes {error} for a short chat; use --template plain") from error
 
     def render(self, chat: Chat) -> Rendered:
         """Render a chat and find its answers.
 
         Raises:
-            FieldError: The template refuses the chat, shows none of its answers, or does with an answer what cannot
-                be followed.
+            FieldError: The template refuses the chat, shows none of its answers, does with an answer what cannot be
+                followed, or takes too much time or memory.
+            ModelError: It takes too much for several chats.
         """
+        try:
+            with bounded(_MEMORY + _MEMORY_A_CHARACTER * chat.size, _SECONDS + _SECONDS_A_CHARACTER * chat.size):
+                return self._rendered(chat)
+        except ExceededError as error:
+            self._exceeded += 1
+            if self._exceeded == _MOST_EXCEEDED:
+                told = f"this model's chat template takes {error} for each of {_MOST_EXCEEDED} rows"
+                raise ModelError(f"{told}; use --template plain") from error
+            found = f"a chat for which the model's chat template takes {error}"
+            raise FieldError("", found, "one for which it does not, or --template plain") from error
+
+    def _rendered(self, chat: Chat) -> Rendered:
         arguments = self._arguments(chat)
         refused: FieldError | None = None
         problem: FieldError | None = None
@@ -111,6 +140,13 @@ class ChatTemplate:
         Raises:
             FieldError: The template refuses them.
         """
+        text, blocks = self._written(turns, arguments)
+        if len(text) > LONGEST_ROW:
+            found = f"a chat of which the model's chat template makes {len(text):,} characters"
+            raise FieldError("", found, f"one of which it makes at most {LONGEST_ROW:,}, or --template plain")
+        return text, blocks
+
+    def _written(self, turns: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]) -> tuple[str, list[Span]]:
         tokenizer = self._tokenizer
         try:
             if not _marks_answers(self._source(arguments.get("tools"))):
@@ -124,9 +160,11 @@ class ChatTemplate:
                 return_assistant_tokens_mask=True,
                 **{**tokenizer.special_tokens_map, **arguments},
             )
+        except MemoryError:
+            raise
         except Exception as error:
             # A template is a program of the model's author; whatever it raises is about this row and that model.
-            problem = first_line(error)
+            problem = printable(first_line(error), _PROBLEM_WIDTH)
             found = f"a chat that the model's chat template refuses ({problem})"
             raise FieldError("", found, "one that it takes, or --template plain") from error
         return text, blocks
