@@ -82,7 +82,6 @@ class ArrayReader:
         """The value at the present position, and where it ends."""
         decoder = json.JSONDecoder()
         while True:
-            problem: ValueError | RecursionError
             try:
                 value, end = decoder.raw_decode(self._text, self._position)
             except json.JSONDecodeError as error:

@@ -19,8 +19,8 @@ from ..console import printable
 from ..errors import ModelError, first_line
 from ..limits import ExceededError, bounded
 from .chats import ASSISTANT, REASONING, TOOL_CALLS, Chat, FieldError, Message, called, texts_in
-from .records import LONGEST_ROW
 from .marking import CALL_NAME, CONTENT, Marker, Piece, Place, where
+from .records import LONGEST_ROW
 from .spans import Answer, Frame, Shown, Span, find_answers
 
 _GENERATION = regex.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
