@@ -144,15 +144,18 @@ def readable(name: str) -> Iterator[None]:
     except InputError:
         raise
     except ExceededError as error:
-        raise InputError(f"{name}: takes {error} for some rows; cut long ones into several, or leave them out") from error
+        raise InputError(
+            f"{name}: takes {error} for some rows; cut long ones into several, or leave them out"
+        ) from error
     except _UNREADABLE as error:
         raise InputError(f"{name}: holds something that cannot be read: {first_line(error)}") from error
 
 
 def _rows_at_once(metadata: pq.FileMetaData) -> int:
     """So many rows of a parquet file that they fit into memory, by what it says of their size."""
-    size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    return max(1, min(BATCH, _MEMORY // 4 * max(1, metadata.num_rows) // max(1, size)))
+    size: int = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    rows: int = max(1, metadata.num_rows)
+    return max(1, min(BATCH, _MEMORY // 4 * rows // max(1, size)))
 
 
 def _parts(batch: pa.RecordBatch, first: int, name: str) -> Iterator[pa.RecordBatch]:

@@ -79,7 +79,9 @@ class ChatTemplate:
             problem = first_line(error)
             raise ModelError(f"this model's chat template is broken: {problem}; use --template plain") from error
         except ExceededError as error:
-            raise ModelError(f"this model's chat template takes {error} for a short chat; use --template plain") from error
+            raise ModelError(
+                f"this model's chat template takes {error} for a short chat; use --template plain"
+            ) from error
 
     def render(self, chat: Chat) -> Rendered:
         """Render a chat and find its answers.

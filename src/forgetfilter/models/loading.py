@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import cached_file
 
+from ..console import printable
 from ..errors import ForgetFilterError, ModelError, SettingsError, first_line
 from ..runs.files import keep_once
 from ..settings.groups import ModelSettings
@@ -38,6 +39,7 @@ from .weights import INDEX, check_complete, count_weights, index_files, weight_f
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Gradients and AdamW's two moments, beside the weights themselves.
 _COPIES_WHEN_TRAINED_FULLY = 4
+_SHOWN, _NAME_SHOWN = 200, 60
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,12 @@ def choose_hardware(settings: ModelSettings, *, trained_fully: bool = False) -> 
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        problem = first_line(error)
-        raise SettingsError(f"device: '{name}' cannot be used here: {problem}") from error
+        # Some devices hold no values, and some fall back on what they do not have.
+        torch.ones(1, device=device).item()
+    except Exception as error:
+        # What a backend raises that is not there has no bounds.
+        problem = printable(first_line(error), _SHOWN)
+        raise SettingsError(f"device: '{printable(name, _NAME_SHOWN)}' cannot be used here: {problem}") from error
     auto = torch.float32 if trained_fully else _fastest_format(device)
     return Hardware(device, _DTYPES.get(settings.dtype, auto))
 
