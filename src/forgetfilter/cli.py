@@ -135,7 +135,7 @@ def _preview(options: argparse.Namespace) -> None:
     if not settings.data:
         raise SettingsError("preview needs DATA; see 'forgetfilter preview --help'")
     if not 1 <= options.rows <= _MOST_PREVIEWED:
-        raise SettingsError(f"rows must be between 1 and {_MOST_PREVIEWED:,}, found {options.rows}")
+        raise SettingsError(f"rows must be at least 1 and at most {_MOST_PREVIEWED:,}, found {options.rows}")
     preview(settings, options.rows)
 
 
