@@ -12,7 +12,7 @@ from .records import check_length
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 # A value that goes on beyond what was read of it ends in the middle of something so long at most: an escaped pair.
-_LONGEST_PART = 12
+_LONGEST_PART, _LONGEST_EXPONENT = 12, 3
 
 
 class ArrayReader:
@@ -90,8 +90,9 @@ class ArrayReader:
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{self._name}: not valid JSON: {error}") from error
             else:
-                # A number may go on.
-                if end < len(self._text) or not self._read_more():
+                # A number may go on, as in 1e+5.
+                follows = _LONGEST_EXPONENT if isinstance(value, (int, float)) else 1
+                if end + follows <= len(self._text) or not self._read_more():
                     self._check_length(end)
                     return value, end
                 continue
