@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import errno
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,10 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _filter(options: argparse.Namespace) -> None:
-    values = _merge_values(options, Settings)
+    beside = _names(RunFolderSettings)
+    values = _merge_values(options, Settings, beside)
     # These two concern the run folder and are not settings of the run.
     source = str(options.config or "options")
-    named = {name: values.pop(name) for name in _names(RunFolderSettings) if name in values}
+    named = {name: values.pop(name) for name in beside if name in values}
     folder = from_mapping(RunFolderSettings, named, source)
     output = options.output or folder.output
     settings = from_mapping(Settings, values, source)
@@ -387,10 +388,15 @@ def _names(cls: type) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]
 
 
-def _merge_values(options: argparse.Namespace, cls: type) -> dict[str, Any]:
-    """Merge the values of the configuration file with those of the command line, which take precedence."""
+def _merge_values(options: argparse.Namespace, cls: type, beside: Collection[str] = ()) -> dict[str, Any]:
+    """Merge the values of the configuration file with those of the command line, which take precedence.
+
+    The file may also have those named `beside`, which are no settings of the class.
+    """
     config = getattr(options, "config", None)
     values = {name.replace("-", "_"): value for name, value in (read_config(config) if config else {}).items()}
+    # A wrong value is told even where the command line has another.
+    from_mapping(cls, {name: value for name, value in values.items() if name not in beside}, str(config))
     for name in _names(cls):
         # A positional argument with nargs="*" is an empty list where it is not given.
         if getattr(options, name, None) not in (None, []):
