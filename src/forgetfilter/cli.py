@@ -41,6 +41,7 @@ _USERS_TO_MEND = {
 }
 # No more rows are looked at one by one.
 _MOST_PREVIEWED = 1_000_000
+_SHOWN = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,14 +80,14 @@ def _filter(options: argparse.Namespace) -> None:
     source = str(options.config or "options")
     named = {name: values.pop(name) for name in beside if name in values}
     folder = from_mapping(RunFolderSettings, named, source)
-    output = options.output or folder.output
+    output = options.output or (_place("output")(folder.output) if folder.output else None)
     settings = from_mapping(Settings, values, source)
     missing = [name for name, value in (("DATA", settings.data), ("--safe", settings.safe)) if not value]
-    if not output:
+    if output is None:
         missing.append("--output")
-    if missing:
+    if missing or output is None:
         raise SettingsError(f"filter needs {', '.join(missing)}; see 'forgetfilter filter --help'")
-    _run_and_show(settings, Path(output), overwrite=options.overwrite or folder.overwrite)
+    _run_and_show(settings, output, overwrite=options.overwrite or folder.overwrite)
 
 
 def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
@@ -329,13 +330,19 @@ def _add_data(commands: Any) -> None:
 
 
 def _place(name: str) -> Callable[[str], Path]:
-    """What reads the name of a file or folder, and refuses one of nothing but blanks."""
+    """What reads the name of a file or folder, and refuses one that nothing can have or no report can show."""
 
     def parse(text: str) -> Path:
         if not text.strip():
             raise SettingsError(
                 f"{name}: a name of nothing but blanks; expected a file or folder (was a variable of the shell empty?)"
             )
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise SettingsError(
+                f"{name}: found {text[:_SHOWN]!r}, which is not valid UTF-8; use another name"
+            ) from None
         return Path(text)
 
     return parse

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import IO
 
+from ..console import printable
 from ..errors import SettingsError
 
 _CHUNK = 1 << 20
+_SHOWN = 60
 MARK = "\ufeff"
 # The longer ones first: the mark of UTF-32 begins with that of UTF-16.
 _MARKS = (
@@ -33,7 +35,8 @@ def check_encoding(name: str) -> None:
     except (LookupError, UnicodeError, TypeError, ValueError):
         plain = False
     if not plain:
-        raise SettingsError(f"encoding: there is no text encoding '{name}'; for instance utf-8, latin-1, cp1252, gbk")
+        shown = printable(name, _SHOWN)
+        raise SettingsError(f"encoding: there is no text encoding '{shown}'; for instance utf-8, latin-1, cp1252, gbk")
 
 
 def _is_plain(encoding: str) -> bool:

@@ -184,7 +184,7 @@ class TrainingSettings(PassSettings):
     )
     batch_size: int = option(16, "rows in one optimizer step, over all processes", least=1)
     warmup: float = option(0.1, "share of the steps in which the learning rate rises, 0 to 1", least=0, most=1)
-    weight_decay: float = option(0.0, "AdamW's weight decay", least=0, most=1e4)
+    weight_decay: float = option(0.0, "AdamW's weight decay", least=0, most=100)
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm; 0 leaves them as they are", least=0)
     seed: int = option(0, "seed of everything that is random", least=0, most=2**32 - 1)
 
@@ -387,7 +387,9 @@ def _shares(value: str) -> list[float]:
     except ValueError:
         shares = []
     if not shares or not all(0 < share < 1 for share in shares):
-        raise SettingsError(f"unsafe_shares: expected numbers between 0 and 1 with commas between, found {value!r}")
+        raise SettingsError(
+            f"unsafe_shares: expected numbers between 0 and 1 with commas between, found {printable(value, _SHOWN)}"
+        )
     return shares
 
 
