@@ -119,12 +119,13 @@ class StageRunner:
 
         files = list(named.values())
         self.check_tokens(files)
-        # Machines that share a folder do not share what of it is mapped into memory.
-        if not self.session.scorer.skips or self.processes.several_machines:
+        if not self.session.scorer.skips:
             return TokenTable(*files)
         stages = [activations_of(name) for name in named]
-        for name, stage, file in zip(named, stages, files, strict=True):
-            self.stage(stage, partial(self._keep_states, name, file))
+        # Machines that share a folder do not share what of it is mapped into memory: each computes what it needs.
+        if not self.processes.several_machines:
+            for name, stage, file in zip(named, stages, files, strict=True):
+                self.stage(stage, partial(self._keep_states, name, file))
         return known_table(self.session, files, [self.stages.folder(stage) for stage in stages])
 
     def _keep_states(self, name: str, file: Path, folder: Path) -> None:
