@@ -24,6 +24,7 @@ HOSTILE = {
     "filter": "{{ 'x' | center(9000000000) }}",
     "calls": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
     "words": "{{ lipsum(n=100000000) }}",
+    "blocks": "{% for i in [1] %}" * 200 + "{% endfor %}" * 200,
     "brackets": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
 }
 
@@ -46,9 +47,10 @@ def test_a_template_that_takes_too_much_is_refused_before_any_row(name):
     assert len(str(error.value)) < 200
 
 
-def test_a_template_that_makes_too_much_text_names_the_row():
-    long = encoder("{{ 'x' * 68000000 }}" + CHAT_TEMPLATE)
-    with pytest.raises(FieldError, match="makes 68,0"):
+def test_a_template_that_makes_too_much_text_names_the_row(monkeypatch):
+    monkeypatch.setattr(templates, "LONGEST_ROW", 1000)
+    long = encoder("{{ 'x' * 2000 }}" + CHAT_TEMPLATE)
+    with pytest.raises(FieldError, match="makes 2,0"):
         long.check(Chat.of("May I?", "No."))
 
 

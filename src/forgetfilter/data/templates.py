@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 import jinja2.ext
 import jinja2.meta
+import jinja2.sandbox
 import regex
 
 from ..console import printable
@@ -68,15 +69,18 @@ class ChatTemplate:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+        # It imports much, for which the bounds of a template are not meant.
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        self._tokenizer, self._render_marked = tokenizer, render_jinja_template
         self._exceeded = 0
         try:
             with bounded(_MEMORY, _SECONDS):
-                _environment().parse(_GENERATION.sub("", self._source()))
+                _environment().compile(_GENERATION.sub("", self._source()))
                 with suppress(FieldError):
                     self._apply([_ASKED, _ANSWERED], {})
-        except (jinja2.TemplateSyntaxError, ValueError, RecursionError) as error:
-            problem = first_line(error)
+        except (jinja2.TemplateSyntaxError, ValueError, RecursionError, SyntaxError) as error:
+            problem = printable(first_line(error), _PROBLEM_WIDTH)
             raise ModelError(f"this model's chat template is broken: {problem}; use --template plain") from error
         except ExceededError as error:
             raise ModelError(
@@ -154,9 +158,7 @@ class ChatTemplate:
             if not _marks_answers(self._source(arguments.get("tools"))):
                 return str(tokenizer.apply_chat_template(list(turns), tokenize=False, **arguments)), []
             # `apply_chat_template` itself says which tokens are marked, where characters are wanted.
-            from transformers.utils.chat_template_utils import render_jinja_template
-
-            (text,), (blocks,) = render_jinja_template(
+            (text,), (blocks,) = self._render_marked(
                 [[{name: value for name, value in turn.items() if value is not None} for turn in turns]],
                 chat_template=self._source(arguments.get("tools")),
                 return_assistant_tokens_mask=True,
@@ -233,7 +235,7 @@ class ChatTemplate:
 
 def _environment() -> jinja2.Environment:
     """What reads templates, to look at them alone."""
-    return jinja2.Environment(extensions=[jinja2.ext.loopcontrols], autoescape=True)
+    return jinja2.sandbox.ImmutableSandboxedEnvironment(extensions=[jinja2.ext.loopcontrols], autoescape=True)
 
 
 @cache
