@@ -76,8 +76,12 @@ def _timed(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_VIRTUAL, seconds, _AGAIN)
         yield
     finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
+        try:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        finally:
+            # The time may have been up just now, before the timer was stopped.
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.signal(signal.SIGVTALRM, signal.SIG_DFL if before is None else before)
 
 
 def _told(size: int) -> str:
