@@ -330,7 +330,7 @@ def _add_data(commands: Any) -> None:
 
 
 def _place(name: str) -> Callable[[str], Path]:
-    """What reads the name of a file or folder, and refuses one that nothing can have or no report can show."""
+    """Make a parser of names of files and folders; it refuses what nothing can be called or no report can show."""
 
     def parse(text: str) -> Path:
         if not text.strip():

@@ -54,7 +54,7 @@ class ArrayReader:
             raise InputError(f"{self._name}: there is more after the end of the JSON array")
 
     def _next_sign(self) -> str:
-        """Go on to the next character that is not blank; empty at the end of the text."""
+        """Go on to the next character that is not blank, and return it; empty at the end of the text."""
         while True:
             match = _BLANK.match(self._text, self._position)
             self._position = match.end() if match else self._position
@@ -79,7 +79,7 @@ class ArrayReader:
         return size > 0
 
     def _value(self) -> tuple[Any, int]:
-        """The value at the present position, and where it ends."""
+        """Return the value at the present position, and where it ends."""
         decoder = json.JSONDecoder()
         while True:
             try:
@@ -105,7 +105,7 @@ class ArrayReader:
         check_length(end - self._position, self._name, f"from line {self._line_of(self._position)} on")
 
     def _line_of(self, position: int) -> int:
-        """The line of a place that is not before those asked for earlier."""
+        """Return the line of a place that is not before those asked for earlier."""
         self._line += self._text.count("\n", self._counted, position)
         self._counted = position
         return self._line
