@@ -109,7 +109,7 @@ class FilterResult:
         return datasets.Dataset(self._read_scores())
 
     def _read_scores(self, *columns: str) -> pa.Table:
-        path = self.path / SCORES
+        path = self._run.file(SCORES)
         try:
             return pq.read_table(path, columns=list(columns) or None, memory_map=True)
         except (OSError, pa.ArrowException) as error:
@@ -123,11 +123,11 @@ class FilterResult:
         from .stages.final_model import kept_rows
 
         scored = self._read_scores("row").column("row").to_numpy()
-        positions = kept_rows(self.path, summary)
+        positions = kept_rows(self._run, summary)
         if role == "removed":
             positions = np.setdiff1d(scored, positions)
         rows = Snapshot.open(self._run.folder(ROWS) / DATA)
-        return rows.load(self.path / summary.files[role], positions.tolist())
+        return rows.load(self._run.file(summary.files[role]), positions.tolist())
 
     def decide(
         self,

@@ -62,6 +62,8 @@ class StageRunner:
         self.console, self.processes = console, processes
         self._source = source
         self._state = BASE
+        # Stages with activations that this process wrote itself, or found to be whole.
+        self._cached: set[str] = set()
 
     @cached_property
     def session(self) -> TrainableModel:
@@ -115,7 +117,7 @@ class StageRunner:
 
         Each file goes through these blocks once, in a stage of its own, which stays until `drop_states`.
         """
-        from .activation_cache import known_table
+        from .activation_cache import check_states, known_table
 
         files = list(named.values())
         self.check_tokens(files)
@@ -124,7 +126,13 @@ class StageRunner:
             return TokenTable(*files)
         stages = [activations_of(name) for name in named]
         for name, stage, file in zip(named, stages, files, strict=True):
-            self.stage(stage, partial(self._keep_states, name, file))
+            if stage in self._cached:
+                continue
+            if not self.stages.has(stage):
+                self.work(stage, partial(self._keep_states, name, file))
+            elif self.processes.main:
+                check_states(self.stages.folder(stage))
+            self._cached.add(stage)
         return known_table(self.session, files, [self.stages.folder(stage) for stage in stages])
 
     def _keep_states(self, name: str, file: Path, folder: Path) -> None:
@@ -137,6 +145,7 @@ class StageRunner:
 
     def drop_states(self, names: Sequence[str]) -> None:
         """Delete the activations that `tokens` cached for files with these names."""
+        self._cached -= {activations_of(name) for name in names}
         if self.processes.main:
             for name in names:
                 self.stages.drop(activations_of(name))

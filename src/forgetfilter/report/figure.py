@@ -77,7 +77,7 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
 
 def _by_group(run: Run, column: str | None) -> dict[str, NDArray[np.floating]]:
     """Group forgetting or suspicion of the scored rows by decision or by a column's values."""
-    scores = pq.read_table(run.path / SCORES, columns=["row", "suspicion", "decision"])
+    scores = pq.read_table(run.file(SCORES), columns=["row", "suspicion", "decision"])
     suspicion, positions = (scores.column(name).to_numpy() for name in ("suspicion", "row"))
     scored = ~np.isnan(suspicion)
     suspicion, positions = suspicion[scored], positions[scored]
@@ -103,7 +103,7 @@ def _groups_of_curve(run: Run, curve: ReviewCurve, column: str | None) -> list[s
     if column is not None:
         rows = Rows.open(run.folder(ROWS) / DATA)
         return [str(fields[column]) for fields in rows.fields(curve.rows.tolist())]
-    scores = pq.read_table(run.path / SCORES, columns=["row", "decision"])
+    scores = pq.read_table(run.file(SCORES), columns=["row", "decision"])
     at = np.searchsorted(scores.column("row").to_numpy(), curve.rows)
     return [str(decision) for decision in scores.column("decision").take(at).to_pylist()]
 
