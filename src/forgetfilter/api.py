@@ -19,6 +19,7 @@ from .data.containers import from_memory
 from .data.records import Container
 from .data.splits import DEFAULT
 from .errors import InputError, RunError, SettingsError
+from .runs.damage import damage_named
 from .runs.layout import SCORES, SUMMARY
 from .runs.run import Run, decide_command
 from .settings.groups import DecisionSettings, Settings
@@ -98,7 +99,8 @@ class FilterResult:
         while True:
             summary = self.summary
             if name not in self._loaded:
-                self._loaded[name] = self._scores() if name == SCORES else self._rows(name, summary)
+                with damage_named(self.path):
+                    self._loaded[name] = self._scores() if name == SCORES else self._rows(name, summary)
             # Another process may have decided again in the meantime.
             if self.summary is summary:
                 return self._loaded[name]

@@ -20,6 +20,7 @@ from ..errors import InputError, RunError, SettingsError
 from ..forgetting.signals import LIKELIHOOD_MEAN, SIGNALS
 from ..plotting.charts import side_by_side
 from ..plotting.style import HEIGHT, LINES, MARKERS, WIDTH, check_matplotlib, save_figure, shown
+from ..runs.damage import damage_named
 from ..runs.layout import DATA, LEARNED, REVIEWED, ROWS, SCORES, numbered
 from ..runs.run import Run
 from .review_curve import ReviewCurve, read_curve
@@ -49,7 +50,11 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
         RunError: The run is not decided.
         InputError: The column does not exist or has too many values.
     """
-    run = Run.open(output)
+    with damage_named(output):
+        return _write_figures(Run.open(output), folder, column)
+
+
+def _write_figures(run: Run, folder: Path, column: str | None) -> list[Path]:
     summary = read_summary(run)
     check_matplotlib()
     signal = SIGNALS[summary.signal]

@@ -18,6 +18,7 @@ import filelock
 
 from ..errors import RunError
 from .checksums import Checksum, checksums_below, is_of, read_checksums
+from .damage import damage_named
 from .layout import CHECKSUMS, LOCK, MODEL, PARTIAL, STAGES, UNFINISHED
 
 # The folders that this process holds, and which they were then: a name may come to stand for another folder.
@@ -144,6 +145,18 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def _moving_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Whatever fails then, fails of that.
+        if _place(path) != _held[path]:
+            raise _moved(path) from error
+        raise
+    refuse_moved(path)
+
+
 def remove(path: Path) -> None:
     """Delete a file, a link, or a folder with all that is in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
@@ -200,17 +213,10 @@ def folder_lock(path: Path) -> Iterator[None]:
         raise RunError(f"{path}: another forgetfilter process is working in this folder; let it end first") from None
     except OSError as error:
         raise RunError(f"{path}: cannot write here: {error.strerror or error}") from error
-    place = _held[path] = _place(path)
+    _held[path] = _place(path)
     try:
-        yield
-        refuse_moved(path)
-    except RunError:
-        raise
-    except Exception as error:
-        # Whatever else fails then, fails of that.
-        if _place(path) != place:
-            raise _moved(path) from error
-        raise
+        with _moving_named(path), damage_named(path):
+            yield
     finally:
         del _held[path]
         lock.release()

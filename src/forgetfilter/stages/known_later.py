@@ -46,8 +46,15 @@ class KnownLater:
 
 def known_later(run: Run) -> KnownLater | None:
     """Read the record of the rows that became known after a run; None where there are none."""
-    info = read_json(run.folder(KNOWN_LATER) / KNOWN_LATER_INFO)
-    return None if info is None else KnownLater(**info)
+    path = run.folder(KNOWN_LATER) / KNOWN_LATER_INFO
+    try:
+        info = read_json(path)
+        return None if info is None else KnownLater(**info)
+    except (ValueError, TypeError) as error:
+        raise RunError(
+            f"{path}: damaged, or another version of forgetfilter wrote it; delete {path.parent} and run "
+            "'forgetfilter decide' with --known-unsafe again"
+        ) from error
 
 
 def with_known_later(run: Run, witnesses: Witnesses) -> Witnesses:
