@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import forgetfilter.runs.run
 from forgetfilter.cli import main
+from forgetfilter.runs import files
 
 # What a run is for; a report shows all of it.
 RESULTS = ("kept.jsonl", "removed.jsonl", "scores.parquet", "reasons.jsonl", "summary.json", "examples.jsonl")
 RESULTS += ("model/adapter_model.safetensors",)
-
-
-class Killed(BaseException):
-    """Ends a run where no code of ours catches it."""
 
 
 def flip(path: Path) -> None:
@@ -39,8 +37,8 @@ DAMAGES: dict[str, Callable[[Path], None]] = {"flip": flip, "cut": cut, "empty":
 
 def files_of(run: Path) -> list[str]:
     """Every file of a run that has something in it, but for its lock and its log, which nobody reads."""
-    files = (path for path in sorted(run.rglob("*")) if path.is_file() and path.stat().st_size)
-    return [str(path.relative_to(run)) for path in files if path.name not in (".lock", "log.txt")]
+    found = (path for path in sorted(run.rglob("*")) if path.is_file() and path.stat().st_size)
+    return [str(path.relative_to(run)) for path in found if path.name not in (".lock", "log.txt")]
 
 
 def results_of(run: Path) -> dict[str, bytes]:
@@ -60,21 +58,24 @@ def complaint(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str | 
     return None if status == 0 else "" if status == 2 and len(lines) == 1 else f"status {status}, {lines}"
 
 
-def stop_at(count: int, monkeypatch: pytest.MonkeyPatch, *, of: str) -> None:
-    """Let a run die at the commit of the `count`-th file or folder whose path has `of` in it."""
-    import forgetfilter.runs.files as files
+def copy_along(run: Path, copies: dict[Path, tuple[str, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy a run, as a kill would leave it, after the so manieth commit of something whose path has a word in it."""
+    left, commit = {copy: count for copy, (_, count) in copies.items()}, files.commit
 
-    left, commit = count, files.commit
-
-    def deadly(partial: Path, final: Path) -> None:
-        nonlocal left
+    def copying(partial: Path, final: Path) -> None:
         commit(partial, final)
-        left -= of in str(final)
-        if not left:
-            raise Killed
+        for copy, (word, _) in copies.items():
+            left[copy] -= word in str(final)
+            if not left[copy] and not copy.exists():
+                shutil.copytree(run, copy)
 
-    monkeypatch.setattr("forgetfilter.runs.files.commit", deadly)
-    monkeypatch.setattr("forgetfilter.runs.run.commit", deadly)
+    patch_commit(copying, monkeypatch)
+
+
+def patch_commit(commit: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let another function make files and folders final."""
+    for module in (files, forgetfilter.runs.run):
+        monkeypatch.setattr(module, "commit", commit)
 
 
 def fresh(run: Path, place: Path) -> Path:
@@ -84,9 +85,25 @@ def fresh(run: Path, place: Path) -> Path:
     return place
 
 
-def damaged(run: Path, place: Path, files: list[str], kinds: dict[str, Callable[[Path], None]] = DAMAGES) -> Iterator:
+def damaged(
+    run: Path, place: Path, names: list[str], kinds: dict[str, Callable[[Path], None]]
+) -> Iterator[tuple[str, str]]:
     """Copies of a run with one damage each: its kind and the file."""
-    for name in files:
+    for name in names:
         for kind, damage in kinds.items():
             damage(fresh(run, place) / name)
             yield kind, name
+
+
+def without_checksums(run: Path, copy: Path) -> Path:
+    """A copy of a run as a version left it that kept no checksums."""
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(run, copy)
+    forget_checksums(copy)
+    return copy
+
+
+def forget_checksums(run: Path) -> None:
+    """Make a run one of a version that kept no checksums, or one that may be changed by hand."""
+    for path in run.rglob("checksums.json"):
+        path.unlink()
