@@ -173,9 +173,10 @@ def test_python_names_what_is_damaged(work):
             read(result)
 
 
-@pytest.mark.parametrize("count", [4, 8, 16, 24, 40, 64, 80, 96])
-@pytest.mark.parametrize("how", ["delete", "rename", "replace"])
-def test_a_folder_that_goes_away_is_said_and_nothing_is_made_there(work, capfd, monkeypatch, count, how):
+@pytest.mark.parametrize(
+    ("how", "count"), [("delete", 8), ("delete", 64), ("rename", 24), ("rename", 96), ("replace", 4), ("replace", 40)]
+)
+def test_a_folder_that_goes_away_is_said_and_nothing_is_made_there(work, capfd, monkeypatch, how, count):
     _, place, command = work
     shutil.rmtree(place, ignore_errors=True)
     left, commit = count, files.commit

@@ -7,6 +7,7 @@ process was killed beside before it had noted theirs.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,8 +38,12 @@ def damage_named(folder: Path) -> Iterator[None]:
 
 
 def _missing(folder: Path, error: Exception) -> list[tuple[Path, str]]:
-    name = str(error.filename) if isinstance(error, FileNotFoundError) and error.filename else ""
-    return [(Path(name), "missing")] if name and Path(name).absolute().is_relative_to(folder.absolute()) else []
+    """Find which file of the folder was not there; Arrow's errors name it in their text alone."""
+    if not isinstance(error, FileNotFoundError):
+        return []
+    names = re.escape(str(folder)), re.escape(str(folder.absolute()))
+    found = re.search(rf"(?:{'|'.join(names)})/[^'\"\n]+", f"{error.filename or ''}\n{error}")
+    return [(Path(found[0]), "missing")] if found else []
 
 
 def _unreadable(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -95,7 +100,7 @@ def _read_array(path: Path) -> None:
 
 
 def _read_arrays(path: Path) -> None:
-    with np.load(path) as arrays:
+    with path.open("rb") as file, np.load(file) as arrays:
         for name in arrays:
             arrays[name]
 

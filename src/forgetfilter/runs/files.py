@@ -204,7 +204,7 @@ def folder_lock(path: Path) -> Iterator[None]:
     Raises:
         RunError: Another process works in it, it cannot be written to, or it was moved while this one worked in it.
     """
-    path = path.absolute()
+    given, path = path, path.absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / LOCK, timeout=0)
@@ -215,7 +215,7 @@ def folder_lock(path: Path) -> Iterator[None]:
         raise RunError(f"{path}: cannot write here: {error.strerror or error}") from error
     _held[path] = _place(path)
     try:
-        with _moving_named(path), damage_named(path):
+        with _moving_named(path), damage_named(given):
             yield
     finally:
         del _held[path]
