@@ -84,15 +84,16 @@ def _is_checksum(stored: Any) -> bool:
     return isinstance(stored, list) and [type(value) for value in stored] == [int, str]
 
 
-def differences(folder: Path, *, contents: bool) -> Iterator[tuple[str, str]]:
+def differences(folder: Path, of: str = "", *, contents: bool) -> Iterator[tuple[str, str]]:
     """Find the files that are not as they were written: the name of each, and what is wrong with it.
 
     Args:
         folder: What keeps their checksums.
+        of: The file or folder in it that is looked at; all if empty.
         contents: Whether to read them; else their sizes alone are compared.
     """
     for name, expected in read_checksums(folder).items():
-        problem = difference(folder / name, expected, contents=contents)
+        problem = difference(folder / name, expected, contents=contents) if not of or is_of(name, of) else ""
         if problem:
             yield name, problem
 

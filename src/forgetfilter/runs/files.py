@@ -43,7 +43,7 @@ def written_whole(path: Path, keeper: Path | None = None, *, changes: bool = Fal
         if keeper is None or changes:
             commit(beside, path)
         else:
-            _commit_noted(beside, path, keeper)
+            commit_noted(beside, path, keeper)
     except BaseException:
         remove(beside)
         raise
@@ -54,7 +54,7 @@ def _unfinished_stage(path: Path) -> Path | None:
     return next((folder for folder in stages if folder.parent.name == STAGES or folder.stem == MODEL), None)
 
 
-def _commit_noted(beside: Path, path: Path, keeper: Path) -> None:
+def commit_noted(beside: Path, path: Path, keeper: Path) -> None:
     """Give a file or folder its name, and note its checksum; a process that is killed meanwhile leaves none."""
     name = path.relative_to(keeper).as_posix()
     checksums = checksums_below(beside, name)

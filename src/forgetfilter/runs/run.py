@@ -21,8 +21,22 @@ from ..forgetting.signals import LIKELIHOOD, RIVALS, SIGNALS, SUSPICION
 from ..settings.groups import Settings
 from ..settings.option import from_mapping, read_config, write_config
 from .checksums import difference, differences, is_of, read_checksums
-from .files import commit, folder_lock, forget, read_json, refuse_moved, remove, seal, written_whole
-from .layout import CONFIG, HISTORY, LOCK, MANIFEST, MODEL, POINTS, PREVIOUS, ROWS, STAGES, SUMMARY, TOKENS, UNFINISHED
+from .files import commit, commit_noted, folder_lock, forget, read_json, refuse_moved, remove, seal, written_whole
+from .layout import (
+    CHECKSUMS,
+    CONFIG,
+    HISTORY,
+    LOCK,
+    MANIFEST,
+    MODEL,
+    POINTS,
+    PREVIOUS,
+    ROWS,
+    STAGES,
+    SUMMARY,
+    TOKENS,
+    UNFINISHED,
+)
 from .manifest import Manifest, is_run, refuse_others, was_run
 
 # Settings that say where something lies, or that only add to a run. What lies there is compared by content.
@@ -101,17 +115,24 @@ class Stages:
         if (stage, contents) in self._whole:
             return
         folder = self._finished(stage)
-        for name, problem in differences(folder, contents=contents):
-            raise RunError(f"{folder / name}: {problem}; delete {folder} and {self._again}")
-        if folder.is_dir():
-            self._whole |= {(stage, contents), (stage, False)}
+        if not folder.is_dir():
+            return
+        # The final model is for others as well, who need no file of ours in it.
+        keeper, of = (self.path, MODEL) if stage == MODEL else (folder, "")
+        for name, problem in differences(keeper, of, contents=contents):
+            raise RunError(f"{keeper / name}: {problem}; delete {folder} and {self._again}")
+        self._whole |= {(stage, contents), (stage, False)}
 
     def finish(self, stage: str) -> None:
         """Put a stage that was written whole in its place, with the checksums of its files."""
         partial = self._unfinished(stage)
         refuse_moved(partial)
-        seal(partial)
-        commit(partial, self._finished(stage))
+        if stage == MODEL:
+            remove(partial / CHECKSUMS)
+            commit_noted(partial, self._finished(stage), self.path)
+        else:
+            seal(partial)
+            commit(partial, self._finished(stage))
         self._whole |= {(stage, True), (stage, False)}
 
     def drop(self, stage: str) -> None:
