@@ -76,8 +76,9 @@ class StageRunner:
         # A trainable model that nobody uses any more is a cycle of references.
         gc.collect()
         return_freed_memory()
-        session = TrainableModel(self._source, self.settings, self.settings, self.settings.seed)
-        if self.settings.max_length > session.longest:
+        settings = self.settings
+        session = TrainableModel(self._source, settings.model, settings.adapter, settings.training.seed)
+        if settings.tokens.max_length > session.longest:
             raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
         doubt = doubt_about(session, self.encoder.tokenizer)
         if doubt:
@@ -87,7 +88,7 @@ class StageRunner:
     @property
     def budget(self) -> int:
         """Return the most tokens of a micro-batch without gradients, into which more rows fit than in training."""
-        return 2 * self.session.token_budget(self.settings.tokens_per_batch)
+        return 2 * self.session.token_budget(self.settings.passes.tokens_per_batch)
 
     def stage(self, name: str, work: Callable[[Path], None]) -> None:
         """Do a stage unless it is finished already."""
@@ -117,23 +118,30 @@ class StageRunner:
 
         Each file goes through these blocks once, in a stage of its own, which stays until `drop_states`.
         """
-        from .activation_cache import check_states, known_table
+        from .activation_cache import known_table
 
         files = list(named.values())
         self.check_tokens(files)
-        # Machines that share a folder do not share what of it is mapped into memory.
-        if not self.session.scorer.skips or self.processes.several_machines:
+        if not self.session.scorer.skips:
             return TokenTable(*files)
         stages = [activations_of(name) for name in named]
-        for name, stage, file in zip(named, stages, files, strict=True):
-            if stage in self._cached:
-                continue
-            if not self.stages.has(stage):
-                self.work(stage, partial(self._keep_states, name, file))
-            elif self.processes.main:
-                check_states(self.stages.folder(stage))
-            self._cached.add(stage)
+        # Machines that share a folder do not share what of it is mapped into memory: each computes what it needs.
+        if not self.processes.several_machines:
+            for name, stage, file in zip(named, stages, files, strict=True):
+                self._cache_states(name, stage, file)
         return known_table(self.session, files, [self.stages.folder(stage) for stage in stages])
+
+    def _cache_states(self, name: str, stage: str, file: Path) -> None:
+        """Cache the activations of a file, or check once that those which an earlier process cached are whole."""
+        from .activation_cache import check_states
+
+        if stage in self._cached:
+            return
+        if not self.stages.has(stage):
+            self.work(stage, partial(self._keep_states, name, file))
+        elif self.processes.main:
+            check_states(self.stages.folder(stage))
+        self._cached.add(stage)
 
     def _keep_states(self, name: str, file: Path, folder: Path) -> None:
         from .activation_cache import keep_states
@@ -187,8 +195,9 @@ class StageRunner:
             def on_step(step: Step) -> None:
                 progress.advance(note=f"loss {step.loss:.3f}, {step.tokens / step.seconds:,.0f} tokens/s")
 
+            training, most = self.settings.training, self.settings.passes.tokens_per_batch
             history = finetune(
-                self.session, table, rows, steps, self.settings, folder, on_step, progress.skip, callbacks
+                self.session, table, rows, steps, training, folder, on_step, progress.skip, callbacks, most
             )
             if len(history) < steps:
                 progress.total = progress.done
@@ -210,9 +219,9 @@ class StageRunner:
         """Compute the optimizer steps of so many epochs over so many rows."""
         from .training import steps_for
 
-        return steps_for(rows, epochs, self.settings.batch_size)
+        return steps_for(rows, epochs, self.settings.training.batch_size)
 
     def _memory_explained(self) -> AbstractContextManager[None]:
         from .trainable_model import memory_explained
 
-        return memory_explained(self.session.token_budget(self.settings.tokens_per_batch))
+        return memory_explained(self.session.token_budget(self.settings.passes.tokens_per_batch))
