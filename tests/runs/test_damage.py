@@ -278,6 +278,17 @@ def test_what_is_written_into_an_unfinished_stage_is_noted_until_it_is_replaced(
     run.partial("learned")
 
 
+def test_a_stage_that_was_killed_just_before_it_was_finished_may_be_written_anew(tmp_path):
+    run = Run.start(tmp_path, Settings(), {})
+    stage = run.partial("learned")
+    (stage / "weights").write_text("first")
+    seal(stage)
+    (run.partial("learned") / "weights").write_text("half of the se")
+    (run.partial("learned") / "weights").write_text("second")
+    run.finish("learned")
+    assert (Run.open(tmp_path).folder("learned") / "weights").read_text() == "second"
+
+
 def test_only_a_folder_of_ours_keeps_checksums(tmp_path):
     for place in (tmp_path / "out.partial", tmp_path):
         place.mkdir(exist_ok=True)

@@ -72,9 +72,9 @@ def forget(keeper: Path, name: str) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Write the checksums of all files of a folder that is written whole."""
+    """Write the checksums of all files of a folder that is written whole; that they are all is told by their own."""
     (folder / CHECKSUMS).unlink(missing_ok=True)
-    checksums: dict[str, Checksum] = {}
+    checksums = {CHECKSUMS: Checksum(0, "")}
     for path in sorted(folder.iterdir()):
         checksums |= checksums_below(path, path.name)
     _write_checksums(checksums, folder)

@@ -102,6 +102,9 @@ class Stages:
             # What is missing is written again.
             if (partial / name).exists():
                 raise RunError(f"{partial / name}: {problem}; delete {partial}, which is work that has not ended yet")
+        if CHECKSUMS in read_checksums(partial):
+            # A process was killed between sealing and finishing it. What is written anew now need not be the same.
+            (partial / CHECKSUMS).unlink(missing_ok=True)
         return partial
 
     def _finished(self, stage: str) -> Path:
@@ -137,6 +140,7 @@ class Stages:
 
     def drop(self, stage: str) -> None:
         """Delete a stage, finished or not, that nothing needs any more."""
+        refuse_moved(self._finished(stage))
         self._whole -= {(stage, True), (stage, False)}
         remove(self._finished(stage))
         remove(self._unfinished(stage))
