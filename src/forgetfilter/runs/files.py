@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -199,12 +199,13 @@ def _place(folder: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def folder_lock(path: Path) -> Iterator[None]:
-    """Make a folder if need be, and keep other processes out of it.
+    """Make a folder if need be, and keep other processes out of it; one that was made for nothing goes again.
 
     Raises:
         RunError: Another process works in it, it cannot be written to, or it was moved while this one worked in it.
     """
     given, path = path, path.absolute()
+    made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / LOCK, timeout=0)
@@ -218,5 +219,10 @@ def folder_lock(path: Path) -> Iterator[None]:
         with _moving_named(path), damage_named(given):
             yield
     finally:
-        del _held[path]
+        still_there = _place(path) == _held.pop(path)
+        if made and still_there and [entry.name for entry in path.iterdir()] == [LOCK]:
+            # While it is held, nobody else works here.
+            (path / LOCK).unlink()
+            with suppress(OSError):
+                path.rmdir()
         lock.release()
