@@ -21,7 +21,7 @@ _OF_KNOWN_SIZE = {ACTIVATIONS}
 
 
 class Checksum(NamedTuple):
-    """What a file should be.
+    """Records what a file should be.
 
     Attributes:
         size: In bytes.
@@ -58,7 +58,7 @@ def checksums_below(path: Path, name: str) -> dict[str, Checksum]:
 
 
 def is_of(name: str, of: str) -> bool:
-    """Whether a name in a folder is that of a file, or of one of the files in a folder of this name."""
+    """Tell whether a name in a folder is that of a file, or of one of the files in a folder of this name."""
     return name == of or name.startswith(f"{of}/")
 
 

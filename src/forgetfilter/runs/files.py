@@ -172,7 +172,7 @@ def start_afresh(folder: Path) -> None:
 
 
 def refuse_moved(path: Path) -> None:
-    """See that the folder which this process holds, and in which a path is, is still the one that it was.
+    """Check that the folder which this process holds, and in which a path is, is still the one that it was.
 
     Raises:
         RunError: It was deleted, renamed or replaced.

@@ -211,7 +211,7 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
 
 
 def refuse_changed(container: Container, fingerprint: str) -> None:
-    """See that what was just read is still what it was before.
+    """Check that what was just read is still what it was before.
 
     Raises:
         InputError: It has changed meanwhile, so that what was read may be neither.

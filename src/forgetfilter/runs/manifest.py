@@ -104,11 +104,11 @@ def is_run(path: Path) -> bool:
 
 
 def was_run(path: Path) -> bool:
-    """Whether a folder held a run, by the checksums that it keeps, whatever happened to its manifest."""
+    """Tell whether a folder held a run, by the checksums that it keeps, whatever happened to its manifest."""
     try:
         return MANIFEST in read_checksums(path)
     except RunError:
-        # Whoever has a file of this name that is none of ours.
+        # Somebody has a file of this name that is none of ours.
         return False
 
 

@@ -76,7 +76,7 @@ class Stages:
         return self._finished(stage).is_dir()
 
     def folder(self, stage: str) -> Path:
-        """Where a finished stage lies, whose files are read once to see that they are as they were written.
+        """Return where a finished stage lies, once its files were read and are as they were written.
 
         Raises:
             RunError: They are not; names one, and how the stage is made again.
@@ -85,7 +85,7 @@ class Stages:
         return self._finished(stage)
 
     def partial(self, stage: str) -> Path:
-        """A folder to write an unfinished stage into; what an earlier, killed attempt left is still there.
+        """Make a folder to write an unfinished stage into; what an earlier, killed attempt left is still there.
 
         Raises:
             RunError: It is not as it was left; names what is damaged.
@@ -248,7 +248,7 @@ class Run(Stages):
             raise RunError(f"{self.path}: {', '.join(changed)} changed since this run was made; start a new one")
 
     def file(self, name: str) -> Path:
-        """Where a file that a decision wrote lies, or a folder of such files, which are as they were written.
+        """Return where a file that a decision wrote lies, or a folder of them, once checked to be as it was written.
 
         Raises:
             RunError: They are not; names the command that writes them anew.
@@ -269,7 +269,7 @@ _WRITTEN_AT_START = "run the 'forgetfilter filter' command of this run again, wh
 
 
 def check_file(path: Path, name: str, mend: str) -> Path:
-    """See that a file of a folder is as it was written, or all files of a folder in it.
+    """Check that a file of a folder is as it was written, or all files of a folder in it.
 
     Args:
         path: The folder, which keeps the checksums.
