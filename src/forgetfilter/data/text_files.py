@@ -97,7 +97,7 @@ class TextContainer(Container):
         return start.decode(self.encoding, "replace").removeprefix(MARK), len(start) < _SAMPLE_BYTES
 
     def fingerprint(self) -> str:
-        with self.path.open("rb") as file:
+        with whole_file(self.path), self.path.open("rb") as file:
             return hash_chunks(iter(lambda: file.read(_READ_BYTES), b""))
 
     def open(self) -> IO[bytes]:
@@ -141,12 +141,14 @@ def _is_utf8(path: Path) -> bool:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[None]:
-    """Say in one line that a compressed file is damaged."""
+    """Say in one line that a compressed file is damaged, or that a file is gone."""
     packed = COMPRESSED.get(compression_of(path.name))
     try:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path}: not a whole {packed} file: {error}") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: is not there any more") from error
     except OSError as error:
         if packed is None or error.errno is not None:
             raise
