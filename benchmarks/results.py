@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import datetime
 import json
@@ -70,6 +71,29 @@ def write_result(path: Path, title: str, columns: Sequence[str], rows: Iterable[
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     kept = tuple(tuple(row) for row in rows)
     store_result(path, Result(title, tuple(columns), kept, command, _commit(), today, _processor(), note))
+
+
+class Table:
+    """Prints a table while its rows come, and keeps it as a result where that is asked for."""
+
+    def __init__(self, *columns: str) -> None:
+        self.columns, self.rows = columns, list[tuple[str, ...]]()
+        print(f"\n{table(columns, [])}", flush=True)
+
+    def add(self, *cells: str) -> None:
+        """Print and keep a row."""
+        self.rows.append(cells)
+        print(_line(cells), flush=True)
+
+    def keep(self, path: Path | None, title: str) -> None:
+        """Write the result, where there is a path for it."""
+        if path is not None:
+            write_result(path, title, self.columns, self.rows)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Declare where a benchmark writes its result."""
+    parser.add_argument("--json", type=Path, help="file for the result, such as ../docs/results/NAME.json")
 
 
 def store_result(path: Path, result: Result) -> None:

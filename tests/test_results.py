@@ -23,7 +23,8 @@ def results(monkeypatch):
 
 
 @pytest.fixture
-def render(results, monkeypatch):
+def render(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import render
 
     return render
@@ -49,7 +50,7 @@ def test_every_result_says_how_it_was_measured(path, results):
     assert result.command or result.note
 
 
-def test_a_changed_figure_is_a_stale_page(render, results, tmp_path):
+def test_a_changed_figure_is_a_stale_page(render, tmp_path):
     fields = {"title": "A", "columns": ["b"], "rows": [["0.5"]], "command": "python a.py", "commit": "abc", "note": ""}
     fields |= {"date": "2026-11-29", "processor": None}
     (tmp_path / "a.json").write_text(json.dumps(fields))
