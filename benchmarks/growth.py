@@ -161,7 +161,7 @@ def decide(work: Path) -> None:
     from forgetfilter.cli import main as command
 
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        assert command(["decide", str(work / "run"), "--threshold", "top:10%"]) == 0
+        assert command(["decide", str(work / "run"), "--signal", "likelihood", "--threshold", "top:10%"]) == 0
 
 
 def report(work: Path) -> None:

@@ -91,8 +91,6 @@ def main() -> None:
     slowest = median(speeds[first])
     columns = ("tokens/s (median)", "lowest–highest", "against one core", "decided otherwise", "largest difference")
     table = Table("", *columns)
-        "", "tokens/s (median)", "lowest–highest", "against one core", "decided otherwise", "largest difference"
-    )
     for way, values in speeds.items():
         otherwise = sum(a != b for a, b in zip(results[way][0], results[first][0], strict=True))
         difference = np.nanmax(np.abs(results[way][1] - results[first][1]))
