@@ -1,10 +1,11 @@
-"""Run the command line as `python -m forgetfilter` or `accelerate launch -m forgetfilter`."""
+"""Run the command line as `python -m forgetfilter`, `accelerate launch -m forgetfilter` or `forgetfilter`."""
 
 import atexit
 import os
 import sys
 
-from .cli import main
+from .console import guard_streams
+from .interruption import Interrupted, end_on_signals, status, tell
 
 _status = 1
 
@@ -17,12 +18,27 @@ def _leave() -> None:
     os._exit(_status)
 
 
-if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-    # Exit handlers run in reverse order, so this one runs after those of the process groups.
-    atexit.register(_leave)
-try:
-    _status = main()
-except SystemExit as ended:
-    # `--help` and unknown options end like this.
-    _status = ended.code if isinstance(ended.code, int) else 0
-raise SystemExit(_status)
+def start() -> None:
+    """Run the command of this process's arguments and exit with its status."""
+    global _status
+    guard_streams()
+    end_on_signals()
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        # Exit handlers run in reverse order, so this one runs after those of the process groups.
+        atexit.register(_leave)
+    try:
+        # The command line takes a moment to import, and a signal may come in it.
+        from .cli import main
+
+        _status = main()
+    except SystemExit as ended:
+        # `--help` and unknown options end like this.
+        _status = ended.code if isinstance(ended.code, int) else 0
+    except Interrupted:
+        tell()
+        _status = status() or 1
+    raise SystemExit(_status)
+
+
+if __name__ == "__main__":
+    start()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import errno
-import sys
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import ForgetFilterError, SettingsError
+from .boundary import report
+from .console import escaped, fit_to_show, show
+from .errors import SettingsError
+from .interruption import promise, status, tell
 from .settings.groups import (
     PRESETS,
     STUDIES,
@@ -32,39 +34,47 @@ from .settings.option import from_mapping, read_config
 if TYPE_CHECKING:
     from .decision.decide import Summary
 
-_STATUS_USER, _STATUS_INTERRUPTED, _STATUS_PIPE = 2, 130, 141
-_USERS_TO_MEND = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+# What becomes of the work of a command that fails or is interrupted.
+_GOES_ON = "what is finished in {folder} is kept, and the same command goes on from there"
+_STANDS = "the last decision in {folder} stands, whole"
+_WHOLE = "no file in {folder} is half written"
+_NOTHING = "nothing was written"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     options = _parser().parse_args(arguments)
+    promise(lambda: _outcome(options))
     try:
         options.command(options)
-    except ForgetFilterError as error:
-        from .console import fit_to_show
-
-        print(fit_to_show(f"forgetfilter: {error}"), file=sys.stderr)
-        return _STATUS_USER
-    except KeyboardInterrupt:
-        print("forgetfilter: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return _STATUS_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has seen enough, as `head` has.
-        sys.stderr.close()
-        return _STATUS_PIPE
-    except OSError as error:
-        if error.errno not in _USERS_TO_MEND:
-            raise
-        print(f"forgetfilter: {error.strerror}: {error.filename or 'while writing'}", file=sys.stderr)
-        return _STATUS_USER
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        # Libraries may turn an interruption into an error of their own.
+        interrupted = status()
+        if interrupted is None and not isinstance(error, KeyboardInterrupt):
+            return report(error, _outcome(options), _folder(options))
+        tell()
+        return interrupted or 128 + signal.SIGINT
     return 0
+
+
+def _folder(options: argparse.Namespace) -> Path | None:
+    folder: Path | None = getattr(options, "output", None) or getattr(options, "run", None)
+    return folder
+
+
+def _outcome(options: argparse.Namespace) -> str:
+    folder = _folder(options)
+    outcome: str = options.outcome if folder else _NOTHING
+    return outcome.format(folder=escaped(str(folder)))
 
 
 def _filter(options: argparse.Namespace) -> None:
     values = _merge_values(options, Settings)
     # These two concern the run folder and are not settings of the run.
     output = options.output or values.pop("output", None)
+    options.output = Path(output) if output else None
     overwrite = options.overwrite or values.pop("overwrite", False)
     settings = from_mapping(Settings, values, str(options.config or "options"))
     missing = [name for name, value in (("DATA", settings.data), ("--safe", settings.safe)) if not value]
@@ -72,7 +82,7 @@ def _filter(options: argparse.Namespace) -> None:
         missing.append("--output")
     if missing:
         raise SettingsError(f"filter needs {', '.join(missing)}; see 'forgetfilter filter --help'")
-    _run_and_show(settings, Path(output), overwrite=overwrite is True)
+    _run_and_show(settings, options.output, overwrite=overwrite is True)
 
 
 def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
@@ -112,7 +122,7 @@ def _figure(options: argparse.Namespace) -> None:
     from .report.figure import write_figures
 
     for path in write_figures(options.run, options.output or options.run / "figures", options.by):
-        print(path)
+        show(escaped(str(path)))
 
 
 def _preview(options: argparse.Namespace) -> None:
@@ -139,14 +149,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     main_process = Processes(settings.device).main
     evaluation = run_evaluation(settings, options.output, Console(quiet=not main_process))
     if main_process:
-        print(f"{evaluation.table()}\n{options.output}")
+        show(f"{evaluation.table()}\n{escaped(str(options.output))}")
 
 
 def _demo(options: argparse.Namespace) -> None:
     from .demo import demo_settings, known_labels
 
     path = _run_and_show(demo_settings(options.model), options.output, overwrite=options.overwrite)
-    print(known_labels(path))
+    show(known_labels(path))
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -157,7 +167,8 @@ def _compare(options: argparse.Namespace) -> None:
 
     settings = from_mapping(CompareSettings, _merge_values(options, CompareSettings), str(options.config or "options"))
     mixes = [read_mix(folder) for folder in options.mix]
-    print(f"{compare(mixes, settings, options.output, Console()).tables}\n{options.output / TABLES}")
+    tables = compare(mixes, settings, options.output, Console()).tables
+    show(f"{tables}\n{escaped(str(options.output / TABLES))}")
 
 
 def _study(options: argparse.Namespace) -> None:
@@ -170,7 +181,7 @@ def _study(options: argparse.Namespace) -> None:
     settings = from_mapping(StudySettings, values, str(options.config or "options"))
     mixes = [read_mix(folder) for folder in options.mix]
     folder = run_study(options.name, mixes, settings, options.output, Console())
-    print(f"{(folder / FINDING).read_text(encoding='utf-8')}\n{folder / FINDING}")
+    show(f"{(folder / FINDING).read_text(encoding='utf-8')}\n{escaped(str(folder / FINDING))}")
 
 
 def _mix(options: argparse.Namespace) -> None:
@@ -179,7 +190,7 @@ def _mix(options: argparse.Namespace) -> None:
 
     settings = from_mapping(MixSettings, _merge_values(options, MixSettings), "options")
     mix = build_mix(options.source, settings, options.output, Console(), overwrite=options.overwrite)
-    print(mix.table())
+    show(mix.table())
 
 
 def _rows(options: argparse.Namespace) -> None:
@@ -188,17 +199,25 @@ def _rows(options: argparse.Namespace) -> None:
 
     settings = from_mapping(SourceSettings, _merge_values(options, SourceSettings), "options")
     count = write_rows(options.source, settings, options.output, Console(), overwrite=options.overwrite)
-    print(f"{options.output}: {count:,} rows")
+    show(f"{escaped(str(options.output))}: {count:,} rows")
 
 
 def _env(options: argparse.Namespace) -> None:  # noqa: ARG001
     from .environment import describe
 
-    print(describe())
+    show(describe())
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages quote what was typed without a terminal obeying it."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message:
+            show(fit_to_show(message.removesuffix("\n")), file)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="forgetfilter",
         description="Clean untrusted fine-tuning data: remove what a safety review makes the model forget.",
     )
@@ -212,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--overwrite", action="store_true", help="start again even if RUN holds a run")
     _add_options(command, Settings, leave_out={"data"})
 
-    command = _command(commands, "decide", _decide, "decide again from a run's scores")
+    command = _command(commands, "decide", _decide, "decide again from a run's scores", _STANDS)
     command.add_argument("run", type=Path, metavar="RUN", help="run folder that 'filter' wrote")
     command.add_argument("--finetune", action="store_true", help=_help(FinetuneSettings, "finetune"))
     command.add_argument("--overrides", type=Path, metavar="FILE", help="a person's decisions, saved in the report")
@@ -224,7 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_options(command, DecisionSettings, default="as last decided, or as the overrides were saved with")
 
-    command = _command(commands, "figure", _figure, "draw a run's forgetting and its sessions, as SVG and PDF")
+    command = _command(commands, "figure", _figure, "draw a run's forgetting and its sessions, as SVG and PDF", _WHOLE)
     command.add_argument("run", type=Path, metavar="RUN", help="run folder that 'filter' wrote")
     command.add_argument("--by", metavar="COLUMN", help="tell forgetting apart by the values of this column")
     command.add_argument("--output", type=Path, metavar="FOLDER", help="where the figures go (default: RUN/figures)")
@@ -279,7 +298,7 @@ def _add_data(commands: Any) -> None:
     builders = data.add_subparsers(required=True, metavar="COMMAND")
     kinds = "bbq, harmfulqa, toxicity, squad, alpaca or rows; KIND alone is the data set on the hub"
 
-    command = _command(builders, "mix", _mix, "draw noisy, safe and held-out sets from published data")
+    command = _command(builders, "mix", _mix, "draw noisy, safe and held-out sets from published data", _WHOLE)
     command.add_argument(
         "--source", action="append", required=True, metavar="KIND=PATH", help=f"may be given several times: {kinds}"
     )
@@ -287,16 +306,16 @@ def _add_data(commands: Any) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace another mix that is there")
     _add_options(command, MixSettings)
 
-    command = _command(builders, "rows", _rows, "write the examples of one published data set as labelled rows")
+    command = _command(builders, "rows", _rows, "write the examples of one published data set as labelled rows", _WHOLE)
     command.add_argument("source", metavar="KIND=PATH", help=kinds)
     command.add_argument("--output", type=Path, required=True, metavar="FILE", help="jsonl file to write")
     command.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     _add_options(command, SourceSettings)
 
 
-def _command(commands: Any, name: str, call: Any, summary: str) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, call: Any, summary: str, outcome: str = _GOES_ON) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
-    command.set_defaults(command=call)
+    command.set_defaults(command=call, outcome=outcome)
     return command
 
 
@@ -355,4 +374,4 @@ def _merge_values(options: argparse.Namespace, cls: type) -> dict[str, Any]:
 def _show(path: Path, summary: Summary) -> None:
     from .report.terminal import closing_table
 
-    print(closing_table(path, summary))
+    show(closing_table(path, summary))

@@ -105,7 +105,8 @@ def folder_lock(path: Path) -> Iterator[None]:
     """Make a folder if need be, and keep other processes out of it.
 
     Raises:
-        RunError: Another process works in it, or it cannot be written to.
+        RunError: Another process works in it, or nothing can be made there.
+        OSError: It cannot be written to.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -113,8 +114,8 @@ def folder_lock(path: Path) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise RunError(f"{path}: another forgetfilter process is working in this folder; let it end first") from None
-    except OSError as error:
-        raise RunError(f"{path}: cannot write here: {error.strerror or error}") from error
+    except FileNotFoundError:
+        raise RunError(f"{path}: no folder can be made here; name another one") from None
     try:
         yield
     finally:

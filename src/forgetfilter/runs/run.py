@@ -6,7 +6,6 @@ is there is whole, whenever the process was killed.
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..console import shell_word
 from ..errors import RunError
 from ..forgetting.signals import LIKELIHOOD, RIVALS, SIGNALS, SUSPICION
 from ..settings.groups import Settings
@@ -191,9 +191,9 @@ def decide_command(path: Path, settings: Mapping[str, Any], overrides: Path | No
         settings: Decision settings that it names; the others stay as they were last decided.
         overrides: A file of a person's decisions.
     """
-    words = ["forgetfilter decide", shlex.quote(str(path)), *_as_options(settings)]
+    words = ["forgetfilter decide", shell_word(str(path)), *_as_options(settings)]
     if overrides is not None:
-        words.append(f"--overrides {shlex.quote(str(overrides))}")
+        words.append(f"--overrides {shell_word(str(overrides))}")
     return " ".join(words)
 
 
@@ -204,7 +204,7 @@ def _as_options(settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"--{'' if value else 'no-'}{flag}"
         elif value is not None:
             # A threshold below zero would be taken for an option.
-            yield f"--{flag}{'=' if str(value).startswith('-') else ' '}{shlex.quote(str(value))}"
+            yield f"--{flag}{'=' if str(value).startswith('-') else ' '}{shell_word(str(value))}"
 
 
 @contextmanager
