@@ -6,7 +6,6 @@ is there is whole, whenever the process was killed.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +20,7 @@ from ..settings.option import from_mapping, read_config, write_config
 from .files import commit, folder_lock, read_json, remove, written_whole
 from .layout import CONFIG, HISTORY, LOCK, MANIFEST, MODEL, POINTS, PREVIOUS, ROWS, STAGES, SUMMARY, TOKENS, UNFINISHED
 from .manifest import Manifest, is_run, refuse_others
+from .restoring import restore
 
 # Settings that say where something lies, or that only add to a run. What lies there is compared by content.
 _NOT_COMPARED = {
@@ -71,22 +71,6 @@ class Stages:
         """Delete a stage, finished or not, that nothing needs any more."""
         remove(self.folder(stage))
         remove(self._unfinished(stage))
-
-    @contextmanager
-    def restoring(self, stage: str) -> Iterator[None]:
-        """Put a finished stage, or that there is none, back as it was where what is done meanwhile fails."""
-        before = self.folder(stage).with_name(f"{stage}.before")
-        remove(before)
-        if self.has(stage):
-            shutil.copytree(self.folder(stage), before)
-        try:
-            yield
-        except BaseException:
-            self.drop(stage)
-            if before.is_dir():
-                before.rename(self.folder(stage))
-            raise
-        remove(before)
 
     def write_file(self, name: str, write: Callable[[Path], None]) -> None:
         """Write one file of the folder: whole, or not at all."""
@@ -209,13 +193,14 @@ def _as_options(settings: Mapping[str, Any]) -> Iterator[str]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes out of a run folder.
+    """Keep other processes out of a run folder; a decision that was cut short there is taken back first.
 
     Raises:
         RunError: Another process works in it, it holds something that is no run, or it cannot be written to.
     """
     refuse_others(path, "not a run", ours=is_run(path))
     with folder_lock(path):
+        restore(path)
         yield
 
 
