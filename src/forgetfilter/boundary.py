@@ -45,6 +45,8 @@ _NO_THREADS = (
     "Raise the limit, as with 'ulimit -u unlimited', then run the same command again",
 )
 _SAYS_NUMBER = re.compile(r"\b(?:os error|errno) (\d+)\b", re.IGNORECASE)
+# What NumPy says of a disk that took a part of an array.
+_SAYS_TOO_FEW = re.compile(r"^\d+ requested and \d+ written$")
 _SAYS_NO_MEMORY = re.compile(r"out of memory|(?:cannot|can't) allocate memory|bad_alloc", re.IGNORECASE)
 
 
@@ -112,6 +114,8 @@ def _number(error: BaseException) -> int | None:
         return error.errno
     if isinstance(error, MemoryError) or _SAYS_NO_MEMORY.search(str(error)):
         return errno.ENOMEM
+    if isinstance(error, OSError) and _SAYS_TOO_FEW.match(str(error)):
+        return errno.ENOSPC
     number = _SAYS_NUMBER.search(str(error))
     return int(number[1]) if number else None
 
