@@ -2,10 +2,8 @@
 
 import atexit
 import os
+import signal
 import sys
-
-from .console import guard_streams
-from .interruption import Interrupted, end_on_signals, status, tell
 
 _status = 1
 
@@ -21,6 +19,12 @@ def _leave() -> None:
 def start() -> None:
     """Run the command of this process's arguments and exit with its status."""
     global _status
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # In the moment until our own handlers are there, the default would show a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from .console import guard_streams
+    from .interruption import Interrupted, end_on_signals, ignore_signals, status, tell
+
     guard_streams()
     end_on_signals()
     if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -37,6 +41,8 @@ def start() -> None:
     except Interrupted:
         tell()
         _status = status() or 1
+    if status() is not None:
+        ignore_signals()
     raise SystemExit(_status)
 
 

@@ -17,7 +17,7 @@ from types import FrameType
 from .console import show
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_SECONDS_TO_UNWIND = 0.5
+_SECONDS_TO_UNWIND = 0.4
 # The line is printed by whichever thread comes first; a terminal that is stopped must not hold the other up.
 _SECONDS_TO_PRINT = 0.3
 
@@ -60,6 +60,15 @@ def tell() -> None:
         _state.printed = True
     finally:
         _state.printing.release()
+
+
+def ignore_signals() -> None:
+    """Let no signal change the exit status of a process that is ending, which the watching thread sees to.
+
+    Python gives signals back their usual effect, which has a status of its own, before its last moments.
+    """
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def end_on_signals() -> None:
