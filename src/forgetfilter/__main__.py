@@ -22,6 +22,7 @@ def start() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # In the moment until our own handlers are there, the default would show a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from .boundary import report
     from .console import guard_streams
     from .interruption import Interrupted, end_on_signals, ignore_signals, status, tell
 
@@ -41,6 +42,9 @@ def start() -> None:
     except Interrupted:
         tell()
         _status = status() or 1
+    except Exception as error:
+        # Importing fails where memory or open files are short.
+        _status = report(error, "nothing was written", None)
     if status() is not None:
         ignore_signals()
     raise SystemExit(_status)

@@ -40,14 +40,23 @@ _REFUSALS = {
     errno.EIO: ("the disk cannot be read or written (input/output error)", "Check the disk, or work on another one"),
 }
 _REFUSALS[errno.ENFILE] = _REFUSALS[errno.EMFILE]
-_NO_THREADS = (
-    "no more threads can be started",
-    "Raise the limit, as with 'ulimit -u unlimited', then run the same command again",
-)
+# Of what Python tells without the system's number.
+_PYTHONS_OWN = {
+    "can't start new thread": (
+        "no more threads can be started",
+        "Raise the limit, as with 'ulimit -u unlimited', then run the same command again",
+    ),
+    "No usable temporary directory": (
+        "no temporary folder can be written to",
+        "Make room in one, or name one in TMPDIR, then run the same command again",
+    ),
+}
 _SAYS_NUMBER = re.compile(r"\b(?:os error|errno) (\d+)\b", re.IGNORECASE)
 # What NumPy says of a disk that took a part of an array.
 _SAYS_TOO_FEW = re.compile(r"^\d+ requested and \d+ written$")
-_SAYS_NO_MEMORY = re.compile(r"out of memory|(?:cannot|can't) allocate memory|bad_alloc", re.IGNORECASE)
+_SAYS_NO_MEMORY = re.compile(
+    r"out of memory|(?:cannot|can't) allocate memory|bad_alloc|failed to map segment", re.IGNORECASE
+)
 
 
 def refusal(error: BaseException, folder: Path | None = None, outcome: str = "") -> str | None:
@@ -60,9 +69,8 @@ def refusal(error: BaseException, folder: Path | None = None, outcome: str = "")
     """
     because: BaseException | None = error
     while because is not None:
-        known = _REFUSALS.get(_number(because) or 0)
-        if known is None and "can't start new thread" in str(because):
-            known = _NO_THREADS
+        pythons_own = (told for begin, told in _PYTHONS_OWN.items() if begin in str(because))
+        known = _REFUSALS.get(_number(because) or 0) or next(pythons_own, None)
         if known is not None:
             problem, advice = known
             name = because.filename if isinstance(because, OSError) else None

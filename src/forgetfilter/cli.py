@@ -1,4 +1,7 @@
-"""Parse the command line, call, and print. Exit status 0: done; 2: an error that the user can mend; 1: our fault."""
+"""Parse the command line, call, and print.
+
+Exit status 0: done; 2: an error that the user can mend; 1: our fault; 128 and its number: a signal.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,10 @@ _NOTHING = "nothing was written"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = argparse.Namespace(outcome=_NOTHING)
     promise(lambda: _outcome(options))
     try:
+        _parser().parse_args(arguments, options)
         options.command(options)
     except (SystemExit, GeneratorExit):
         raise

@@ -11,6 +11,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -101,8 +102,10 @@ def _watch(reader: int) -> None:
     number = 0
     while number not in _SIGNALS:
         number = os.read(reader, 1)[0]
-    # A second signal ends the wait.
-    select.select([reader], [], [], _SECONDS_TO_UNWIND)
+    until, again = time.monotonic() + _SECONDS_TO_UNWIND, 0
+    # A second one ends the wait; libraries may have signals of their own.
+    while again not in _SIGNALS and select.select([reader], [], [], max(0, until - time.monotonic()))[0]:
+        again = os.read(reader, 1)[0]
     _state.number = _state.number or number
     tell()
     os._exit(128 + number)

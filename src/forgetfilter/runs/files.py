@@ -105,9 +105,13 @@ def folder_lock(path: Path) -> Iterator[None]:
     """Make a folder if need be, and keep other processes out of it.
 
     Raises:
-        RunError: Another process works in it, or nothing can be made there.
+        RunError: Another process works in it, nothing can be made there, or its name is not UTF-8.
         OSError: It cannot be written to.
     """
+    name = str(path.absolute())
+    if name != name.encode(errors="replace").decode():
+        # Arrow opens no file there.
+        raise RunError(f"{path}: this name is not UTF-8; rename the folder, or name another one")
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / LOCK, timeout=0)
