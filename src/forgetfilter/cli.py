@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +70,11 @@ def _folder(options: argparse.Namespace) -> Path | None:
 
 
 def _outcome(options: argparse.Namespace) -> str:
-    folder = _folder(options)
-    outcome: str = options.outcome if folder else _NOTHING
+    folder, there = _folder(options), False
+    # A name may be too long to ask for.
+    with suppress(OSError):
+        there = folder is not None and folder.is_dir()
+    outcome: str = options.outcome if there else _NOTHING
     return outcome.format(folder=escaped(str(folder)))
 
 
