@@ -27,11 +27,11 @@ def start() -> None:
     from .interruption import Interrupted, end_on_signals, ignore_signals, status, tell
 
     guard_streams()
-    end_on_signals()
     if os.environ.get("WORLD_SIZE", "1") != "1":
         # Exit handlers run in reverse order, so this one runs after those of the process groups.
         atexit.register(_leave)
     try:
+        end_on_signals()
         # The command line takes a moment to import, and a signal may come in it.
         from .cli import main
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
+from torch import Tensor
 
 from ..data.tokens import Tokens, TokenTable
 from ..runs.files import write_text, written_whole
 from ..runs.layout import ACTIVATIONS, ROWS_DONE
-from .activations import KnownTable, KnownTokens, States
+from .activations import KnownTable, KnownTokens, Readable, States
 from .micro_batches import Work
 from .scoring import score_in_memory
 from .trainable_model import TrainableModel
@@ -37,9 +38,10 @@ class Reading:
         return int(table.lengths[i])
 
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
-        made = self._session.scorer.eval().read(rows, self._session.pass_overhead)
+        made = self._session.scorer.eval().read(rows)
         for row, states in zip(rows, made, strict=True):
             assert isinstance(row, KnownTokens)
+            assert isinstance(row.states, States)
             row.states.write(row.place, states)
         return [{} for _ in rows]
 
@@ -66,14 +68,15 @@ def keep_states(
     wait()
     if not states.exists():
         return False
-    known = KnownTable([path], [_open(session, table, folder, writable=True)])
+    stored = _open(session, table, folder, writable=True)
+    known = KnownTable([path], [stored])
     scorer, rows = Reading(session, tokens_per_pass), table.scorable
     done = int(progress.read_text()) if progress.exists() else 0
     on_resume(done)
     for first in range(done, len(rows), _ROWS_AT_ONCE):
         chosen = rows[first : first + _ROWS_AT_ONCE]
         score_in_memory(session, scorer, known, chosen, on_rows)
-        known.flush()
+        stored.flush()
         wait()
         if main:
             write_text(str(first + len(chosen)), progress)
@@ -92,12 +95,35 @@ def _reserve(path: Path, size: int) -> None:
             file.truncate(size)
 
 
-def known_table(session: TrainableModel, paths: Sequence[Path], folders: Sequence[Path]) -> TokenTable:
-    """Open files of tokens, with the activations that `keep_states` cached, if it cached those of every file."""
-    if not all((folder / ACTIVATIONS).exists() for folder in folders):
-        return TokenTable(*paths)
-    states = [_open(session, TokenTable(path), folder) for path, folder in zip(paths, folders, strict=True)]
-    return KnownTable(paths, states)
+class ComputedStates:
+    """Computes the activations of rows each time they are read, where they are not cached.
+
+    Args:
+        session: The model.
+        table: The rows.
+    """
+
+    def __init__(self, session: TrainableModel, table: TokenTable) -> None:
+        self._session, self._table = session, table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def read(self, i: int) -> Tensor:
+        """Compute the activations of a row, shape (length, width)."""
+        (states,) = self._session.scorer.read([self._table[i]])
+        # Gradients are computed beside them.
+        return states.clone()
+
+
+def known_table(session: TrainableModel, paths: Sequence[Path], folders: Sequence[Path]) -> KnownTable:
+    """Open files of tokens with their activations: those that `keep_states` cached in a folder, or else computed."""
+    opened: list[Readable] = []
+    for path, folder in zip(paths, folders, strict=True):
+        table = TokenTable(path)
+        cached = (folder / ACTIVATIONS).exists()
+        opened.append(_open(session, table, folder) if cached else ComputedStates(session, table))
+    return KnownTable(paths, opened)
 
 
 def _open(session: TrainableModel, table: TokenTable, folder: Path, *, writable: bool = False) -> States:

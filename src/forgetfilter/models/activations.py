@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -61,16 +62,25 @@ class States:
         self._numbers.flush()
 
 
+class Readable(Protocol):
+    """Gives the hidden states of rows: a file of them, or what computes them."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, i: int, /) -> Tensor:
+        """Return the hidden states of a row, shape (length, width)."""
+
+
 @dataclass(frozen=True)
 class KnownTokens(Tokens):
-    """Adds to a row's tokens the place in a file where their hidden states are, or will be, stored.
+    """Adds to a row's tokens where their hidden states come from.
 
     Attributes:
-        states: The file.
+        states: What gives them.
         place: Which of its rows this is.
     """
 
-    states: States
+    states: Readable
     place: int
 
 
@@ -82,7 +92,7 @@ class KnownTable(TokenTable):
         states: The hidden states of each file's rows.
     """
 
-    def __init__(self, paths: Sequence[Path], states: Sequence[States]) -> None:
+    def __init__(self, paths: Sequence[Path], states: Sequence[Readable]) -> None:
         super().__init__(*paths)
         self._states = states
         # The position of each file's first row in the table.
@@ -91,8 +101,3 @@ class KnownTable(TokenTable):
     def __getitem__(self, i: int) -> KnownTokens:
         part = int(np.searchsorted(self._firsts, i, side="right")) - 1
         return KnownTokens(**vars(super().__getitem__(i)), states=self._states[part], place=i - int(self._firsts[part]))
-
-    def flush(self) -> None:
-        """Flush what was written to the disk."""
-        for states in self._states:
-            states.flush()

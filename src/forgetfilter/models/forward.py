@@ -144,19 +144,20 @@ class CompletionScorer(nn.Module):
         """
         return with_states(rows, collate(rows, self.device, pass_overhead if self.shares else NOT_SHARED))
 
-    def read(self, rows: Sequence[Tokens], pass_overhead: int) -> list[Tensor]:
-        """What the frozen blocks make of rows; there have to be such blocks.
+    def read(self, rows: Sequence[Tokens]) -> list[Tensor]:
+        """Compute the activations of each row behind the frozen blocks; there have to be such blocks.
 
-        Args:
-            rows, pass_overhead: As `inputs` takes them.
+        Each row goes alone, so that its activations are the same to the last bit whatever goes with it, and whether
+        they are cached or computed each time they are needed.
 
         Returns:
-            The states of each row, shape (tokens, width), on the CPU.
+            The activations of each row, shape (tokens, width), on the CPU.
         """
-        prefix, input_ids, _ = collate(rows, self.device, pass_overhead if self.shares else NOT_SHARED)
-        of_prefix, own = (states.cpu() for states in self.states(prefix, input_ids))
-        ends = [len(row.input_ids) - prefix.shape[1] for row in rows]
-        return [torch.cat([of_prefix[0], states[:end]]) for states, end in zip(own, ends, strict=True)]
+        return [self._read_alone(torch.from_numpy(row.input_ids[None].astype(np.int64))) for row in rows]
+
+    def _read_alone(self, input_ids: Tensor) -> Tensor:
+        input_ids = input_ids.to(self.device)
+        return self.states(input_ids[:, :0], input_ids)[1][0].cpu()
 
     def train(self, mode: bool = True) -> CompletionScorer:
         """Set training or evaluation mode; what lies below the lowest trained block always evaluates."""

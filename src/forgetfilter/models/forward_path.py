@@ -52,8 +52,8 @@ class ForwardPath(Protocol):
     def inputs(self, rows: Sequence[Tokens], pass_overhead: int) -> tuple[Any, ...]:
         """What the path is called with for some rows."""
 
-    def read(self, rows: Sequence[Tokens], pass_overhead: int) -> list[Tensor]:
-        """The activations of each row behind the blocks that are never trained, shape (tokens, width), on the CPU."""
+    def read(self, rows: Sequence[Tokens]) -> list[Tensor]:
+        """Compute each row's activations behind the blocks that are never trained, (tokens, width), on the CPU."""
 
     def deal(
         self, indices: Indices, lengths: NDArray[np.integer], token_budget: int, work: Work, machine: Machine

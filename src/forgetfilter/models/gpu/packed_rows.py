@@ -220,7 +220,7 @@ class PackedScorer(nn.Module):
         return token_logprobs(self.decoder.norm(hidden), head.weight, head.bias, packed.targets)
 
     @torch.inference_mode()
-    def read(self, rows: Sequence[Tokens], pass_overhead: int) -> list[Tensor]:  # noqa: ARG002
+    def read(self, rows: Sequence[Tokens]) -> list[Tensor]:
         """What the frozen blocks make of rows, each of shape (tokens, width), on the CPU."""
         packed = pack(rows).to(self.plain.device)
         attend, frozen = within(packed.bounds, packed.longest), slice(self.plain.frozen)
