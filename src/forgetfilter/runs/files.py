@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def start_afresh(folder: Path) -> None:
 
 @contextmanager
 def folder_lock(path: Path) -> Iterator[None]:
-    """Make a folder if need be, and keep other processes out of it.
+    """Make a folder if need be, and keep other processes out of it; one that was made for nothing goes again.
 
     Raises:
         RunError: Another process works in it, nothing can be made there, or its name is not UTF-8.
@@ -112,6 +112,7 @@ def folder_lock(path: Path) -> Iterator[None]:
     if name != name.encode(errors="replace").decode():
         # Arrow opens no file there.
         raise RunError(f"{path}: this name is not UTF-8; rename the folder, or name another one")
+    made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / LOCK, timeout=0)
@@ -123,4 +124,10 @@ def folder_lock(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # Whatever ended the work is what matters.
+        with suppress(OSError):
+            if made and [entry.name for entry in path.iterdir()] == [LOCK]:
+                # While it is held, nobody else works here.
+                (path / LOCK).unlink()
+                path.rmdir()
         lock.release()
