@@ -24,7 +24,7 @@ def start() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from .boundary import report
     from .console import guard_streams
-    from .interruption import Interrupted, end_on_signals, ignore_signals, status, tell
+    from .interruption import Interrupted, end_on_signals, status, tell
 
     guard_streams()
     if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -46,7 +46,9 @@ def start() -> None:
         # Importing fails where memory or open files are short.
         _status = report(error, "nothing was written", None)
     if status() is not None:
-        ignore_signals()
+        # Taking down the interpreter takes its time where much is loaded, and the watching thread would not see to it.
+        atexit._run_exitfuncs()
+        os._exit(_status)
     raise SystemExit(_status)
 
 

@@ -63,15 +63,6 @@ def tell() -> None:
         _state.printing.release()
 
 
-def ignore_signals() -> None:
-    """Let no signal change the exit status of a process that is ending, which the watching thread sees to.
-
-    Python gives signals back their usual effect, which has a status of its own, before its last moments.
-    """
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
 def end_on_signals() -> None:
     """Install the handlers, unless the parent process asked for a signal to be ignored, as `nohup` does."""
     reader, writer = os.pipe()
