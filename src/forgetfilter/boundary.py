@@ -37,6 +37,8 @@ _REFUSALS = {
     errno.ENAMETOOLONG: ("the name is too long for the file system", "Choose a shorter one"),
     errno.ENOTDIR: ("a part of this path is a file, and no folder", "Name another place"),
     errno.EISDIR: ("this is a folder, and no file", "Name another place"),
+    errno.EEXIST: ("there is something of this name already", "Name another place"),
+    errno.ELOOP: ("links that lead to one another", "Name another place"),
     errno.EIO: ("the disk cannot be read or written (input/output error)", "Check the disk, or work on another one"),
 }
 _REFUSALS[errno.ENFILE] = _REFUSALS[errno.EMFILE]
