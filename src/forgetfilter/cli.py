@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.Namespace(outcome=_NOTHING)
     promise(lambda: _outcome(options))
     try:
-        _parser().parse_args(arguments, options)
+        build_parser().parse_args(arguments, options)
         check_launch()
         options.command(options)
     except (SystemExit, GeneratorExit):
@@ -232,7 +232,8 @@ class _Parser(argparse.ArgumentParser):
             show(fit_to_show(message.removesuffix("\n")), file)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line, which also the documents list."""
     parser = _Parser(
         prog="forgetfilter",
         description="Clean untrusted fine-tuning data: remove what a safety review makes the model forget.",
@@ -369,7 +370,9 @@ def _place(name: str) -> Callable[[str], Path]:
 
 
 def _command(commands: Any, name: str, call: Any, summary: str, outcome: str = _GOES_ON) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+    )
     command.set_defaults(command=call, outcome=outcome)
     return command
 
