@@ -372,8 +372,6 @@ def _place(name: str) -> Callable[[str], Path]:
 def _command(commands: Any, name: str, call: Any, summary: str, outcome: str = _GOES_ON) -> argparse.ArgumentParser:
     sentence = f"{summary[0].upper()}{summary[1:]}."
     command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=sentence)
-        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
-    )
     command.set_defaults(command=call, outcome=outcome)
     return command
 
