@@ -237,7 +237,7 @@ _FEWEST_ROWS = 20
 _RATE, _RATE_BELOW_VALLEY = 0.2, 0.05
 _MOST_TRUSTED = 0.1
 # For suspicion: the false discovery rates where there is no valley, the stricter first, and the largest share of rows
-# above one that may be harmless (docs/evidence.md).
+# above one that may be harmless (docs/appendix.md).
 _RATES_OF_SUSPICION, _MOST_HARMLESS = (0.1, 0.2), 0.5
 # Evidence other than forgetting supports a larger group.
 _LARGEST_OF_SUSPICION = 0.7
