@@ -108,6 +108,7 @@ DEFAULT_SIGNAL = SUSPICION.name
 # Other ways to suspect a row, for comparison.
 _RIVALS = (
     Signal("judge", RIVAL, "P(unsafe)", "what a language model says of it", reads_texts=True),
+    Signal("guard", RIVAL, "P(unsafe)", "what a guard model says of it", reads_texts=True),
     Signal("toxicity", RIVAL, "toxicity", "what a classifier of toxic text says of it", reads_texts=True),
     Signal("words", RIVAL, "toxicity", "listed words", reads_texts=True),
     Signal("base-loss", RIVAL, "nats per token", "loss under the aligned model"),

@@ -233,6 +233,13 @@ class TellingSettings:
 class RivalSettings(TellingSettings):
     """Rival filters, to compare with."""
 
+    guard: str = option(
+        "",
+        "the guard model that the rival guard asks: Llama Guard, Qwen3Guard-Gen, ShieldGemma, WildGuard, Granite Guardian "
+        "or gpt-oss-safeguard, as MODEL or MODEL#FAMILY",
+    )
+    guard_policy: str = option("", "file with the policy that gpt-oss-safeguard judges by; empty is one of the package")
+
     rivals: str = option(
         "",
         f"also ask these, with commas between: {', '.join(RIVALS)}; then decide --signal NAME decides by one of them",
