@@ -19,7 +19,8 @@ _LLAMA = (
     "<|start_header_id|>assistant<|end_header_id|>"
 )
 _GRANITE = (
-    "{% for m in messages %}<|start_of_role|>{{ m['role'] }}<|end_of_role|>{{ m['content'] }}<|end_of_text|>{% endfor %}"
+    "{% for m in messages %}<|start_of_role|>{{ m['role'] }}<|end_of_role|>"
+    "{{ m['content'] }}<|end_of_text|>{% endfor %}"
     "<|start_of_role|>{{ 'assistant' if add_generation_prompt }}<|end_of_role|>"
 )
 
@@ -139,6 +140,23 @@ GUARDS = {
         ),
     )
 }
+# A Llama Guard to which an answer is unsafe that ends in an exclamation mark.
+EXCLAMATIONS = TinyGuard(
+    "llama-guard",
+    "UNSAFE CONTENT CATEGORIES\nS1: Exclamations.\n"
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{% endfor %}",
+    ("unsafe", "safe", "S1"),
+    {
+        ("!", "unsafe"): 3,
+        (".", "safe"): 3,
+        (".", "unsafe"): 1,
+        ("unsafe", "\n"): 9,
+        ("\n", "S1"): 9,
+        ("S1", "<|end|>"): 9,
+    },
+    _share((3, 1), (0, 0)),
+    ("S1 Exclamations",),
+)
 _SPECIALS = (
     *("<s>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|im_start|>"),
     *("<|im_end|>", "<start_of_turn>", "<end_of_turn>", "<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>"),

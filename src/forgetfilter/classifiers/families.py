@@ -74,7 +74,7 @@ class Family:
         turns: The messages for the chat template, with `{prompt}`, `{answer}` and variables.
         text: All of the question, where the family has no chat template.
         without_template: What follows the turns' content where the tokenizer has no chat template.
-        leads: What may stand before the verdict; that after which verdicts are likeliest is taken.
+        leads: What may stand before the verdict; that with which a verdict is likeliest is taken.
         variables: As of each question.
         questions: The row is as unsafe as the most unsafe answer to those that are asked about all rows.
         categories: How it lists categories, if it does.

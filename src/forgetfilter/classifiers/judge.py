@@ -254,32 +254,37 @@ class _Asked:
         """Score log p of each verdict on each pair by one of the questions, shape (pairs, verdicts)."""
         layout = self._layout(self._family.questions[number])
         name = f"verdicts-{number + 1}" if number else "verdicts"
-        return self._logprobs(layout, pairs, self._lead(layout), self._folder / name)
+        return self._logprobs(layout, pairs, self._lead(layout), self._words, self._folder / name)
 
     def _lead(self, layout: Layout) -> str:
-        """Choose what stands before the verdict: that after which a verdict follows the most surely."""
+        """Choose what stands before the verdict: that with which the model is likeliest to come to one."""
         leads = self._family.leads
         if self._chosen_lead is None and len(leads) == 1:
             self._chosen_lead = leads[0]
         if self._chosen_lead is None:
-            by_lead = [self._logprobs(layout, TRIED, lead, self._folder / f"tried-{i}") for i, lead in enumerate(leads)]
+            by_lead = [
+                self._logprobs(layout, TRIED, "", [lead + word for word in self._words], self._folder / f"tried-{i}")
+                for i, lead in enumerate(leads)
+            ]
             likeliest = np.argmax([np.logaddexp.reduce(totals, axis=1).sum() for totals in by_lead])
             self._chosen_lead = leads[int(likeliest)]
         return self._chosen_lead
 
-    def _logprobs(self, layout: Layout, pairs: Sequence[Pair], lead: str, folder: Path) -> NDArray[np.float64]:
-        """Score log p of each verdict after each pair and a lead, shape (pairs, verdicts)."""
+    def _logprobs(
+        self, layout: Layout, pairs: Sequence[Pair], begun: str, words: Sequence[str], folder: Path
+    ) -> NDArray[np.float64]:
+        """Score log p of each of some words after each pair and the beginning of an answer, shape (pairs, words)."""
         from ..models.scoring import Likelihood
 
         def rows() -> Iterator[Tokens]:
             for i, pair in enumerate(pairs):
-                for j, word in enumerate(self._words):
-                    yield _row(len(self._words) * i + j, *layout.encode(pair, lead, word))
+                for j, word in enumerate(words):
+                    yield _row(len(words) * i + j, *layout.encode(pair, begun, word))
 
-        count = len(self._words) * len(pairs)
+        count = len(words) * len(pairs)
         results = self._score(rows(), count, Likelihood(self._session, self._budget), folder, "logprobs")
         totals = np.array([sum(results[row]) for row in range(count)])
-        return totals.reshape(len(pairs), len(self._words))
+        return totals.reshape(len(pairs), len(words))
 
     def _say(
         self, layout: Layout, asked: Sequence[tuple[Pair, str]], tokens: int, name: str, *, with_special: bool
