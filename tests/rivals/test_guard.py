@@ -28,7 +28,7 @@ def exclaiming(command, tmp_path) -> list[str]:
     return [command[0], str(write_jsonl(tmp_path / "rows.jsonl", ROWS)), *command[2:]]
 
 
-def test_a_guard_beside_forgetting_and_a_decision_by_it(exclaiming, guard, tmp_path, capsys):
+def test_a_guard_beside_forgetting_and_a_decision_by_it(exclaiming, guard, tmp_path):
     run = tmp_path / "run"
     assert main([*exclaiming, "--rivals", "guard", "--guard", guard]) == 0
     table = scores(run)
@@ -62,7 +62,6 @@ def test_a_guard_has_a_say_in_suspicion(exclaiming, guard, tmp_path):
     # As far as it agrees with the other evidence, and never against what it says itself.
     by_guard = np.array(table["by_rival-guard"])
     exclaims = np.isin(table["id"], UNSAFE)
-    print(by_guard)
     assert by_guard[exclaims].min() > by_guard[~exclaims].max()
     parts = sum(np.array(table[name]) for name in table if name.startswith("by_"))
     assert np.allclose(parts, table["suspicion"])
