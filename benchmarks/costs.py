@@ -72,7 +72,7 @@ def random_model(folder: Path, vocabulary: int) -> TrainableModel:
     # None of its tokens is used, but no model is taken without a tokenizer.
     load_tokenizer(find_model("smollm2-135m")).save_pretrained(folder)
     settings = from_mapping(Settings, {"model": str(folder), "device": "cpu", "dtype": "float32"})
-    return TrainableModel(find_model(settings.model), settings, settings, 0)
+    return TrainableModel(find_model(settings.model.model), settings.model, settings.adapter, 0)
 
 
 def random_rows(length: int, vocabulary: int) -> list[Tokens]:

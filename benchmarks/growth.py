@@ -91,7 +91,7 @@ def batch(work: Path) -> None:
 
     run = open_run(work)
     table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
-    rows, size = table.by_id(table.scorable), run.settings.batch_size
+    rows, size = table.by_id(table.scorable), run.settings.training.batch_size
     lengths = table.lengths[rows]
     for step in optimizer_batches(len(rows), size, -(-len(rows) // size), 0):
         for chosen in by_length(step, lengths, 1024, _OVERHEAD):

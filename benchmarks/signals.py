@@ -25,7 +25,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +72,15 @@ class Bench:
         quiet_libraries()
         self.reviews, self.rouge = reviews, rouge
         self.settings = from_mapping(Settings, {"max_length": 320, "max_completion": 64, "model": model} | settings)
-        self.source = find_model(self.settings.model)
+        self.source = find_model(self.settings.model.model)
         self.tokenizer = load_tokenizer(self.source)
         self._session: TrainableModel | None = None
 
     @property
     def session(self) -> TrainableModel:
         if self._session is None:
-            self._session = TrainableModel(self.source, self.settings, self.settings, self.settings.seed)
+            settings = self.settings
+            self._session = TrainableModel(self.source, settings.model, settings.adapter, settings.training.seed)
         return self._session
 
     def cell(self, problem: Problem, folder: Path) -> Cell:
@@ -107,13 +108,13 @@ class Bench:
         session.reset()
         if problem.align:
             rows = self._tokens(problem.align, folder / "align.arrow", problem.noisy)
-            finetune(session, rows, rows.scorable, steps_for(len(rows), 3, 16), self.settings, _inside(folder, "align"))
+            self._train(rows, steps_for(len(rows), 3, 16), _inside(folder, "align"))
         noisy = self._tokens(problem.noisy, folder / "noisy.arrow", problem.noisy)
         kept: dict[str, Any] = {"lengths": noisy.counts}
         self._keep("base", noisy, kept)
         answers = self._answers(problem, noisy) if "self" in self.reviews else []
-        steps = steps_for(len(noisy), self.settings.epochs, self.settings.batch_size)
-        history = finetune(session, noisy, noisy.scorable, steps, self.settings, _inside(folder, "learn"))
+        steps = steps_for(len(noisy), self.settings.sessions.epochs, self.settings.training.batch_size)
+        history = self._train(noisy, steps, _inside(folder, "learn"))
         losses, seconds = [step.loss for step in history], sum(step.seconds for step in history)
         said = f"loss {np.mean(losses[:5]):.2f} to {np.mean(losses[-5:]):.2f} in {steps} steps, {seconds:.0f} s"
         print(f"  {folder.name}: {said}", flush=True)
@@ -137,8 +138,14 @@ class Bench:
                 if step.step in points:
                     self._keep(f"{name}{step.step}", noisy, kept)
 
-            finetune(session, rows, rows.scorable, points[-1], self.settings, _inside(folder, name), on_step)
+            self._train(rows, points[-1], _inside(folder, name), on_step)
         return kept
+
+    def _train(
+        self, rows: TokenTable, steps: int, folder: Path, on_step: Callable[[Step], None] = lambda _: None
+    ) -> list[Step]:
+        training, most = self.settings.training, self.settings.passes.tokens_per_batch
+        return finetune(self.session, rows, rows.scorable, steps, training, folder, on_step, tokens_per_batch=most)
 
     def _keep(self, state: str, table: TokenTable, kept: dict[str, Any]) -> None:
         """Log-probabilities of all completion tokens under the present model, and which were its first choice."""
@@ -155,7 +162,7 @@ class Bench:
 
     def _answers(self, problem: Problem, noisy: TokenTable) -> list[Row]:
         """What the model answers to the data's prompts before it learns the data."""
-        chosen = choose_prompts(noisy, self.settings.self_answers, self.settings.seed)
+        chosen = choose_prompts(noisy, self.settings.safe.self_answers, self.settings.training.seed)
         said = score_in_memory(self.session, Answers(self.session, self.tokenizer, _TOKENS_PER_PASS), noisy, chosen)
         found = [{**problem.noisy[i], "completion": s["answer"]} for i, s in zip(chosen, said, strict=True)]
         return [row for row in found if row["completion"].strip()]
@@ -164,8 +171,8 @@ class Bench:
         """The tokens of some rows, out of the frames that the answers of others share."""
         said = [(str(i), i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
         settings = self.settings
-        most = learned_tokens(settings.max_completion, settings.signal)
-        encoder = Encoder(self.tokenizer, "auto", settings.max_length, most, settings.own_words)
+        most = learned_tokens(settings.tokens.max_completion, settings.decision.signal)
+        encoder = Encoder(self.tokenizer, "auto", settings.tokens.max_length, most, settings.tokens.own_words)
         encoder.own_words.look_at(Chat.of(row["prompt"], row["completion"]) for row in framed)
         for _ in write_tokens(said, encoder, path):
             pass

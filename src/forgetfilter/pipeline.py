@@ -47,9 +47,9 @@ def run_filter(
     Raises:
         ForgetFilterError: Anything the user can mend: inputs, settings, the folder.
     """
-    signal = SIGNALS[settings.signal]
-    if not settings.training and not signal.fused:
-        raise SettingsError(f"training: the signal {settings.signal} needs training; leave --signal out")
+    signal = SIGNALS[settings.decision.signal]
+    if not settings.sessions.training and not signal.fused:
+        raise SettingsError(f"training: the signal {settings.decision.signal} needs training; leave --signal out")
     for rival in _rivals(settings):
         # A rival that lacks something says so before anything is trained.
         rival.told_by(settings)
@@ -57,7 +57,7 @@ def run_filter(
         answer_prompts(work)
         if signal.fused:
             _first_look(work)
-        if settings.training and signal.scoring != RIVAL:
+        if settings.sessions.training and signal.scoring != RIVAL:
             learn(work)
             score(work, LEARNED)
             for safe, reviewed in reviews(work):
@@ -71,7 +71,7 @@ def run_filter(
             ask_examples(work, summary.cut)
         if work.processes.main:
             write_report(work.run, summary)
-        if settings.finetune:
+        if settings.final.finetune:
             finetune_kept(work, summary)
         return work.run, summary
 
@@ -82,8 +82,8 @@ def _first_look(work: FilterRun) -> None:
     if not can_look_further(run):
         # There is none yet, or an earlier version made it.
         work.bench.work(WITNESSES, partial(measure_witnesses, work.bench, work.material))
-    if run.settings.training and not run.has(FORGETTING) and work.processes.main:
-        summary = decide(run, run.settings)
+    if run.settings.sessions.training and not run.has(FORGETTING) and work.processes.main:
+        summary = decide(run, run.settings.decision)
         write_report(run, summary)
         work.console.say(
             f"a first look, before training: {summary.removed:,} of {summary.rows:,} rows are removed "
@@ -108,8 +108,9 @@ def _ask_rivals(work: FilterRun) -> None:
 def _rivals(settings: Settings) -> list[Rival]:
     from .rivals.registry import RIVALS
 
-    deciding = [settings.signal] if SIGNALS[settings.signal].scoring == RIVAL else []
-    return [RIVALS[name] for name in [*deciding, *split_names(settings.rivals)]]
+    signal = settings.decision.signal
+    deciding = [signal] if SIGNALS[signal].scoring == RIVAL else []
+    return [RIVALS[name] for name in [*deciding, *split_names(settings.rivals.rivals)]]
 
 
 def _decide(work: FilterRun) -> Summary:
@@ -117,13 +118,13 @@ def _decide(work: FilterRun) -> Summary:
     run, settings = work.run, work.run.settings
     if work.processes.main:
         last, hint = last_decision(run.path), how_a_person_decided(run)
-        if not hint and any(getattr(settings, name) != value for name, value in last.items()):
+        if not hint and any(getattr(settings.decision, name) != value for name, value in last.items()):
             hint = (
                 f"decided as the run was started; the last decision comes back with: {decide_command(run.path, last)}"
             )
-        for line in filter(None, (hint, known_later_told(run, fused=SIGNALS[settings.signal].fused))):
+        for line in filter(None, (hint, known_later_told(run, fused=SIGNALS[settings.decision.signal].fused))):
             work.console.say(line)
-        decide(run, settings)
+        decide(run, settings.decision)
     work.processes.wait()
     return read_summary(run)
 
@@ -183,7 +184,8 @@ def run_decide(
         for line in filter(None, (said, known, alone)):
             console.say(line)
         write_report(run, summary)
-        if not finetune and run.has(MODEL) and not made_from(run.folder(MODEL), summary, run.settings.finetune_epochs):
+        epochs = run.settings.final.finetune_epochs
+        if not finetune and run.has(MODEL) and not made_from(run.folder(MODEL), summary, epochs):
             command = decide_command(run.path, {})
             console.say(f"{run.folder(MODEL)}: made from an earlier decision; to train it anew: {command} --finetune")
         if finetune:

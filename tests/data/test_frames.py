@@ -17,6 +17,7 @@ from forgetfilter.runs.inputs import read_frames, tokenize_parts
 from forgetfilter.runs.layout import FRAMES, TOKENS
 from forgetfilter.runs.run import Run
 from forgetfilter.settings.groups import Settings
+from forgetfilter.settings.option import settings_of
 from support.quick_runs import write_jsonl
 
 PROSE = "the film was slow but its music and light stayed with me all week so go and see it"
@@ -334,7 +335,9 @@ def test_a_frame_is_shown_and_kept():
 def snapshot(tmp_path, rows, **settings):
     """A run folder whose data is read, and its tokens; also what was said."""
     data = write_jsonl(tmp_path / "data.jsonl", rows)
-    run = Run.start(tmp_path / "run", Settings(data=(str(data),), trusted="none", set_aside=0, **settings), {})
+    run = Run.start(
+        tmp_path / "run", settings_of(Settings, data=(str(data),), trusted="none", set_aside=0, **settings), {}
+    )
     for part in ("data", "safe"):
         folder = run.partial("rows") / part
         folder.mkdir()

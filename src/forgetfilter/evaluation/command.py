@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from ..runs.inputs import fingerprints
 from ..runs.layout import EVALUATION, EVALUATION_MANIFEST
 from ..runs.manifest import Manifest, refuse_others
 from ..settings.groups import AdapterSettings, EvaluationSettings
-from ..settings.option import to_mapping
+from ..settings.option import to_mapping, with_options
 from .evaluate import evaluate
 from .harness import check_harness
 from .held_out import HARMFULNESS, read_held_out
@@ -47,18 +46,18 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
 
     quiet_libraries()
     _check_folder(output)
-    if settings.lm_eval:
-        check_harness(settings.lm_eval)
+    if settings.measures.lm_eval:
+        check_harness(settings.measures.lm_eval)
     container = open_container(settings.held_out, settings.held_out_split)
-    rows = read_held_out(container, settings.most_rows)
-    source = find_model(settings.model, settings.revision)
+    rows = read_held_out(container, settings.measures.most_rows)
+    source = find_model(settings.model.model, settings.model.revision)
     adapter = _read_adapter_settings(Path(settings.adapter)) if settings.adapter else AdapterSettings(lora_rank=1)
-    encoder = Encoder(load_tokenizer(source), settings.template, settings.max_length)
-    hardware = choose_hardware(settings)
+    encoder = Encoder(load_tokenizer(source), settings.tokens.template, settings.tokens.max_length)
+    hardware = choose_hardware(settings.model)
     dtype = str(hardware.dtype).removeprefix("torch.")
-    settings = replace(settings, template=encoder.template, device=str(hardware.device), dtype=dtype)
+    settings = with_options(settings, template=encoder.template, device=str(hardware.device), dtype=dtype)
     inputs = {"held-out": container.fingerprint(), **_fingerprints(settings, source, encoder)}
-    processes = Processes(settings.device)
+    processes = Processes(settings.model.device)
     with folder_lock(output) if processes.main else nullcontext():
         if processes.main:
             _claim(output, settings, inputs)
@@ -66,13 +65,13 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
         if (output / EVALUATION).is_file():
             return read_evaluation(output)
         console.say("loading the model")
-        session = TrainableModel(source, settings, adapter, 0)
-        if settings.max_length > session.longest:
+        session = TrainableModel(source, settings.model, adapter, 0)
+        if settings.tokens.max_length > session.longest:
             raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
         if settings.adapter:
             _load_adapter(session, Path(settings.adapter))
-        judge_needed = settings.judge and any(row.kind == HARMFULNESS for row in rows)
-        judge = load_judge(settings.judge, settings) if judge_needed else None
+        judge_needed = settings.classifiers.judge and any(row.kind == HARMFULNESS for row in rows)
+        judge = load_judge(settings.classifiers.judge, settings.model) if judge_needed else None
         return evaluate(session, encoder, rows, settings, output, console, judge_model=judge)
 
 

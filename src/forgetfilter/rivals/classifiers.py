@@ -11,7 +11,7 @@ from ..classifiers.judge import judge_by_guard, load_guard, load_judge
 from ..classifiers.toxicity import WORDS, toxicity_classifier
 from ..errors import SettingsError, first_line
 from ..models.stage_runner import BASE
-from ..settings.groups import RivalSettings
+from ..settings.groups import RivalSettings, Settings
 from .context import Desk, FloatArray, Opinion
 from .texts import texts
 
@@ -19,9 +19,9 @@ from .texts import texts
 def judge(desk: Desk) -> FloatArray:
     """Estimate P(unsafe) of the completion as answer to its prompt, 0 to 1, by `--judge` or else by M0."""
     bench = desk.bench
-    name = bench.settings.judge
+    name = bench.settings.classifiers.judge
     if name:
-        other = load_judge(name, bench.settings)
+        other = load_judge(name, bench.settings.model)
         session, tokenizer, family = other.session, other.tokenizer, other.family
     else:
         bench.bring(BASE)
@@ -33,7 +33,7 @@ def judge(desk: Desk) -> FloatArray:
         pairs,
         desk.own_folder("verdicts"),
         lambda count: bench.console.progress("judging", count, "verdicts"),
-        bench.settings.tokens_per_batch and 2 * bench.settings.tokens_per_batch,
+        bench.settings.passes.tokens_per_batch and 2 * bench.settings.passes.tokens_per_batch,
         family,
     )
 
@@ -42,26 +42,27 @@ def guard(desk: Desk) -> Opinion:
     """Estimate P(unsafe) of the completion as answer to its prompt, 0 to 1, by `--guard`, with categories."""
     settings = desk.bench.settings
     judgement = judge_by_guard(
-        load_guard(settings.guard, settings),
+        load_guard(settings.rivals.guard, settings.model),
         list(texts(desk)),
         desk.own_folder("verdicts"),
         lambda count: desk.bench.console.progress("asking the guard model", count, "verdicts"),
-        settings.tokens_per_batch and 2 * settings.tokens_per_batch,
-        _policy(settings),
+        settings.passes.tokens_per_batch and 2 * settings.passes.tokens_per_batch,
+        _policy(settings.rivals),
     )
     return Opinion(judgement.unsafe, judgement.categories)
 
 
-def guard_told_by(settings: RivalSettings) -> str:
+def guard_told_by(settings: Settings) -> str:
     """Tell which guard model `--guard` names, and the policy that it is to judge by.
 
     Raises:
         SettingsError: It names none, or the policy cannot be read.
     """
-    if not settings.guard:
+    named = settings.rivals.guard
+    if not named:
         raise SettingsError("guard: the rival guard needs a guard model; name one with --guard MODEL")
-    policy = _policy(settings)
-    return f"{settings.guard}\n{policy}" if policy else settings.guard
+    policy = _policy(settings.rivals)
+    return f"{named}\n{policy}" if policy else named
 
 
 def _policy(settings: RivalSettings) -> str:
@@ -78,7 +79,7 @@ def _policy(settings: RivalSettings) -> str:
 
 def toxicity(desk: Desk) -> FloatArray:
     """Rate the toxicity of the completion, 0 to 1, by `--toxicity-classifier`."""
-    return _rate(desk, desk.bench.settings.toxicity_classifier)
+    return _rate(desk, desk.bench.settings.classifiers.toxicity_classifier)
 
 
 def listed_words(desk: Desk) -> FloatArray:
@@ -88,4 +89,4 @@ def listed_words(desk: Desk) -> FloatArray:
 
 def _rate(desk: Desk, classifier: str) -> FloatArray:
     completions = [completion for _, completion in texts(desk)]
-    return np.asarray(toxicity_classifier(classifier, desk.bench.settings.device).scores(completions))
+    return np.asarray(toxicity_classifier(classifier, desk.bench.settings.model.device).scores(completions))

@@ -16,7 +16,7 @@ from ..runs.files import start_afresh
 from ..runs.inputs import Material
 from ..runs.layout import TOLD_BY, table_of
 from ..runs.manifest import made_of, note_made_of
-from ..settings.groups import RivalSettings
+from ..settings.groups import Settings
 from . import classifiers, model_states, texts, training_dynamics
 from .context import Desk, Measure, Opinion
 
@@ -36,13 +36,13 @@ class Rival:
     name: str
     measure: Measure
     needs_learned: bool = False
-    told_by: Callable[[RivalSettings], str] = lambda _: ""
+    told_by: Callable[[Settings], str] = lambda _: ""
 
 
 _ALL = (
-    Rival("judge", classifiers.judge, told_by=lambda settings: settings.judge),
+    Rival("judge", classifiers.judge, told_by=lambda settings: settings.classifiers.judge),
     Rival("guard", classifiers.guard, told_by=classifiers.guard_told_by),
-    Rival("toxicity", classifiers.toxicity, told_by=lambda settings: settings.toxicity_classifier),
+    Rival("toxicity", classifiers.toxicity, told_by=lambda settings: settings.classifiers.toxicity_classifier),
     Rival("words", classifiers.listed_words),
     Rival("random", texts.random),
     Rival("bag-of-words", texts.bag_of_words),
@@ -58,7 +58,7 @@ _ALL = (
 RIVALS = {rival.name: rival for rival in _ALL}
 
 
-def is_measured(rival: Rival, folder: Path, settings: RivalSettings) -> bool:
+def is_measured(rival: Rival, folder: Path, settings: Settings) -> bool:
     """Tell whether a folder holds a rival's tables, by the model or list that the settings name now."""
     return made_of(folder / TOLD_BY, rival.told_by(settings))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -29,7 +29,8 @@ from ..errors import InputError, SettingsError
 from ..forgetting.signals import ALL, learned_blocks, learned_tokens
 from ..forgetting.thresholds import FalseDiscoveryRate, parse_threshold
 from ..models.sources import ModelSource, find_model
-from ..settings.groups import Settings
+from ..settings.groups import SafeSettings, Settings
+from ..settings.option import with_options
 from .files import read_json, start_afresh, write_json
 from .layout import (
     ANSWERED,
@@ -78,13 +79,13 @@ class Material:
     @property
     def parts(self) -> list[str]:
         """What is learned and scored: the data, and the rows of known kind that there are."""
-        planted = planted_parts(self._run.settings)
+        planted = planted_parts(self._run.settings.safe)
         return [DATA, *(part for part in planted if (self._run.folder(TOKENS) / tokens_of(part)).exists())]
 
     @property
     def safe_parts(self) -> list[str]:
         """What is reviewed: each of the safe sets."""
-        return numbered(SAFE, self._run.settings.safe)
+        return numbered(SAFE, self._run.settings.safe.safe)
 
     @property
     def scored(self) -> list[str]:
@@ -97,7 +98,7 @@ class Material:
 
     def rows(self, part: str) -> Rows:
         """What a part says; rows set aside are among the safe ones."""
-        set_aside = zip(numbered(ASIDE, self._run.settings.safe), self.safe_parts, strict=True)
+        set_aside = zip(numbered(ASIDE, self._run.settings.safe.safe), self.safe_parts, strict=True)
         return Rows.open(self._run.folder(ROWS) / dict(set_aside).get(part, part))
 
     def tokens(self, *parts: str) -> TokenTable:
@@ -106,12 +107,12 @@ class Material:
 
     def files(self, *parts: str) -> dict[str, Path]:
         """The files of their tokens; with `--safe self` the safe ones are the model's answers."""
-        own = own_answers_part(self._run.settings)
+        own = own_answers_part(self._run.settings.safe)
         return {part: self._run.folder(ANSWERED if part == own else TOKENS) / tokens_of(part) for part in parts}
 
     def texts(self, part: str) -> Iterator[tuple[str, str]]:
         """Prompt and completion of every row of a part's tokens, in order."""
-        if part == own_answers_part(self._run.settings):
+        if part == own_answers_part(self._run.settings.safe):
             yield from self._own_answers()
             return
         wanted = set(self.tokens(part).rows.tolist())
@@ -127,14 +128,14 @@ class Material:
             yield (said.prompt, said.completion) if isinstance(said, Chat) else ("", "")
 
 
-def planted_parts(settings: Settings) -> list[str]:
+def planted_parts(safe: SafeSettings) -> list[str]:
     """The parts that may have rows of known kind."""
-    return [TRUSTED, *numbered(ASIDE, settings.safe), KNOWN_UNSAFE]
+    return [TRUSTED, *numbered(ASIDE, safe.safe), KNOWN_UNSAFE]
 
 
-def own_answers_part(settings: Settings) -> str | None:
+def own_answers_part(safe: SafeSettings) -> str | None:
     """The safe part that the model's own answers are; None where nobody asked for them."""
-    return dict(zip(settings.safe, numbered(SAFE, settings.safe), strict=False)).get(SELF)
+    return dict(zip(safe.safe, numbered(SAFE, safe.safe), strict=False)).get(SELF)
 
 
 def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = None) -> Inputs:
@@ -145,34 +146,35 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
         ModelError: The model is not there.
         SettingsError: The threshold needs trusted rows, and there are none; or a safe set is named twice.
     """
-    twice = [name for name in settings.safe if settings.safe.count(name) > 1]
+    twice = [name for name in settings.safe.safe if settings.safe.safe.count(name) > 1]
     if twice:
         raise SettingsError(f"safe: '{twice[0]}' is named twice; each set is reviewed once")
-    threshold = parse_threshold(settings.threshold)
-    if isinstance(threshold, FalseDiscoveryRate) and settings.trusted in ("", NONE) and not _sets_aside(settings):
+    threshold = parse_threshold(settings.decision.threshold)
+    none_trusted = settings.planted.trusted in ("", NONE) and not _sets_aside(settings)
+    if isinstance(threshold, FalseDiscoveryRate) and none_trusted:
         raise threshold.no_trusted_rows()
-    text = TextOptions(settings.encoding, settings.delimiter)
+    text = TextOptions(settings.data.encoding, settings.data.delimiter)
     # Of the other parts nobody has said how they are written, unless they have to be like the data.
-    others = TextOptions(settings.encoding, where_needed=True)
+    others = TextOptions(settings.data.encoding, where_needed=True)
     named = {
-        **{part: (name, settings.safe_split) for part, name in _safe_files(settings).items()},
-        TRUSTED: (settings.trusted, DEFAULT),
-        KNOWN_UNSAFE: (settings.known_unsafe, DEFAULT),
+        **{part: (name, settings.safe.safe_split) for part, name in _safe_files(settings.safe).items()},
+        TRUSTED: (settings.planted.trusted, DEFAULT),
+        KNOWN_UNSAFE: (settings.planted.known_unsafe, DEFAULT),
     }
     parts = dict(in_memory or {})
-    if DATA not in parts and settings.data:
-        parts[DATA] = open_container(settings.data, settings.split, text)
+    if DATA not in parts and settings.data.data:
+        parts[DATA] = open_container(settings.data.data, settings.data.split, text)
     for part, (source, split) in named.items():
         if part not in parts and source not in ("", NONE):
             if source == BUILTIN and part != KNOWN_UNSAFE:
                 source = str(builtin(TRUSTED if part == TRUSTED else SAFE))
             parts[part] = open_container(source, split, others)
-    return Inputs(parts, find_model(settings.model, settings.revision))
+    return Inputs(parts, find_model(settings.model.model, settings.model.revision))
 
 
-def _safe_files(settings: Settings) -> dict[str, str]:
+def _safe_files(safe: SafeSettings) -> dict[str, str]:
     """The safe sets that are read, by part: all but the model's own answers."""
-    named = zip(numbered(SAFE, settings.safe), settings.safe, strict=False)
+    named = zip(numbered(SAFE, safe.safe), safe.safe, strict=False)
     return {part: name for part, name in named if name != SELF}
 
 
@@ -194,11 +196,11 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
     """Read and check all data sets before anything is trained."""
     if run.has(ROWS):
         return
-    settings = run.settings
-    given = ReadOptions(settings.layout, settings.columns, settings.skip_bad_rows)
-    safe = ReadOptions(settings.safe_layout, settings.safe_columns, settings.skip_bad_rows)
-    options = {DATA: given, TRUSTED: given, KNOWN_UNSAFE: given} | dict.fromkeys(numbered(SAFE, settings.safe), safe)
-    sources = {**_safe_files(settings), TRUSTED: settings.trusted}
+    data, safe = run.settings.data, run.settings.safe
+    as_data = ReadOptions(data.layout, data.columns, data.skip_bad_rows)
+    as_safe = ReadOptions(safe.safe_layout, safe.safe_columns, data.skip_bad_rows)
+    options = dict.fromkeys((DATA, TRUSTED, KNOWN_UNSAFE), as_data) | dict.fromkeys(numbered(SAFE, safe.safe), as_safe)
+    sources = {**_safe_files(safe), TRUSTED: run.settings.planted.trusted}
     options |= {part: ReadOptions() for part, source in sources.items() if source == BUILTIN}
     for part, container in inputs.parts.items():
         read_part(run, part, container, options[part], run.partial(ROWS) / part, encoder, console)
@@ -235,23 +237,24 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
     if run.has(TOKENS):
         encoder.own_words.frames = read_frames(run)
         return
-    settings, folder = run.settings, run.partial(TOKENS)
+    planted, seed, own_words = run.settings.planted, run.settings.training.seed, run.settings.tokens.own_words
+    safe, folder = run.settings.safe.safe, run.partial(TOKENS)
     _find_frames(run, encoder, folder)
     # So many rows of known kind tell enough, and do not make learning much longer.
     most = _count(Rows.open(run.folder(ROWS) / DATA)) // 4
-    aside_of = dict(zip(numbered(SAFE, settings.safe), numbered(ASIDE, settings.safe), strict=True))
+    aside_of = dict(zip(numbered(SAFE, safe), numbered(ASIDE, safe), strict=True))
     for part in (DATA, *aside_of, TRUSTED, KNOWN_UNSAFE):
         if not (run.folder(ROWS) / part).is_dir():
             continue
         rows = Rows.open(run.folder(ROWS) / part)
         count, chosen = _count(rows), np.ones(rows.count, dtype=bool)
         unshown: Counter[str] = Counter()
-        if part == TRUSTED and settings.trusted == BUILTIN:
+        if part == TRUSTED and planted.trusted == BUILTIN:
             count = min(most, count)
-            chosen = _drawn(rows, count, settings.seed)
-        if part in aside_of and settings.set_aside > 0:
-            apart = min(most // len(aside_of), int(settings.set_aside * count))
-            aside = _drawn(rows, apart, settings.seed)
+            chosen = _drawn(rows, count, seed)
+        if part in aside_of and planted.set_aside > 0:
+            apart = min(most // len(aside_of), int(planted.set_aside * count))
+            aside = _drawn(rows, apart, seed)
             if apart:
                 said = f"{apart:,} safe rows set aside"
                 write_part(said, _only(rows, aside), apart, encoder, folder / tokens_of(aside_of[part]), console)
@@ -263,8 +266,8 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
             write_json(dict(sorted(unshown.most_common(_NAMES_KEPT))), folder / UNSHOWN)
             if unshown:
                 console.say(f"{rows.name}: {unshown_told(unshown)}")
-        if part == DATA and is_expression(settings.own_words) and not framed:
-            raise InputError(f"{rows.name}: own_words: no answer matches '{settings.own_words}'; 'preview' shows rows")
+        if part == DATA and is_expression(own_words) and not framed:
+            raise InputError(f"{rows.name}: own_words: no answer matches '{own_words}'; 'preview' shows rows")
         if part == DATA and rows.layout == PREFERENCE:
             said, path = f"{rows.name}, rejected answers", folder / tokens_of(REJECTED)
             write_part(said, rows.rejected(), count, encoder, path, console, needed=False)
@@ -275,7 +278,7 @@ def _find_frames(run: Run, encoder: Encoder, folder: Path) -> None:
     """Look at some answers of the data for the frames that all parts are taken out of, and keep what is found."""
     if encoder.own_words.looks:
         rows = Rows.open(run.folder(ROWS) / DATA)
-        drawn = np.flatnonzero(_drawn(rows, ANSWERS_SEEN, run.settings.seed)).tolist()
+        drawn = np.flatnonzero(_drawn(rows, ANSWERS_SEEN, run.settings.training.seed)).tolist()
         encoder.own_words.look_at(chat for _, chat in rows.at(drawn))
         write_json([frame.stored for frame in encoder.own_words.frames], folder / FRAMES)
 
@@ -300,7 +303,7 @@ def read_unshown(run: Run) -> dict[str, int]:
 
 
 def _sets_aside(settings: Settings) -> bool:
-    return settings.set_aside > 0 and bool(_safe_files(settings))
+    return settings.planted.set_aside > 0 and bool(_safe_files(settings.safe))
 
 
 def _count(rows: Rows) -> int:
@@ -365,30 +368,32 @@ def make_encoder(source: ModelSource, settings: Settings, *, whole: bool = False
 
     quiet_libraries()
     tokenizer = load_tokenizer(source)
+    tokens = settings.tokens
     if whole:
-        return Encoder(tokenizer, settings.template, settings.max_length)
-    most = learned_tokens(settings.max_completion, settings.signal)
-    return Encoder(tokenizer, settings.template, settings.max_length, most, settings.own_words)
+        return Encoder(tokenizer, tokens.template, tokens.max_length)
+    most = learned_tokens(tokens.max_completion, settings.decision.signal)
+    return Encoder(tokenizer, tokens.template, tokens.max_length, most, tokens.own_words)
 
 
 def resolve(settings: Settings, encoder: Encoder) -> Settings:
     """The settings with what `auto` stands for here, and with places that hold wherever they are read."""
     from ..models.loading import choose_hardware
 
-    hardware = choose_hardware(settings, trained_fully=settings.full_finetuning)
-    return replace(
+    hardware = choose_hardware(settings.model, trained_fully=settings.adapter.full_finetuning)
+    planted, tokens, adapter = settings.planted, settings.tokens, settings.adapter
+    return with_options(
         settings,
-        data=tuple(_absolute(name) for name in settings.data),
-        safe=tuple(name if name in (SELF, BUILTIN) else _absolute(name) for name in settings.safe),
-        trusted=settings.trusted if settings.trusted in (BUILTIN, NONE) else _absolute(settings.trusted),
-        known_unsafe=_absolute(settings.known_unsafe),
-        model=_absolute(settings.model),
+        data=tuple(_absolute(name) for name in settings.data.data),
+        safe=tuple(name if name in (SELF, BUILTIN) else _absolute(name) for name in settings.safe.safe),
+        trusted=planted.trusted if planted.trusted in (BUILTIN, NONE) else _absolute(planted.trusted),
+        known_unsafe=_absolute(planted.known_unsafe),
+        model=_absolute(settings.model.model),
         device=str(hardware.device),
         dtype=str(hardware.dtype).removeprefix("torch."),
         template=encoder.template,
-        own_words=settings.own_words or WHOLE,
+        own_words=tokens.own_words or WHOLE,
         max_completion=encoder.max_completion or ALL,
-        top_blocks=None if settings.full_finetuning else settings.top_blocks or learned_blocks(settings.signal),
+        top_blocks=None if adapter.full_finetuning else adapter.top_blocks or learned_blocks(settings.decision.signal),
     )
 
 
