@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 
 import pytest
 
@@ -254,7 +255,7 @@ def test_own_words_of_answers_that_are_a_little_different(answer, left):
 
 
 def test_only_content_that_is_trained_on_is_touched():
-    words = OwnWords("auto")
+    words, counts = OwnWords("auto"), Counter()
     words.frames = [Frame(("Answer", ": "))]
     chat = Chat(
         [
@@ -264,11 +265,11 @@ def test_only_content_that_is_trained_on_is_touched():
             Message("assistant", "", trained=True, extra={"tool_calls": [{"name": "Answer: f"}]}),
         ]
     )
-    said = words.of(chat)
+    said = words.of(chat, counts)
     assert [turn.content for turn in said.messages] == ["Answer: this?", "that", "Answer: not mine", ""]
     assert [turn.extra for turn in said.messages] == [turn.extra for turn in chat.messages]
-    assert words.told() == "own words of 1 answers, framed as “Answer: …”"
-    assert words.told() == ""
+    assert words.describe(counts) == "own words of 1 answers, framed as “Answer: …”"
+    assert words.describe(Counter()) == ""
     text = Chat([Message("text", "Answer: that", trained=True)])
     assert words.of(text) == text
 

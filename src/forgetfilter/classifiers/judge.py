@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -122,6 +123,19 @@ def _load(name: str, model: ModelSettings, choose: Callable[[Any], Family]) -> J
     return Judge(name, TrainableModel(source, model, AdapterSettings(lora_rank=1), 0), tokenizer, family)
 
 
+def check_judge(name: str) -> None:
+    """Refuse a judge that is not whole before the work that it is to judge; see `models.loading.check_model`.
+
+    Raises:
+        ModelError: It cannot be found or loaded.
+    """
+    from ..models.loading import check_model, load_tokenizer, quiet_libraries
+
+    quiet_libraries()
+    source = find_model(name)
+    check_model(source, load_tokenizer(source))
+
+
 class Advance(Protocol):
     """Counts the rows that are done, as `console.Progress` does."""
 
@@ -211,7 +225,6 @@ class _Asked:
         self._progress, self._policy = progress, policy
         self._budget = tokens_per_pass or 2 * session.token_budget(None)
         self._words = tuple(family.verdicts)
-        self._chosen_lead: str | None = None
         self._weights = np.array(list(family.verdicts.values()), dtype=float)
 
     def judge(self, pairs: Sequence[Pair], *, categories: bool) -> Judgement:
@@ -235,10 +248,9 @@ class _Asked:
                 for row in np.array(found)[by_row > UNSAFE]:
                     told[row].append(question.category)
         if self._family.categories:
-            for row, listed in zip(
-                found, self._listed(self._family.categories, chosen, verdicts[0][found]), strict=True
-            ):
-                told[row] += listed
+            listed = self._listed(self._family.categories, chosen, verdicts[0][found])
+            for row, names in zip(found, listed, strict=True):
+                told[row] += names
         return Judgement(unsafe, told)
 
     def _unsafe(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -254,21 +266,20 @@ class _Asked:
         """Score log p of each verdict on each pair by one of the questions, shape (pairs, verdicts)."""
         layout = self._layout(self._family.questions[number])
         name = f"verdicts-{number + 1}" if number else "verdicts"
-        return self._logprobs(layout, pairs, self._lead(layout), self._words, self._folder / name)
+        return self._logprobs(layout, pairs, self._lead, self._words, self._folder / name)
 
-    def _lead(self, layout: Layout) -> str:
-        """Choose what stands before the verdict: that with which the model is likeliest to come to one."""
+    @cached_property
+    def _lead(self) -> str:
+        """What stands before the verdict: that with which the model is likeliest to come to one."""
         leads = self._family.leads
-        if self._chosen_lead is None and len(leads) == 1:
-            self._chosen_lead = leads[0]
-        if self._chosen_lead is None:
-            by_lead = [
-                self._logprobs(layout, TRIED, "", [lead + word for word in self._words], self._folder / f"tried-{i}")
-                for i, lead in enumerate(leads)
-            ]
-            likeliest = np.argmax([np.logaddexp.reduce(totals, axis=1).sum() for totals in by_lead])
-            self._chosen_lead = leads[int(likeliest)]
-        return self._chosen_lead
+        if len(leads) == 1:
+            return leads[0]
+        layout = self._layout(self._family.questions[0])
+        by_lead = [
+            self._logprobs(layout, TRIED, "", [lead + word for word in self._words], self._folder / f"tried-{i}")
+            for i, lead in enumerate(leads)
+        ]
+        return leads[int(np.argmax([np.logaddexp.reduce(totals, axis=1).sum() for totals in by_lead]))]
 
     def _logprobs(
         self, layout: Layout, pairs: Sequence[Pair], begun: str, words: Sequence[str], folder: Path
@@ -324,7 +335,7 @@ class _Asked:
     def _listed(self, how: Categories, pairs: Sequence[Pair], verdicts: NDArray[np.float64]) -> Iterator[list[str]]:
         """Let the model go on after the likeliest of its verdicts that are not safe, and read its categories."""
         layout = self._layout(self._family.questions[0])
-        lead, guilty = self._lead(layout), np.flatnonzero(self._weights)
+        lead, guilty = self._lead, np.flatnonzero(self._weights)
         begun = [lead + self._words[guilty[i]] for i in verdicts[:, guilty].argmax(axis=1)]
         asked = list(zip(pairs, begun, strict=True))
         said = self._say(layout, asked, how.tokens, "categories", with_special=False)

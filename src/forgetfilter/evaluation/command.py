@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..classifiers.judge import load_judge
+from ..classifiers.judge import check_judge, load_judge
 from ..console import Console
 from ..data.containers import open_container
 from ..data.records import hash_chunks
@@ -16,6 +16,7 @@ from ..data.tokens import Encoder
 from ..errors import ModelError, SettingsError
 from ..models.processes import Processes
 from ..models.sources import ModelSource, find_model
+from ..models.weights import read_header
 from ..runs.files import folder_lock
 from ..runs.inputs import fingerprints
 from ..runs.layout import EVALUATION, EVALUATION_MANIFEST
@@ -41,7 +42,7 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
     Raises:
         ForgetFilterError: Anything that the user can fix: rows, model, adapter, settings, the folder.
     """
-    from ..models.loading import choose_hardware, load_tokenizer, quiet_libraries
+    from ..models.loading import check_model, choose_hardware, load_tokenizer, quiet_libraries
     from ..models.trainable_model import TrainableModel
 
     quiet_libraries()
@@ -53,6 +54,10 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
     source = find_model(settings.model.model, settings.model.revision)
     adapter = _read_adapter_settings(Path(settings.adapter)) if settings.adapter else AdapterSettings(lora_rank=1)
     encoder = Encoder(load_tokenizer(source), settings.tokens.template, settings.tokens.max_length)
+    check_model(source, encoder.tokenizer)
+    judge_needed = settings.classifiers.judge and any(row.kind == HARMFULNESS for row in rows)
+    if judge_needed:
+        check_judge(settings.classifiers.judge)
     hardware = choose_hardware(settings.model)
     dtype = str(hardware.dtype).removeprefix("torch.")
     settings = with_options(settings, template=encoder.template, device=str(hardware.device), dtype=dtype)
@@ -70,7 +75,6 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
             raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
         if settings.adapter:
             _load_adapter(session, Path(settings.adapter))
-        judge_needed = settings.classifiers.judge and any(row.kind == HARMFULNESS for row in rows)
         judge = load_judge(settings.classifiers.judge, settings.model) if judge_needed else None
         return evaluate(session, encoder, rows, settings, output, console, judge_model=judge)
 
@@ -113,17 +117,23 @@ def _read_adapter_settings(folder: Path) -> AdapterSettings:
     try:
         config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         targets = config["target_modules"]
+        names = targets if isinstance(targets, str) else ",".join(sorted(targets))
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
     except OSError as error:
         raise ModelError(f"{folder}: no adapter folder; it has no adapter_config.json that can be read") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ModelError(f"{folder}: adapter_config.json is not that of a LoRA adapter") from error
     if not (folder / "adapter_model.safetensors").is_file():
         raise ModelError(f"{folder}: has no adapter_model.safetensors; pickled adapters are not loaded")
+    shapes = read_header(folder / "adapter_model.safetensors")
+    if any(shape[:1] != (rank,) for name, shape in shapes.items() if ".lora_A." in name):
+        raise ModelError(
+            f"{folder}: this adapter was made for another model, or changed: its configuration says rank {rank}, "
+            "which its weights do not have"
+        )
     odd = [name for name, plain in _PLAIN_LORA.items() if (config.get(name) or plain) != plain]
     if odd:
         raise ModelError(f"{folder}: not a plain LoRA adapter ({', '.join(odd)}); merge it into its model first")
-    names = targets if isinstance(targets, str) else ",".join(sorted(targets))
     return AdapterSettings(lora_rank=rank, lora_alpha=alpha, lora_targets=names)
 
 

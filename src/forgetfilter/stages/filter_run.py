@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from ..classifiers.judge import check_judge
 from ..console import Console
 from ..data.tokens import Encoder
 from ..models.processes import Processes, spreads_the_model
@@ -25,7 +26,10 @@ from ..runs.inputs import (
 from ..runs.layout import LOG
 from ..runs.run import Run, drop_previous, locked, replacing
 from ..settings.groups import Settings
-from ..settings.option import with_options
+from ..settings.option import split_names, with_options
+
+# The rival that asks another model.
+_JUDGE = "judge"
 
 
 class FilterRun:
@@ -81,6 +85,8 @@ def started(
     Raises:
         ForgetFilterError: Anything the user can mend: inputs, settings, the folder.
     """
+    from ..models.loading import check_model
+
     output = output.absolute()
     processes = Processes(settings.model.device)
     if processes.count > 1:
@@ -90,6 +96,10 @@ def started(
         if not inputs.model.local:
             console.say(f"asking the hub for {inputs.model.location}")
         encoder = make_encoder(inputs.model, settings)
+        check_model(inputs.model, encoder.tokenizer)
+        judge = settings.classifiers.judge
+        if judge and _JUDGE in (settings.decision.signal, *split_names(settings.rivals.rivals)):
+            check_judge(judge)
         if processes.main:
             with replacing(output) if overwrite else nullcontext():
                 _read(resolve(settings, encoder), inputs, encoder, output, console)
