@@ -23,7 +23,7 @@ from ..data.tokens import Tokens, TokenTable, write_encoded
 from ..errors import ModelError, SettingsError
 from ..models.sources import find_model
 from ..settings.groups import AdapterSettings, ModelSettings
-from .families import Categories, Family, Question, find_family, guard_families, zero_shot
+from .families import Categories, Family, Question, Reasoning, find_family, guard_families, zero_shot
 from .layouts import Layout, Pair
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class _Asked:
             return Judgement(np.zeros(0), [])
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._family.reasoning:
-            return self._judge_by_reasoning(pairs)
+            return self._judge_by_reasoning(self._family.reasoning, pairs)
         questions = self._family.questions
         verdicts = {i: self._verdicts(i, pairs) for i, q in enumerate(questions) if not q.of_unsafe}
         by_question = {i: self._unsafe(totals) for i, totals in verdicts.items()}
@@ -343,10 +343,8 @@ class _Asked:
         for text in said:
             yield _read_list(how, text, named)
 
-    def _judge_by_reasoning(self, pairs: Sequence[Pair]) -> Judgement:
+    def _judge_by_reasoning(self, how: Reasoning, pairs: Sequence[Pair]) -> Judgement:
         """Let the model reason, and read its verdict: 0 or 1, as the verdict alone has no probability of its own."""
-        how = self._family.reasoning
-        assert how is not None
         layout = self._layout(self._family.questions[0])
         said = self._say(layout, [(pair, "") for pair in pairs], how.tokens, "reasoning", with_special=True)
         unsafe, told = np.full(len(pairs), np.nan), list[list[str]]()
