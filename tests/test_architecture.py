@@ -16,7 +16,7 @@ LAYOUT = Path(layout.__file__)
 # Lower layers first: rooms, and modules where a room is not on one layer; the longest name holds.
 # A module imports from its own layer or those below.
 LAYERS = [
-    ["errors", "metrics"],
+    ["errors", "limits", "metrics"],
     ["forgetting.estimates", "forgetting.signals", "forgetting.thresholds"],
     ["settings", "console", "models.processes", "plotting"],
     ["runs", "data", "builtin", "suspicion"],

@@ -17,7 +17,7 @@ def _leave() -> None:
     os._exit(_status)
 
 
-if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+if os.environ.get("WORLD_SIZE", "1") != "1":
     # Exit handlers run in reverse order, so this one runs after those of the process groups.
     atexit.register(_leave)
 try:

@@ -18,6 +18,7 @@ from .data.containers import from_memory
 from .data.records import Container
 from .data.splits import DEFAULT
 from .errors import InputError, RunError, SettingsError
+from .runs.damage import damage_named
 from .runs.layout import SCORES, SUMMARY
 from .runs.run import Run, decide_command
 from .settings.groups import DecisionSettings, Settings
@@ -105,7 +106,8 @@ class FilterResult:
         while True:
             summary = self.summary
             if name not in self._loaded:
-                self._loaded[name] = self._scores() if name == SCORES else self._rows(name, summary)
+                with damage_named(self.path):
+                    self._loaded[name] = self._scores() if name == SCORES else self._rows(name, summary)
             # Another process may have decided again in the meantime.
             if self.summary is summary:
                 return self._loaded[name]
@@ -116,7 +118,7 @@ class FilterResult:
         return datasets.Dataset(self._read_scores())
 
     def _read_scores(self, *columns: str) -> pa.Table:
-        path = self.path / SCORES
+        path = self._run.file(SCORES)
         try:
             return pq.read_table(path, columns=list(columns) or None, memory_map=True)
         except (OSError, pa.ArrowException) as error:
@@ -130,11 +132,11 @@ class FilterResult:
         from .stages.final_model import kept_rows
 
         scored = self._read_scores("row").column("row").to_numpy()
-        positions = kept_rows(self.path, summary)
+        positions = kept_rows(self._run, summary)
         if role == "removed":
             positions = np.setdiff1d(scored, positions)
         rows = Snapshot.open(self._run.folder(ROWS) / DATA)
-        return rows.load(self.path / summary.files[role], positions.tolist())
+        return rows.load(self._run.file(summary.files[role]), positions.tolist())
 
     def decide(
         self,

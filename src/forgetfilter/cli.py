@@ -6,12 +6,13 @@ import argparse
 import dataclasses
 import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import ForgetFilterError, SettingsError
+from .models.processes import check_launch
 from .settings.groups import (
     PRESETS,
     STUDIES,
@@ -22,6 +23,7 @@ from .settings.groups import (
     FinetuneSettings,
     MixSettings,
     PreviewSettings,
+    RunFolderSettings,
     SafeSettings,
     Settings,
     SourceSettings,
@@ -33,13 +35,20 @@ if TYPE_CHECKING:
     from .decision.decide import Summary
 
 _STATUS_USER, _STATUS_INTERRUPTED, _STATUS_PIPE = 2, 130, 141
-_USERS_TO_MEND = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+_USERS_TO_MEND = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST),
+}
+# No more rows are looked at one by one.
+_MOST_PREVIEWED = 1_000_000
+_SHOWN = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
+        check_launch()
         options.command(options)
     except ForgetFilterError as error:
         from .console import fit_to_show
@@ -56,23 +65,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _USERS_TO_MEND:
             raise
-        print(f"forgetfilter: {error.strerror}: {error.filename or 'while writing'}", file=sys.stderr)
+        from .console import fit_to_show
+
+        where = error.filename or "while writing"
+        print(fit_to_show(f"forgetfilter: {error.strerror}: {where}"), file=sys.stderr)
         return _STATUS_USER
     return 0
 
 
 def _filter(options: argparse.Namespace) -> None:
-    values = _merge_values(options, Settings)
+    beside = options_of(RunFolderSettings)
+    values = _merge_values(options, Settings, beside)
     # These two concern the run folder and are not settings of the run.
-    output = options.output or values.pop("output", None)
-    overwrite = options.overwrite or values.pop("overwrite", False)
-    settings = from_mapping(Settings, values, str(options.config or "options"))
+    source = str(options.config or "options")
+    named = {name: values.pop(name) for name in beside if name in values}
+    folder = from_mapping(RunFolderSettings, named, source)
+    output = options.output or (_place("output")(folder.output) if folder.output else None)
+    settings = from_mapping(Settings, values, source)
     missing = [name for name, value in (("DATA", settings.data.data), ("--safe", settings.safe.safe)) if not value]
-    if not output:
+    if output is None:
         missing.append("--output")
-    if missing:
+    if missing or output is None:
         raise SettingsError(f"filter needs {', '.join(missing)}; see 'forgetfilter filter --help'")
-    _run_and_show(settings, Path(output), overwrite=overwrite is True)
+    _run_and_show(settings, output, overwrite=options.overwrite or folder.overwrite)
 
 
 def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
@@ -121,8 +136,8 @@ def _preview(options: argparse.Namespace) -> None:
     settings = from_mapping(PreviewSettings, _merge_values(options, PreviewSettings), "options")
     if not settings.data.data:
         raise SettingsError("preview needs DATA; see 'forgetfilter preview --help'")
-    if options.rows < 1:
-        raise SettingsError(f"rows must be at least 1, found {options.rows}")
+    if not 1 <= options.rows <= _MOST_PREVIEWED:
+        raise SettingsError(f"rows must be at least 1 and at most {_MOST_PREVIEWED:,}, found {options.rows}")
     preview(settings, options.rows)
 
 
@@ -207,15 +222,19 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _command(commands, "filter", _filter, "filter a data set into a run folder")
     command.add_argument("data", nargs="*", metavar="DATA", help=_help(DataSettings, "data"))
-    command.add_argument("--output", type=Path, metavar="RUN", help="run folder; a run there goes on where it stopped")
-    command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options as keys")
-    command.add_argument("--overwrite", action="store_true", help="start again even if RUN holds a run")
+    command.add_argument("--output", type=_place("output"), metavar="RUN", help=_help(RunFolderSettings, "output"))
+    command.add_argument(
+        "--config", type=_place("config"), metavar="FILE", help="YAML file with any of these options as keys"
+    )
+    command.add_argument("--overwrite", action="store_true", help=_help(RunFolderSettings, "overwrite"))
     _add_options(command, Settings, leave_out={"data"})
 
     command = _command(commands, "decide", _decide, "decide again from a run's scores")
-    command.add_argument("run", type=Path, metavar="RUN", help="run folder that 'filter' wrote")
+    command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
     command.add_argument("--finetune", action="store_true", help=_help(FinetuneSettings, "finetune"))
-    command.add_argument("--overrides", type=Path, metavar="FILE", help="a person's decisions, saved in the report")
+    command.add_argument(
+        "--overrides", type=_place("overrides"), metavar="FILE", help="a person's decisions, saved in the report"
+    )
     command.add_argument(
         "--known-unsafe",
         metavar="FILE",
@@ -225,9 +244,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(command, DecisionSettings, default="as last decided, or as the overrides were saved with")
 
     command = _command(commands, "figure", _figure, "draw a run's forgetting and its sessions, as SVG and PDF")
-    command.add_argument("run", type=Path, metavar="RUN", help="run folder that 'filter' wrote")
+    command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
     command.add_argument("--by", metavar="COLUMN", help="tell forgetting apart by the values of this column")
-    command.add_argument("--output", type=Path, metavar="FOLDER", help="where the figures go (default: RUN/figures)")
+    command.add_argument(
+        "--output", type=_place("output"), metavar="FOLDER", help="where the figures go (default: RUN/figures)"
+    )
 
     command = _command(commands, "preview", _preview, "show the tokens of a few rows and which are trained on")
     command.add_argument("data", nargs="*", metavar="DATA", help=_help(DataSettings, "data"))
@@ -236,15 +257,21 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _command(commands, "evaluate", _evaluate, "measure bias, toxicity, harmfulness and tasks of a model")
     command.add_argument("held_out", nargs="?", metavar="HELD_OUT", help=_help(EvaluationSettings, "held_out"))
-    command.add_argument("--output", type=Path, metavar="EVAL", help="folder; an evaluation there goes on")
-    command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options as keys")
+    command.add_argument("--output", type=_place("output"), metavar="EVAL", help="folder; an evaluation there goes on")
+    command.add_argument(
+        "--config", type=_place("config"), metavar="FILE", help="YAML file with any of these options as keys"
+    )
     _add_options(command, EvaluationSettings, leave_out={"held_out", "max_completion", "own_words"})
 
     left_out = {*options_of(DataSettings), *options_of(SafeSettings), "rivals", "signal", "finetune", "lm_eval"}
     command = _command(commands, "compare", _compare, "compare filters and strategies on noisy sets with known labels")
-    command.add_argument("mix", nargs="+", type=Path, metavar="MIX", help="folder that 'data mix' wrote")
-    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a comparison there goes on")
-    command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options as keys")
+    command.add_argument("mix", nargs="+", type=_place("mix"), metavar="MIX", help="folder that 'data mix' wrote")
+    command.add_argument(
+        "--output", type=_place("output"), required=True, metavar="FOLDER", help="a comparison there goes on"
+    )
+    command.add_argument(
+        "--config", type=_place("config"), metavar="FILE", help="YAML file with any of these options as keys"
+    )
     _add_options(command, CompareSettings, leave_out=left_out)
 
     command = _command(commands, "study", _study, "do one of the paper's studies, or of those that it lacks")
@@ -253,19 +280,27 @@ def _parser() -> argparse.ArgumentParser:
         "--mix",
         action="append",
         default=[],
-        type=Path,
+        type=_place("mix"),
         metavar="MIX",
         help="folder that 'data mix' wrote; may be given several times",
     )
     command.add_argument("--preset", choices=PRESETS, default="small", help="sizes and settings (default: small)")
-    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="sessions there are used again")
-    command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options as keys")
+    command.add_argument(
+        "--output", type=_place("output"), required=True, metavar="FOLDER", help="sessions there are used again"
+    )
+    command.add_argument(
+        "--config", type=_place("config"), metavar="FILE", help="YAML file with any of these options as keys"
+    )
     _add_options(command, StudySettings, leave_out=left_out)
 
     command = _command(commands, "demo", _demo, "run the filter on a small data set that comes with the package")
     command.add_argument("--model", default="smollm2-135m", help="aligned model (default: smollm2-135m)")
     command.add_argument(
-        "--output", type=Path, default=Path("demo-run"), metavar="RUN", help="run folder (default: demo-run)"
+        "--output",
+        type=_place("output"),
+        default=Path("demo-run"),
+        metavar="RUN",
+        help="run folder (default: demo-run)",
     )
     command.add_argument("--overwrite", action="store_true", help="start again even if RUN holds a run")
 
@@ -283,15 +318,34 @@ def _add_data(commands: Any) -> None:
     command.add_argument(
         "--source", action="append", required=True, metavar="KIND=PATH", help=f"may be given several times: {kinds}"
     )
-    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the sets go")
+    command.add_argument("--output", type=_place("output"), required=True, metavar="FOLDER", help="where the sets go")
     command.add_argument("--overwrite", action="store_true", help="replace another mix that is there")
     _add_options(command, MixSettings)
 
     command = _command(builders, "rows", _rows, "write the examples of one published data set as labelled rows")
     command.add_argument("source", metavar="KIND=PATH", help=kinds)
-    command.add_argument("--output", type=Path, required=True, metavar="FILE", help="jsonl file to write")
+    command.add_argument("--output", type=_place("output"), required=True, metavar="FILE", help="jsonl file to write")
     command.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     _add_options(command, SourceSettings)
+
+
+def _place(name: str) -> Callable[[str], Path]:
+    """Make a parser of names of files and folders; it refuses what nothing can be called or no report can show."""
+
+    def parse(text: str) -> Path:
+        if not text.strip():
+            raise SettingsError(
+                f"{name}: a name of nothing but blanks; expected a file or folder (was a variable of the shell empty?)"
+            )
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise SettingsError(
+                f"{name}: found {text[:_SHOWN]!r}, which is not valid UTF-8; use another name"
+            ) from None
+        return Path(text)
+
+    return parse
 
 
 def _command(commands: Any, name: str, call: Any, summary: str) -> argparse.ArgumentParser:
@@ -335,10 +389,15 @@ def _help(cls: type, name: str) -> str:
     return str(options_of(cls)[name].metadata["help"]).replace("%", "%%")
 
 
-def _merge_values(options: argparse.Namespace, cls: type) -> dict[str, Any]:
-    """Merge the values of the configuration file with those of the command line, which take precedence."""
+def _merge_values(options: argparse.Namespace, cls: type, beside: Collection[str] = ()) -> dict[str, Any]:
+    """Merge the values of the configuration file with those of the command line, which take precedence.
+
+    The file may also have those named `beside`, which are no settings of the class.
+    """
     config = getattr(options, "config", None)
-    values = {str(k).replace("-", "_"): v for k, v in (read_config(config) if config else {}).items()}
+    values = {name.replace("-", "_"): value for name, value in (read_config(config) if config else {}).items()}
+    # A wrong value is told even where the command line has another.
+    from_mapping(cls, {name: value for name, value in values.items() if name not in beside}, str(config))
     for name in options_of(cls):
         # A positional argument with nargs="*" is an empty list where it is not given.
         if getattr(options, name, None) not in (None, []):

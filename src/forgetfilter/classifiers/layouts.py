@@ -14,7 +14,9 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from ..errors import ModelError
+from ..console import printable
+from ..errors import ModelError, first_line
+from ..limits import ExceededError, bounded
 from .families import Family, Question
 
 # A prompt and the answer to it.
@@ -24,6 +26,9 @@ _MARKS = {"prompt": "FORGETFILTER1PROMPT", "answer": "FORGETFILTER2ANSWER"}
 _LONGEST_PART = 256
 # No known vocabulary has a longer token.
 _LONGEST_TOKEN = 512
+# What rendering a question may take, and how much of a problem is shown.
+_MEMORY, _SECONDS = 1 << 30, 5.0
+_SHOWN = 200
 _HARMLESS = ("Hello", "Hello")
 
 
@@ -151,15 +156,18 @@ def _render(tokenizer: Any, family: Family, turns: list[dict[str, str]], variabl
     for content in (lambda text: text, lambda text: [{"type": "text", "text": text}]):
         messages = [{"role": turn["role"], "content": content(turn["content"])} for turn in turns]
         try:
-            rendered = str(
-                tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=family.opens_answer, **variables
+            with bounded(_MEMORY, _SECONDS):
+                rendered = str(
+                    tokenizer.apply_chat_template(
+                        messages, tokenize=False, add_generation_prompt=family.opens_answer, **variables
+                    )
                 )
-            )
+        except ExceededError as error:
+            raise ModelError(f"judge: this model's chat template takes {error} for one question") from error
         except Exception as error:
             # A template is a program of the model's author and may raise anything.
-            problem = error
+            problem = printable(first_line(error), _SHOWN)
             continue
         if _MARKS["answer"] in rendered and "'type':" not in rendered:
             return rendered
-    raise ModelError(f"{family.title}: this model's chat template does not take a conversation: {problem}")
+    raise ModelError(f"judge: this model's chat template does not take a conversation: {problem}")

@@ -257,19 +257,22 @@ def _write(
     run: Run, decided: Decided, rows: Rows, scores: Mapping[str, Scores], summary: Summary, overrides: Overrides
 ) -> None:
     """Write the run's files; the summary is missing as long as the others may come from different decisions."""
-    (run.path / SUMMARY).unlink(missing_ok=True)
+    run.remove_file(SUMMARY)
     positions, gone = decided.measured.rows, decided.verdicts.gone
     for role, positions_of_role in ((KEPT, positions[~gone]), (REMOVED, positions[gone])):
         chosen = np.zeros(rows.count, dtype=bool)
         chosen[positions_of_role] = True
         run.write_file(summary.files[role], partial(rows.write, chosen))
+    if rows.bad:
+        # Reading wrote them, and who lost the file gets it back.
+        run.write_file(summary.files[BAD], rows.write_bad)
     run.write_file(SCORES, partial(write_scores, decided, _table_path(run, decided.signal, DATA), rows))
     if overrides.decisions:
         shown = {name: getattr(summary, name) for name in DecisionSettings.__dataclass_fields__}
         run.write_file(OVERRIDES, partial(write_overrides, replace(overrides, settings=shown)))
-    run.write_file(REASONS, partial(write_reasons, decided, run.path / SCORES, rows))
+    run.write_file(REASONS, partial(write_reasons, decided, run.file(SCORES), rows))
     run.write_file(PLANTED_SCORES, partial(_write_planted, scores))
-    write_json(asdict(summary), run.path / SUMMARY)
+    write_json(asdict(summary), run.path / SUMMARY, run.path)
 
 
 def read_summary(run: Run) -> Summary:
@@ -278,7 +281,7 @@ def read_summary(run: Run) -> Summary:
     Raises:
         RunError: Nothing was decided yet, or the summary is damaged.
     """
-    path = run.path / SUMMARY
+    path = run.file(SUMMARY)
     if not path.is_file():
         raise RunError(f"{run.path}: nothing is decided here yet; run: {decide_command(run.path, {})}")
     try:
@@ -291,9 +294,10 @@ def read_summary(run: Run) -> Summary:
 
 def read_planted(run: Run) -> Planted:
     """Read the suspicion of the rows of known kind at the last decision; empty where an earlier version made it."""
-    if not (run.path / PLANTED_SCORES).is_file():
+    path = run.file(PLANTED_SCORES)
+    if not path.is_file():
         return Planted(np.empty(0), np.empty(0), np.empty(0))
-    table = pq.read_table(run.path / PLANTED_SCORES)
+    table = pq.read_table(path)
     part, suspicion = table.column("part").to_numpy(zero_copy_only=False), table.column("suspicion").to_numpy()
     kinds = [TRUSTED], numbered(ASIDE, run.settings.safe.safe), [KNOWN_UNSAFE]
     return Planted(*(suspicion[np.isin(part, of_kind)] for of_kind in kinds))

@@ -18,6 +18,8 @@ UNSAFE_PROTOTYPES, SAFE_PROTOTYPES, ORDINARY_PROTOTYPES = "builtin-unsafe", "bui
 
 # Files of a run folder that are there from its start on.
 MANIFEST, CONFIG, LOG = "manifest.json", "config.yaml", "log.txt"
+# Sizes and hashes of the files of a folder: of a run, and of each of its stages.
+CHECKSUMS = "checksums.json"
 # What a decision writes, beside the kept, the removed and the bad rows, whose names depend on the input's.
 SUMMARY, SCORES, REASONS, OVERRIDES = "summary.json", "scores.parquet", "reasons.jsonl", "overrides.json"
 # Suspicion of the rows of known kind, as the last decision had it.
