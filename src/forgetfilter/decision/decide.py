@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -36,13 +37,16 @@ from ..runs.files import write_json
 from ..runs.inputs import planted_parts, read_unshown
 from ..runs.layout import (
     ASIDE,
+    CHECKSUMS,
     DATA,
     FORGETTING,
+    KNOWN_LATER,
     KNOWN_UNSAFE,
     OVERRIDES,
     PLANTED_SCORES,
     REASONS,
     REJECTED,
+    REPORT,
     ROWS,
     SCORES,
     SUMMARY,
@@ -54,6 +58,7 @@ from ..runs.layout import (
     table_of,
     tokens_of,
 )
+from ..runs.restoring import restoring
 from ..runs.run import Run, decide_command
 from ..settings.groups import DecisionSettings, SafeSettings
 from ..stages.known_later import known_later
@@ -196,6 +201,17 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     )
     _write(run, decided, rows, scores, summary, overrides)
     return summary
+
+
+@contextmanager
+def last_decision_kept(run: Run) -> Iterator[None]:
+    """Let the last decision stand, whole, where deciding again or writing its report fails."""
+    suffix = Rows.open(run.folder(ROWS) / DATA).suffix if run.has(ROWS) else ""
+    known = run.folder(KNOWN_LATER).relative_to(run.path)
+    data = [KEPT + suffix, REMOVED + suffix, SCORES, OVERRIDES, REASONS, PLANTED_SCORES, REPORT]
+    names = [*data, str(known), CHECKSUMS, SUMMARY]
+    with restoring(run.path, names):
+        yield
 
 
 def _tokens(run: Run) -> TokenTable:
