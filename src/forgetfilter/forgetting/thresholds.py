@@ -96,7 +96,8 @@ class FalseDiscoveryRate:
             above = max(1, int((scored > known[-1]).sum()))
             wanted = int(np.ceil(harmless / (self.rate * above))) if self.rate else 0
             more = f"; it would take about {wanted:,} trusted rows to tell" if wanted > len(known) else ""
-            return Cut(None, f"no cut keeps the promise of {100 * self.rate:g}% with {len(known):,} trusted rows{more}")
+            target = f"the {100 * self.rate:g}% false-removal target"
+            return Cut(None, f"no cutoff meets {target} with {len(known):,} trusted rows{more}")
         last = scored[small[-1]]
         below = np.concatenate([scored[scored < last][:1], known[known < last][-1:]])
         return Cut(
@@ -163,7 +164,7 @@ class AutoOfSuspicion:
             return valley
         if like_unsafe is not None:
             return like_unsafe
-        # Where no cut keeps the stricter rate, the looser one is better than none.
+        # Where no cutoff meets the stricter rate, the looser one is better than none.
         cuts = [FalseDiscoveryRate(rate).cut(suspicion, known) for rate in _RATES_OF_SUSPICION]
         fallback = next((cut for cut in cuts if cut.value is not None), cuts[0])
         if (share := float(fallback.removes(suspicion).mean())) > _LARGEST_OF_SUSPICION:
