@@ -21,7 +21,8 @@ from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
-from option_tables import option_tables
+from forgetfilter.decision.decide import Summary
+from reference import field_table, option_tables
 from results import RESULTS, markdown, read_result, table
 
 DOCS = RESULTS.parent
@@ -66,7 +67,11 @@ def _short(figure: str) -> str:
     return str(Decimal(figure.split()[0]).quantize(Decimal("0.01"), ROUND_HALF_UP))
 
 
-MADE: dict[str, Callable[[Path], str]] = {"how-good": how_good, "options": lambda _: option_tables()}
+MADE: dict[str, Callable[[Path], str]] = {
+    "how-good": how_good,
+    "options": lambda _: option_tables(),
+    "summary": lambda _: field_table(Summary),
+}
 
 
 def rendered(page: Path, results: Path) -> str:
