@@ -149,8 +149,12 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def _processor() -> str:
-    """Name the processor, as Linux does where it can be asked."""
+    """Name the processor, as Linux does where it can be asked, and the GPU where one was used."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} × {names[0]}" if names else platform.processor() or platform.machine()
+    processor = f"{len(names)} × {names[0]}" if names else platform.processor() or platform.machine()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return f"{torch.cuda.get_device_name()}, {processor}"
+    return processor
