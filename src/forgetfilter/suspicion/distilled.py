@@ -1,0 +1,120 @@
+"""Distil a run's suspicion into a linear rule on words and hidden states, for rows that the run never saw.
+
+The rule imitates all evidence of the run together, forgetting included (Hinton et al. 2015, distillation). It is a
+ridge regression on the features that likeness is computed from, so nothing is trained for further rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..forgetting.estimates import UNKNOWN, Estimate, wilson
+from ..metrics.detection import auroc, ranks
+from .likeness import Features
+from .ridge import cross_fitted, solve
+
+FloatArray = NDArray[np.floating]
+# Chosen on the half of the panel that constants may be chosen on (benchmarks/applying.py --ridge).
+_RIDGE, _FOLDS = 1.0, 10
+
+
+@dataclass(frozen=True)
+class DistilledRule:
+    """Suspicion as a linear function of a row's features.
+
+    Attributes:
+        coefficients: Coefficient of each column of `Features`, shape (width,).
+        intercept: Suspicion of a row without any known feature.
+    """
+
+    coefficients: FloatArray
+    intercept: float
+
+    def parts(self, features: Features) -> tuple[FloatArray, FloatArray]:
+        """Return what words and states add to the intercept, two arrays of shape (n,)."""
+        return features.by_words(self.coefficients), features.by_states(self.coefficients)
+
+    def save(self, path: Path) -> None:
+        """Write the rule to a file, for `load`."""
+        np.savez(path, coefficients=self.coefficients.astype(np.float32), intercept=np.array(self.intercept))
+
+    @classmethod
+    def load(cls, path: Path) -> DistilledRule:
+        """Read the rule that `save` wrote."""
+        with np.load(path) as arrays:
+            return cls(arrays["coefficients"], float(arrays["intercept"]))
+
+
+def distil(
+    suspicion: FloatArray, features: Features, random_ranks: NDArray[np.integer]
+) -> tuple[DistilledRule, FloatArray]:
+    """Fit the rule to rows, and predict each of them by a rule that was fitted without it.
+
+    Args:
+        suspicion: Suspicion of n rows by all evidence, shape (n,).
+        features: Their features.
+        random_ranks: The rank of each row in a random order, which gives the folds, shape (n,).
+
+    Returns:
+        The rule, and its cross-fitted suspicion of the rows, shape (n,).
+    """
+    intercept, weights = float(suspicion.mean()), np.ones(len(suspicion))
+    centred = suspicion - intercept
+    predicted = intercept + cross_fitted(centred, weights, features, random_ranks % _FOLDS, _RIDGE)
+    return DistilledRule(solve(centred, weights, features, _RIDGE), intercept), predicted
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well a rule agrees with the run about rows that it was not fitted to.
+
+    Attributes:
+        rows: How many of the run's rows were predicted.
+        same: Share of them that the rule decides about as the run did, with its 95% interval.
+        auroc: How often a row that the run removed is predicted to be more suspicious than one that it kept, 0 to 1;
+            NaN where it removed none or all.
+        correlation: Rank correlation of predicted suspicion with the run's; NaN where either does not vary.
+    """
+
+    rows: int
+    same: Estimate
+    auroc: float
+    correlation: float
+
+    def __str__(self) -> str:
+        told = [f"the same decision for {self.same}"] if self.rows else ["nothing to compare"]
+        told += [f"removed above kept rows in {self.auroc:.0%} of pairs"] if self.auroc == self.auroc else []
+        told += [f"rank correlation {self.correlation:.2f}"] if self.correlation == self.correlation else []
+        return f"on {self.rows:,} rows held out in the run: {', '.join(told)}"
+
+
+def compare_with_run(
+    predicted: FloatArray, suspicion: FloatArray, removed: NDArray[np.bool_], cut: float | None
+) -> Agreement:
+    """Compare what a rule predicts of n held-out rows with what the run said.
+
+    Args:
+        predicted, suspicion: Suspicion by the rule and by the run, shape (n,).
+        removed: Whether the run removed the row, shape (n,).
+        cut: The rule removes rows above it; none where it is None.
+    """
+    count = len(removed)
+    same = wilson(int(((predicted > (np.inf if cut is None else cut)) == removed).sum()), count) if count else UNKNOWN
+    varies = count > 1 and min(np.ptp(predicted), np.ptp(suspicion)) > 0
+    correlation = float(np.corrcoef(ranks(predicted), ranks(suspicion))[0, 1]) if varies else float("nan")
+    return Agreement(count, same, auroc(predicted, removed), correlation)
+
+
+def as_strict(predicted: FloatArray, removed: int) -> float | None:
+    """Find the cut above which so many predicted values lie; None where that is none of them."""
+    if not removed:
+        return None
+    ordered = np.sort(predicted)[::-1]
+    if removed >= len(ordered):
+        return float(np.nextafter(ordered[-1], -np.inf))
+    # Halfway to the next row, because further rows lie on either side of it.
+    return float((ordered[removed - 1] + ordered[removed]) / 2)
