@@ -59,6 +59,8 @@ TOLD_BY, DECISION = "told-by.txt", "decision.json"
 # The tokens of a stage that has those of one set of rows alone.
 ONLY_TOKENS = "tokens.arrow"
 
+# Of further rows that a run was applied to: what became of them, and what was applied to what.
+APPLIED, APPLIED_MANIFEST = "applied.json", "applied-manifest.json"
 # Of a data set of an experiment: what it was read from.
 MADE_OF = "made-of.txt"
 # Files of an evaluation, whose answers are called as above; of a mix, a comparison and a study.

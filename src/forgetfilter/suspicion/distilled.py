@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..forgetting.estimates import UNKNOWN, Estimate, wilson
+from ..forgetting.estimates import Estimate, wilson
 from ..metrics.detection import auroc, ranks
 from .likeness import Features
 from .ridge import cross_fitted, solve
@@ -74,22 +75,27 @@ class Agreement:
 
     Attributes:
         rows: How many of the run's rows were predicted.
-        same: Share of them that the rule decides about as the run did, with its 95% interval.
+        same: Share of them that the rule decides about as the run did, with its 95% interval; None without rows.
         auroc: How often a row that the run removed is predicted to be more suspicious than one that it kept, 0 to 1;
-            NaN where it removed none or all.
-        correlation: Rank correlation of predicted suspicion with the run's; NaN where either does not vary.
+            None where it removed none or all.
+        correlation: Rank correlation of predicted suspicion with the run's; None where either does not vary.
     """
 
     rows: int
-    same: Estimate
-    auroc: float
-    correlation: float
+    same: Estimate | None
+    auroc: float | None
+    correlation: float | None
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> Agreement:
+        """Read an agreement as JSON has it."""
+        return cls(**stored | {"same": stored["same"] and Estimate(**stored["same"])})
 
     def __str__(self) -> str:
-        told = [f"the same decision for {self.same}"] if self.rows else ["nothing to compare"]
-        told += [f"removed above kept rows in {self.auroc:.0%} of pairs"] if self.auroc == self.auroc else []
-        told += [f"rank correlation {self.correlation:.2f}"] if self.correlation == self.correlation else []
-        return f"on {self.rows:,} rows held out in the run: {', '.join(told)}"
+        told = [] if self.same is None else [f"the same decision for {self.same}"]
+        told += [] if self.auroc is None else [f"removed above kept rows in {self.auroc:.0%} of pairs"]
+        told += [] if self.correlation is None else [f"rank correlation {self.correlation:.2f}"]
+        return f"on {self.rows:,} rows held out in the run: {', '.join(told) or 'nothing to compare'}"
 
 
 def compare_with_run(
@@ -103,10 +109,12 @@ def compare_with_run(
         cut: The rule removes rows above it; none where it is None.
     """
     count = len(removed)
-    same = wilson(int(((predicted > (np.inf if cut is None else cut)) == removed).sum()), count) if count else UNKNOWN
+    again = predicted > (np.inf if cut is None else cut)
+    same = wilson(int((again == removed).sum()), count) if count else None
     varies = count > 1 and min(np.ptp(predicted), np.ptp(suspicion)) > 0
-    correlation = float(np.corrcoef(ranks(predicted), ranks(suspicion))[0, 1]) if varies else float("nan")
-    return Agreement(count, same, auroc(predicted, removed), correlation)
+    correlation = float(np.corrcoef(ranks(predicted), ranks(suspicion))[0, 1]) if varies else None
+    decided_both_ways = removed.any() and not removed.all()
+    return Agreement(count, same, auroc(predicted, removed) if decided_both_ways else None, correlation)
 
 
 def as_strict(predicted: FloatArray, removed: int) -> float | None:
