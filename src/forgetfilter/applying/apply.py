@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +46,9 @@ from ..suspicion.distilled import Agreement
 from ..suspicion.fusing import STATES
 from .scorer import RowScorer, Scored
 
+if TYPE_CHECKING:
+    import datasets
+
 _COMPARED = ("layout", "columns", "skip_bad_rows", "evidence")
 _SCORED = pa.schema([
     ("id", pa.string()),
@@ -65,7 +69,8 @@ class Applied:
         run: The run folder.
         rows: Rows of the input, including bad ones.
         kept, removed: Rows in the two files.
-        unscorable: Rows without a score; they are treated as in the run.
+        unscorable: Rows without a score.
+        drop_unscorable: Whether these went with the removed ones, as they do in the run.
         bad: Rows that could not be used and were set aside.
         evidence: What rows were scored by.
         threshold: The threshold as the user gave it.
@@ -81,6 +86,7 @@ class Applied:
     kept: int
     removed: int
     unscorable: int
+    drop_unscorable: bool
     bad: int
     evidence: str
     threshold: str
@@ -108,9 +114,7 @@ def apply_run(
     Raises:
         ForgetFilterError: Anything that the user can mend: the run, the rows, settings, the folder.
     """
-    with console.progress("fitting a rule to the run's rows", 0, "steps") as progress:
-        scorer = RowScorer.load(run, settings.evidence, threshold=settings.threshold, device=settings.device)
-        progress.note = str(scorer.agreement)
+    scorer = RowScorer.load(run, settings.evidence, threshold=settings.threshold, device=settings.device)
     text = TextOptions(settings.encoding, settings.delimiter)
     container = open_container(settings.data, settings.split, text) if source is None else source
     stages = Stages(output.absolute())
@@ -141,6 +145,15 @@ def read_applied(output: Path) -> Applied:
         raise RunError(f"{output}: nothing was applied here; expected what 'forgetfilter apply' wrote") from error
 
 
+def applied_rows(output: Path, applied: Applied, role: str) -> datasets.Dataset:
+    """Load the kept or the removed rows, by role, with all of their fields."""
+    decided = pq.read_table(output / SCORES, columns=["row", "decision"])
+    decisions = [role, UNSCORABLE] if applied.drop_unscorable == (role == REMOVED) else [role]
+    chosen = np.isin(decided.column("decision").to_numpy().astype(str), decisions)
+    rows = Rows.open(Stages(output).folder(ROWS) / DATA)
+    return rows.load(output / applied.files[role], decided.column("row").to_numpy()[chosen].tolist())
+
+
 def applied_table(output: Path, applied: Applied) -> str:
     """Summarise the decision and the files for a terminal."""
     cut = "nothing is removed" if applied.cut is None else f"{applied.cut:.3g} {applied.unit}"
@@ -155,7 +168,8 @@ def applied_table(output: Path, applied: Applied) -> str:
         f"agreement with the run, {applied.agreement}",
     ]
     if applied.unscorable:
-        lines.append(f"{applied.unscorable:,} rows could not be scored")
+        where = REMOVED if applied.drop_unscorable else KEPT
+        lines.append(f"{applied.unscorable:,} rows could not be scored and are in the {where} file")
     return "\n".join([*lines, f"Every row's score and reason: {output / SCORES}"])
 
 
@@ -204,21 +218,19 @@ def _score(stages: Stages, rows: Rows, scorer: RowScorer, console: Console) -> N
 def _scored_table(batch: Sequence[Said], scored: Scored) -> pa.Table:
     ids, rows = [id for id, _, _ in batch], [row for _, row, _ in batch]
     columns = [ids, rows, scored.suspicion, scored.by_words, scored.by_states, scored.words]
-    return pa.table(
-        [pa.array(c, f.type) for c, f in zip(columns, _SCORED, strict=True)], schema=_SCORED
-    )
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, _SCORED, strict=True)], schema=_SCORED)
 
 
 def _decide(stages: Stages, rows: Rows, scorer: RowScorer, run: Path, settings: ApplySettings) -> Applied:
     """Write the kept and the removed rows, and the table of scores; what became of them is written last."""
     files = sorted(stages.folder(FURTHER_SCORES).glob(SHARDS))
-    drops_unscorable = read_summary(Run.open(run)).drop_unscorable
+    drop_unscorable = read_summary(Run.open(run)).drop_unscorable
     removed, kept, unscorable = np.zeros(rows.count, dtype=bool), np.zeros(rows.count, dtype=bool), 0
     for file in files:
         scores = pq.read_table(file, columns=["row", "suspicion"])
         row, suspicion = scores.column("row").to_numpy(), scores.column("suspicion").to_numpy()
         unscored = np.isnan(suspicion)
-        gone = scorer.cut.removes(suspicion) | (unscored & drops_unscorable)
+        gone = scorer.cut.removes(suspicion) | (unscored & drop_unscorable)
         removed[row], kept[row], unscorable = gone, ~gone, unscorable + int(unscored.sum())
     names = {role: role + rows.suffix for role in (KEPT, REMOVED, *([BAD] if rows.bad else []))} | {"scores": SCORES}
     applied = Applied(
@@ -227,6 +239,7 @@ def _decide(stages: Stages, rows: Rows, scorer: RowScorer, run: Path, settings: 
         kept=int(kept.sum()),
         removed=int(removed.sum()),
         unscorable=unscorable,
+        drop_unscorable=drop_unscorable,
         bad=len(rows.bad),
         evidence=settings.evidence,
         threshold=settings.threshold,

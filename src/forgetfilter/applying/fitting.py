@@ -37,7 +37,6 @@ from ..stages.known_later import check_can_look
 from ..suspicion.distilled import Agreement, DistilledRule, as_strict, compare_with_run, distil
 from ..suspicion.fusing import WORDS
 from ..suspicion.likeness import choose_fitted
-from ..suspicion.word_table import WordTable
 
 FloatArray = NDArray[np.floating]
 

@@ -25,7 +25,6 @@ from ..runs.layout import DATA, ONLY_TOKENS, WITNESS_VOCABULARY, WITNESSES
 from ..runs.run import Run
 from ..settings.groups import EVIDENCE, LAYOUTS
 from ..stages.witnesses import measure_further, read_witnesses_of, words_and_pairs
-from ..suspicion.distilled import Agreement
 from ..suspicion.fusing import STATES
 from ..suspicion.likeness import Features
 from ..suspicion.word_table import Vocabulary, WordTable

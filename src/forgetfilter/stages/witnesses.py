@@ -180,9 +180,7 @@ def measure_witnesses(bench: StageRunner, material: Material, folder: Path) -> N
         name: [chat.completion for *_, chat in prototype_rows[name]] for name in PROTOTYPES
     }
     answers |= {name: (text for _, text in material.texts(name)) for name in tables if name not in PROTOTYPES}
-    documents = (
-        words_and_pairs(text) for name, table in tables.items() for text in _with_tokens(answers[name], table)
-    )
+    documents = (words_and_pairs(text) for name, table in tables.items() for text in _with_tokens(answers[name], table))
     words_of_rows, vocabulary = shared_words(documents, folder)
     words_of_rows.save(folder / WITNESS_WORDS)
     vocabulary.save(folder / WITNESS_VOCABULARY)
