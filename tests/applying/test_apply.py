@@ -52,14 +52,16 @@ def test_a_line_of_text_comes_back_as_it_was(run, more, tmp_path):
     assert apply(run, tmp_path / "more.jsonl", tmp_path / "out") == 2
     assert apply(run, tmp_path / "more.jsonl", tmp_path / "out", "--skip-bad-rows") == 0
     written = [(tmp_path / "out" / f"{role}.jsonl").read_text() for role in ("kept", "removed", "bad")]
-    assert written[0] and written[1]
+    assert all(written)
     assert written[2] == "{broken\n"
     assert sorted("".join(written).splitlines(keepends=True)) == sorted(lines)
 
 
 @pytest.mark.parametrize("kind", ["messages", "csv", "parquet", "folder", "text"])
 def test_every_layout_and_container_is_divided(run, more, tmp_path, kind):
-    chats = [[{"role": "user", "content": r["prompt"]}, {"role": "assistant", "content": r["completion"]}] for r in more]
+    chats = [
+        [{"role": "user", "content": r["prompt"]}, {"role": "assistant", "content": r["completion"]}] for r in more
+    ]
     if kind == "messages":
         data = write_jsonl(tmp_path / "more.jsonl", [{"messages": chat, "n": i} for i, chat in enumerate(chats)])
     elif kind == "text":
@@ -116,7 +118,10 @@ def test_states_are_those_of_the_run_however_many_rows_come_at_once(run, more):
 
 
 def test_a_row_without_words_has_no_score_and_is_kept(run, more, tmp_path):
-    odd = [{"id": "odd", "prompt": "Well?", "completion": "…!?"}, {"id": "new", "prompt": "Well?", "completion": "中文"}]
+    odd = [
+        {"id": "odd", "prompt": "Well?", "completion": "…!?"},
+        {"id": "new", "prompt": "Well?", "completion": "中文"},
+    ]
     assert apply(run, write_jsonl(tmp_path / "m.jsonl", [*odd, *more]), tmp_path / "out") == 0
     scores = pq.read_table(tmp_path / "out" / "scores.parquet").to_pylist()
     assert scores[0]["decision"] == "unscorable"
@@ -225,7 +230,7 @@ def test_a_run_of_another_signal_says_how_to_go_on(run, tmp_path):
     own = shutil.copytree(run, tmp_path / "run")
     summary = json.loads((own / "summary.json").read_text()) | {"signal": "likelihood"}
     (own / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(RunError, match="decide .* --signal suspicion"):
+    with pytest.raises(RunError, match=r"decide .* --signal suspicion"):
         RowScorer.load(own)
 
 

@@ -180,7 +180,7 @@ class RowScorer:
         else:
             scorable, states = np.array([bool(words) for words in documents]), np.empty((len(chats), 0))
         by_words, by_states = self._rule.parts(Features(table, states))
-        suspicion = np.where(scorable, self._rule.intercept + by_words + by_states, np.nan)
+        suspicion = np.where(scorable, by_words + by_states, np.nan)
         return Scored(suspicion, by_words, by_states, self._most_suspicious(table))
 
     def _states(self, chats: Sequence[Chat | None]) -> tuple[NDArray[np.bool_], FloatArray]:

@@ -11,6 +11,7 @@ It runs in every executor of datatrove (local, Slurm, Ray). A worker needs the r
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from datatrove.data import Document
@@ -55,7 +56,12 @@ class ForgetFilterStep(BaseFilter):  # type: ignore[misc]
         super().__init__(exclusion_writer, batch_size)
         # What is wrong with the run shows here, before any worker starts; the rule is fitted here, too.
         self.agreement = RowScorer.load(run, evidence, threshold=threshold).agreement
-        self._arguments = {"run": os.path.abspath(run), "evidence": evidence, "threshold": threshold, "device": device}
+        self._arguments = {
+            "run": str(Path(run).absolute()),
+            "evidence": evidence,
+            "threshold": threshold,
+            "device": device,
+        }
         self._scorer: RowScorer | None = None
 
     def __getstate__(self) -> dict[str, Any]:
