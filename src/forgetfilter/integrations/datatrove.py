@@ -29,7 +29,7 @@ class ForgetFilterStep(BaseFilter):  # type: ignore[misc]
     """Keeps documents at or below a run's cut, and writes the others with the reason; nothing is trained.
 
     Each document gets its suspicion as `forgetfilter_suspicion` in its metadata, a dropped one also a sentence as
-    `forgetfilter_reason`. A document without any words has no suspicion and is kept.
+    `forgetfilter_reason`. A document without any words has the suspicion NaN and is kept.
 
     Args:
         run: The folder of a run that was decided by suspicion.
@@ -83,9 +83,9 @@ class ForgetFilterStep(BaseFilter):  # type: ignore[misc]
         scored = self.scorer.score_texts(document.text for document in batch)
         results: list[bool | tuple[bool, str]] = []
         for document, suspicion, words in zip(batch, scored.suspicion.tolist(), scored.words, strict=True):
-            known = suspicion == suspicion
-            document.metadata[COLUMN] = suspicion if known else None
-            kept = self.scorer.keeps(suspicion if known else None)
+            # Always a number, so that writers of tables find one type; NaN where there is no suspicion.
+            document.metadata[COLUMN] = suspicion
+            kept = self.scorer.keeps(suspicion)
             if not kept:
                 document.metadata[REASON] = self.scorer.reason(suspicion, words)
             results.append(kept or (False, _DROPPED))
