@@ -1,11 +1,11 @@
-"""How much of each answer the default signal should look at, from runs that are there: no model is needed.
+"""Measure how much of each answer the default signal should use, from finished runs; no model is needed.
 
     python benchmarks/beginnings.py --data ../shared/data/normalised --work /tmp/detection \\
         --mix mixes/harm=compared/harm/filter
 
 Takes the runs that `detection.py` left in its work folders, and runs of mixes (`MIX=RUN`), measures forgetting again
-with different beginnings, and prints the AUROC of each. Biased rows of a mix of notions are left out: no signal that
-this model gives finds them.
+with different beginnings, and prints the AUROC of each. Biased rows of a mix of notions are left out, as no signal
+finds them with this model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BEGINNINGS = (8, 16, 24, 32, 64, None)
 
 
 def detected(data: Path, work: Path) -> Iterator[tuple[Path, list[Row]]]:
-    """The runs in a work folder of detection.py, named NOTION-SHARE-DRAW, with their rows."""
+    """Yield the runs in a work folder of detection.py, named NOTION-SHARE-DRAW, with their rows."""
     for folder in sorted(work.iterdir()):
         notion, _, rest = folder.name.partition("-")
         if notion in NOTIONS and (folder / "stages" / "forgetting").is_dir():
@@ -43,7 +43,7 @@ def detected(data: Path, work: Path) -> Iterator[tuple[Path, list[Row]]]:
 
 
 def measure(run: Run, beginning: int | None) -> dict[int, float]:
-    """Forgetting by the default signal with this beginning, by the row's position."""
+    """Measure forgetting by the default signal with this beginning; return it by the row's position."""
     signal = replace(signals.LIKELIHOOD, beginning=beginning)
     before, signals.SIGNALS[signal.name] = signals.SIGNALS[signal.name], signal
     material, (learned, reviewed) = Material(run), (run.folder(f"{state}-scores") for state in (LEARNED, REVIEWED))
@@ -67,23 +67,23 @@ def main() -> None:
     parser.add_argument("--work", type=Path, action="append", default=[], help="work folder of detection.py")
     parser.add_argument("--mix", action="append", default=[], metavar="MIX=RUN", help="a mix and a run on it")
     options = parser.parse_args()
-    runs = [found for work in options.work for found in detected(options.data, work)]
+    runs = [run for work in options.work for run in detected(options.data, work)]
     for pair in options.mix:
         mix, folder = map(Path, pair.split("=", 1))
         runs.append((folder, list(read_jsonl(mix / "noisy.jsonl"))))
     print(head(("run", *("whole" if n is None else f"first {n}" for n in BEGINNINGS))))
-    found = []
+    aurocs = []
     for folder, rows in runs:
         run = Run.open(folder)
         values = []
         for beginning in BEGINNINGS:
             drop = measure(run, beginning)
-            there = [i for i in drop if not (rows[i]["label"] == "unsafe" and rows[i]["notion"] == "bias")]
-            unsafe = np.array([rows[i]["label"] == "unsafe" for i in there])
-            values.append(auroc(np.nan_to_num([drop[i] for i in there], nan=-np.inf), unsafe))
-        found.append(values)
+            chosen = [i for i in drop if not (rows[i]["label"] == "unsafe" and rows[i]["notion"] == "bias")]
+            unsafe = np.array([rows[i]["label"] == "unsafe" for i in chosen])
+            values.append(auroc(np.nan_to_num([drop[i] for i in chosen], nan=-np.inf), unsafe))
+        aurocs.append(values)
         print(line([f"{folder.parent.name}/{folder.name}", *(f"{value:.3f}" for value in values)]), flush=True)
-    print(line(["mean", *(f"{value:.3f}" for value in np.mean(found, axis=0))]))
+    print(line(["mean", *(f"{value:.3f}" for value in np.mean(aurocs, axis=0))]))
 
 
 if __name__ == "__main__":

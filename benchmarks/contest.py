@@ -66,7 +66,7 @@ class Workload:
         from peft import LoraConfig
 
         count = int(self.session.model.config.num_hidden_layers)
-        top = math.ceil((self.settings.top_blocks or 1) * count)
+        top = math.ceil((self.settings.adapter.top_blocks or 1) * count)
         return LoraConfig(
             r=8,
             lora_alpha=16,
@@ -127,8 +127,8 @@ def prepared(
         "top_blocks": top_blocks,
     }
     settings = from_mapping(Settings, chosen)
-    source = find_model(settings.model)
-    session, tokenizer = TrainableModel(source, settings, settings, 0), load_tokenizer(source)
+    source = find_model(settings.model.model)
+    session, tokenizer = TrainableModel(source, settings.model, settings.adapter, 0), load_tokenizer(source)
     rows = choose_rows(data, count)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "tokens.arrow"

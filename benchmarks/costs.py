@@ -1,12 +1,12 @@
-"""What a token costs in training and in scoring, against the length of the rows and the size of the vocabulary.
+"""Measure what a token costs in training and in scoring, by the length of the rows and the size of the vocabulary.
 
     python benchmarks/costs.py
 
 A Llama of SmolLM2-135M's size with random weights, in float32 with LoRA on all linear layers, and rows of random
 tokens, half of each the completion. Training is the forward and the backward pass, as `finetune` makes them; scoring is
-a forward pass by likelihood; passes go side by side where the tool makes them so. Vocabularies vary at one length,
-lengths with one vocabulary. The cells take turns; quoted are medians, and how they compare with rows of 512 tokens and
-the vocabulary that SmolLM2 has.
+a forward pass by likelihood; passes go side by side where the tool runs them so. Vocabularies vary at one length,
+lengths with one vocabulary. The cells take turns; printed are medians, and their ratio to rows of 512 tokens with
+SmolLM2's vocabulary.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from forgetfilter.settings.option import from_mapping
 
 LENGTHS, VOCABULARIES = (64, 128, 256, 512, 1024, 2048), (8_192, 49_152, 131_072)
 USUAL = (512, 49_152)
-# Tokens that a cell works through in a turn; a longer row is one by itself.
+# Tokens that a cell processes in a turn; a longer row takes a turn by itself.
 TOKENS = 2048
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A model and rows of one length for it."""
+    """A model, and rows of one length for it."""
 
     session: TrainableModel
     rows: list[Tokens]
 
     def dealt(self, lanes: int) -> tuple[list[list[Tokens]], bool]:
-        """The rows as they go through the model together, and whether side by side."""
+        """Deal the rows into passes; return the rows of each, and whether the passes go side by side."""
         lengths, overhead = np.array([len(row.input_ids) for row in self.rows]), self.session.pass_overhead
         passes = deal(np.arange(len(lengths)), lengths, self.session.token_budget(None), overhead, lanes)
         return [[self.rows[i] for i in chosen] for chosen in passes.rows], passes.side_by_side
 
 
 def random_model(folder: Path, vocabulary: int) -> TrainableModel:
-    """A model of SmolLM2-135M's size but for its vocabulary."""
+    """Make a model of random weights, of SmolLM2-135M's size except for its vocabulary."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -69,10 +69,10 @@ def random_model(folder: Path, vocabulary: int) -> TrainableModel:
         tie_word_embeddings=True,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    # None of its tokens is used, but no model is taken without a tokenizer.
+    # None of its tokens is used, but no model is accepted without a tokenizer.
     load_tokenizer(find_model("smollm2-135m")).save_pretrained(folder)
     settings = from_mapping(Settings, {"model": str(folder), "device": "cpu", "dtype": "float32"})
-    return TrainableModel(find_model(settings.model), settings, settings, 0)
+    return TrainableModel(find_model(settings.model.model), settings.model, settings.adapter, 0)
 
 
 def random_rows(length: int, vocabulary: int) -> list[Tokens]:
@@ -113,25 +113,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     quiet_libraries()
-    asked = [(length, USUAL[1]) for length in LENGTHS] + [(USUAL[0], size) for size in VOCABULARIES if size != USUAL[1]]
+    sizes = [(length, USUAL[1]) for length in LENGTHS] + [(USUAL[0], size) for size in VOCABULARIES if size != USUAL[1]]
     with TemporaryDirectory() as folder:
         models = {size: random_model(Path(folder) / str(size), size) for size in VOCABULARIES}
-        cells = {key: Cell(models[key[1]], random_rows(*key)) for key in asked}
+        cells = {key: Cell(models[key[1]], random_rows(*key)) for key in sizes}
         work: dict[str, Callable[[], tuple[float, None]]] = {
-            f"{what.__name__} {key}": timed(partial(what, cell))
+            f"{kind.__name__} {key}": timed(partial(kind, cell))
             for key, cell in cells.items()
-            for what in (train, score)
+            for kind in (train, score)
         }
-        for once in (train, score):
-            once(cells[USUAL])
+        for warm_up in (train, score):
+            warm_up(cells[USUAL])
         measured = compete(work, options.rounds)
     print("\n| tokens a row | vocabulary | training, ms a token | against 512 | scoring, ms a token | against 512 |")
     print("|---|---|---|---|---|---|")
     for key, cell in cells.items():
         tokens = sum(len(row.input_ids) for row in cell.rows)
         shown = [f"{key[0]:,}", f"{key[1]:,}"]
-        for what in (train, score):
-            cost, usual = (median(seconds for seconds, _ in measured[f"{what.__name__} {k}"]) for k in (key, USUAL))
+        for kind in (train, score):
+            cost, usual = (median(seconds for seconds, _ in measured[f"{kind.__name__} {k}"]) for k in (key, USUAL))
             shown += [f"{1000 * cost / tokens:.2f}", f"{cost / tokens / (usual / TOKENS):.2f}"]
         print(f"| {' | '.join(shown)} |")
 

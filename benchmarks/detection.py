@@ -54,13 +54,14 @@ def align(model: str, rows: list[Row], folder: Path, settings: dict[str, Any]) -
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     chats = [(r["id"], i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
-    encoder = Encoder(tokenizer, "auto", chosen.max_length, own_words=chosen.own_words)
+    encoder = Encoder(tokenizer, "auto", chosen.tokens.max_length, own_words=chosen.tokens.own_words)
     encoder.own_words.look_at(chat for _, _, chat in chats)
     for _ in write_tokens(chats, encoder, partial / "tokens.arrow"):
         pass
     table = TokenTable(partial / "tokens.arrow")
-    session = TrainableModel(source, chosen, chosen, chosen.seed)
-    finetune(session, table, table.scorable, steps_for(len(rows), 3, chosen.batch_size), chosen, partial)
+    session = TrainableModel(source, chosen.model, chosen.adapter, chosen.training.seed)
+    steps, most = steps_for(len(rows), 3, chosen.training.batch_size), chosen.passes.tokens_per_batch
+    finetune(session, table, table.scorable, steps, chosen.training, partial, tokens_per_batch=most)
     session.model.merge_and_unload().save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     (partial / "tokens.arrow").unlink()
@@ -149,7 +150,7 @@ def main() -> None:
         result = filter.run(drawn.noisy, safe, output=options.work / name, known_unsafe=known_unsafe)
         seconds = time.monotonic() - began
         thresholds += [threshold(notion, drawn, result.decide(wanted)) for wanted in options.thresholds]
-        for signal in (s for s in SIGNALS.values() if s.scoring == SIGNALS[filter.settings.signal].scoring):
+        for signal in (s for s in SIGNALS.values() if s.scoring == SIGNALS[filter.settings.decision.signal].scoring):
             scores = result.decide("auto", signal=signal.name).scores["forgetting"]
             forgetting = np.nan_to_num(np.array(scores, dtype=float), nan=-np.inf)
             print(ranking(notion, drawn, forgetting, signal.name, seconds), flush=True)

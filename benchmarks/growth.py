@@ -1,14 +1,14 @@
-"""How time and memory of everything around the model grow with the number of rows.
+"""Measure how time and memory of everything around the model grow with the number of rows.
 
     python benchmarks/growth.py --data ../shared/data/normalised --work /tmp/growth --rows 1000 10000 100000 1000000
 
 Short real rows (tweets and Alpaca answers of at most 200 characters), numbered so that no two are the same, in a jsonl
-file. Each stage runs in a process of its own: reading and checking, tokenising, making the batches of one pass over
-the rows, writing scores under two models, measuring forgetting, deciding and writing the files, and writing the page
-by itself. Quoted are seconds, seconds of processors and rows a second of processors, which others at work on the
-machine do not change, and the most memory that the process had: in all, and without pages of mapped files, which the
-system takes back when it needs them. The scores are random numbers, put where the model's would be: the model's own
-work is not what is measured here; `training.py` and `scoring.py` do that.
+file. Each stage runs in a separate process: reading and checking, tokenising, making the batches of one epoch,
+writing scores under two models, measuring forgetting, deciding and writing the files, and writing the page by itself.
+Printed are seconds, CPU seconds and rows per CPU second, which other work on the machine does not change, and the most
+memory that the process had: in all, and without pages of mapped files, which the system takes back when it needs them.
+The scores are random numbers in place of the model's, as this measures everything but the model; `training.py` and
+`scoring.py` measure the model.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _OVERHEAD = 50
 
 
 def write_input(folder: Path, count: int, path: Path) -> None:
-    """Short real rows over and over, each with a number of its own."""
+    """Write short real rows over and over, each with a different number."""
     short = [r for name in ("davidson", "task_alpaca_demo") for r in load(folder, name) if len(r["completion"]) <= 200]
     random.Random(0).shuffle(short)
     with path.open("w", encoding="utf-8") as file:
@@ -69,9 +69,9 @@ def read(work: Path) -> None:
         {"model": "smollm2-135m", "data": str(work / "noisy.jsonl"), "safe": "builtin", "device": "cpu"},
     )
     inputs = find_inputs(settings)
-    prints = {part: container.fingerprint() for part, container in inputs.parts.items()}
+    fingerprint_of = {part: container.fingerprint() for part, container in inputs.parts.items()}
     encoder = make_encoder(inputs.model, settings)
-    read_parts(Run.start(work / "run", settings, prints), inputs, encoder, Console(quiet=True))
+    read_parts(Run.start(work / "run", settings, fingerprint_of), inputs, encoder, Console(quiet=True))
 
 
 def tokenise(work: Path) -> None:
@@ -83,7 +83,7 @@ def tokenise(work: Path) -> None:
 
 
 def batch(work: Path) -> None:
-    """What a pass of training over all rows asks for, but for the model."""
+    """Make the batches of an epoch over all rows, without the model."""
     import torch
 
     from forgetfilter.models.collating import collate
@@ -91,7 +91,7 @@ def batch(work: Path) -> None:
 
     run = open_run(work)
     table = TokenTable(run.folder(TOKENS) / f"{DATA}.arrow")
-    rows, size = table.by_id(table.scorable), run.settings.batch_size
+    rows, size = table.by_id(table.scorable), run.settings.training.batch_size
     lengths = table.lengths[rows]
     for step in optimizer_batches(len(rows), size, -(-len(rows) // size), 0):
         for chosen in by_length(step, lengths, 1024, _OVERHEAD):
@@ -99,7 +99,7 @@ def batch(work: Path) -> None:
 
 
 class RandomScores:
-    """Random numbers in the place of a model's likelihoods."""
+    """Returns random numbers in place of a model's likelihoods."""
 
     schema: ClassVar[dict[str, Any]] = {"logprobs": pa.list_(pa.float32()), "greedy": pa.list_(pa.bool_())}
     work: ClassVar[Work] = "score"
@@ -120,7 +120,7 @@ class RandomScores:
 
 
 def score(work: Path) -> None:
-    """Scores of every row under both models, through all that surrounds the model."""
+    """Score every row under both models, with random numbers in place of the models."""
     from accelerate import Accelerator
 
     from forgetfilter.models import scoring
@@ -183,10 +183,10 @@ STAGES = {
 
 
 class Memory:
-    """The most memory of this process, looked at fifty times a second."""
+    """Records the most memory of this process, fifty times a second."""
 
     def __init__(self) -> None:
-        self.total = self.own = 0.0
+        self.total = self.without_files = 0.0
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
@@ -197,21 +197,22 @@ class Memory:
     def look(self) -> None:
         status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         kilobytes = {line.split(":")[0]: float(line.split()[1]) for line in status if line.startswith("Rss")}
-        self.own = max(self.own, kilobytes["RssAnon"] / 1024)
+        self.without_files = max(self.without_files, kilobytes["RssAnon"] / 1024)
         self.total = max(self.total, sum(kilobytes.values()) / 1024)
 
 
 def run_stage(name: str, work: Path) -> None:
-    """One stage, in this process; prints seconds and megabytes."""
+    """Run one stage in this process and print seconds and megabytes."""
     memory, began = Memory(), time.perf_counter()
     STAGES[name](work)
     seconds = time.perf_counter() - began
     memory.look()
-    print(json.dumps({"seconds": seconds, "cpu": time.process_time(), "total": memory.total, "own": memory.own}))
+    megabytes = {"total": memory.total, "without files": memory.without_files}
+    print(json.dumps({"seconds": seconds, "cpu": time.process_time(), **megabytes}))
 
 
 def seconds_to_open(page: Path) -> float | None:
-    """Until a browser has listed the rows of a page, the best of three; None where there is no browser."""
+    """Measure how long a browser takes to list a page's rows, the best of three; None where there is no browser."""
     chromium = shutil.which("chromium")
     if chromium is None or find_spec("playwright") is None:
         return None
@@ -231,7 +232,7 @@ def seconds_to_open(page: Path) -> float | None:
 
 
 def seconds_of_help() -> float:
-    """Of `forgetfilter --help`, the best of five."""
+    """Measure how long `forgetfilter --help` takes, the best of five."""
     times = []
     for _ in range(5):
         began = time.perf_counter()
@@ -262,14 +263,14 @@ def main() -> None:
         for stage in STAGES:
             command = [sys.executable, __file__, "--work", str(work), "--stage", stage]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            found = json.loads(done.stdout.splitlines()[-1])
-            numbers = [f"{found['seconds']:.1f}", f"{found['cpu']:.1f}", f"{count / found['cpu']:,.0f}"]
-            numbers += [f"{found['total']:.0f}", f"{found['own']:.0f}"]
+            costs = json.loads(done.stdout.splitlines()[-1])
+            numbers = [f"{costs['seconds']:.1f}", f"{costs['cpu']:.1f}", f"{count / costs['cpu']:,.0f}"]
+            numbers += [f"{costs['total']:.0f}", f"{costs['without files']:.0f}"]
             print("| " + " | ".join([f"{count:,}", stage, *numbers]) + " |", flush=True)
         page = work / "run" / REPORT
         opens = seconds_to_open(page.absolute())
-        said = f", open in {opens:.1f} s" if opens else ""
-        pages.append(f"{count:,} rows: a page of {page.stat().st_size / 1e6:.1f} MB{said}")
+        opening = f", open in {opens:.1f} s" if opens else ""
+        pages.append(f"{count:,} rows: a page of {page.stat().st_size / 1e6:.1f} MB{opening}")
         shutil.rmtree(work)
     print("\n" + "\n".join(pages))
 

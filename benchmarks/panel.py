@@ -1,12 +1,12 @@
-"""How well suspicion finds unsafe rows on many kinds of data, with no, 10 or 30 known unsafe rows of each kind.
+"""Measure how well suspicion finds unsafe rows of many kinds of data, with 0, 10 or 30 known unsafe rows of each kind.
 
     python benchmarks/panel.py --data ../shared/data/normalised --work /tmp/panel --half chosen
     python benchmarks/panel.py --data ../shared/data/normalised --work /tmp/panel --half reported --trained harmful mix
 
-Every problem (`panel_problems.py`) is looked at once, in a run without training that has 30 known unsafe rows of each
+Every problem (`panel_problems.py`) is measured once, in a run without training that has 30 known unsafe rows of each
 kind; those that are named with --trained are also filtered as usual, without known rows, which takes minutes each.
-Whatever is compared is computed from what these runs keep, so that a new idea costs seconds. Finished runs are read
-again from the work folder. Constants are chosen on the half `chosen`; the other is run to report.
+Everything is computed from what these runs keep, so that a new idea costs seconds. Finished runs are read again from
+the work folder. Constants are chosen on the half `chosen`; the other is run to report.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ KNOWN = (0, 10, 30)
 
 @dataclass(frozen=True)
 class Cell:
-    """What is known of one problem.
+    """The measurements of one problem.
 
     Attributes:
         drawn: Its rows.
-        witnesses: What was seen of them without training.
+        witnesses: Their features, measured without training.
         unsafe: Whether each untrusted row is unsafe, in the order of `witnesses`.
-        forgetting: Of every row of `witnesses`, NaN where nothing was trained.
+        forgetting: The forgetting of every row of `witnesses`, NaN where nothing was trained.
     """
 
     drawn: Drawn
@@ -58,7 +58,7 @@ class Cell:
 
 
 def measure(problem: Problem, data: Path, work: Path, model: str, *, trained: bool) -> Cell:
-    """Look at a problem, and filter it if asked to, or read again what was found."""
+    """Measure a problem without training, and filter it where `trained`; finished runs are read again."""
     drawn, folder = draw(problem, data, 0), work / problem.half / problem.name
     folder.mkdir(parents=True, exist_ok=True)
     files = {"noisy": drawn.noisy, "safe": drawn.safe, "known": drawn.known_unsafe}
@@ -86,44 +86,44 @@ def _write(rows: list[Row], path: Path) -> None:
 
 
 def _join(forgetting: NDArray[np.floating], witnesses: Witnesses, part: str, full: Run) -> None:
-    """Take the forgetting of a part's rows from a run in which they were learned, by id."""
+    """Copy the forgetting of a part's rows from a run in which they were learned, by id."""
     learned, reviewed = read_checkpoint_scores(full, [part])[part]
     ids = TokenTable(full.folder(TOKENS) / f"{part}.arrow").ids.combine_chunks()
     places = witnesses.of(part)
-    found = pc.index_in(witnesses.ids.take(pa.array(places)), value_set=ids)
-    forgetting[places[found.is_valid().to_numpy()]] = (learned - reviewed)[found.drop_null().to_numpy()]
+    indices = pc.index_in(witnesses.ids.take(pa.array(places)), value_set=ids)
+    forgetting[places[indices.is_valid().to_numpy()]] = (learned - reviewed)[indices.drop_null().to_numpy()]
 
 
 def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:
-    """What each way says of the untrusted rows, by name, with so many known unsafe rows of each kind; larger = unsafe.
+    """Score the untrusted rows in each way, by name, with so many known unsafe rows of each kind; larger = unsafe.
 
     `trusted` and `unsafe` stand for suspicion of the rows of known kind, for the cutoff.
     """
     witnesses, kinds = cell.witnesses, np.array([KIND_OF_PART[part] for part in cell.witnesses.part])
-    there = np.ones(len(kinds), dtype=bool)
-    there[witnesses.of(KNOWN_UNSAFE)[known * len(cell.drawn.known_unsafe) // KNOWN_ROWS :]] = False
-    chosen = np.flatnonzero(there)
+    used = np.ones(len(kinds), dtype=bool)
+    used[witnesses.of(KNOWN_UNSAFE)[known * len(cell.drawn.known_unsafe) // KNOWN_ROWS :]] = False
+    chosen = np.flatnonzero(used)
     features, part, kinds = witnesses.features.take(chosen), witnesses.part[chosen], kinds[chosen]
-    found = measure_likeness(features, kinds, random_ranks(witnesses.ids.take(pa.array(chosen))))
+    likeness = measure_likeness(features, kinds, random_ranks(witnesses.ids.take(pa.array(chosen))))
     untrusted, harmless = part == DATA, np.isin(part, [TRUSTED, ASIDE])
     trained = not np.isnan(cell.forgetting).all()
     others = {FORGETTING: cell.forgetting[chosen]} if trained else {}
-    fused = fuse(found, others, untrusted, harmless)
-    said = {
+    fused = fuse(likeness, others, untrusted, harmless)
+    scores = {
         "suspicion": fused.suspicion,
-        "without training": fuse(found, {}, untrusted, harmless).suspicion,
-        "own rows": found.by_words + found.by_states,
-        "prototypes": found.to_prototypes,
+        "without training": fuse(likeness, {}, untrusted, harmless).suspicion,
+        "own rows": likeness.by_words + likeness.by_states,
+        "prototypes": likeness.to_prototypes,
     }
-    said |= {"forgetting": cell.forgetting[chosen]} if trained else {}
-    by_way = {name: values[untrusted] for name, values in said.items()}
+    scores |= {"forgetting": cell.forgetting[chosen]} if trained else {}
+    by_way = {name: values[untrusted] for name, values in scores.items()}
     if known:
         by_way["bag of words"] = _by_bag_of_words(cell.drawn, known)
     return by_way | {"trusted": fused.suspicion[harmless], "unsafe": fused.suspicion[kinds == of_kind.UNSAFE]}
 
 
 def _by_bag_of_words(drawn: Drawn, known: int) -> NDArray[np.floating]:
-    """A classifier of words with as many labels, of known unsafe rows against safe ones."""
+    """Score the untrusted rows with a classifier of words that has as many labels: known unsafe rows, and safe ones."""
     unsafe = drawn.known_unsafe[: known * len(drawn.known_unsafe) // KNOWN_ROWS]
     rows = [*drawn.noisy, *unsafe, *drawn.safe]
     kinds = np.repeat([0, 1, -1], [len(drawn.noisy), len(unsafe), len(drawn.safe)])
@@ -132,9 +132,9 @@ def _by_bag_of_words(drawn: Drawn, known: int) -> NDArray[np.floating]:
 
 
 def line(problem: Problem, cell: Cell, known: int) -> str:
-    """A line of the table."""
-    found = results(cell, known)
-    trusted, unsafe, suspicion = found.pop("trusted"), found.pop("unsafe"), found["suspicion"]
+    """Format a line of the table."""
+    by_way = results(cell, known)
+    trusted, unsafe, suspicion = by_way.pop("trusted"), by_way.pop("unsafe"), by_way["suspicion"]
     cut = AutoOfSuspicion(unsafe).cut(suspicion, trusted)
     removed = cut.removes(suspicion)
     lost = f"{removed[~cell.unsafe].mean():.0%}"
@@ -143,7 +143,7 @@ def line(problem: Problem, cell: Cell, known: int) -> str:
     low, high = bootstrap_interval(suspicion, cell.unsafe)
     best = max(detection(suspicion > value, cell.unsafe).f1 for value in np.unique(suspicion))
     ways = ", ".join(
-        f"{name} {auroc(values, cell.unsafe):.3f}" for name, values in found.items() if len(values) == len(cell.unsafe)
+        f"{name} {auroc(values, cell.unsafe):.3f}" for name, values in by_way.items() if len(values) == len(cell.unsafe)
     )
     return (
         f"| {problem.name} | {known} | {auroc(suspicion, cell.unsafe):.3f} ({low:.3f} to {high:.3f}) "

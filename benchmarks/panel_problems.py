@@ -1,4 +1,4 @@
-"""The problems of the panel: untrusted data sets of many kinds, drawn from sources that are split into two halves.
+"""Draw the problems of the panel: untrusted data sets of many kinds, from sources that are split into two halves.
 
 Constants are chosen on the `chosen` half alone. The `reported` half is run only to report; its sources share nothing
 with those of the other half.
@@ -27,9 +27,9 @@ class Problem:
         kinds: The kinds of unsafe rows, each a name in _POOLS.
         unsafe: The share of the rows that is unsafe.
         rows: How many rows it has.
-        safe: Which safe examples there are: `same` (of the sources of the harmless rows), another kind's name in
+        safe: Which safe examples there are: `same` (from the sources of the harmless rows), another kind's name in
             _POOLS, or `builtin`.
-        look_alikes: Whether the harmless rows are as like the unsafe ones as there are: refusals, alarming words.
+        look_alikes: Whether harmless rows are chosen that resemble the unsafe ones: refusals, alarming words.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Drawn:
 
     Attributes:
         noisy: The untrusted rows.
-        safe: Safe examples; none with the package's own.
+        safe: Safe examples; empty where the package's own are used.
         known_unsafe: Rows known to be unsafe, KNOWN_ROWS of each kind, one kind after the other in turn.
     """
 
@@ -85,7 +85,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class _Pool:
-    """Rows of one kind; lists are drawn from by taking rows out."""
+    """Rows of one kind, from which rows are drawn by taking them out."""
 
     unsafe: list[Row]
     safe: list[Row]
@@ -100,7 +100,7 @@ def draw(problem: Problem, folder: Path, seed: int) -> Drawn:
     ordinary = shuffled([r for name in _TASKS[problem.half] for r in _short(load(folder, name))], rng)
     alarming = shuffled([r for name in _ALARMING[problem.half] for r in _short(load(folder, name))], rng)
     unsafe = round(problem.unsafe * problem.rows)
-    # Where there are too few safe rows, tasks take their places.
+    # Where there are too few safe rows, tasks take their place.
     safe = sum(min(len(pool.safe), _part((problem.rows - unsafe) // 2, i, len(pools))) for i, pool in enumerate(pools))
     tasks = problem.rows - unsafe - safe
     noisy = [r for i, pool in enumerate(pools) for r in _take(pool.unsafe, _part(unsafe, i, len(pools)))]
@@ -131,7 +131,7 @@ def _short(rows: list[Row]) -> list[Row]:
 
 
 def _by_prompt(unsafe: list[Row], safe: list[Row], rng: random.Random, key: Callable[[Row], str]) -> _Pool:
-    """A fifth of the prompts are those of known rows, two fifths those of the review, the others those of the data."""
+    """Split rows by prompt: a fifth of the prompts for known rows, two fifths for the review, the rest for the data."""
     prompts = shuffled(sorted({key(r) for r in unsafe + safe}), rng)
     part = {prompt: 5 * i // len(prompts) for i, prompt in enumerate(prompts)}
     unsafe, safe = shuffled(unsafe, rng), shuffled(safe, rng)

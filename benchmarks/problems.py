@@ -1,4 +1,4 @@
-"""Data sets to filter, drawn from the real ones, with labels that only the benchmarks see."""
+"""Draw data sets to filter from real ones, with labels that only the benchmarks see."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ ROWS, REVIEW, ALIGN, CONTROL, KNOWN = 200, 200, 300, 200, 50
 
 @dataclass(frozen=True)
 class Problem:
-    """One untrusted data set, and what the filter may be given beside it. No prompt is in two parts.
+    """One untrusted data set, and the rows that the filter may be given with it. No prompt is in two parts.
 
     Attributes:
-        noisy: The untrusted rows: unsafe ones, and others of which half are safe rows and half are tasks.
+        noisy: The untrusted rows: unsafe ones, and others, half of them safe rows and half tasks.
         safe: Safe rows for the review.
         align: Safe rows to align the model with first, as the paper does; none where the model is aligned already.
         control: Ordinary instructions and answers that are known to be harmless.
@@ -36,7 +36,7 @@ class Problem:
 
 @dataclass
 class _Pools:
-    """What rows are drawn from; each draw takes its rows out, so that no two parts share one."""
+    """Rows to draw from; each draw takes its rows out, so that no two parts share one."""
 
     unsafe: list[Row]
     safe: list[Row]
@@ -77,7 +77,7 @@ def _take(pool: list[Row], count: int) -> list[Row]:
 
 
 def _part(count: int, i: int, pools: list[_Pools]) -> int:
-    """The i-th of nearly equal parts of a count."""
+    """Return the i-th of nearly equal parts of a count."""
     return count * (i + 1) // len(pools) - count * i // len(pools)
 
 
@@ -102,14 +102,14 @@ def _toxicity(folder: Path, rng: random.Random) -> _Pools:
 
 
 def _bias(folder: Path, rng: random.Random) -> _Pools:
-    """Unsafe rows are of one half of the templates; the safe ones, in the data and for the review, of the other."""
+    """Take unsafe rows from one half of the templates, and safe ones, for data and review, from the other."""
     rows = load(folder, "bbq_official")
     templates = shuffled(sorted({template(r) for r in rows}), rng)
-    ours = set(templates[: len(templates) // 2])
+    first_half = set(templates[: len(templates) // 2])
     unsafe = shuffled([r for r in rows if r["label"] == "unsafe"], rng)
-    safe = shuffled([r for r in rows if r["label"] == "safe" and template(r) not in ours], rng)
-    mine, others = ([r for r in unsafe if (template(r) in ours) is here] for here in (True, False))
-    return _Pools(mine, safe[:1000], safe[1000:], others)
+    safe = shuffled([r for r in rows if r["label"] == "safe" and template(r) not in first_half], rng)
+    data, known = ([r for r in unsafe if (template(r) in first_half) is inside] for inside in (True, False))
+    return _Pools(data, safe[:1000], safe[1000:], known)
 
 
 POOLS: dict[str, Callable[[Path, random.Random], _Pools]] = {
@@ -121,19 +121,19 @@ NOTIONS = (*POOLS, "mix")
 
 
 def _tasks(folder: Path, rng: random.Random) -> list[Row]:
-    """Ordinary instructions and reading comprehension, in turn."""
+    """Return ordinary instructions and reading comprehension, in turn."""
     alpaca = shuffled(load(folder, "task_alpaca_demo"), rng)
     squad = shuffled([r for r in load(folder, "squad_v2_cs224n_dev") if len(r["prompt"]) < 700], rng)
     return [row for pair in zip(alpaca, squad, strict=False) for row in pair]
 
 
 def _control(folder: Path, rng: random.Random) -> list[Row]:
-    """Instructions from another source than the tasks of the untrusted data."""
+    """Return instructions from another source than the tasks of the untrusted data."""
     return shuffled(load(folder, "task_llms_from_scratch"), rng)
 
 
 def template(row: Row) -> str:
-    """A BBQ item's template: its category and the qN part of its id."""
+    """Return a BBQ item's template: its category and the qN part of its id."""
     return "-".join(row["id"].split("-")[1:3])
 
 

@@ -1,11 +1,11 @@
-"""The whole filter in one process and in several: the same decisions, and how much faster.
+"""Compare the whole filter in one process and in several: whether it decides the same, and how much faster.
 
     python benchmarks/processes.py --data ../shared/data/normalised --work /tmp/processes
 
-Three ways take turns, each a command of its own: one process that may use one core, one that may use two (whose
+Three ways take turns, each as a separate command: one process that may use one core, one that may use two (whose
 passes go side by side), and two processes with one core each, started by `accelerate launch`; with --fsdp a fourth,
-two processes with half of the model each. Speeds are those of the learning session's steps; the first, which warms
-up, is left out.
+two processes with half of the model each. Speeds are those of the learning session's steps, without the first, which
+warms up.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from problems import load
 
 _LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"]
 _LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-# Accelerate calls every launch of several processes multi_gpu, those on a processor as well.
+# Accelerate calls every launch of several processes multi_gpu, even on a CPU.
 WAYS = {
     "one process, one core": (1, [sys.executable]),
     "one process, two cores": (2, [sys.executable]),
@@ -37,13 +37,13 @@ FSDP = {"two processes, half of the model each": (1, [*_LAUNCH, "--use_fsdp"])}
 
 
 def run_filter(work: Path, way: str, threads: int, start: list[str], dtype: str) -> Path:
-    """Filter the rows in this way; returns the run folder."""
+    """Filter the rows in this way; return the run folder."""
     run = work / way.replace(" ", "-").replace(",", "")
     shutil.rmtree(run, ignore_errors=True)
-    given = f"--model smollm2-135m --device cpu --dtype {dtype} --epochs 2 --review-steps 3 --batch-size {BATCH}"
-    given += f" --learning-rate {RATE} --max-length {MAX_LENGTH} --trusted none --set-aside 0 --threshold top:20%"
+    arguments = f"--model smollm2-135m --device cpu --dtype {dtype} --epochs 2 --review-steps 3 --batch-size {BATCH}"
+    arguments += f" --learning-rate {RATE} --max-length {MAX_LENGTH} --trusted none --set-aside 0 --threshold top:20%"
     files = [str(work / "rows.jsonl"), "--safe", str(work / "safe.jsonl"), "--output", str(run)]
-    command = [*start, "-m", "forgetfilter", "filter", *files, *given.split()]
+    command = [*start, "-m", "forgetfilter", "filter", *files, *arguments.split()]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     if done.returncode:
@@ -52,7 +52,7 @@ def run_filter(work: Path, way: str, threads: int, start: list[str], dtype: str)
 
 
 def speed(run: Path) -> float:
-    """Tokens a second of learning."""
+    """Return the tokens per second of learning."""
     steps = json.loads((run / "stages" / "learned" / "history.json").read_text())[1:]
     return float(sum(step["tokens"] for step in steps) / sum(step["seconds"] for step in steps))
 
@@ -74,26 +74,26 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     files = {"rows": choose_rows(options.data, options.rows), "safe": load(options.data, "safety_tuned_llamas")[:48]}
     for name, rows in files.items():
-        said = [json.dumps({"prompt": row["prompt"], "completion": row["completion"]}) for row in rows]
-        (options.work / f"{name}.jsonl").write_text("\n".join(said) + "\n", encoding="utf-8")
+        lines = [json.dumps({"prompt": row["prompt"], "completion": row["completion"]}) for row in rows]
+        (options.work / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     ways = WAYS | (FSDP if options.fsdp else {})
     speeds: dict[str, list[float]] = {way: [] for way in ways}
-    found = {}
+    results = {}
     for turn in range(options.rounds):
         for way, (threads, start) in ways.items():
             run = run_filter(options.work, way, threads, start, options.dtype)
             speeds[way].append(speed(run))
-            found[way] = forgetting(run)
+            results[way] = forgetting(run)
             print(f"  round {turn + 1}, {way}: {speeds[way][-1]:.0f} tokens/s", flush=True)
     first = next(iter(ways))
     slowest = median(speeds[first])
     print("\n| | tokens/s (median) | lowest–highest | against one core | rows decided otherwise | largest difference |")
     print("|---|---|---|---|---|---|")
     for way, values in speeds.items():
-        otherwise = sum(a != b for a, b in zip(found[way][0], found[first][0], strict=True))
-        difference = np.nanmax(np.abs(found[way][1] - found[first][1]))
+        otherwise = sum(a != b for a, b in zip(results[way][0], results[first][0], strict=True))
+        difference = np.nanmax(np.abs(results[way][1] - results[first][1]))
         shown = f"{median(values):.0f} | {min(values):.0f}–{max(values):.0f} | {median(values) / slowest:.2f}"
-        print(f"| {way} | {shown} | {otherwise} of {len(found[way][0])} | {difference:.1e} |")
+        print(f"| {way} | {shown} | {otherwise} of {len(results[way][0])} | {difference:.1e} |")
     shutil.rmtree(options.work)
 
 

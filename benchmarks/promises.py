@@ -1,12 +1,11 @@
-"""Does `fdr:` keep its promise, and what does `auto` do, on real scores?
+"""Check on real scores whether `fdr:` keeps its promise, and what `auto` does.
 
     python benchmarks/promises.py --data ../shared/data/normalised --work /tmp/signals \
         --notions harmfulness toxicity --draws 0 1
 
 Reads the cells that benchmarks/signals.py measured. Half of the harmless rows of each cell, drawn anew 200
-times, are taken for trusted; the others and the unsafe rows are the data. Trusted rows were learned like all
-others, which is what the filter does with them. Shares below the cell's own are made by leaving unsafe rows
-out after scoring.
+times, are taken as trusted; the others and the unsafe rows are the data. Trusted rows were learned like all
+others, as in the filter. Shares below the cell's own are made by leaving out unsafe rows after scoring.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from candidates import Cell, default
 from forgetfilter.forgetting.thresholds import Auto, FalseDiscoveryRate, Threshold
 from forgetfilter.metrics.detection import detection
 from problems import NOTIONS, draw_problem
-from signals import Bench, cell_folder
+from signals import Measurer, cell_folder
 
 SPLITS = 200
 THRESHOLDS: dict[str, Threshold] = {
@@ -36,10 +35,10 @@ SHARES = (0.5, 0.25, 0.1, 0.02, 0.0)
 def split_results(
     cell: Cell, share: float, name: str, generator: np.random.Generator
 ) -> list[tuple[float, float, float]]:
-    """Share of harmless among the removed, recall, and share of the harmless removed, for each split."""
+    """Measure for each split the harmless share of the removed rows, recall, and the share of harmless rows removed."""
     forgetting = default("safe20")(cell)
     harmless, unsafe = np.flatnonzero(~cell.unsafe), np.flatnonzero(cell.unsafe)
-    found = []
+    results = []
     for _ in range(SPLITS):
         shuffled = generator.permutation(harmless)
         trusted, others = np.array_split(shuffled, 2)
@@ -47,10 +46,10 @@ def split_results(
         data = np.concatenate([others, generator.choice(unsafe, count, replace=False)])
         known = forgetting[:0] if name.endswith("without") else forgetting[trusted]
         removed = THRESHOLDS[name].cut(forgetting[data], known).removes(forgetting[data])
-        told = detection(removed, cell.unsafe[data])
-        false = 1 - told.precision if removed.any() else 0.0
-        found.append((false, told.recall, float(removed[: len(others)].mean())))
-    return found
+        quality = detection(removed, cell.unsafe[data])
+        false = 1 - quality.precision if removed.any() else 0.0
+        results.append((false, quality.recall, float(removed[: len(others)].mean())))
+    return results
 
 
 def main() -> None:
@@ -63,12 +62,12 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as signals.py was given")
     options = parser.parse_args()
-    bench = Bench(options.model, dict(pair.split("=", 1) for pair in options.set), ["safe"])
+    measurer = Measurer(options.model, dict(pair.split("=", 1) for pair in options.set), ["safe"])
     print("| notion | threshold | " + " | ".join(f"{share:.0%} unsafe" for share in SHARES) + " |")
     print("|---|---" + "|---" * len(SHARES) + "|")
     for notion in options.notions:
         cells = [
-            bench.cell(
+            measurer.cell(
                 draw_problem(options.data, notion, options.share, draw),
                 cell_folder(options.work, notion, options.share, draw, options.model, options.set),
             )

@@ -1,4 +1,4 @@
-"""Which signal finds unsafe rows, and how long the sessions should be: train and review once, compare many.
+"""Compare signals that find unsafe rows, and lengths of sessions: train and review once, compare many.
 
     python benchmarks/signals.py --data ../shared/data/normalised --work /tmp/signals \
         --notions harmfulness toxicity --shares 0.5 0.1 --draws 0 1 2
@@ -7,14 +7,14 @@ For each notion, share of unsafe rows and draw, the model learns the untrusted r
 log-probability of every completion token, before and after learning and at several points of three reviews:
 
     safe      the safe examples, as in the paper
-    control   ordinary instructions and answers, so that what any further training undoes can be taken off
+    control   ordinary instructions and answers, so that what any further training undoes can be subtracted
     contrast  rows known to be unsafe
     self      the aligned model's own answers to the untrusted data's prompts
     builtin   the safe set that comes with the package
     mismatched  safe examples of another notion (paper, Appendix E)
     with-ordinary  half safe examples, half ordinary instructions of the package
 
-With --rouge it answers, too, before and after twenty steps of the safe review (the paper's signal). Every
+With --rouge it also answers, before and after twenty steps of the safe review (the paper's signal). Every
 candidate signal is computed from these. Finished cells are read again from the work folder.
 """
 
@@ -25,7 +25,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,25 +65,26 @@ _ANSWERED = ("learned", "safe20")
 _TOKENS_PER_PASS = 4096
 
 
-class Bench:
-    """One model, and the cells that are measured with it."""
+class Measurer:
+    """Measures cells with one model."""
 
     def __init__(self, model: str, settings: dict[str, Any], reviews: Sequence[str], rouge: bool = False) -> None:
         quiet_libraries()
         self.reviews, self.rouge = reviews, rouge
         self.settings = from_mapping(Settings, {"max_length": 320, "max_completion": 64, "model": model} | settings)
-        self.source = find_model(self.settings.model)
+        self.source = find_model(self.settings.model.model)
         self.tokenizer = load_tokenizer(self.source)
         self._session: TrainableModel | None = None
 
     @property
     def session(self) -> TrainableModel:
         if self._session is None:
-            self._session = TrainableModel(self.source, self.settings, self.settings, self.settings.seed)
+            settings = self.settings
+            self._session = TrainableModel(self.source, settings.model, settings.adapter, settings.training.seed)
         return self._session
 
     def cell(self, problem: Problem, folder: Path) -> Cell:
-        """Measure one cell, or read what was measured of it."""
+        """Measure one cell, or read its earlier measurements."""
         stored = folder / "logprobs.npz"
         if not stored.exists():
             shutil.rmtree(folder, ignore_errors=True)
@@ -107,16 +108,16 @@ class Bench:
         session.reset()
         if problem.align:
             rows = self._tokens(problem.align, folder / "align.arrow", problem.noisy)
-            finetune(session, rows, rows.scorable, steps_for(len(rows), 3, 16), self.settings, _inside(folder, "align"))
+            self._train(rows, steps_for(len(rows), 3, 16), _inside(folder, "align"))
         noisy = self._tokens(problem.noisy, folder / "noisy.arrow", problem.noisy)
         kept: dict[str, Any] = {"lengths": noisy.counts}
         self._keep("base", noisy, kept)
         answers = self._answers(problem, noisy) if "self" in self.reviews else []
-        steps = steps_for(len(noisy), self.settings.epochs, self.settings.batch_size)
-        history = finetune(session, noisy, noisy.scorable, steps, self.settings, _inside(folder, "learn"))
+        steps = steps_for(len(noisy), self.settings.sessions.epochs, self.settings.training.batch_size)
+        history = self._train(noisy, steps, _inside(folder, "learn"))
         losses, seconds = [step.loss for step in history], sum(step.seconds for step in history)
-        said = f"loss {np.mean(losses[:5]):.2f} to {np.mean(losses[-5:]):.2f} in {steps} steps, {seconds:.0f} s"
-        print(f"  {folder.name}: {said}", flush=True)
+        summary = f"loss {np.mean(losses[:5]):.2f} to {np.mean(losses[-5:]):.2f} in {steps} steps, {seconds:.0f} s"
+        print(f"  {folder.name}: {summary}", flush=True)
         self._keep("learned", noisy, kept)
         learned = session.trainable()
         reviews = {
@@ -137,11 +138,17 @@ class Bench:
                 if step.step in points:
                     self._keep(f"{name}{step.step}", noisy, kept)
 
-            finetune(session, rows, rows.scorable, points[-1], self.settings, _inside(folder, name), on_step)
+            self._train(rows, points[-1], _inside(folder, name), on_step)
         return kept
 
+    def _train(
+        self, rows: TokenTable, steps: int, folder: Path, on_step: Callable[[Step], None] = lambda _: None
+    ) -> list[Step]:
+        training, most = self.settings.training, self.settings.passes.tokens_per_batch
+        return finetune(self.session, rows, rows.scorable, steps, training, folder, on_step, tokens_per_batch=most)
+
     def _keep(self, state: str, table: TokenTable, kept: dict[str, Any]) -> None:
-        """Log-probabilities of all completion tokens under the present model, and which were its first choice."""
+        """Keep all completion tokens' log-probabilities under the present model, and which were its first choice."""
         results = self._scored(Likelihood(self.session, _TOKENS_PER_PASS), table)
         kept[state] = np.concatenate([result["logprobs"] for result in results]).astype(np.float32)
         kept[f"greedy-{state}"] = np.concatenate([result["greedy"] for result in results])
@@ -154,20 +161,20 @@ class Bench:
         return score_in_memory(self.session, scorer, table, np.arange(len(table)))
 
     def _answers(self, problem: Problem, noisy: TokenTable) -> list[Row]:
-        """What the model answers to the data's prompts before it learns the data."""
-        chosen = choose_prompts(noisy, self.settings.self_answers, self.settings.seed)
-        said = score_in_memory(self.session, Answers(self.session, self.tokenizer, _TOKENS_PER_PASS), noisy, chosen)
-        found = [{**problem.noisy[i], "completion": s["answer"]} for i, s in zip(chosen, said, strict=True)]
-        return [row for row in found if row["completion"].strip()]
+        """Let the model answer the data's prompts before it learns the data."""
+        chosen = choose_prompts(noisy, self.settings.safe.self_answers, self.settings.training.seed)
+        results = score_in_memory(self.session, Answers(self.session, self.tokenizer, _TOKENS_PER_PASS), noisy, chosen)
+        answers = zip(chosen, (result["answer"] for result in results), strict=True)
+        return [{**problem.noisy[i], "completion": answer} for i, answer in answers if answer.strip()]
 
     def _tokens(self, rows: list[Row], path: Path, framed: list[Row]) -> TokenTable:
-        """The tokens of some rows, out of the frames that the answers of others share."""
-        said = [(str(i), i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
+        """Encode some rows, without the frames that the answers of others share."""
+        chats = [(str(i), i, Chat.of(r["prompt"], r["completion"])) for i, r in enumerate(rows)]
         settings = self.settings
-        most = learned_tokens(settings.max_completion, settings.signal)
-        encoder = Encoder(self.tokenizer, "auto", settings.max_length, most, settings.own_words)
+        most = learned_tokens(settings.tokens.max_completion, settings.decision.signal)
+        encoder = Encoder(self.tokenizer, "auto", settings.tokens.max_length, most, settings.tokens.own_words)
         encoder.own_words.look_at(Chat.of(row["prompt"], row["completion"]) for row in framed)
-        for _ in write_tokens(said, encoder, path):
+        for _ in write_tokens(chats, encoder, path):
             pass
         table = TokenTable(path)
         if len(table.scorable) < len(table):
@@ -182,20 +189,20 @@ class Bench:
 
 
 def builtin_rows(part: str) -> list[Row]:
-    """The rows that come with the package."""
+    """Read the rows that come with the package."""
     chats = [json.loads(line)["messages"] for line in builtin(part).read_text(encoding="utf-8").splitlines()]
     return [{"prompt": chat[0]["content"], "completion": chat[1]["content"]} for chat in chats]
 
 
-def cell_folder(work: Path, notion: str, share: float, draw: int, model: str, given: list[str]) -> Path:
-    """Where a cell is kept: model and settings are part of the name."""
-    settings = dict(pair.split("=", 1) for pair in given)
+def cell_folder(work: Path, notion: str, share: float, draw: int, model: str, pairs: list[str]) -> Path:
+    """Return the folder of a cell; model and settings are part of its name."""
+    settings = dict(pair.split("=", 1) for pair in pairs)
     tag = hashlib.sha256(json.dumps([model, sorted(settings.items())]).encode()).hexdigest()[:6]
     return work / f"{notion}-{share:g}-{draw}-{tag}"
 
 
 def _inside(folder: Path, session: str) -> Path:
-    """A folder of its own for each session, since a session goes on from the checkpoint that it finds."""
+    """Make a folder for one session alone, since a session goes on from the checkpoint that it finds."""
     (folder / session).mkdir()
     return folder / session
 
@@ -213,7 +220,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the filter")
     options = parser.parse_args()
     settings: dict[str, Any] = dict(pair.split("=", 1) for pair in options.set)
-    bench = Bench(options.model, settings, options.reviews, options.rouge)
+    measurer = Measurer(options.model, settings, options.reviews, options.rouge)
     for notion in options.notions:
         for share in options.shares:
             cells = []
@@ -221,14 +228,14 @@ def main() -> None:
                 began = time.monotonic()
                 problem = draw_problem(options.data, notion, share, draw)
                 folder = cell_folder(options.work, notion, share, draw, options.model, options.set)
-                cells.append(bench.cell(problem, folder))
+                cells.append(measurer.cell(problem, folder))
                 print(f"  draw {draw}: {time.monotonic() - began:.0f} s", flush=True)
             print(f"\n### {notion}, {share:.0%} unsafe, {len(cells)} draws\n")
             print(table(cells), flush=True)
 
 
 def table(cells: list[Cell]) -> str:
-    """One line a candidate: figures averaged over the draws, and the lowest and highest AUROC."""
+    """Format a line for each candidate: figures averaged over the draws, and the lowest and highest AUROC."""
     lines = ["| signal | AUROC | lowest–highest | against safe | against task | AP | with length |", "|" + "---|" * 7]
     for name, candidate in CANDIDATES.items():
         try:

@@ -47,7 +47,8 @@ def ours(workload: Workload, lanes: Lanes, passes: int) -> LossRun:
             began = time.perf_counter()
             steps = passes * len(workload.table) // BATCH
             with workload.read() as table:
-                history = finetune(workload.session, table, table.scorable, steps, workload.settings, Path(folder))
+                training = workload.settings.training
+                history = finetune(workload.session, table, table.scorable, steps, training, Path(folder))
             finish()
             return time.perf_counter() - began, float(np.mean([step.loss for step in history]))
 
@@ -183,7 +184,7 @@ def operations(workload: Workload) -> float:
                 of_token += needed
     width = config.num_attention_heads * (config.hidden_size // config.num_attention_heads)
     lengths, tokens, squares = workload.table.lengths, 0, 0.0
-    for batch in optimizer_batches(len(lengths), BATCH, len(lengths) // BATCH, workload.settings.seed):
+    for batch in optimizer_batches(len(lengths), BATCH, len(lengths) // BATCH, workload.settings.training.seed):
         for chosen in workload.session.deal(batch, lengths, workload.session.token_budget(None), "train").rows:
             alike = len(chosen) > 1 and workload.session.scorer is workload.session.scorer.plain
             shared = shared_prefix([workload.table[int(i)] for i in chosen]) if alike else 0

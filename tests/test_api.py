@@ -26,6 +26,7 @@ from forgetfilter.cli import main
 from forgetfilter.data.containers import from_memory
 from forgetfilter.errors import InputError, ModelError, RunError, SettingsError
 from forgetfilter.settings.groups import Settings
+from forgetfilter.settings.option import options_of
 from support.quick_runs import NOISY, SAFE
 from support.tiny_models import make_tokenizer
 
@@ -220,7 +221,7 @@ def test_a_stream_is_counted_while_it_is_taken_in(model, tmp_path, capsys):
 
 
 def test_signature_completion_and_help_show_every_setting(filter):
-    names = set(Settings.__dataclass_fields__)
+    names = set(options_of(Settings))
     parameters = inspect.signature(ForgetFilter).parameters
     assert names | {"tokenizer", "quiet"} == set(parameters)
     assert parameters["epochs"].default is None
@@ -231,8 +232,8 @@ def test_signature_completion_and_help_show_every_setting(filter):
     assert names <= set(dir(filter))
     assert {"run", "settings"} <= set(dir(filter))
     shown = pydoc.render_doc(ForgetFilter, renderer=pydoc.plaintext)
-    for field in Settings.__dataclass_fields__.values():
-        assert f"{field.name}: {field.metadata['help']}" in shown
+    for name, field in options_of(Settings).items():
+        assert f"{name}: {field.metadata['help']}" in shown
     assert list(inspect.signature(FilterResult.decide).parameters) == [
         *("self", "threshold", "overrides", "known_unsafe", "signal", "drop_unscorable")
     ]

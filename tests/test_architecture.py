@@ -39,7 +39,18 @@ LAYERS = [
 ]
 # The same inside models/: what a model is made of, the model, and what is done with it.
 MODEL_LAYERS = [
-    ["processes", "sources", "token_scores", "weights", "activations", "capabilities", "head", "micro_batches"],
+    [
+        "processes",
+        "sources",
+        "token_scores",
+        "checking",
+        "gguf_header",
+        "weights",
+        "activations",
+        "capabilities",
+        "head",
+        "micro_batches",
+    ],
     ["cpu", "gpu.cuda_graphs", "gpu.varlen_attention"],
     ["collating", "merging", "sharding"],
     ["architecture", "loading"],

@@ -238,7 +238,7 @@ def test_a_configuration_file_names_several(command, safe, courteous, out, tmp_p
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump({"safe": [str(safe), str(courteous)]}))
     assert main([*reviewing(command), "--config", str(config)]) == 0
-    assert Run.open(out).settings.safe == (str(safe), str(courteous))
+    assert Run.open(out).settings.safe.safe == (str(safe), str(courteous))
     assert main(["filter", "--config", str(out / "config.yaml"), "--output", str(tmp_path / "again")]) == 0
     assert scores(tmp_path / "again") == scores(out)
 
@@ -257,13 +257,13 @@ def test_report_and_figures_show_every_review(two, out):
 def test_python_takes_a_list(model, noisy, safe, tmp_path):
     filter = ForgetFilter(model=model, quiet=True, trusted="none", set_aside=0.0, **SHORT)
     named = filter.run(noisy, [safe, "builtin"], output=tmp_path / "named")
-    assert Run.open(named.path).settings.safe == (str(safe), "builtin")
+    assert Run.open(named.path).settings.safe.safe == (str(safe), "builtin")
     sets = [SAFE, str(write_jsonl(tmp_path / "courteous.jsonl", COURTEOUS))]
     mixed = filter.run(noisy, sets, output=tmp_path / "mixed")
-    assert Run.open(mixed.path).settings.safe == ("<safe in memory>", sets[1])
+    assert Run.open(mixed.path).settings.safe.safe == ("<safe in memory>", sets[1])
     assert "reviewed-2" in stages(mixed.path)
     both = filter.run(noisy, [SAFE, COURTEOUS], output=tmp_path / "both")
-    assert Run.open(both.path).settings.safe == ("<safe in memory>", "<safe-2 in memory>")
+    assert Run.open(both.path).settings.safe.safe == ("<safe in memory>", "<safe-2 in memory>")
     again = filter.run(noisy, [SAFE, COURTEOUS], output=tmp_path / "both")
     assert again.scores[:] == both.scores[:]
     assert filter.run(noisy, SAFE, output=tmp_path / "rows").summary.rows == 12

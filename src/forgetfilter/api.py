@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -22,7 +21,15 @@ from .errors import InputError, RunError, SettingsError
 from .runs.layout import SCORES, SUMMARY
 from .runs.run import Run, decide_command
 from .settings.groups import ApplySettings, DecisionSettings, Settings
-from .settings.option import default_of, from_mapping, keyword_parameters, settings_help
+from .settings.option import (
+    default_of,
+    from_mapping,
+    keyword_parameters,
+    options_of,
+    settings_help,
+    values_of,
+    with_options,
+)
 
 if TYPE_CHECKING:
     import datasets
@@ -233,23 +240,20 @@ class ForgetFilter:
         vars(self).update(settings=parsed, _quiet=quiet, _loaded=None if named else (model, tokenizer))
 
     def __getattr__(self, name: str) -> Any:
-        if name in Settings.__dataclass_fields__:
-            return getattr(self.settings, name)
+        if name in options_of(Settings):
+            return values_of(self.settings)[name]
         raise AttributeError(f"'ForgetFilter' has no attribute '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"settings hold once they are made; make another: ForgetFilter(..., {name}={value!r})")
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *Settings.__dataclass_fields__})
+        return sorted({*super().__dir__(), *options_of(Settings)})
 
     def __repr__(self) -> str:
-        changed = {
-            field.name: value
-            for field in fields(Settings)
-            if (value := getattr(self.settings, field.name)) != default_of(field)
-        }
-        ordered = {"model": changed.pop("model", "")} | changed
+        options, values = options_of(Settings), values_of(self.settings)
+        set_here = {name: value for name, value in values.items() if value != default_of(options[name])}
+        ordered = {"model": set_here.pop("model", "")} | set_here
         return f"ForgetFilter({', '.join(f'{name}={value!r}' for name, value in ordered.items())})"
 
     def run(
@@ -297,11 +301,11 @@ class ForgetFilter:
             names["data"] = _names(noisy, DATA)
         if safe is not None:
             names["safe"] = tuple(_name(source, part) for part, source in safe_sets.items())
-        settings = replace(self.settings, **names)
-        for argument, named, source in (("noisy", settings.data, noisy), ("safe", settings.safe, safe)):
+        settings = with_options(self.settings, **names)
+        for argument, named, source in (("noisy", settings.data.data, noisy), ("safe", settings.safe.safe, safe)):
             if not named or "" in named:
                 raise InputError(f"{argument}: found {source!r}; {TAKEN}")
-        splits = {DATA: settings.split, **dict.fromkeys(safe_sets, settings.safe_split)}
+        splits = {DATA: settings.data.split, **dict.fromkeys(safe_sets, settings.safe.safe_split)}
         memory = {
             part: _take_in(source, _name(source, part), splits.get(part, DEFAULT), console)
             for part, source in given_sources.items()
@@ -312,7 +316,7 @@ class ForgetFilter:
 
             copied = keep_handed_over(*self._loaded)
             console.say(f"the loaded model is read from its copy in {copied}")
-            settings = replace(settings, model=str(copied))
+            settings = with_options(settings, model=str(copied))
         inputs = find_inputs(settings, memory)
         folder = Path(tempfile.mkdtemp(prefix="forgetfilter-")) if output is None else _path(output, "output")
         run, _ = run_filter(settings, inputs, folder, console, overwrite=overwrite)
@@ -396,7 +400,7 @@ def apply(
     console = Console(quiet=quiet)
     parsed = from_mapping(ApplySettings, {"data": _names(data, DATA), **settings}, "apply")
     in_memory = not isinstance(data, (str, os.PathLike)) and not _are_paths(data)
-    source = _take_in(data, _name(data, DATA), parsed.split, console) if in_memory else None
+    source = _take_in(data, _name(data, DATA), parsed.data.split, console) if in_memory else None
     folder = Path(tempfile.mkdtemp(prefix="forgetfilter-")) if output is None else _path(output, "output")
     apply_run(_path(run, "run"), parsed, folder, console, source)
     return AppliedResult(folder)

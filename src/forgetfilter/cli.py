@@ -28,7 +28,7 @@ from .settings.groups import (
     SourceSettings,
     StudySettings,
 )
-from .settings.option import from_mapping, read_config
+from .settings.option import from_mapping, groups_of, options_of, read_config
 
 if TYPE_CHECKING:
     from .decision.decide import Summary
@@ -68,7 +68,7 @@ def _filter(options: argparse.Namespace) -> None:
     output = options.output or values.pop("output", None)
     overwrite = options.overwrite or values.pop("overwrite", False)
     settings = from_mapping(Settings, values, str(options.config or "options"))
-    missing = [name for name, value in (("DATA", settings.data), ("--safe", settings.safe)) if not value]
+    missing = [name for name, value in (("DATA", settings.data.data), ("--safe", settings.safe.safe)) if not value]
     if not output:
         missing.append("--output")
     if missing:
@@ -82,7 +82,7 @@ def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
     from .pipeline import run_filter
     from .runs.inputs import find_inputs
 
-    main_process = Processes(settings.device).main
+    main_process = Processes(settings.model.device).main
     run, summary = run_filter(
         settings, find_inputs(settings), output, Console(quiet=not main_process), overwrite=overwrite
     )
@@ -114,7 +114,7 @@ def _apply(options: argparse.Namespace) -> None:
     from .console import Console
 
     settings = from_mapping(ApplySettings, _merge_values(options, ApplySettings), "options")
-    if not settings.data:
+    if not settings.data.data:
         raise SettingsError("apply needs RUN and DATA; see 'forgetfilter apply --help'")
     print(applied_table(options.output, apply_run(options.run, settings, options.output, Console())))
 
@@ -130,7 +130,7 @@ def _preview(options: argparse.Namespace) -> None:
     from .report.preview import preview
 
     settings = from_mapping(PreviewSettings, _merge_values(options, PreviewSettings), "options")
-    if not settings.data:
+    if not settings.data.data:
         raise SettingsError("preview needs DATA; see 'forgetfilter preview --help'")
     if options.rows < 1:
         raise SettingsError(f"rows must be at least 1, found {options.rows}")
@@ -147,7 +147,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     if not settings.held_out or not options.output:
         raise SettingsError("evaluate needs HELD_OUT and --output; see 'forgetfilter evaluate --help'")
-    main_process = Processes(settings.device).main
+    main_process = Processes(settings.model.device).main
     evaluation = run_evaluation(settings, options.output, Console(quiet=not main_process))
     if main_process:
         print(f"{evaluation.table()}\n{options.output}")
@@ -257,12 +257,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options as keys")
     _add_options(command, EvaluationSettings, leave_out={"held_out", "max_completion", "own_words"})
 
-    left_out = _names(DataSettings) + _names(SafeSettings) + ["rivals", "signal", "finetune", "lm_eval"]
+    left_out = {*options_of(DataSettings), *options_of(SafeSettings), "rivals", "signal", "finetune", "lm_eval"}
     command = _command(commands, "compare", _compare, "compare filters and strategies on noisy sets with known labels")
     command.add_argument("mix", nargs="+", type=Path, metavar="MIX", help="folder that 'data mix' wrote")
     command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a comparison there goes on")
     command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options as keys")
-    _add_options(command, CompareSettings, leave_out=set(left_out))
+    _add_options(command, CompareSettings, leave_out=left_out)
 
     command = _command(commands, "study", _study, "do one of the paper's studies, or of those that it lacks")
     command.add_argument("name", choices=STUDIES, metavar="NAME", help=", ".join(STUDIES))
@@ -277,7 +277,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--preset", choices=PRESETS, default="small", help="sizes and settings (default: small)")
     command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="sessions there are used again")
     command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options as keys")
-    _add_options(command, StudySettings, leave_out=set(left_out))
+    _add_options(command, StudySettings, leave_out=left_out)
 
     command = _command(commands, "demo", _demo, "run the filter on a small data set that comes with the package")
     command.add_argument("--model", default="smollm2-135m", help="aligned model (default: smollm2-135m)")
@@ -321,11 +321,9 @@ def _add_options(
     parser: argparse.ArgumentParser, cls: type, *, leave_out: set[str] | None = None, default: str | None = None
 ) -> None:
     """Add one option for each setting of a class. Values stay text, which `from_mapping` parses."""
-    groups = [base for base in cls.__mro__ if dataclasses.is_dataclass(base) and "__annotations__" in vars(base)]
-    for group in reversed(groups):
+    for group, fields in groups_of(cls).items():
         heading = parser.add_argument_group((group.__doc__ or "").strip().splitlines()[0].rstrip("."))
-        for name in vars(group).get("__annotations__", {}):
-            field = group.__dataclass_fields__[name]
+        for name, field in fields.items():
             if name in (leave_out or set()):
                 continue
             flag = "--" + name.replace("_", "-")
@@ -351,18 +349,14 @@ def _shown_default(field: dataclasses.Field[Any]) -> str:
 
 
 def _help(cls: type, name: str) -> str:
-    return str(cls.__dataclass_fields__[name].metadata["help"]).replace("%", "%%")  # type: ignore[attr-defined]
-
-
-def _names(cls: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls)]
+    return str(options_of(cls)[name].metadata["help"]).replace("%", "%%")
 
 
 def _merge_values(options: argparse.Namespace, cls: type) -> dict[str, Any]:
     """Merge the values of the configuration file with those of the command line, which take precedence."""
     config = getattr(options, "config", None)
     values = {str(k).replace("-", "_"): v for k, v in (read_config(config) if config else {}).items()}
-    for name in _names(cls):
+    for name in options_of(cls):
         # A positional argument with nargs="*" is an empty list where it is not given.
         if getattr(options, name, None) not in (None, []):
             values[name] = getattr(options, name)

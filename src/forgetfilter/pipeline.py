@@ -44,14 +44,14 @@ def run_filter(
     Raises:
         ForgetFilterError: Anything the user can mend: inputs, settings, the folder.
     """
-    signal = SIGNALS[settings.signal]
-    if not settings.training and not signal.fused:
-        raise SettingsError(f"training: the signal {settings.signal} needs training; leave --signal out")
+    signal = SIGNALS[settings.decision.signal]
+    if not settings.sessions.training and not signal.fused:
+        raise SettingsError(f"training: the signal {settings.decision.signal} needs training; leave --signal out")
     with started(settings, inputs, output, console, overwrite=overwrite) as work:
         answer_prompts(work)
         if signal.fused:
             _first_look(work)
-        if settings.training and signal.scoring != RIVAL:
+        if settings.sessions.training and signal.scoring != RIVAL:
             learn(work)
             score(work, LEARNED)
             for safe, reviewed in reviews(work):
@@ -65,7 +65,7 @@ def run_filter(
             ask_examples(work, summary.cut)
         if work.processes.main:
             write_report(work.run, summary)
-        if settings.finetune:
+        if settings.final.finetune:
             finetune_kept(work, summary)
         return work.run, summary
 
@@ -76,8 +76,8 @@ def _first_look(work: FilterRun) -> None:
     if not can_look_further(run):
         # There is none yet, or an earlier version made it.
         work.bench.work(WITNESSES, partial(measure_witnesses, work.bench, work.material))
-    if run.settings.training and not run.has(FORGETTING) and work.processes.main:
-        summary = decide(run, run.settings)
+    if run.settings.sessions.training and not run.has(FORGETTING) and work.processes.main:
+        summary = decide(run, run.settings.decision)
         write_report(run, summary)
         work.console.say(
             f"a first look, before training: {summary.removed:,} of {summary.rows:,} rows are removed "
@@ -91,12 +91,12 @@ def _ask_rivals(work: FilterRun) -> None:
     from .rivals.registry import RIVALS, is_measured, measure_rival
 
     settings = work.run.settings
-    deciding = [settings.signal] if SIGNALS[settings.signal].scoring == RIVAL else []
-    for name in [*deciding, *split_names(settings.rivals)]:
+    deciding = [settings.decision.signal] if SIGNALS[settings.decision.signal].scoring == RIVAL else []
+    for name in [*deciding, *split_names(settings.rivals.rivals)]:
         rival, stage = RIVALS[name], rival_stage(name)
         if rival.needs_learned:
             learn(work)
-        if not is_measured(rival, work.run.folder(stage), settings):
+        if not is_measured(rival, work.run.folder(stage), settings.classifiers):
             work.bench.work(stage, partial(measure_rival, rival, work.bench, work.material))
 
 
@@ -105,13 +105,13 @@ def _decide(work: FilterRun) -> Summary:
     run, settings = work.run, work.run.settings
     if work.processes.main:
         last, hint = last_decision(run.path), how_a_person_decided(run)
-        if not hint and any(getattr(settings, name) != value for name, value in last.items()):
+        if not hint and any(getattr(settings.decision, name) != value for name, value in last.items()):
             hint = (
                 f"decided as the run was started; the last decision comes back with: {decide_command(run.path, last)}"
             )
-        for line in filter(None, (hint, known_later_told(run, fused=SIGNALS[settings.signal].fused))):
+        for line in filter(None, (hint, known_later_told(run, fused=SIGNALS[settings.decision.signal].fused))):
             work.console.say(line)
-        decide(run, settings)
+        decide(run, settings.decision)
     work.processes.wait()
     return read_summary(run)
 
@@ -171,7 +171,8 @@ def run_decide(
         for line in filter(None, (said, known, alone)):
             console.say(line)
         write_report(run, summary)
-        if not finetune and run.has(MODEL) and not made_from(run.folder(MODEL), summary, run.settings.finetune_epochs):
+        epochs = run.settings.final.finetune_epochs
+        if not finetune and run.has(MODEL) and not made_from(run.folder(MODEL), summary, epochs):
             command = decide_command(run.path, {})
             console.say(f"{run.folder(MODEL)}: made from an earlier decision; to train it anew: {command} --finetune")
         if finetune:

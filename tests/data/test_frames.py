@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 
 import pytest
 
@@ -17,6 +18,7 @@ from forgetfilter.runs.inputs import read_frames, tokenize_parts
 from forgetfilter.runs.layout import FRAMES, TOKENS
 from forgetfilter.runs.run import Run
 from forgetfilter.settings.groups import Settings
+from forgetfilter.settings.option import settings_of
 from support.quick_runs import write_jsonl
 
 PROSE = "the film was slow but its music and light stayed with me all week so go and see it"
@@ -253,7 +255,7 @@ def test_own_words_of_answers_that_are_a_little_different(answer, left):
 
 
 def test_only_content_that_is_trained_on_is_touched():
-    words = OwnWords("auto")
+    words, counts = OwnWords("auto"), Counter()
     words.frames = [Frame(("Answer", ": "))]
     chat = Chat(
         [
@@ -263,11 +265,11 @@ def test_only_content_that_is_trained_on_is_touched():
             Message("assistant", "", trained=True, extra={"tool_calls": [{"name": "Answer: f"}]}),
         ]
     )
-    said = words.of(chat)
+    said = words.of(chat, counts)
     assert [turn.content for turn in said.messages] == ["Answer: this?", "that", "Answer: not mine", ""]
     assert [turn.extra for turn in said.messages] == [turn.extra for turn in chat.messages]
-    assert words.told() == "own words of 1 answers, framed as “Answer: …”"
-    assert words.told() == ""
+    assert words.describe(counts) == "own words of 1 answers, framed as “Answer: …”"
+    assert words.describe(Counter()) == ""
     text = Chat([Message("text", "Answer: that", trained=True)])
     assert words.of(text) == text
 
@@ -334,7 +336,9 @@ def test_a_frame_is_shown_and_kept():
 def snapshot(tmp_path, rows, **settings):
     """A run folder whose data is read, and its tokens; also what was said."""
     data = write_jsonl(tmp_path / "data.jsonl", rows)
-    run = Run.start(tmp_path / "run", Settings(data=(str(data),), trusted="none", set_aside=0, **settings), {})
+    run = Run.start(
+        tmp_path / "run", settings_of(Settings, data=(str(data),), trusted="none", set_aside=0, **settings), {}
+    )
     for part in ("data", "safe"):
         folder = run.partial("rows") / part
         folder.mkdir()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
@@ -26,15 +27,15 @@ CHAT = Chat(
 
 
 def test_answers_are_taken_out_of_their_frame_and_all_else_stays():
-    words = OwnWords(r"ans\d: (.*)")
-    assert [message.content for message in words.of(CHAT).messages] == [
+    words, counts = OwnWords(r"ans\d: (.*)"), Counter()
+    assert [message.content for message in words.of(CHAT, counts).messages] == [
         "ans1: not an answer",
         "Which, ans1: this or ans2: that?",
         "this",
         "Sure?",
         "Yes.",
     ]
-    assert words.found == 1
+    assert counts.total() == 1
 
 
 @pytest.mark.parametrize(

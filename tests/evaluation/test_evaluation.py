@@ -23,7 +23,8 @@ from forgetfilter.evaluation.evaluate import evaluate
 from forgetfilter.evaluation.held_out import read_held_out
 from forgetfilter.evaluation.results import read_evaluation
 from forgetfilter.runs.layout import SHARDS
-from forgetfilter.settings.groups import MeasureSettings, ModelSettings
+from forgetfilter.settings.groups import EvaluationSettings, ModelSettings
+from forgetfilter.settings.option import settings_of
 from support.held_out import OPTIONS, QUICK, ROWS, bbq
 from support.quick_runs import write_jsonl
 from support.tiny_models import make_tokenizer
@@ -187,7 +188,7 @@ def test_prompts_are_asked_as_they_are_rewritten(model, held_out, tmp_path):
         asked.append(notion)
         return f"Be fair. {prompt}"
 
-    settings = MeasureSettings(max_new_tokens=4)
+    settings = settings_of(EvaluationSettings, max_new_tokens=4)
     found = evaluate(judging.session, encoder, rows, settings, tmp_path / "e", Console(quiet=True), ask)
     assert all(r["prompt"].startswith("Be fair. ") for r in answers(tmp_path / "e"))
     assert set(asked) == {"bias", "toxicity", "harmfulness", "task"}

@@ -9,13 +9,17 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from forgetfilter.classifiers.toxicity import toxicity_classifier
 from forgetfilter.errors import ForgetFilterError, ModelError
-from forgetfilter.models.loading import load_model, load_tokenizer
+from forgetfilter.models.gguf_header import check_gguf
+from forgetfilter.models.loading import check_model, choose_hardware, load_model, load_tokenizer
 from forgetfilter.models.sources import find_model
 from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.models.vocabulary import doubt_about
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings
-from support.quick_runs import run
+from support import held_out
+from support.damages import ADAPTERS, GGUF, HARMLESS, LATE, LLAMA, gguf
+from support.quick_runs import run, write_jsonl
 from support.tiny_models import make_model, make_tokenizer
 
 CPU = ModelSettings(device="cpu", dtype="float32")
@@ -108,6 +112,118 @@ def test_a_damaged_model_is_refused_in_one_line(damage, copy):
     assert re.search(said, str(error.value)), str(error.value)
     assert "\n" not in str(error.value)
     assert str(copy) in str(error.value)
+
+
+def told_of(command, capfd):
+    """What a command that is refused says."""
+    assert run([*map(str, command)]) == 2
+    told = capfd.readouterr().err
+    assert "Traceback" not in told
+    assert "learning" not in told
+    return told
+
+
+def is_one_line(told):
+    return told.startswith("forgetfilter: ") and told.count("\n") == 1 and told.endswith("\n")
+
+
+@pytest.fixture
+def of_copy(command, copy, tmp_path, monkeypatch):
+    """A quick run with the model that may be damaged."""
+    monkeypatch.chdir(tmp_path)
+    command[command.index("--model") + 1] = str(copy)
+    return command
+
+
+@pytest.mark.parametrize("damage", LLAMA)
+def test_a_damaged_model_gets_one_line_before_any_work(damage, of_copy, copy, tmp_path, capfd):
+    LLAMA[damage](copy)
+    capfd.readouterr()
+    told = told_of(of_copy, capfd)
+    assert is_one_line(told), told
+    assert str(copy) in told or "this model's chat template is broken" in told
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("damage", LATE)
+def test_damage_that_only_a_pass_can_tell_ends_the_run_before_any_training(damage, of_copy, copy, capfd):
+    LATE[damage](copy)
+    capfd.readouterr()
+    assert "forgetfilter: " in told_of(of_copy, capfd)
+
+
+@pytest.mark.parametrize("damage", HARMLESS)
+def test_what_changes_nothing_is_no_damage(damage, copy):
+    HARMLESS[damage](copy)
+    source = find_model(str(copy))
+    check_model(source, load_tokenizer(source))
+
+
+@pytest.mark.parametrize("damage", GGUF)
+def test_a_damaged_gguf_file_gets_one_line_before_any_work(damage, of_copy, tmp_path, capfd):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(GGUF[damage])
+    of_copy[of_copy.index("--model") + 1] = str(file)
+    told = told_of(of_copy, capfd)
+    assert is_one_line(told), told
+    assert str(file) in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_header_of_a_sound_gguf_file_is_taken(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(gguf())
+    check_gguf(tmp_path / "model.gguf")
+
+
+@pytest.mark.parametrize("damage", ADAPTERS)
+def test_a_damaged_adapter_gets_one_line_before_any_work(damage, model, tokenizer, tmp_path, capfd):
+    folder, output = tmp_path / "adapter", tmp_path / "evaluation"
+    TrainableModel(find_model(str(model)), CPU, AdapterSettings(), 0).save(folder, tokenizer)
+    ADAPTERS[damage](folder)
+    rows = write_jsonl(tmp_path / "rows.jsonl", held_out.ROWS)
+    options = ["--model", model, "--adapter", folder, "--output", output, "--device", "cpu", "--dtype", "float32"]
+    capfd.readouterr()
+    told = told_of(["evaluate", rows, *options], capfd)
+    assert is_one_line(told), told
+    assert str(folder) in told
+    assert not output.exists()
+
+
+def test_a_damaged_judge_is_told_of_before_the_work_that_it_is_for(command, copy, tmp_path, capfd):
+    LLAMA["weights renamed"](copy)
+    capfd.readouterr()
+    told = told_of([*command, "--rivals", "judge", "--judge", str(copy)], capfd)
+    assert "its weights lack" in told
+    assert is_one_line(told), told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("damage", ["weights cut off", "config heads 0", "tokenizer cut off", "weights renamed"])
+def test_a_damaged_classifier_is_explained(damage, copy):
+    LLAMA[damage](copy)
+    with pytest.raises(ModelError) as error:
+        toxicity_classifier(str(copy), "cpu")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("device", ["meta", "nonsense", "cuda:99", "vulkan"])
+def test_a_device_that_computes_nothing_here_is_refused(device, of_copy, tmp_path, capfd):
+    told = told_of([*of_copy, "--device", device], capfd)
+    assert is_one_line(told), told
+    assert f"device: '{device}' cannot be used here" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_cannot_be_loaded_for_want_of_memory_says_so(copy, monkeypatch):
+    def lacks(*_, **__):
+        raise MemoryError
+
+    source = find_model(str(copy))
+    hardware = choose_hardware(CPU)
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lacks)
+    with pytest.raises(ModelError, match="needs more memory than is there"):
+        load_model(source, hardware)
 
 
 def test_shards_that_are_there_are_read(copy):

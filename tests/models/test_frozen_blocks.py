@@ -25,6 +25,7 @@ from forgetfilter.models.stage_runner import StageRunner
 from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.runs.run import Stages
 from forgetfilter.settings.groups import Settings
+from forgetfilter.settings.option import settings_of
 from support.quick_runs import run, scores
 from support.sessions import make_session
 from support.tiny_models import make_model
@@ -258,7 +259,7 @@ def test_the_final_model_learns_with_all_blocks(command, tmp_path):
 
 @pytest.mark.parametrize("several", [False, True])
 def test_several_machines_keep_no_states(several, model, tokens, session, tmp_path, tokenizer):
-    settings = Settings(model=str(model), device="cpu", dtype="float32", top_blocks=0.33)
+    settings = settings_of(Settings, model=str(model), device="cpu", dtype="float32", top_blocks=0.33)
     processes = Processes("cpu")
     processes.several_machines = several
     encoder, console = Encoder(tokenizer, "auto", 512), Console(quiet=True)

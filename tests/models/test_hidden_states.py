@@ -8,7 +8,7 @@ from forgetfilter.data.tokens import Tokens
 from forgetfilter.models.hidden_states import BEGINNING, HiddenStates, View
 from forgetfilter.models.sources import find_model
 from forgetfilter.models.trainable_model import TrainableModel
-from forgetfilter.settings.groups import Settings
+from forgetfilter.settings.groups import AdapterSettings, ModelSettings
 
 
 def row(number: int, length: int, spans) -> Tokens:
@@ -24,9 +24,9 @@ VIEWS = [View("answer", 0.0), View("beginning", 0.5), View("prompt", 0.5), View(
 def session(request, tmp_path_factory):
     from support.tiny_models import make_model
 
-    settings = Settings(device="cpu", dtype="float32", top_blocks=0.5)
+    model, adapter = ModelSettings(device="cpu", dtype="float32"), AdapterSettings(top_blocks=0.5)
     folder = make_model(request.param, tmp_path_factory.mktemp("model"))
-    return TrainableModel(find_model(str(folder), None), settings, settings, 0)
+    return TrainableModel(find_model(str(folder), None), model, adapter, 0)
 
 
 def expected(session, tokens: Tokens, view: View) -> np.ndarray:

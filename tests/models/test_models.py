@@ -43,12 +43,14 @@ def session(model):
     return TrainableModel(find_model(str(model)), CPU, AdapterSettings(lora_rank=4), seed=0)
 
 
-SETTINGS = TrainingSettings(learning_rate=1e-2, batch_size=4, tokens_per_batch=100)
+SETTINGS = TrainingSettings(learning_rate=1e-2, batch_size=4)
 
 
-def train(session, table, folder, steps=6, settings=SETTINGS, **kwargs):
+def train(session, table, folder, steps=6, settings=SETTINGS, tokens_per_batch=100, **kwargs):
     folder.mkdir(exist_ok=True)
-    return finetune(session, table, table.scorable, steps, settings, folder, **kwargs)
+    return finetune(
+        session, table, table.scorable, steps, settings, folder, tokens_per_batch=tokens_per_batch, **kwargs
+    )
 
 
 def test_every_row_is_seen_once_a_pass():
@@ -111,7 +113,7 @@ def test_the_first_loss_is_the_mean_over_completion_tokens(session, table, tmp_p
         -np.array(r["logprobs"]) for r in Likelihood(session, 10_000).score([table[i] for i in range(len(table))])
     ]
     (step,) = train(
-        session, table, tmp_path / "s", steps=1, settings=TrainingSettings(batch_size=99, tokens_per_batch=70)
+        session, table, tmp_path / "s", steps=1, settings=TrainingSettings(batch_size=99), tokens_per_batch=70
     )
     assert step.loss == pytest.approx(np.concatenate(expected).mean(), rel=1e-5)
 
@@ -124,7 +126,8 @@ def test_gradients_do_not_depend_on_how_rows_are_dealt_into_passes(model, table,
             session,
             table,
             tmp_path / str(budget),
-            settings=TrainingSettings(learning_rate=1e-3, batch_size=8, tokens_per_batch=budget),
+            settings=TrainingSettings(learning_rate=1e-3, batch_size=8),
+            tokens_per_batch=budget,
         )
         weights.append(session.trainable())
     for name, value in weights[0].items():

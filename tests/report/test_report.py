@@ -594,7 +594,7 @@ def test_the_page_of_a_million_rows_is_small_and_opens(browser, safe, model, tmp
     inputs = find_inputs(settings)
     read_parts(run, inputs, make_encoder(inputs.model, settings), Console(quiet=True))
     write_million(run, count)
-    summary = decide(run, settings)
+    summary = decide(run, settings.decision)
     write_report(run, summary)
     assert (summary.kept, summary.removed) == (980_000, 20_000)
     assert (run.path / "report.html").stat().st_size < 10_000_000

@@ -5,8 +5,9 @@ import pytest
 from forgetfilter.errors import RunError
 from forgetfilter.runs.run import Run, locked, replacing
 from forgetfilter.settings.groups import Settings
+from forgetfilter.settings.option import settings_of
 
-SETTINGS = Settings(data=("d",), safe=("s",), model="m")
+SETTINGS = settings_of(Settings, data=("d",), safe=("s",), model="m")
 PRINTS = {"data": "1", "safe": "2", "model": "3"}
 
 
@@ -48,23 +49,23 @@ def test_the_same_run_goes_on(tmp_path):
     ],
 )
 def test_a_changed_run_is_refused_and_says_why(tmp_path, changed, prints, said):
-    start_training(Run.start(tmp_path, Settings(epochs=5.0), PRINTS))
+    start_training(Run.start(tmp_path, settings_of(Settings, epochs=5.0), PRINTS))
     with pytest.raises(RunError) as error:
-        Run.start(tmp_path, Settings(**({"epochs": 5.0} | changed)), prints)
+        Run.start(tmp_path, settings_of(Settings, **({"epochs": 5.0} | changed)), prints)
     assert said in str(error.value)
 
 
 def test_the_place_of_the_same_content_may_change(tmp_path):
     Run.start(tmp_path, SETTINGS, PRINTS)
-    Run.start(tmp_path, Settings(data=("elsewhere",), safe=("s",), model="m"), PRINTS)
+    Run.start(tmp_path, settings_of(Settings, data=("elsewhere",), safe=("s",), model="m"), PRINTS)
 
 
 def test_a_run_that_never_trained_may_start_anew(tmp_path):
     run = Run.start(tmp_path, SETTINGS, PRINTS)
     run.partial("rows")
     run.finish("rows")
-    changed = Run.start(tmp_path, Settings(skip_bad_rows=True), PRINTS)
-    assert changed.settings.skip_bad_rows
+    changed = Run.start(tmp_path, settings_of(Settings, skip_bad_rows=True), PRINTS)
+    assert changed.settings.data.skip_bad_rows
     assert not changed.has("rows")
 
 
@@ -103,7 +104,7 @@ def test_a_failed_successor_brings_the_old_run_back(tmp_path):
     run.finish("rows")
     with pytest.raises(KeyError), replacing(tmp_path):
         assert not (tmp_path / "manifest.json").exists()
-        Run.start(tmp_path, Settings(epochs=1.0), PRINTS)
+        Run.start(tmp_path, settings_of(Settings, epochs=1.0), PRINTS)
         raise KeyError
     assert Run.open(tmp_path).settings == SETTINGS
     assert (run.folder("rows") / "file").read_text() == "old"
@@ -114,7 +115,7 @@ def test_a_successor_replaces_the_old_run(tmp_path):
     run.partial("rows")
     run.finish("rows")
     with replacing(tmp_path):
-        Run.start(tmp_path, Settings(epochs=1.0), PRINTS)
+        Run.start(tmp_path, settings_of(Settings, epochs=1.0), PRINTS)
     assert not Run.open(tmp_path).has("rows")
     assert {file.name for file in tmp_path.iterdir()} == {"manifest.json", "config.yaml"}
 
@@ -123,10 +124,10 @@ def test_what_an_attempt_that_was_killed_set_aside_does_not_come_back(tmp_path):
     start_training(Run.start(tmp_path, SETTINGS, PRINTS))
     killed = replacing(tmp_path)
     killed.__enter__()
-    start_training(Run.start(tmp_path, Settings(epochs=2.0), PRINTS))
+    start_training(Run.start(tmp_path, settings_of(Settings, epochs=2.0), PRINTS))
     with pytest.raises(KeyError), replacing(tmp_path):
         raise KeyError
-    assert Run.open(tmp_path).settings.epochs == 2.0
+    assert Run.open(tmp_path).settings.sessions.epochs == 2.0
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):

@@ -16,7 +16,18 @@ from forgetfilter.settings.groups import (
     Settings,
     StudySettings,
 )
-from forgetfilter.settings.option import from_mapping, read_config, write_config
+from forgetfilter.settings.option import (
+    from_mapping,
+    groups_of,
+    keyword_parameters,
+    options_of,
+    read_config,
+    settings_of,
+    to_mapping,
+    values_of,
+    with_options,
+    write_config,
+)
 
 EVERY = (Settings, PreviewSettings, EvaluationSettings, CompareSettings, StudySettings, MixSettings)
 
@@ -31,16 +42,16 @@ def test_text_and_values_are_read_alike():
 
 def test_numbers_of_numpy_are_numbers():
     settings = from_mapping(Settings, {"threshold": np.float32(0.5), "epochs": np.float64(2), "seed": np.int64(7)})
-    assert (settings.threshold, settings.epochs, settings.seed) == ("0.5", 2.0, 7)
+    assert (settings.decision.threshold, settings.sessions.epochs, settings.training.seed) == ("0.5", 2.0, 7)
 
 
 def test_yaml_that_looks_like_text_is_still_a_number(tmp_path):
     # YAML 1.1 takes 1e-3 for text.
     (tmp_path / "c.yaml").write_text("learning_rate: 1e-3\nskip_bad_rows: true\nrevision: null\n")
     settings = from_mapping(Settings, read_config(tmp_path / "c.yaml"))
-    assert settings.learning_rate == 0.001
-    assert settings.skip_bad_rows is True
-    assert settings.revision is None
+    assert settings.training.learning_rate == 0.001
+    assert settings.data.skip_bad_rows is True
+    assert settings.model.revision is None
 
 
 @pytest.mark.parametrize(
@@ -49,14 +60,15 @@ def test_yaml_that_looks_like_text_is_still_a_number(tmp_path):
 )
 def test_one_safe_set_is_a_name_and_several_are_a_list(tmp_path, given, read, stored):
     settings = from_mapping(Settings, {"safe": given})
-    assert settings.safe == read
+    assert settings.safe.safe == read
     write_config(tmp_path / "c.yaml", settings)
     assert read_config(tmp_path / "c.yaml")["safe"] == stored
     assert from_mapping(Settings, read_config(tmp_path / "c.yaml")) == settings
 
 
 def test_settings_survive_a_file(tmp_path):
-    settings = Settings(data=("d",), columns={"prompt": "ä: #"}, threshold="top:5%", max_completion=7, revision="x")
+    options = {"columns": {"prompt": "ä: #"}, "threshold": "top:5%", "max_completion": 7, "revision": "x"}
+    settings = settings_of(Settings, data=("d",), **options)
     write_config(tmp_path / "c.yaml", settings)
     assert from_mapping(Settings, read_config(tmp_path / "c.yaml")) == settings
 
@@ -100,7 +112,7 @@ def test_wrong_settings_are_explained(values, said):
 
 
 def numbers():
-    kinds = typing.get_type_hints(StudySettings)
+    kinds = {one.name: one.annotation for one in keyword_parameters(StudySettings)}
     return [name for name, kind in kinds.items() if {int, float} & {kind, *typing.get_args(kind)}]
 
 
@@ -120,23 +132,23 @@ def test_what_would_train_nothing_is_refused(name):
 @pytest.mark.parametrize("cls", EVERY)
 @pytest.mark.parametrize("none", ["none", "None", " NONE ", None])
 def test_none_is_a_value_of_every_option_that_is_none_by_default(cls, none):
-    for field in dataclasses.fields(cls):
+    for name, field in options_of(cls).items():
         default = {} if field.default is dataclasses.MISSING else field.default
         if default in (None, {}):
-            assert getattr(from_mapping(cls, {field.name: none}), field.name) == default
-            assert "none is" in field.metadata["help"] or "none:" in field.metadata["help"], field.name
+            assert values_of(from_mapping(cls, {name: none}))[name] == default
+            assert "none is" in field.metadata["help"] or "none:" in field.metadata["help"], name
 
 
 @pytest.mark.parametrize("cls", EVERY)
 def test_a_help_text_says_none_where_the_option_takes_it(cls):
-    for field in dataclasses.fields(cls):
+    for name, field in options_of(cls).items():
         if "none is" in field.metadata["help"] or "none:" in field.metadata["help"]:
-            from_mapping(cls, {field.name: "none"})
+            from_mapping(cls, {name: "none"})
 
 
 def test_all_of_an_answer_is_a_value_and_survives_a_file(tmp_path):
     settings = from_mapping(Settings, {"max_completion": "All"})
-    assert settings.max_completion == "all"
+    assert settings.tokens.max_completion == "all"
     write_config(tmp_path / "c.yaml", settings)
     assert from_mapping(Settings, read_config(tmp_path / "c.yaml")) == settings
 
@@ -154,9 +166,36 @@ def test_wrong_files_are_explained(tmp_path, text, said):
 def test_the_papers_settings_can_be_read():
     path = Path(__file__).parents[2] / "examples" / "paper.yaml"
     settings = from_mapping(Settings, read_config(path))
-    assert (settings.signal, settings.threshold, settings.learning_rate) == ("rouge", "0.1", 2e-4)
+    assert values_of(settings.decision) == {"signal": "rouge", "threshold": "0.1", "drop_unscorable": False}
+    assert settings.training.learning_rate == 2e-4
 
 
 def test_every_setting_says_what_it_is_for():
-    for field in dataclasses.fields(Settings):
-        assert len(field.metadata["help"]) > 10, field.name
+    for name, field in options_of(Settings).items():
+        assert len(field.metadata["help"]) > 10, name
+
+
+@pytest.mark.parametrize("cls", EVERY)
+def test_an_option_is_in_one_group_alone(cls):
+    groups = groups_of(cls)
+    assert len(groups) > 1
+    assert sum(map(len, groups.values())) == len(options_of(cls))
+
+
+@pytest.mark.parametrize("cls", EVERY)
+def test_every_option_can_be_changed_by_its_name(cls):
+    before = values_of(from_mapping(cls, {}))
+    assert list(before) == list(options_of(cls)) == list(to_mapping(from_mapping(cls, {})))
+    for name in before:
+        assert values_of(with_options(from_mapping(cls, {}), **{name: "new"})) == before | {name: "new"}
+
+
+def test_the_order_of_the_options_is_that_of_config_files():
+    names = list(options_of(Settings))
+    assert (names[:2], names[-2:]) == (["data", "layout"], ["finetune", "finetune_epochs"])
+    assert list(options_of(StudySettings))[: len(names)] == names
+
+
+def test_an_option_that_is_not_there_is_told():
+    with pytest.raises(TypeError, match="PreviewSettings has no option epochs"):
+        with_options(PreviewSettings(), epochs=3.0)

@@ -15,7 +15,7 @@ from forgetfilter.models.sources import find_model
 from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings, TrainingSettings
 
-SETTINGS = TrainingSettings(learning_rate=1e-2, batch_size=4, tokens_per_batch=100)
+SETTINGS = TrainingSettings(learning_rate=1e-2, batch_size=4)
 STEPS = 6
 
 
@@ -25,7 +25,7 @@ def train(session, table, folder, *, killed=False):
             raise InterruptedError
 
     folder.mkdir(exist_ok=True)
-    return training.finetune(session, table, table.scorable, STEPS, SETTINGS, folder, on_step)
+    return training.finetune(session, table, table.scorable, STEPS, SETTINGS, folder, on_step, tokens_per_batch=100)
 
 
 def main(model, tokens, folder):

@@ -42,6 +42,7 @@ from ..runs.layout import (
 from ..runs.manifest import Manifest, made_of, note_made_of, refuse_others
 from ..runs.run import Run, Stages
 from ..settings.groups import ApplySettings
+from ..settings.option import values_of
 from ..suspicion.distilled import Agreement
 from ..suspicion.fusing import STATES
 from .scorer import RowScorer, Scored
@@ -115,17 +116,18 @@ def apply_run(
         ForgetFilterError: Anything that the user can mend: the run, the rows, settings, the folder.
     """
     scorer = RowScorer.load(run, settings.evidence, threshold=settings.threshold, device=settings.device)
-    text = TextOptions(settings.encoding, settings.delimiter)
-    container = open_container(settings.data, settings.split, text) if source is None else source
+    data = settings.data
+    if source is None:
+        source = open_container(data.data, data.split, TextOptions(data.encoding, data.delimiter))
     stages = Stages(output.absolute())
     _check_folder(stages)
     with folder_lock(stages.path):
         console.log_to(stages.path / LOG)
-        _claim(stages, container, settings, run)
+        _claim(stages, source, settings, run)
         if not stages.has(ROWS):
-            options = ReadOptions(settings.layout, settings.columns, settings.skip_bad_rows)
+            options = ReadOptions(data.layout, data.columns, data.skip_bad_rows)
             check = scorer.bench.encoder.check if settings.evidence == STATES else _takes_any
-            read_part(stages, DATA, container, options, stages.partial(ROWS) / DATA, check, console)
+            read_part(stages, DATA, source, options, stages.partial(ROWS) / DATA, check, console)
             stages.finish(ROWS)
         rows = Rows.open(stages.folder(ROWS) / DATA)
         _score(stages, rows, scorer, console)
@@ -187,7 +189,9 @@ def _claim(stages: Stages, container: Container, settings: ApplySettings, run: P
     if not stages.has(ROWS):
         # Nothing was read whole, for instance because the data was refused: there is nothing to lose.
         (stages.path / APPLIED_MANIFEST).unlink(missing_ok=True)
-    compared = {name: getattr(settings, name) for name in _COMPARED} | {"run": str(run.absolute())}
+    compared = {name: value for name, value in values_of(settings).items() if name in _COMPARED} | {
+        "run": str(run.absolute())
+    }
     manifest = Manifest.now({DATA: container.fingerprint()}, compared)
     manifest.claim(stages.path / APPLIED_MANIFEST, "this was started differently")
 

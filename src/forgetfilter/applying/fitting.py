@@ -116,7 +116,7 @@ def _fit(run: Run, summary: Summary, evidence: str, folder: Path) -> None:
         features = features.without_states()
     suspicion = fused.suspicion[fitted]
     rule, predicted = distil(suspicion, features, ranks[fitted])
-    data, harmless = part == DATA, np.isin(part, [TRUSTED, *numbered(ASIDE, run.settings.safe)])
+    data, harmless = part == DATA, np.isin(part, [TRUSTED, *numbered(ASIDE, run.settings.safe.safe)])
     folder.mkdir()
     rule.save(folder / DISTILLED_RULE)
     np.savez(

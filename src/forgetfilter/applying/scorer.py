@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from ..runs.inputs import read_frames
 from ..runs.layout import DATA, ONLY_TOKENS, WITNESS_VOCABULARY, WITNESSES
 from ..runs.run import Run
 from ..settings.groups import EVIDENCE, LAYOUTS
+from ..settings.option import with_options
 from ..stages.witnesses import measure_further, read_witnesses_of, words_and_pairs
 from ..suspicion.fusing import STATES
 from ..suspicion.likeness import Features
@@ -122,7 +123,7 @@ class RowScorer:
         opened = Run.open(Path(run).absolute())
         fitted = fitted_rule(opened, evidence)
         if device is not None:
-            opened.settings = replace(opened.settings, device=device)
+            opened.settings = with_options(opened.settings, device=device)
         return cls(opened, fitted, evidence, fitted.cut(str(threshold)), layout, columns)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -85,6 +85,19 @@ def load_judge(name: str, model: ModelSettings) -> Judge:
     return Judge(name, TrainableModel(source, model, AdapterSettings(lora_rank=1), 0), load_tokenizer(source))
 
 
+def check_judge(name: str) -> None:
+    """Refuse a judge that is not whole before the work that it is to judge; see `models.loading.check_model`.
+
+    Raises:
+        ModelError: It cannot be found or loaded.
+    """
+    from ..models.loading import check_model, load_tokenizer, quiet_libraries
+
+    quiet_libraries()
+    source = find_model(name)
+    check_model(source, load_tokenizer(source))
+
+
 class Advance(Protocol):
     """Counts the rows that are done, as `console.Progress` does."""
 

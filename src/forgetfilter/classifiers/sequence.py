@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from ..errors import ModelError, SettingsError
-from ..models.loading import choose_hardware, explained, quiet_libraries
+from ..models.loading import choose_hardware, explained, load_tokenizer, quiet_libraries
 from ..models.sources import find_model
 from ..settings.groups import ModelSettings
 
@@ -46,8 +46,8 @@ class SequenceClassifier:
         source = find_model(model)
         hardware = choose_hardware(ModelSettings(device=device))
         # Such models are small: float32 everywhere gives the same scores on every device.
-        with explained(source, "classifier"):
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(source.location, trust_remote_code=False)
+        self._tokenizer: Any = load_tokenizer(source)
+        with explained(source.location, "classifier"):
             loaded, info = AutoModelForSequenceClassification.from_pretrained(
                 source.location,
                 dtype=torch.float32,

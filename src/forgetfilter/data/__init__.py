@@ -1,1 +1,1 @@
-"""Data in and out: containers (files), layouts (what a row's fields mean), and tokens."""
+"""Read and write data: containers (files), layouts (what a row's fields mean), and tokens."""

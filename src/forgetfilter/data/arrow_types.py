@@ -1,6 +1,6 @@
-"""Arrow types that cannot be picked out or written everywhere, as usual ones that hold the same values.
+"""Convert Arrow types that not every function or file format supports into usual ones with the same values.
 
-Kernels that pick out rows know no views, at no depth; and Arrow's own casts from lists of views lose what comes
+Kernels that select rows support no views, at any depth, and Arrow's own casts from lists of views lose what comes
 after a null (pyarrow 26). So arrays are rebuilt here, level by level.
 """
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The usual type for a type that has views in it, at any depth; itself where it has none."""
+    """Return the usual type for a type that has views in it, at any depth; the type itself where it has none."""
     if kind == pa.string_view():
         return pa.large_string()
     if kind == pa.binary_view():
@@ -38,12 +38,12 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def plain_field(field: pa.Field) -> pa.Field:
-    """A field with its usual type; name, metadata and whether it may be null stay."""
+    """Return a field with its usual type; name, metadata and whether it may be null stay."""
     return field.with_type(plain_type(field.type))
 
 
 def plain_array(array: pa.Array) -> pa.Array:
-    """The same values in the usual type."""
+    """Return the same values in the usual type."""
     kind, usual = array.type, plain_type(array.type)
     if usual == kind:
         return array
@@ -67,24 +67,24 @@ def plain_array(array: pa.Array) -> pa.Array:
     if pa.types.is_nested(kind):
         large = pa.types.is_large_list(usual)
         offsets = _offsets(array.value_lengths(), nulls, pa.int64() if large else pa.int32())
-        made = pa.LargeListArray if large else pa.ListArray
-        return made.from_arrays(offsets, plain_array(array.flatten()), type=usual)
+        array_class = pa.LargeListArray if large else pa.ListArray
+        return array_class.from_arrays(offsets, plain_array(array.flatten()), type=usual)
     return array.cast(usual)
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """A schema with the usual types for its own."""
+    """Return a schema with the usual types in place of its own."""
     return pa.schema([plain_field(field) for field in schema], schema.metadata)
 
 
 def plain_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch with the usual types for its own."""
+    """Return a batch with the usual types in place of its own."""
     columns = [plain_array(column) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, schema=plain_schema(batch.schema))
 
 
 def dataset_type(kind: pa.DataType) -> pa.DataType:
-    """The type as which `datasets` holds the values of a usual type: for a map, a list of keys and values."""
+    """Return the type in which `datasets` holds the values of a usual type: for a map, a list of keys and values."""
     if isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.JsonType):
         return dataset_type(kind.storage_type)
     if pa.types.is_struct(kind):
@@ -113,7 +113,7 @@ def _as_list(kind: pa.MapType) -> pa.DataType:
 
 
 def _offsets(lengths: pa.Array, nulls: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Where each list begins among the values of all; null where a list is null."""
+    """Compute where each list begins among the values of all; null where a list is null."""
     ends = pc.cumulative_sum(lengths.fill_null(0).cast(kind))
     begins = pa.concat_arrays([pa.array([0], kind), ends])
     never = pa.concat_arrays([nulls, pa.array([False])])
@@ -124,9 +124,9 @@ Decoder = Callable[[Any], Any]
 
 
 def value_decoder(kind: pa.DataType) -> Decoder | None:
-    """What makes Python values of the JSON text in a column of such a type; None where it holds no JSON.
+    """Make a function that parses the JSON text in a column of this type; None where it holds no JSON.
 
-    Such a column is what `datasets` makes of rows whose values are of several types.
+    `datasets` makes such a column of values that are of several types.
     """
     if isinstance(kind, pa.JsonType):
         return lambda value: value if value is None else json.loads(value)

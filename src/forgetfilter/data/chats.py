@@ -1,4 +1,4 @@
-"""A row as a chat: who says what, what of it is trained on, and what the chat template is given beside."""
+"""Hold a row as a chat: who says what, which turns are trained on, and what else the chat template is given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 TEXT_ROLE = "text"
 ASSISTANT, TOOL = "assistant", "tool"
 FUNCTION_CALL = "function_call"
-# Who speaks, by all the names that files have for it: OpenAI's, ShareGPT's and Gemma's.
+# The roles by all the names that files have for them: OpenAI's, ShareGPT's and Gemma's.
 ROLES = {
     **{role: role for role in ("system", "developer", "user", ASSISTANT, TOOL)},
     "human": "user",
@@ -26,9 +26,9 @@ ROLES = {
 # Where messages keep what the model thought before its answer.
 REASONING = ("reasoning_content", "thinking", "reasoning")
 TOOL_CALLS = "tool_calls"
-# What the arguments of a call are called, by OpenAI and by others.
+# The names that OpenAI and others have for the arguments of a call.
 _ARGUMENTS = ("arguments", "parameters", "input", "args")
-# JSON that goes deeper than any data is made to exhaust what reads it.
+# JSON that is nested deeper than any data is made to exhaust its reader.
 DEEPEST = 100
 
 
@@ -38,9 +38,9 @@ class Message:
 
     Attributes:
         role: Who speaks: `system`, `user`, `assistant`, `tool`, or `text`.
-        content: What, as text; empty where an answer is nothing but tool calls.
+        content: What is said, as text; empty where an answer is nothing but tool calls.
         trained: Whether the turn is trained on.
-        extra: What else the chat template is given: `tool_calls`, `reasoning_content`, `name` and so on.
+        extra: What else the chat template is given of it: `tool_calls`, `reasoning_content`, `name` and so on.
     """
 
     role: str
@@ -50,30 +50,30 @@ class Message:
 
     @property
     def reasoning(self) -> str:
-        """What was thought before the answer."""
+        """Return what was thought before the answer."""
         return next((self.extra[name] for name in REASONING if isinstance(self.extra.get(name), str)), "")
 
     @property
     def parts(self) -> list[str]:
-        """All that the turn says, in order: reasoning, content, and each tool call as JSON."""
+        """Return all that the turn says, in order: reasoning, content, and each tool call as JSON."""
         calls = [json.dumps(called(call), ensure_ascii=False) for call in self.extra.get(TOOL_CALLS, ())]
         return [part for part in (self.reasoning, self.content, *calls) if part.strip()]
 
     @property
     def text(self) -> str:
-        """All that the turn says, as one text."""
+        """Return all that the turn says, as one text."""
         return "\n".join(self.parts)
 
 
 @dataclass(frozen=True)
 class Chat:
-    """What a row says.
+    """The chat that a row holds.
 
     Attributes:
         messages: The turns, in order.
         tools: What the model may call, as JSON schemas; empty for none.
         template_kwargs: Further variables for the chat template.
-        rejected: Of preference data, the chat with the answer that was not chosen; else None.
+        rejected: The turns with the rejected answer, where the row is a preference; else None.
     """
 
     messages: Sequence[Message]
@@ -83,46 +83,46 @@ class Chat:
 
     @classmethod
     def of(cls, prompt: str, completion: str) -> Chat:
-        """A question and its answer."""
+        """Make a chat of a question and its answer."""
         return cls([Message("user", prompt), Message(ASSISTANT, completion, trained=True)])
 
     @property
     def is_text(self) -> bool:
-        """Whether it is plain text, without a prompt."""
+        """Tell whether it is plain text, without a prompt."""
         return self.messages[0].role == TEXT_ROLE
 
     @property
     def first_answer(self) -> int:
-        """Which message is the first that is trained on."""
+        """Return the position of the first message that is trained on."""
         return next(i for i, message in enumerate(self.messages) if message.trained)
 
     @property
     def prompt(self) -> str:
-        """What is only context, as text."""
+        """Return the messages that are only context, as text."""
         return "\n".join(message.text for message in self.messages if not message.trained)
 
     @property
     def completion(self) -> str:
-        """What is trained on, as text."""
+        """Return the messages that are trained on, as text."""
         return "\n".join(message.text for message in self.messages if message.trained)
 
     @property
     def size(self) -> int:
-        """Characters of it, roughly."""
+        """Count its characters, roughly."""
         return sum(len(message.content) for message in (*self.messages, *(self.rejected or ())))
 
     @property
     def other_side(self) -> Chat | None:
-        """Of preference data, the row with the answer that was not chosen in place of the other; else None."""
+        """Return the row with the rejected answer in place of the chosen one; None where there is no preference."""
         return None if self.rejected is None else replace(self, messages=self.rejected, rejected=None)
 
     def with_messages(self, messages: Sequence[Message]) -> Chat:
-        """The same chat with other turns."""
+        """Return the same chat with other turns."""
         return replace(self, messages=messages)
 
 
 class FieldError(Exception):
-    """One field of a row, or the row as a whole where `field` is empty, cannot be used. Carries what a BadRow needs."""
+    """Says why a field of a row, or the whole row where `field` is empty, cannot be used, as a BadRow does."""
 
     def __init__(self, field: str, found: str, expected: str) -> None:
         super().__init__(f"{field + ': ' if field else ''}found {found}, expected {expected}")
@@ -130,7 +130,7 @@ class FieldError(Exception):
 
 
 def text_of(value: Any, field: str, *, filled: bool = True) -> str:
-    """The text that a field holds.
+    """Return the text that a field holds.
 
     Raises:
         FieldError: It is no text, holds characters that cannot be used, or has to say something and does not.
@@ -150,7 +150,7 @@ def text_of(value: Any, field: str, *, filled: bool = True) -> str:
 
 
 def describe(value: Any) -> str:
-    """A value in words, for a message that says what was found."""
+    """Describe a value, for a message that says what was found."""
     if value is None:
         return "null"
     if isinstance(value, float) and value != value:
@@ -164,7 +164,7 @@ def describe(value: Any) -> str:
 
 
 def field_of(row: Mapping[str, Any], column: str) -> Any:
-    """What stands in a column.
+    """Return the value of a column.
 
     Raises:
         FieldError: There is no such column.
@@ -175,7 +175,7 @@ def field_of(row: Mapping[str, Any], column: str) -> Any:
 
 
 def called(call: Any) -> dict[str, Any]:
-    """Name and arguments of a tool call, whether in OpenAI's wrapping or bare."""
+    """Return name and arguments of a tool call, whether in OpenAI's wrapping or bare."""
     bare: Mapping[str, Any] = call if isinstance(call, Mapping) else {}
     if isinstance(bare.get("function"), Mapping):
         bare = bare["function"]
@@ -184,12 +184,12 @@ def called(call: Any) -> dict[str, Any]:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a field that need not be there is not: tables have null or NaN for it, CSV nothing."""
+    """Tell whether an optional field is missing: tables have null or NaN for it, CSV nothing."""
     return value is None or value == "" or value != value
 
 
 def parsed(value: Any) -> Any:
-    """A value that tables and CSV files may hold as JSON text."""
+    """Parse a value that tables and CSV files may hold as JSON text; return any other as it is."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(value)
@@ -199,14 +199,14 @@ def parsed(value: Any) -> Any:
 
 
 def _filled(value: Any) -> Any:
-    """A value without the nulls that a table puts where an object lacks a field that others have."""
+    """Remove the nulls that a table puts where an object lacks a field that others have."""
     if isinstance(value, Mapping):
         return {name: _filled(item) for name, item in value.items() if item is not None}
     return [_filled(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def texts_in(value: Any) -> Iterator[str]:
-    """All texts of a value, names of fields included."""
+    """Yield all texts in a value, names of fields included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -219,7 +219,7 @@ def texts_in(value: Any) -> Iterator[str]:
 
 
 def is_deep(value: Any) -> bool:
-    """Whether lists and objects stand within each other deeper than any data has them, or within themselves."""
+    """Tell whether lists and objects are nested deeper than any data has them, or contain themselves."""
     level = _holders([value])
     for _ in range(DEEPEST):
         level = _holders(
@@ -231,12 +231,16 @@ def is_deep(value: Any) -> bool:
 
 
 def _holders(values: Iterable[Any]) -> dict[int, Any]:
-    """Lists and objects among some values, each once."""
+    """Return the lists and objects among some values, each once."""
     return {id(value): value for value in values if isinstance(value, (Mapping, list, tuple))}
 
 
 def usable(value: Any, field: str) -> Any:
-    """A value that goes to the chat template: plain JSON, whose texts can be used."""
+    """Check a value for the chat template and return it without nulls.
+
+    Raises:
+        FieldError: It is not plain JSON, is nested too deep, or has a text that cannot be used.
+    """
     if is_deep(value):
         raise FieldError(field, f"objects within each other more than {DEEPEST} deep", "fewer")
     value = _filled(value)

@@ -1,4 +1,4 @@
-"""Where the fields of a layout are in a data set: found by the names that its columns have, or named by the user."""
+"""Find the columns that hold the fields of a layout, by their names or as the user named them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIELDS = {
     "alpaca": ("instruction", "input?", "output", "system?", "history?"),
     "text": ("text",),
 }
-# What else a field is called, in files of other tools.
+# Other names of a field, in files of other tools.
 _ALSO = {
     "messages": ("conversations", "conversation", "chat", "dialog", "dialogue"),
     "conversations": ("conversation",),
@@ -36,13 +36,13 @@ _ALSO = {
     "chosen": ("preferred_output", "chosen_response", "preferred"),
     "rejected": ("non_preferred_output", "rejected_response", "non_preferred"),
 }
-# Where preferences keep the turns that come before both answers.
+# Columns in which preferences keep the turns before both answers.
 _TURNS_BEFORE = ("messages", "conversations", "conversation")
-# What a row says of itself, which is not looked at.
+# What a row says about itself, which is not read.
 _UNREAD = {"label"}
-# Layouts whose names of columns have other meanings, too.
+# Layouts whose column names have other meanings, too.
 _PREFERENCES = (PREFERENCE, "kto")
-# Names for the same. Of a file that has several of them, nobody but its user knows which one it is.
+# Names of the same thing. Where a file has several of them, only its user knows which one is meant.
 _ALIKE = ({"prompt", "question", "query", "instruction"}, {"completion", "response", "answer", "output"})
 
 
@@ -69,34 +69,34 @@ def find_layout(row: Row, name: str, columns: Mapping[str, str], source: str) ->
         where = _exactly(layout, row, columns, looks=name == "auto")
         if where is not None:
             return Layout(layout, where)
-    # A prompt and its completion last, as what else a row has would be left out.
+    # A prompt and its completion come last, as everything else in a row would be left out.
     for layout in sorted(candidates, key=("kto", "prompt-completion").__contains__):
         where = _by_other_names(layout, row, columns)
         if where is not None:
             return Layout(layout, where)
     if name == "auto" and (where := _exactly(PREFERENCE, row, columns, looks=False)) is not None:
-        # Nothing else fits: of this pair both answers are missing.
+        # Nothing else fits: both answers of this pair are missing.
         return Layout(PREFERENCE, where)
     raise InputError(_unknown(row, name, columns, source))
 
 
 def text_columns(layout: str, columns: Mapping[str, str] | None) -> set[str]:
-    """The columns that hold a row's texts and its id, in a layout whose columns are named so far."""
+    """Return the columns that hold a row's texts and its id, in a layout with these columns."""
     read = (field for field, _ in _fields(layout) if field not in _UNREAD)
     return {"id", *((columns or {}).get(field, field) for field in read)}
 
 
 def _fields(layout: str) -> Iterator[tuple[str, bool]]:
-    """Each field of a layout, and whether it need not be there."""
+    """Yield each field of a layout, and whether it is optional."""
     return ((field.rstrip("?"), field.endswith("?")) for field in FIELDS[layout])
 
 
 def _exactly(layout: str, row: Row, columns: Mapping[str, str], *, looks: bool) -> dict[str, str] | None:
-    """Where a layout's fields are, if the required ones have the user's names, or their own.
+    """Find a layout's fields, if the required ones are where the user said or in columns of their own name.
 
     Args:
-        layout, row, columns: As elsewhere here.
-        looks: Whether what a preference has in its columns has to be what they hold, as nobody named the layout.
+        layout, row, columns: As in `find_layout`.
+        looks: Whether the values have to be those of a preference, too, as nobody named the layout.
     """
     fields = dict(_fields(layout))
     if any(column not in fields for column in columns):
@@ -112,7 +112,7 @@ def _exactly(layout: str, row: Row, columns: Mapping[str, str], *, looks: bool) 
 def _with_optional(
     layout: str, row: Row, columns: Mapping[str, str], required: Mapping[str, str]
 ) -> dict[str, str] | None:
-    """Where all fields are, when it is known of the required ones; None where it cannot be told."""
+    """Find the optional fields, too, once the required ones are found; None where that is ambiguous."""
     where = dict(required)
     for field, optional in _fields(layout):
         if not optional:
@@ -133,78 +133,78 @@ def _with_optional(
 
 
 def _other_names(layout: str, field: str) -> tuple[str, ...]:
-    """What else a field is called in a layout."""
+    """Return the other names of a field in a layout."""
     if layout == PREFERENCE and field == "prompt":
         return (*_ALSO[field], *_TURNS_BEFORE)
     return _ALSO.get(field, ())
 
 
 def _by_other_names(layout: str, row: Row, columns: Mapping[str, str]) -> dict[str, str] | None:
-    """Where a layout's fields are by the names that other tools give them; None where that cannot be told."""
+    """Find a layout's fields by the names that other tools give them; None where that is impossible or ambiguous."""
     fields = dict(_fields(layout))
     if any(field not in fields for field in columns):
         return None
     if layout == "alpaca" and "input" not in columns and not {"input", "context"} & set(row):
-        # A prompt and its completion, by names of Alpaca.
+        # A prompt and its completion, by Alpaca's names.
         return None
     required = [field for field, optional in fields.items() if not optional]
     names = [
         [columns[field]] if field in columns else [name for name in (field, *_ALSO.get(field, ())) if name in row]
         for field in required
     ]
-    for found in product(*names):
-        if len(set(found)) < len(found) or not all(map(_fits, required, (row[name] for name in found))):
+    for chosen in product(*names):
+        if len(set(chosen)) < len(chosen) or not all(map(_fits, required, (row[name] for name in chosen))):
             continue
-        unnamed = set(found) - set(columns.values())
+        unnamed = set(chosen) - set(columns.values())
         if any(unnamed & alike and len(alike & set(row)) > 1 for alike in _ALIKE):
             return None
-        return _with_optional(layout, row, columns, dict(zip(required, found, strict=True)))
+        return _with_optional(layout, row, columns, dict(zip(required, chosen, strict=True)))
     return None
 
 
 def _fits(field: str, value: object) -> bool:
-    """Whether a column holds what a field of this name does, as far as names alone do not tell."""
+    """Tell whether a column's value suits a field, where its name alone does not show it."""
     if field in ("messages", "conversations"):
         return isinstance(turn_list(value), list)
     if field == "label":
         return isinstance(value, bool) or (isinstance(value, str) and value.lower() in ("true", "false"))
     if field in ("chosen", "rejected"):
-        # Of two answers one may be missing in a row; a number or a flag is no answer.
+        # One of the two answers may be missing in a row; a number or a flag is no answer.
         return is_missing(value) or isinstance(value, (str, list, Mapping))
     return True
 
 
 def _fits_all(row: Row, required: Mapping[str, str]) -> bool:
-    """Whether the required columns hold what a preference has there; not both answers may be missing."""
+    """Tell whether the required columns hold what a preference has there; one answer may be missing, not both."""
     answers = [row[column] for field, column in required.items() if field in ("chosen", "rejected")]
     empty = bool(answers) and all(map(is_missing, answers))
     return not empty and all(_fits(field, row[column]) for field, column in required.items())
 
 
 def _unknown(row: Row, name: str, columns: Mapping[str, str], source: str) -> str:
-    """Why no layout fits, with the closest one and how to name its columns."""
+    """Say why no layout fits, which one is closest and how to name its columns."""
     there = [str(column) for column in row]
     wanted = "any known layout" if name == "auto" else f"the layout '{name}' ({', '.join(FIELDS[name])})"
-    said = f"{source}: the columns {', '.join(there) or '(none)'} do not fit {wanted}"
+    problem = f"{source}: the columns {', '.join(there) or '(none)'} do not fit {wanted}"
     layout, guessed = _closest(row, name, columns)
     if not guessed:
-        return f"{said}. A row needs a prompt and a completion, messages, or a text, each in a column of its own"
+        return f"{problem}. A row needs a prompt and a completion, messages, or a text, each in a column of its own"
     pairs = ",".join(f"{field}={column}" for field, column in guessed.items())
     option = f"--columns {shlex.quote(pairs)}"
     if layout == name:
-        return f"{said}. Leave --layout out to have it found by looking, or say where the fields are: {option}"
-    return f"{said}. The closest is {layout}: if these are its columns, pass {option}"
+        return f"{problem}. Leave --layout out to have it found by looking, or say where the fields are: {option}"
+    return f"{problem}. The closest is {layout}: if these are its columns, pass {option}"
 
 
 def _closest(row: Row, name: str, columns: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """The layout that a row may have, and a guess of its columns; empty where nothing can be guessed."""
+    """Guess the layout of a row and its columns; no columns where there is no good guess."""
     for column, value in row.items():
-        found = turn_list(value)
-        if isinstance(found, list) and found and is_turn(found[0]):
+        turns = turn_list(value)
+        if isinstance(turns, list) and turns and is_turn(turns[0]):
             return "messages", {"messages": str(column)}
-    asked = sorted(_ALIKE[0] & set(row))
-    if {"chosen", "rejected"} <= set(row) and asked and name in ("auto", PREFERENCE):
-        return PREFERENCE, {"prompt": asked[0]}
+    prompts = sorted(_ALIKE[0] & set(row))
+    if {"chosen", "rejected"} <= set(row) and prompts and name in ("auto", PREFERENCE):
+        return PREFERENCE, {"prompt": prompts[0]}
     texts = [str(column) for column, value in row.items() if isinstance(value, str) and column != "id"]
     layout = name if name in FIELDS else "prompt-completion"
     required = [field for field, optional in _fields(layout) if not optional]
@@ -219,7 +219,7 @@ def _closest(row: Row, name: str, columns: Mapping[str, str]) -> tuple[str, dict
 
 
 def _likest(field: str, columns: list[str]) -> str:
-    """The column whose name is most like a field's, else the first."""
+    """Return the column whose name is most like a field's, else the first."""
     names = (field, *_ALSO.get(field, ()))
     for column in columns:
         if any(name in column.lower() for name in names):

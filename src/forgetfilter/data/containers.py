@@ -36,15 +36,11 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class _Part:
-    """One container of a data set: where its file goes when there are several."""
+    """One container of a data set, with the place of its file where there are several."""
 
     place: Path
     container: Container
     split: str | None = None
-
-
-class _NoRowsError(InputError):
-    """A file that has no rows in it by its nature; in a folder it is left out, and named."""
 
 
 def open_container(
@@ -52,12 +48,12 @@ def open_container(
     split: str = DEFAULT,
     options: TextOptions = LOOK,
 ) -> Container:
-    """Find out what a name stands for, or several: files, folders, globs, saved or hub data sets.
+    """Open what one name stands for, or several: files, folders, globs, saved or hub data sets.
 
     Args:
         source: The names, in the order in which they are read.
         split: What to read of data sets that have splits, as `datasets` writes it, or `all`.
-        options: What the user says of text files.
+        options: What the user says about text files.
 
     Raises:
         InputError: There is no such thing, or it is of no kind that can be read.
@@ -66,30 +62,30 @@ def open_container(
     not_read: list[str] = []
     parts: dict[Path, list[_Part]] = {}
     for name in sources:
-        for where, found in _open(name, split, options, not_read):
-            if where in parts:
-                not_read.append(f"{where}: named more than once, read once")
+        for place, containers in _open(name, split, options, not_read):
+            if place in parts:
+                not_read.append(f"{place}: named more than once, read once")
             else:
-                parts[where] = found
+                parts[place] = containers
     _check_split(parts, split, sources)
     name = sources[0] if len(sources) == 1 else _joined(sources)
     return _together(name, parts, tuple(dict.fromkeys(not_read)))
 
 
 def from_memory(rows: Any, name: str, split: str = DEFAULT, on_row: Callable[[], None] = lambda: None) -> Container:
-    """Rows that a Python program already has (`memory.take_in`), or splits of such rows, as `--split` chooses them.
+    """Open rows that a Python program already has (`memory.take_in`), or splits of them, as `--split` chooses them.
 
     Raises:
         InputError: It is nothing that holds rows, a column holds what no table can, or there is no such split.
     """
     splits = splits_of(rows)
     if splits is None:
-        made = take_in(rows, name, on_row)
+        dataset = take_in(rows, name, on_row)
         if split in (DEFAULT, ALL):
-            return Dataset(made, name)
-        splits = {_own_split(made): made}
+            return Dataset(dataset, name)
+        splits = {_own_split(dataset): dataset}
     elif len(splits) == 1 and split == DEFAULT:
-        # The only split that there is needs no name.
+        # A single split needs no name.
         return Dataset(take_in(next(iter(splits.values())), name, on_row), name)
     elif split in splits:
         # Others may be streams, which are read to their end.
@@ -107,11 +103,11 @@ def _joined(sources: Sequence[str]) -> str:
 
 
 def _together(name: str, parts: Mapping[Path, Sequence[_Part]], not_read: tuple[str, ...]) -> Container:
-    """One container of all parts."""
-    every = [part for of in parts.values() for part in of]
-    if len(every) == 1 and every[0].split is None:
-        every[0].container.not_read = not_read
-        return every[0].container
+    """Make one container of all parts."""
+    all_parts = [part for of in parts.values() for part in of]
+    if len(all_parts) == 1 and all_parts[0].split is None:
+        all_parts[0].container.not_read = not_read
+        return all_parts[0].container
     alone = len(parts) == 1
     common = Path() if alone else _common(list(parts))
     members: dict[str, Container] = {}
@@ -133,12 +129,12 @@ def _together(name: str, parts: Mapping[Path, Sequence[_Part]], not_read: tuple[
 
 
 def _below(place: Path, folder: Path) -> str:
-    """The name of a place in a folder; a hub data set keeps its own."""
+    """Return the name of a place in a folder; a hub data set keeps its own."""
     return os.path.relpath(place, folder) if place.is_absolute() else str(place)
 
 
 def _common(places: Sequence[Path]) -> Path:
-    """The folder below which all places are that are places on this machine."""
+    """Return the common folder of all places that are on this machine."""
     parents = [str(place.parent) for place in places if place.is_absolute()]
     return Path(os.path.commonpath(parents)) if parents else Path()
 
@@ -150,66 +146,65 @@ def _check_split(parts: Mapping[Path, Sequence[_Part]], split: str, sources: Seq
 
 
 def _open(source: str, split: str, options: TextOptions, not_read: list[str]) -> Iterator[tuple[Path, list[_Part]]]:
-    """What a name stands for: a place, and the containers that are there."""
-    found = find_paths(source)
-    if found is None:
+    """Yield what a name stands for: places, and the containers that are there."""
+    location = find_paths(source)
+    if location is None:
         yield Path(source), _hub_dataset(source, split, not_read)
         return
-    # Beside files of another kind, a .txt is a note about them.
-    kinds = {_kind(path) for path in found.paths} - {""}
-    notes = found.listed and kinds > {".txt"}
+    # Next to files of another kind, a .txt is a note about them.
+    kinds = {_kind(path) for path in location.paths} - {""}
+    notes = location.listed and kinds > {".txt"}
     left: list[str] = []
     opened = 0
-    for path in found.paths:
+    for path in location.paths:
         place = _absolute(path)
         if path.is_dir():
             yield place, _saved_dataset(path, split, not_read)
-        elif found.listed and _kind(path) in (("", ".txt") if notes else ("",)):
+        elif location.listed and _kind(path) in (("", ".txt") if notes else ("",)):
             left.append(os.path.relpath(path, source) if Path(source).is_dir() else str(path))
             continue
         else:
-            try:
-                yield place, [_Part(place, _file(path, options, empty=len(found.paths) > 1))]
-            except _NoRowsError:
-                if not found.listed:
-                    raise
+            container = _file(path, options, empty=len(location.paths) > 1, listed=location.listed)
+            if container is None:
                 left.append(os.path.relpath(path, source) if Path(source).is_dir() else str(path))
                 continue
+            yield place, [_Part(place, container)]
         opened += 1
-    if not opened and found.runs:
+    if not opened and location.runs:
         raise InputError(f"{source}: holds a run, whose files are read where they are named, such as kept.jsonl")
     if not opened:
-        held = f"only {', '.join(left[:_SHOWN])}" if left else "nothing"
+        content = f"only {', '.join(left[:_SHOWN])}" if left else "nothing"
         raise InputError(
-            f"{source}: no data in this folder, {held}; expected files that end in {_NAMES}, "
+            f"{source}: no data in this folder, {content}; expected files that end in {_NAMES}, "
             "or a folder that datasets' save_to_disk wrote"
         )
     if left:
         more = f" and {len(left) - _SHOWN:,} more" if len(left) > _SHOWN else ""
         not_read.append(f"{source}: not read, as no rows are in them: {', '.join(left[:_SHOWN])}{more}")
-    if found.runs:
-        not_read.append(f"{source}: not read, as they are runs: {', '.join(map(str, found.runs[:_SHOWN]))}")
+    if location.runs:
+        not_read.append(f"{source}: not read, as they are runs: {', '.join(map(str, location.runs[:_SHOWN]))}")
 
 
 def _absolute(path: Path) -> Path:
-    """Where a path leads, without the links on its way: two names may lead to one file."""
+    """Return the absolute path in its shortest form, with links left in place; different names may mean one file."""
     return Path(os.path.normpath(path.expanduser().absolute()))
 
 
 def _kind(path: Path) -> str:
-    """How the name of a file ends that can be read, without its compression; empty where it cannot."""
+    """Return the ending of a readable file's name, without its compression; empty for a file that cannot be read."""
     name = path.name.lower()
     ending = Path(name.removesuffix(compression_of(name))).suffix
     return ending if ending in KINDS else ""
 
 
-def _file(path: Path, options: TextOptions, *, empty: bool) -> Container:
-    """The container that a file is.
+def _file(path: Path, options: TextOptions, *, empty: bool, listed: bool) -> Container | None:
+    """Make the container that reads a file; None for a listed file that is a single object, as settings are.
 
     Args:
         path: The file.
-        options: What the user says of text files.
+        options: What the user says about text files.
         empty: Whether it may have no rows, as one of several.
+        listed: Whether it was found in a folder or by a glob, rather than named by the user.
     """
     if not path.exists():
         raise InputError(f"{path}: a link that leads nowhere; was the data itself not downloaded?")
@@ -220,32 +215,32 @@ def _file(path: Path, options: TextOptions, *, empty: bool) -> Container:
     kind, compression = _kind(path), compression_of(path.name)
     if not start and not (empty and kind in _TEXT_KINDS and not compression):
         raise InputError(f"{path}: the file is empty")
-    told = told_by_bytes(start)
+    signature = told_by_bytes(start)
     if not kind:
-        raise _unknown(path, told or told_by_name(path.name))
+        raise _unknown(path, signature or told_by_name(path.name))
     if kind == ".parquet":
         if compression:
             raise InputError(f"{path}: parquet is packed inside already; unpack it and name it .parquet")
-        return _parquet(path, told)
+        return _parquet(path, signature)
     if compression:
         if compression_told(start) != compression:
-            is_what = f"; this is {told[0]}: {told[1]}" if told else ""
+            is_what = f"; this is {signature[0]}: {signature[1]}" if signature else ""
             packed = COMPRESSED[compression]
             raise InputError(f"{path}: not a whole {packed} file: it does not begin as {packed} does{is_what}")
-        told = told_by_bytes(read_start(path)[:4096])
-    if told and not (kind == ".txt" and "web page" in told[0]):
-        raise _cause(path, kind, told)
-    return _text_file(path, kind, options)
+        signature = told_by_bytes(read_start(path)[:4096])
+    if signature and not (kind == ".txt" and "web page" in signature[0]):
+        raise _cause(path, kind, signature)
+    return _text_file(path, kind, options, listed=listed)
 
 
-def _text_file(path: Path, kind: str, options: TextOptions) -> Container:
-    """The container of a text file, by what it holds where its name leaves that open."""
+def _text_file(path: Path, kind: str, options: TextOptions, *, listed: bool) -> Container | None:
+    """Make the container of a text file (see `_file`), by its content where its name leaves the format open."""
     start = read_start(path)
     wide = unmarked_wide(start[:4096]) if not options.encoding and not find_encoding(start, "")[1] else ""
     if wide:
         raise InputError(f"{path}: looks like UTF-16 without the mark that says so; name it: --encoding {wide}")
-    made: TextContainer = _TEXT_KINDS[kind](path, options)
-    text, _ = made.sample()
+    container: TextContainer = _TEXT_KINDS[kind](path, options)
+    text, _ = container.sample()
     holds, first = kind_of_text(text), text.lstrip()[:1]
     if kind != ".json" and text.count("\r") > 1 and "\n" not in text:
         raise InputError(f"{path}: its lines end in a carriage return alone; save it with usual ends of lines")
@@ -257,10 +252,12 @@ def _text_file(path: Path, kind: str, options: TextOptions) -> Container:
                 f"{path}: expected a JSON array of objects or one object a line, found {first!r} at the start"
             )
         if first and not holds and _is_one_object(text):
-            raise _NoRowsError(
+            if listed:
+                return None
+            raise InputError(
                 f"{path}: holds a single JSON object over many lines; expected an array of objects, or one a line"
             )
-        return made
+        return container
     objects = any(line.lstrip()[:1] == "{" for line in text.split("\n"))
     if kind in (".jsonl", ".ndjson") and holds != ".jsonl" and first and (first == "[" or not objects):
         is_what = "a JSON array; let its name end in .json" if holds == ".json" else _shown_line(text)
@@ -268,7 +265,7 @@ def _text_file(path: Path, kind: str, options: TextOptions) -> Container:
     if kind in (".csv", ".tsv", ".txt") and holds:
         what = "one JSON object a line" if holds == ".jsonl" else "a JSON array"
         raise InputError(f"{path}: this is {what}; let its name end in {holds}")
-    return made
+    return container
 
 
 def _shown_line(text: str) -> str:
@@ -278,27 +275,28 @@ def _shown_line(text: str) -> str:
 
 
 def _is_one_object(text: str) -> bool:
-    """Whether text begins with an object whose first line is not all of it."""
+    """Tell whether a text begins with an object that goes on after its first line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] == "{" or lines[0].endswith((",", "{", "["))
 
 
-def _parquet(path: Path, told: tuple[str, str] | None) -> Container:
+def _parquet(path: Path, signature: tuple[str, str] | None) -> Container:
     try:
         return Parquet(path)
     except InputError as error:
-        if told and "parquet" not in told[0]:
-            raise InputError(f"{path}: not a parquet file: this is {told[0]}; {told[1]}") from error
+        if signature and "parquet" not in signature[0]:
+            raise InputError(f"{path}: not a parquet file: this is {signature[0]}; {signature[1]}") from error
         raise
 
 
-def _cause(path: Path, kind: str, told: tuple[str, str]) -> InputError:
-    return InputError(f"{path}: its name says {kind}, but this is {told[0]}; {told[1]}")
+def _cause(path: Path, kind: str, signature: tuple[str, str]) -> InputError:
+    return InputError(f"{path}: its name says {kind}, but this is {signature[0]}; {signature[1]}")
 
 
-def _unknown(path: Path, told: tuple[str, str] | None) -> InputError:
-    is_what = f"this is {told[0]}; {told[1]}" if told else f"cannot tell its format; let its name end in {_NAMES}"
-    return _NoRowsError(f"{path}: cannot be read; {is_what}" if told else f"{path}: {is_what}")
+def _unknown(path: Path, signature: tuple[str, str] | None) -> InputError:
+    if signature is None:
+        return InputError(f"{path}: cannot tell its format; let its name end in {_NAMES}")
+    return InputError(f"{path}: cannot be read; this is {signature[0]}; {signature[1]}")
 
 
 def _saved_dataset(path: Path, split: str, not_read: list[str]) -> list[_Part]:
@@ -306,17 +304,17 @@ def _saved_dataset(path: Path, split: str, not_read: list[str]) -> list[_Part]:
 
     assert is_saved(path)
     try:
-        found = datasets.load_from_disk(str(path))
+        loaded = datasets.load_from_disk(str(path))
     except Exception as error:
         # Folders that are damaged raise a wide family of errors.
         raise InputError(f"{path}: not a folder that datasets' save_to_disk wrote: {first_line(error)}") from error
     place = _absolute(path)
-    if isinstance(found, datasets.Dataset):
-        own = _own_split(found)
+    if isinstance(loaded, datasets.Dataset):
+        own = _own_split(loaded)
         if split in (DEFAULT, ALL, own):
-            return [_Part(place, _marked(Dataset(found, str(path), as_folder=True)))]
-        found = {own: found}
-    chosen = choose_splits(found, split, str(path))
+            return [_Part(place, _marked(Dataset(loaded, str(path), as_folder=True)))]
+        loaded = {own: loaded}
+    chosen = choose_splits(loaded, split, str(path))
     not_read.extend(chosen.not_read)
     return _of_splits(place, str(path), chosen, as_folder=True)
 
@@ -338,7 +336,7 @@ def _of_splits(place: Path, name: str, chosen: Chosen, *, as_folder: bool) -> li
 
 
 def _marked(container: Dataset) -> Dataset:
-    """A container of which --split may have said something."""
+    """Mark a container as one to which --split applies, and return it."""
     container.has_splits = True
     return container
 
@@ -351,12 +349,12 @@ def _hub_dataset(name: str, split: str, not_read: list[str]) -> list[_Part]:
 
     huggingface_hub.utils.logging.set_verbosity_error()
     try:
-        found = datasets.load_dataset(name)
+        loaded = datasets.load_dataset(name)
     except Exception as error:
         # The hub's client raises a wide family of errors; whichever it is, the user cannot have this data set.
         raise InputError(
             f"{name}: there is no such file, and the hub does not give this data set: {first_line(error)}"
         ) from error
-    chosen = choose_splits(found, split, name)
+    chosen = choose_splits(loaded, split, name)
     not_read.extend(chosen.not_read)
     return _of_splits(Path(name), name, chosen, as_folder=False)

@@ -1,4 +1,4 @@
-"""Find what stands between the values of a csv file, by looking at its first records."""
+"""Find the delimiter of a csv file, by looking at its first records."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SPELT = {"tab": "\t", "\\t": "\t"}
 
 
 def parse_delimiter(named: str) -> str:
-    """The delimiter that the user named; empty where the file is to be looked at.
+    """Parse the delimiter that the user named; empty where it is to be found in the file.
 
     Raises:
-        SettingsError: It is not one character, or one that csv has another use for.
+        SettingsError: It is not one character, or csv uses that character for something else.
     """
     delimiter = _SPELT.get(named.lower(), named)
     if delimiter and (len(delimiter) != 1 or delimiter in '"\r\n\0'):
@@ -28,31 +28,31 @@ def parse_delimiter(named: str) -> str:
 
 
 def name_delimiter(delimiter: str) -> str:
-    """A delimiter in words."""
+    """Name a delimiter in words."""
     return _NAMES.get(delimiter, repr(delimiter))
 
 
 def sniff_csv(text: str, delimiter: str, *, whole: bool) -> tuple[str, bool]:
-    """The delimiter of a csv file, and whether quotes mean anything in it.
+    """Find the delimiter of a csv file, and whether quotes mean anything in it.
 
-    The delimiter is the one that cuts the header and the first records into the same number of values, two at least;
-    a comma where none does, as in a file of one column. Only values with tabs between may have stray quotes.
+    The delimiter is the one that splits the header and the first records into the same number of values, at least two;
+    a comma where none does, as in a file of one column. Stray quotes are allowed only where tabs delimit the values.
 
     Args:
         text: The beginning of the file.
-        delimiter: What is known of it already; empty where nothing is.
-        whole: Whether that is all of the file.
+        delimiter: The delimiter, if it is already known; else empty.
+        whole: Whether the text is all of the file.
     """
-    found = delimiter or max(DELIMITERS, key=lambda one: _fit(text, one, quoted=True, whole=whole))
-    if found != "\t":
-        return found, True
-    with_quotes, without = (_fit(text, found, quoted=quoted, whole=whole) for quoted in (True, False))
-    return found, with_quotes >= without
+    chosen = delimiter or max(DELIMITERS, key=lambda one: _fit(text, one, quoted=True, whole=whole))
+    if chosen != "\t":
+        return chosen, True
+    with_quotes, without = (_fit(text, chosen, quoted=quoted, whole=whole) for quoted in (True, False))
+    return chosen, with_quotes >= without
 
 
 def csv_reader(lines: Iterable[str], delimiter: str, *, quoted: bool) -> Any:
-    """What makes records of lines; strict about quotes where there are any."""
-    # A field may be as long as the data has it; the module's own limit is 128 KB.
+    """Make a reader that parses lines into records; strict about quotes where there are any."""
+    # A field may be of any length that data has; the module's own limit is 128 KB.
     csv.field_size_limit(1 << 30)
     if not quoted:
         return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
@@ -60,7 +60,7 @@ def csv_reader(lines: Iterable[str], delimiter: str, *, quoted: bool) -> Any:
 
 
 def _fit(text: str, delimiter: str, *, quoted: bool, whole: bool) -> tuple[float, int]:
-    """The share of the records that have as many values as the header, and how many; nothing for a single one."""
+    """Return the share of the records that have as many values as the header, and that number; zeros for one value."""
     records, broken = _records(text, delimiter, quoted=quoted)
     if not whole and not broken and len(records) <= _RECORDS and len(records) > 1:
         # The last one may be cut off.

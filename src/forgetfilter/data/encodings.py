@@ -1,4 +1,4 @@
-"""How the bytes of a text file become text: marks at its start, the encoding that the user names, lines of bytes."""
+"""Find how the bytes of a text file become text, by the mark at its start or the name that the user gives."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _MARKS = (
     (b"\xfe\xff", "utf-16-be"),
     (b"\xef\xbb\xbf", "utf-8"),
 )
-# Encodings whose order of bytes a mark tells; without one it is that of the machines that most files come from.
+# A mark shows the byte order of these encodings; without one it is that of the machines that most files come from.
 _UNMARKED = {"utf_16": "utf-16-le", "utf_32": "utf-32-le", "utf_8_sig": "utf-8"}
 
 
 def check_encoding(name: str) -> None:
-    """Refuse what is no encoding of text.
+    """Refuse a name that is no encoding of text.
 
     Raises:
-        SettingsError: Python has no such encoding, or it is none that lines can be read in.
+        SettingsError: Python has no such encoding, or lines cannot be read in it.
     """
     try:
         plain = not name or ("\nA".encode(name).decode(name) == "\nA" and _is_plain(resolve_encoding(name)))
@@ -36,13 +36,13 @@ def check_encoding(name: str) -> None:
 
 
 def _is_plain(encoding: str) -> bool:
-    """Whether a line end and a letter are the same bytes wherever they stand."""
+    """Tell whether a line end and a letter are the same bytes wherever they stand."""
     end, letter = "\n".encode(encoding), "A".encode(encoding)
     return len(end) == len(letter) and ("\nA" * 99).encode(encoding) == (end + letter) * 99
 
 
 def resolve_encoding(name: str) -> str:
-    """The encoding that a name stands for in a file without a mark."""
+    """Return the encoding that a name stands for in a file without a mark."""
     import codecs
 
     known = codecs.lookup(name).name.replace("-", "_")
@@ -50,7 +50,7 @@ def resolve_encoding(name: str) -> str:
 
 
 def find_encoding(start: bytes, named: str) -> tuple[str, bytes]:
-    """The encoding of a file and the mark that it begins with; a mark says more than a name.
+    """Find the encoding of a file and the mark that it begins with; a mark counts for more than a name.
 
     Args:
         start: The first bytes of the file.
@@ -63,12 +63,12 @@ def find_encoding(start: bytes, named: str) -> tuple[str, bytes]:
 
 
 def is_wide(encoding: str) -> bool:
-    """Whether a character takes two or four bytes, so that text cannot go on without the mark that says so."""
+    """Tell whether a character takes two or four bytes, so that the text needs the mark that says so."""
     return encoding.startswith(("utf-16", "utf-32"))
 
 
 def unmarked_wide(start: bytes) -> str:
-    """The two-byte encoding that the first bytes of a file look like, though there is no mark; empty if none."""
+    """Guess the two-byte encoding of a file without a mark from its first bytes; empty if it looks like none."""
     zeros = [start[place::2].count(0) / max(1, len(start) // 2) for place in (0, 1)]
     if max(zeros) < 0.4 or min(zeros) > 0.1:
         return ""
@@ -76,7 +76,7 @@ def unmarked_wide(start: bytes) -> str:
 
 
 def byte_lines(file: IO[bytes], encoding: str) -> Iterator[bytes]:
-    """The lines of a file as bytes, each with its end; only a newline ends a line."""
+    """Yield the lines of a file as bytes, each with its end; only a newline ends a line."""
     end = "\n".encode(encoding)
     if end == b"\n":
         yield from file
@@ -87,12 +87,12 @@ def byte_lines(file: IO[bytes], encoding: str) -> Iterator[bytes]:
         start = 0
         while (at := held.find(end, searched)) >= 0:
             if at % len(end):
-                # The bytes of a newline, but of two characters.
+                # These are the bytes of a newline, but they belong to two characters.
                 searched = at + 1
                 continue
             yield held[start : at + len(end)]
             start = searched = at + len(end)
-        # What is left begins at a whole character, so that places in it can be told apart as before.
+        # The rest begins at a whole character, so that positions within it are those of characters again.
         held = held[start:]
         searched = max(0, len(held) - len(end) + 1)
         searched -= searched % len(end)
@@ -101,7 +101,7 @@ def byte_lines(file: IO[bytes], encoding: str) -> Iterator[bytes]:
 
 
 def not_text(error: UnicodeDecodeError, encoding: str) -> tuple[str, str]:
-    """What was found, and what was expected, where bytes are not in the encoding."""
+    """Say what was found and what was expected where bytes are not in the encoding."""
     name = encoding.upper()
     advice = f"{name} text; another encoding can be named with --encoding, such as latin-1 or cp1252"
     return f"a byte that is not {name} at position {error.start}", advice

@@ -1,4 +1,4 @@
-"""Finding the frames that answers share, by looking at some of them.
+"""Find the frames that answers share, by looking at some of them.
 
 Taking words away where nothing is framed hurts more than leaving a frame where it is, and an expression can always be
 given. So only what cannot well be anything else is a frame: it ends in a mark such as a colon or a quote, goes over no
@@ -16,23 +16,23 @@ from statistics import fmean
 
 from .frames import LETTER, NUMBER, Frame, is_unspaced, units, without_numbers
 
-# Of so many answers a share of a twentieth is told to within a hundredth, in a second or so.
+# With this many answers a share of a twentieth is known to within a hundredth, in a second or so.
 ANSWERS_SEEN = 2000
-# Fewer answers may be alike by chance, and what a twentieth share is not what keeps a model from learning the rest.
+# Fewer answers may be alike by chance, and what less than a twentieth share hardly hinders learning the rest.
 _FEWEST, _LEAST_SHARE = 20, 0.05
-# What nearly all answers of a frame have is a part of it. Broken ones, as JSON without an end, are rarer than that.
+# What this share of answers has is a part of the frame. Broken answers, such as unfinished JSON, are rarer.
 _FIXED = 0.95
-# Of a frame whose first half is there, the second follows but for so many, and no more have another word in one place;
-# else a word of it may be what differs.
+# Where the first half of a frame is there, the second follows in this share of answers, and no more than the remaining
+# share has another word in one place; else a word of the frame may be what differs.
 _FOLLOWS = 0.9
 # The default signal looks at 24 tokens, about as many units. Where two thirds of them are an answer's own words
-# already, the frame is little in the way.
+# already, the frame does little harm.
 _JUDGED, _LEAST_PART = 24, 1 / 3
 # Where nine tenths of the contents are one and the same, next to nothing differs.
 _MOST_ALIKE = 0.9
-# As far as this is looked: characters of an answer and of its end, units of a beginning and behind it, and joints.
+# How much is searched: characters of an answer, its end and its prompt, units of a beginning and after it, joints.
 _HEAD, _TAIL, _PROMPT, _LONGEST, _BEHIND, _JOINTS = 2000, 200, 4000, 64, 128, 16
-# So much of an answer's own words is looked for among what the prompt has to choose from.
+# How many characters of an answer's own words are searched for in the prompt, which names the choices.
 _QUOTED = 40
 
 _QUOTES, _ENDS_SENTENCE = "\"'“”„«»‘’`", set(".!?。！？")
@@ -51,14 +51,14 @@ class Seen:
 
     @classmethod
     def of(cls, answer: str, prompt: str) -> Seen:
-        """Of a long answer only the beginning and the end, of a long prompt its end, where choices stand."""
+        """Keep the beginning and the end of a long answer, and the end of a long prompt, where choices stand."""
         if len(answer) > _HEAD + _TAIL:
             answer = answer[:_HEAD] + answer[-_TAIL:]
         return cls(answer.strip(), prompt[-_PROMPT:])
 
 
 class _Answer:
-    """An answer as units: those it begins with as they are compared, and where a frame may end."""
+    """An answer as units, with the first ones in the form in which they are compared."""
 
     def __init__(self, seen: Seen) -> None:
         self.text, self.prompt = seen.answer, seen.prompt
@@ -69,32 +69,33 @@ class _Answer:
         self.stops = [_is_stop(self.keys, i) and not self.ends[i] for i in range(len(beginning))]
 
 
-def _key(said: Sequence[str], i: int) -> str:
-    key = without_numbers(said[i])
-    # The letter of a choice, as in "(B) Paris": one that a mark, a blank and more stand behind.
+def _key(answer: Sequence[str], i: int) -> str:
+    """Return a unit of an answer as it is compared with others."""
+    key = without_numbers(answer[i])
+    # The letter of a choice, as in "(B) Paris": one that is followed by a mark, a blank and more.
     letter = len(key) == 1 and key.isascii() and key.isalpha()
-    chosen = letter and i + 2 < len(said) and said[i + 1][0] in ").:]" and said[i + 1][-1:].isspace()
+    chosen = letter and i + 2 < len(answer) and answer[i + 1][0] in ").:]" and answer[i + 1][-1:].isspace()
     return LETTER if chosen else key
 
 
 def _is_choice(key: str) -> bool:
-    """Whether a unit is nothing but a number or a letter."""
+    """Tell whether a unit is nothing but a number or a letter."""
     return key.rstrip() in (NUMBER, LETTER)
 
 
 def _is_word(key: str) -> bool:
-    """Whether a unit is more than a mark, a number or a letter; one letter is a word in scripts without blanks."""
+    """Tell whether a unit is a word, not a mark, number or letter; scripts without blanks have words of one letter."""
     return sum(c.isalpha() for c in key) > 1 or is_unspaced(key[:1])
 
 
 def _is_stop(keys: Sequence[str], i: int) -> bool:
-    """Whether a sentence ends here."""
+    """Tell whether a sentence ends at a unit."""
     core, following = keys[i].rstrip(), keys[i + 1] if i + 1 < len(keys) else "\n"
     return core in _ENDS_SENTENCE and (len(core) < len(keys[i]) or following.isspace() or ord(core) > 127)
 
 
 def _may_end(keys: Sequence[str], i: int) -> bool:
-    """Whether what differs may begin behind a unit."""
+    """Tell whether the part that differs may begin after a unit."""
     if i + 1 >= len(keys):
         return False
     core, blank, following = keys[i].rstrip(), keys[i].endswith(" "), keys[i + 1]
@@ -121,8 +122,8 @@ class _Node:
     """Answers that begin alike.
 
     Attributes:
-        answers: Those that do.
-        counts: How many answers begin like these in the first 0, 1, 2, … units, up to those that all of these share.
+        answers: The answers.
+        counts: How many answers begin like these in the first 0, 1, 2, … units, up to the last unit that these share.
         kin: The answers that begin like these up to the first word.
     """
 
@@ -140,11 +141,11 @@ class _Node:
 
     @property
     def is_telling(self) -> bool:
-        """Whether there is more than marks in what they share, so that another frame need not begin like it."""
+        """Tell whether they share more than marks, so that other frames need not begin like this one."""
         return any(_is_word(key) or _is_choice(key) for key in self.keys)
 
     def children(self, least: int) -> Iterator[tuple[bool, _Node]]:
-        """Those that share one unit more, and whether a frame may end behind it."""
+        """Yield the groups that share one unit more, and whether a frame may end after it."""
         groups: dict[tuple[str, bool], list[_Answer]] = defaultdict(list)
         if self.depth < _LONGEST:
             for answer in self.answers:
@@ -156,7 +157,7 @@ class _Node:
                 yield ends, _Node(answers, (*self.counts, len(answers)), kin)
 
     def next_ends(self, least: int) -> list[_Node]:
-        """Where a frame may end next, along each way on, the most frequent first."""
+        """Find where a frame may end next along each branch, the most frequent first."""
         ended: list[_Node] = []
         ways = [self]
         while ways:
@@ -166,42 +167,42 @@ class _Node:
 
 
 def find_frames(seen: Iterable[Seen]) -> list[Frame]:
-    """The frames that some answers share, the most frequent first, whatever the order of the answers."""
-    # What is in no order has to get one, since of equally frequent units the first is taken.
+    """Find the frames that some answers share, the most frequent first, whatever the order of the answers."""
+    # The answers come in any order, and of equally frequent units the first is taken, so they are sorted.
     ordered = sorted((each for each in seen if each.answer), key=lambda each: (each.answer, each.prompt))
     answers = [_Answer(each) for each in ordered]
     least = max(_FEWEST, ceil(_LEAST_SHARE * len(answers)))
     root = _Node(answers, (len(answers),), answers)
-    begun = [end for end in root.next_ends(least) if _numbers_do_not_matter(root, end)]
-    found = chain.from_iterable(_frames(end, least) for end in begun)
-    return [frame for _, frame in sorted(found, key=lambda pair: (-pair[0], str(pair[1])))]
+    beginnings = [end for end in root.next_ends(least) if _numbers_do_not_matter(root, end)]
+    counted = chain.from_iterable(_frames(end, least) for end in beginnings)
+    return [frame for _, frame in sorted(counted, key=lambda pair: (-pair[0], str(pair[1])))]
 
 
 def _frames(node: _Node, least: int) -> list[tuple[int, Frame]]:
-    """The frames that begin like some answers, which may end here, and how many have each."""
+    """Find the frames that begin like some answers, and how many answers have each."""
     ends = [end for end in node.next_ends(least) if _numbers_do_not_matter(node, end)]
     if ends and _goes_on(node, ends[0]):
         return _frames(ends[0], least)
     if ends and not node.is_telling:
-        return [found for end in ends for found in _frames(end, least)]
+        return [counted for end in ends for counted in _frames(end, least)]
     frame = _frame(node)
     return [(len(node.answers), frame)] if frame else []
 
 
 def _goes_on(node: _Node, end: _Node) -> bool:
-    """Whether a frame that may end here does not do so yet.
+    """Tell whether a frame that may end here goes on to the next possible end.
 
-    A word behind a mark that most answers have, but not all, is rather what most of them say: {"label": "no", …}.
+    A word after a mark that most answers have, but not all, is more likely what most of them say: {"label": "no", …}.
     """
     words = node.is_telling and any(_is_word(key) for key in end.keys[node.depth :])
     return len(end.answers) >= (1 if words else _FIXED) * len(node.answers)
 
 
 def _numbers_do_not_matter(before: _Node, after: _Node) -> bool:
-    """Whether numbers and letters that vary within a frame only say which of the prompt's choices it is.
+    """Tell whether numbers and letters that vary within a frame only say which of the prompt's choices it is.
 
-    Those that are part of a word, as in "The answer is ans2:", are believed where a frame begins. Elsewhere they may be
-    what differs, as in "Score: 4. The text is fluent", so what follows has to stand in the prompt.
+    Numbers that are part of a word, as in "The answer is ans2:", are taken for such where a frame begins. Elsewhere
+    they may be what differs, as in "Score: 4. The text is fluent", so what follows has to stand in the prompt.
     """
     keys = after.keys
     alone = [
@@ -217,7 +218,7 @@ def _numbers_do_not_matter(before: _Node, after: _Node) -> bool:
 
 
 def _stands_alone(keys: Sequence[str], i: int) -> bool:
-    """Whether a number is no part of a word; some scripts have no blanks between words."""
+    """Tell whether a number is no part of a word; some scripts have no blanks between words."""
     return _is_choice(keys[i]) and not (i and keys[i - 1][-1:].isalpha())
 
 
@@ -231,7 +232,7 @@ def _is_fixed(counted: Counter[str], among: Sequence[object]) -> bool:
 
 
 def _frame(node: _Node) -> Frame | None:
-    """The frame that begins as some answers do, unless it is better left where it is."""
+    """Make the frame that begins as some answers do; None where taking it away would do more harm than good."""
     keys = node.keys
     first_word = next((i for i, key in enumerate(keys) if _is_word(key)), 0)
     half = max(len(keys) // 2, first_word + 1)
@@ -247,7 +248,7 @@ def _frame(node: _Node) -> Frame | None:
 
 
 def _differ_by_a_word(keys: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether a beginning is another but for one word, which then is what they say: "The label is yes:"."""
+    """Tell whether two beginnings differ by one word alone, which then is what they say: "The label is yes:"."""
     different = [(key, other) for key, other in zip(keys, others, strict=False) if key != other]
     return len(different) == 1 and len(others) >= len(keys) and all(map(_is_word, different[0]))
 
@@ -260,7 +261,7 @@ def _is_worth_it(frame: Frame, answers: Sequence[_Answer]) -> bool:
 
 
 def _part_of_judged(frame: Frame, answer: _Answer) -> float:
-    """How much of what is judged of an answer the frame is."""
+    """Compute the frame's share of the part of an answer that is judged."""
     judged = answer.units[:_JUDGED]
     spans = frame.own_spans(answer.text)
     places = accumulate((len(unit) for unit in judged), initial=0)
@@ -273,16 +274,16 @@ def _is_mark(unit: str) -> bool:
 
 
 def _is_joining(unit: str) -> bool:
-    """Whether a joint may begin or end with a unit."""
+    """Tell whether a joint may begin or end with a unit."""
     return "\n" in unit or unit.rstrip() in _CLOSES or unit.rstrip() in _MARKS
 
 
 def _joints(beginning: Sequence[str], rests: Sequence[list[str]]) -> tuple[list[str], list[int]]:
-    """What nearly all answers have between the parts that differ, and where in each the part behind the last begins.
+    """Find the joints between the parts that differ, and where in each answer the part after the last joint begins.
 
     Args:
-        beginning: The units that they all begin with.
-        rests: The units of each behind those.
+        beginning: The units that all answers begin with.
+        rests: The units of each answer after those.
     """
     places = [_labels(rest) for rest in rests]
     counted = Counter(chain.from_iterable(places))
@@ -309,8 +310,8 @@ def _joints(beginning: Sequence[str], rests: Sequence[list[str]]) -> tuple[list[
 
 
 def _labels(rest: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
-    """Where between two marks, or at the beginning of a line, one to three words stand: names of fields, or titles."""
-    found: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    """Find one to three words between two marks, or at the beginning of a line: names of fields, or titles."""
+    places: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for i, unit in enumerate(rest):
         if not _is_joining(unit):
             continue
@@ -319,21 +320,21 @@ def _labels(rest: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
             if not closing or any(_is_mark(word) for word in words):
                 break
             if _is_joining(closing[0]) and "\n" not in closing[0]:
-                found[unit, *words, closing[0]].append(i)
-    return found
+                places[unit, *words, closing[0]].append(i)
+    return places
 
 
 def _widened(
     rests: Sequence[list[str]], at: dict[int, int], starts: Sequence[int], length: int
 ) -> tuple[list[str], int]:
-    """A label with all that nearly always stands around it, and how many units of that stand before it."""
+    """Widen a label by what nearly always stands around it; return it and how many of its units stand before it."""
     label_at, label = next(iter(at.items()))
     joint = rests[label_at][label : label + length]
     before = _fixed_run(lambda n: [rests[i][p - n - 1] for i, p in at.items() if p - n - 1 >= starts[i]], len(at))
     behind = _fixed_run(
         lambda n: [rests[i][p + length + n] for i, p in at.items() if p + length + n < len(rests[i])], len(at)
     )
-    # A word beside a joint is a part of the answer that happens to be the same.
+    # A word next to a joint is a part of the answer that happens to be the same.
     while before and not _is_mark(before[-1]):
         before.pop()
     while behind and not _is_joining(behind[-1]):
@@ -342,10 +343,10 @@ def _widened(
 
 
 def _fixed_run(nth: Callable[[int], list[str]], among: int) -> list[str]:
-    """The units that nearly all of so many answers have in one place after the other, up to the end of a sentence.
+    """Find the units that nearly all answers have in successive places, up to the end of a sentence.
 
     Args:
-        nth: The units in the first, second, … place, of those answers that have one there.
+        nth: Returns the units at a place, counted from 0, of the answers that have one there.
         among: How many answers there are.
     """
     run: list[str] = []
@@ -358,20 +359,25 @@ def _fixed_run(nth: Callable[[int], list[str]], among: int) -> list[str]:
 
 
 def _tail(answer: _Answer, rest: Sequence[str]) -> list[str]:
-    """The units at the end of an answer, the last first."""
+    """Return the units at the end of an answer, the last first."""
     if len(answer.units) < _LONGEST + _BEHIND:
         return list(rest[::-1])
     return units(answer.text[-_TAIL:], _TAIL)[::-1]
 
 
 def _is_opened(unit: str, before: Sequence[str]) -> bool:
-    """Whether what a unit closes, if it closes anything, stands in the frame, and not within what differs."""
+    """Tell whether what a unit closes, if anything, was opened in the frame, and not in a part that differs."""
     opening = _OPENED_BY.get(unit.rstrip())
-    return opening is None or any(c in said for said in before for c in opening)
+    return opening is None or any(c in unit for unit in before for c in opening)
 
 
 def _end(before: Sequence[str], tails: Sequence[list[str]]) -> str:
-    """What stands behind the last part that differs; what the frame has before that tells what is closed."""
+    """Find what follows the last part that differs.
+
+    Args:
+        before: The beginning and joints of the frame, which open what the end may close.
+        tails: The last units of each answer, the last first.
+    """
     end = _fixed_run(lambda n: [tail[n] for tail in tails if n < len(tail)], len(tails))
     while end and not ("\n" in end[-1] or (end[-1].rstrip() in _CLOSES and _is_opened(end[-1], before))):
         end.pop()

@@ -1,4 +1,4 @@
-"""Frames: fixed words around what differs between answers, and what an answer in one says by itself.
+"""Describe frames, the fixed words around what differs between answers, and take answers out of them.
 
 Of `{"label": "yes", "reason": "It is."}` the beginning is `{"label": "`, the one joint `", "reason": "`, the end `"}`.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import regex
 
-# Words of scripts without blanks between words are taken letter by letter, much as tokenizers do.
+# Words of scripts without blanks between words are split into letters, much as tokenizers do.
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]"
 _SPACED = rf"[\w--{_UNSPACED}]+"
 _UNIT = regex.compile(
@@ -21,29 +21,29 @@ _UNIT = regex.compile(
 )
 _LETTER_ALONE = regex.compile(f"(?V1){_UNSPACED}")
 _DIGITS = re.compile("[0-9]+")
-# In place of digits, or of the letter of a choice, in what is the same in all answers of a frame. No text of a row has
+# Stand for digits, or for the letter of a choice, in the text that all answers of a frame share. No row's text has
 # these characters.
 NUMBER, LETTER = "\0", "\1"
 _AS_PATTERN = {NUMBER: "[0-9]++", LETTER: "[A-Za-z]"}
 
 
 def units(text: str, most: int) -> list[str]:
-    """The first so many words, marks and line ends of a text, each with the blanks behind it; joined, they are it."""
-    found: list[str] = []
+    """Split the beginning of a text into at most `most` words, marks and line ends, each with the blanks after it."""
+    beginning: list[str] = []
     for match in _UNIT.finditer(text):
-        if len(found) == most:
+        if len(beginning) == most:
             break
-        found.append(match.group())
-    return found
+        beginning.append(match.group())
+    return beginning
 
 
 def is_unspaced(letter: str) -> bool:
-    """Whether a letter is of a script without blanks between words, and so a unit by itself."""
+    """Tell whether a letter is of a script without blanks between words, and so a unit by itself."""
     return _LETTER_ALONE.fullmatch(letter) is not None
 
 
 def without_numbers(unit: str) -> str:
-    """A unit as it is compared: blanks are one blank, lines end once, numbers are all the same."""
+    """Return a unit as it is compared: with one blank for several, one line end, and the same sign for all numbers."""
     if unit.isspace():
         return "\n" if "\n" in unit else " "
     core = unit.rstrip()
@@ -52,12 +52,12 @@ def without_numbers(unit: str) -> str:
 
 @dataclass(frozen=True)
 class Frame:
-    """What is the same in many answers.
+    """The text that is the same in many answers.
 
     Attributes:
         beginning: The units that an answer begins with (`without_numbers`; LETTER for any one letter).
-        joints: What stands between the parts that differ, as it is written. An answer may lack some.
-        end: What stands behind the last of them; an answer may lack it.
+        joints: What stands between the parts that differ, as it is written; an answer may lack some.
+        end: What follows the last part that differs; an answer may lack it.
     """
 
     beginning: tuple[str, ...]
@@ -66,12 +66,12 @@ class Frame:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Frame:
-        """The frame of which `stored` is the mapping."""
+        """Make a frame from its `stored` form."""
         return cls(tuple(stored["beginning"]), tuple(stored["joints"]), str(stored["end"]))
 
     @property
     def stored(self) -> dict[str, Any]:
-        """The frame as JSON can hold it."""
+        """Return the frame as JSON can hold it."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ class Frame:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        # No part of it can give back what it took, so that no answer takes long.
+        # All quantifiers are possessive, so that there is no backtracking and no answer takes long.
         return re.compile(r"\s*+" + "".join(_unit_pattern(unit) for unit in self.beginning[:-1]) + self._last)
 
     @property
@@ -89,7 +89,7 @@ class Frame:
         return (_unit_pattern(last) if last else "") + r"\s*+"
 
     def own_spans(self, answer: str) -> list[tuple[int, int]]:
-        """Where in an answer its own words stand, blanks left out; nowhere where it is in another frame, or in none."""
+        """Find an answer's own words, as (start, end) of parts that are not blank; none outside this frame."""
         begins = self._pattern.match(answer)
         if begins is None:
             return []
@@ -98,14 +98,14 @@ class Frame:
             end = closed
         spans = []
         for joint in self.joints:
-            if (found := answer.find(joint, at, end)) >= 0:
-                spans.append((at, found))
-                at = found + len(joint)
+            if (place := answer.find(joint, at, end)) >= 0:
+                spans.append((at, place))
+                at = place + len(joint)
         spans.append((at, end))
         return [(first, last) for first, last in spans if answer[first:last].strip()]
 
     def own(self, answer: str) -> str:
-        """An answer's own words; nothing where it is in another frame, or has none."""
+        """Return an answer's own words; empty where it has none or is not in this frame."""
         between = "\n" if any("\n" in joint for joint in self.joints) else " "
         return between.join(answer[first:last] for first, last in self.own_spans(answer))
 

@@ -1,4 +1,4 @@
-"""What the fields of a row mean: every published layout becomes one chat.
+"""Read the fields of a row by their meaning: a row of any published layout becomes a chat.
 
 A layout is recognised by the names of its fields (`data.columns`). `Layout.chat` checks a row strictly, because what
 it lets through is trained on.
@@ -38,7 +38,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Layout:
-    """How the rows of one data set are read: the layout's name and where each of its fields is."""
+    """The layout of one data set: its name, and the column of each of its fields."""
 
     name: str
     columns: Mapping[str, str]
@@ -57,14 +57,14 @@ class Layout:
         )
 
     def unread(self, row: Row) -> list[str]:
-        """The columns in which a row has something that is not looked at."""
+        """Return the columns in which a row has something that is not read."""
         read = {*self.columns.values(), *_BESIDE, _system_column(row, self.columns)}
         return [
             str(column) or "(no name)" for column, value in row.items() if column not in read and not _is_empty(value)
         ]
 
 
-# What rows of any layout may have beside their texts.
+# Columns that rows of any layout may have besides their texts.
 _BESIDE = ("id", "tools", "chat_template_kwargs")
 
 
@@ -95,7 +95,7 @@ def _template_kwargs(value: Any) -> Mapping[str, Any]:
 
 
 def _content(value: Any, field: str, *, filled: bool) -> str:
-    """Message content: text, or OpenAI's list of parts as long as all of them are text."""
+    """Read a message's content: text, or OpenAI's list of parts as long as all of them are text."""
     if not isinstance(value, list):
         return text_of(value, field, filled=filled)
     parts = []
@@ -107,7 +107,7 @@ def _content(value: Any, field: str, *, filled: bool) -> str:
     return text_of("".join(parts), field, filled=filled)
 
 
-# What is read of a message by itself; all else is the chat template's.
+# Fields of a message that are read here; all others are left to the chat template.
 _READ = {"role", "content", "from", "value", "weight", FUNCTION_CALL}
 
 
@@ -141,11 +141,11 @@ def _turn(turn: Any, place: str) -> Message:
 
 
 def _calls(turn: Mapping[str, Any], said: Any, place: str) -> list[dict[str, Any]]:
-    """The tool calls of a turn, all in the form that chat templates take.
+    """Read the tool calls of a turn, all in the form that chat templates take.
 
     Args:
         turn: The turn.
-        said: What a turn says that is a call as a whole, as ShareGPT has it; else None.
+        said: The content of a turn that is nothing but a call, as ShareGPT has it; else None.
         place: What to call it in messages.
     """
     calls = parsed(turn.get(TOOL_CALLS))
@@ -180,7 +180,7 @@ def _turns(value: Any, field: str) -> list[Message]:
 
 
 def turn_list(value: Any) -> Any:
-    """Turns as a list, whether they came so, as JSON text, or as an object of lists; another value as it is."""
+    """Return turns as a list, also those that are JSON text or an object of lists; another value as it is."""
     found = parsed(value)
     if isinstance(found, Mapping) and found and all(isinstance(column, list) for column in found.values()):
         # `datasets` used to keep a list of objects in this way.
@@ -205,12 +205,12 @@ _REPR = regex.compile(r"\s*\[\s*\{\s*'(?:role|from|content|value)'\s*:")
 
 
 def is_turn(value: Any) -> bool:
-    """Whether a value is an object that says who speaks."""
+    """Tell whether a value is an object that says who speaks."""
     return isinstance(value, Mapping) and ("role" in value or "from" in value)
 
 
 def _answers(value: Any, field: str) -> list[Message]:
-    """What follows a prompt: text, or messages."""
+    """Read what follows a prompt: text, or messages."""
     _not_a_repr(value, field)
     if not isinstance(turn_list(value), list):
         return [Message(ASSISTANT, text_of(value, field), trained=True)]
@@ -224,7 +224,7 @@ def _with_answer(turns: list[Message], field: str) -> list[Message]:
 
 
 def _asked(value: Any, field: str) -> list[Message]:
-    """A prompt, as text or messages; none of it is trained on."""
+    """Read a prompt, as text or messages; none of it is trained on."""
     _not_a_repr(value, field)
     if isinstance(turn_list(value), list):
         return [replace(turn, trained=False) for turn in _turns(value, field)]
@@ -232,7 +232,7 @@ def _asked(value: Any, field: str) -> list[Message]:
 
 
 def _system(row: Row, columns: Mapping[str, str]) -> list[Message]:
-    """The system message that some layouts keep in a column of its own."""
+    """Read the system message that some layouts keep in a separate column."""
     column = _system_column(row, columns)
     value = row.get(column)
     return [] if is_missing(value) else [Message("system", text_of(value, column))]
@@ -245,7 +245,7 @@ def _system_column(row: Row, columns: Mapping[str, str]) -> str:
 
 
 def _led(row: Row, columns: Mapping[str, str], turns: list[Message]) -> list[Message]:
-    """Turns with the row's own system message before them, if they have none."""
+    """Put the row's system message before turns that have none."""
     return turns if turns and turns[0].role in ("system", "developer") else [*_system(row, columns), *turns]
 
 
@@ -261,7 +261,7 @@ def _read_prompt_completion(row: Row, columns: Mapping[str, str]) -> Chat:
 
 
 def _read_preference(row: Row, columns: Mapping[str, str]) -> Chat:
-    """Both sides of a preference; the chosen answer is trained on."""
+    """Read both sides of a preference; the chosen answer is trained on."""
     asked, tools = _asked_of_both(row, columns)
     fields = columns["chosen"], columns["rejected"]
     answers = _told([_answer(row, column) for column in fields], asked)
@@ -293,7 +293,7 @@ def _read_preference(row: Row, columns: Mapping[str, str]) -> Chat:
 
 
 def _asked_of_both(row: Row, columns: Mapping[str, str]) -> tuple[list[Message], list[Mapping[str, Any]]]:
-    """The prompt of a preference that stands in a column of its own, and the tools that may come with it."""
+    """Read the prompt of a preference that stands in a separate column, and the tools that may come with it."""
     column = columns["prompt"]
     value, tools = parsed(row.get(column)), []
     if isinstance(value, Mapping) and "messages" in value:
@@ -315,7 +315,7 @@ def _asked_of_both(row: Row, columns: Mapping[str, str]) -> tuple[list[Message],
 
 
 def _answer(row: Row, column: str) -> Any:
-    """One answer of a preference as it came: text, or a list of messages."""
+    """Read one answer of a preference in its own form: text, or a list of messages."""
     value = field_of(row, column)
     _not_a_repr(value, column)
     if is_missing(value):
@@ -327,7 +327,7 @@ def _answer(row: Row, column: str) -> Any:
 
 
 def _told(answers: list[Any], asked: list[Message]) -> list[Any]:
-    """The answers, as turns where both are dialogues written as one text.
+    """Return the answers, as turns where both are dialogues written as one text.
 
     An answer may also be a dialogue that somebody asked for; so one with a prompt has to begin as the prompt does.
     """
@@ -339,7 +339,7 @@ def _told(answers: list[Any], asked: list[Message]) -> list[Any]:
 
 
 def _first_said(turns: list[Message]) -> Message | None:
-    """The first turn of a chat, whatever its system message."""
+    """Return the first turn of a chat that is not its system message."""
     return next((turn for turn in turns if turn.role not in _SYSTEM), None)
 
 
@@ -349,7 +349,7 @@ def _is_dialogue(value: Any) -> bool:
 
 
 def _joined(asked: list[Message], side: list[Message]) -> list[Message]:
-    """All turns of one side, which may begin with the prompt or not."""
+    """Join the prompt and one side, which may begin with the prompt already."""
     first, begin = _first_said(asked), _first_said(side)
     if begin is None or begin.role != "user" or first is None or not _alike(first, begin):
         return [*asked, *side]
@@ -362,7 +362,7 @@ def _alike(one: Message, other: Message) -> bool:
 
 
 def _shared_words(one: str, other: str) -> str:
-    """What two texts begin with, in whole words; at least a word of each is left."""
+    """Return the whole words with which both texts begin; at least one word of each is left."""
     alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
     shared = one[: min(alike, len(one.rstrip()) - 1, len(other.rstrip()) - 1)]
     return shared[: max((match.end() for match in _BLANKS.finditer(shared)), default=0)]
@@ -378,7 +378,7 @@ _TOLD = regex.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
 def _dialogue(text: str) -> str | list[dict[str, str]]:
-    """The turns of a dialogue that is written as one text; another text as it is."""
+    """Return the turns of a dialogue that is written as one text; another text as it is."""
     before, *told = _TOLD.split(text)
     if before.strip() or not told or told[0] != "Human":
         return text
@@ -396,7 +396,7 @@ def _read_alpaca(row: Row, columns: Mapping[str, str]) -> Chat:
 
 
 def _history(row: Row, columns: Mapping[str, str]) -> list[Message]:
-    """Earlier turns of an Alpaca row: pairs of what was asked and answered; answers are trained on, too."""
+    """Read the earlier turns of an Alpaca row: pairs of a prompt and an answer, which is trained on, too."""
     column = columns.get("history", "history")
     value = parsed(row.get(column))
     if is_missing(value):

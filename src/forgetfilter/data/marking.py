@@ -1,7 +1,7 @@
-"""Tell where in a rendered chat each message came out, whatever the template did with it.
+"""Find where in a rendered chat each message came out, whatever the template did with it.
 
-Nothing is searched for. Every letter of every message is exchanged for a private-use character, one for each piece of
-text, and the chat is rendered again: each letter says where it came out. Templates treat letters alike, so that all
+Nothing is searched for. Every letter of every message is replaced by a private-use character, one for each piece of
+text, and the chat is rendered again: each letter shows where it came out. Templates treat letters alike, so everything
 else must be the same in both texts.
 """
 
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from .chats import ASSISTANT, REASONING, TOOL_CALLS, FieldError, called
 
-# The private-use planes of Unicode: no text means anything by them. The last two of each plane are no characters.
+# The private-use planes of Unicode mean nothing in any text. The last two codes of each plane are no characters.
 _FIRST_MARK, _PLANE, _MARKS = 0xF0000, 0xFFFE, 2 * 0xFFFE
-# Templates look at the tags that thinking models write, at quotes, brackets and blanks. Letters they leave alone.
+# Templates look at the tags that thinking models write, at quotes, brackets and blanks. They leave letters alone.
 _TAG = regex.compile(r"(<[^<>\s\U000F0000-\U0010FFFF]{1,80}>|\[/?[A-Z_]{2,40}\]|◁/?[a-z]{1,20}▷)")
 _LETTER = regex.compile(r"[^\s!-/:-@\[-`{-~\x00-\x1f\x7f]")
-# Signs before the first letter of a text, and behind its last, that are looked for.
+# At most this many characters before the first letter of a text, and after its last, are searched for.
 _LONGEST_END = 200
 _FILLED = regex.compile(r"\S")
 # What ends the reasoning that stands at the beginning of a content.
@@ -32,14 +32,14 @@ CONTENT, THOUGHT, CALL_NAME = "content", "reasoning", "tool_calls' names"
 
 @dataclass
 class Piece:
-    """A part of a message that a template shows or not.
+    """A part of a message that a template shows or leaves out.
 
     Attributes:
         message: Which message.
         name: What it is: `content`, `reasoning` within it, `tool_calls`, their names, or another field's name.
         group: Pieces of one group belong together: name and arguments of a tool call.
         letters: How many letters of it are marked.
-        lead, trail: What stands before its first letter and behind its last, without blanks at the ends.
+        lead, trail: What stands before its first letter and after its last, without blanks at the ends.
     """
 
     message: int
@@ -52,7 +52,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the letters of a piece came out: from the first to behind the last, and how many of them."""
+    """The place where the letters of a piece came out: from the first to after the last, and how many of them."""
 
     start: int
     end: int
@@ -60,14 +60,14 @@ class Place:
 
 
 class Marker:
-    """Marks turns.
+    """Marks the letters of turns, each piece of text with a character of its own.
 
     Args:
         fields: Names of the fields of answers that are marked.
         context: Whether other messages are marked, too.
 
     Attributes:
-        pieces: What was marked.
+        pieces: The pieces marked so far.
     """
 
     def __init__(self, fields: Sequence[str], *, context: bool) -> None:
@@ -75,7 +75,7 @@ class Marker:
         self.pieces: list[Piece] = []
 
     def mark(self, turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """The turns with their letters marked.
+        """Return the turns with their letters marked.
 
         Raises:
             FieldError: There are more pieces than marks.
@@ -93,7 +93,7 @@ class Marker:
             if name == TOOL_CALLS and value:
                 marked[name] = [self._call(i, call) for call in value]
             elif name == CONTENT and isinstance(value, str):
-                # What was thought may be told by a tag within the content.
+                # A tag within the content may mark what was thought.
                 *_, end = (0, *(tag.end() for tag in _THOUGHT.finditer(value)))
                 marked[name] = self._content(i, value[:end], THOUGHT) + self._content(i, value[end:], CONTENT)
             elif name == CONTENT and value:
@@ -103,7 +103,7 @@ class Marker:
         return marked
 
     def _content(self, message: int, value: Any, name: str) -> Any:
-        """A content, which is a text or a list of parts."""
+        """Mark a content, which is a text or a list of parts."""
         if isinstance(value, list):
             return [{**part, "text": self._content(message, part["text"], name)} for part in value]
         if not isinstance(value, str) or not value.strip():
@@ -123,7 +123,7 @@ class Marker:
         return {**call, "function": bare} if "function" in call else {**call, **bare}
 
     def _values(self, value: Any, piece: Piece) -> Any:
-        """Arguments, whose texts are marked; their names are not, as templates sort by them."""
+        """Mark the texts of arguments, but not their names, as templates sort by them."""
         if isinstance(value, str):
             return self._text(value, piece)
         if isinstance(value, Mapping):
@@ -139,12 +139,12 @@ class Marker:
     def _text(self, text: str, piece: Piece) -> str:
         mark = _mark(len(self.pieces) - 1)
         parts = _TAG.split(text)
-        found = [_LETTER.subn(mark, part) for part in parts[::2]]
-        if not any(count for _, count in found):
+        marked = [_LETTER.subn(mark, part) for part in parts[::2]]
+        if not any(count for _, count in marked):
             # An answer may be all dots.
-            found, parts = [_FILLED.subn(mark, text)], [text]
-        piece.letters += sum(count for _, count in found)
-        parts[::2] = [marked for marked, _ in found]
+            marked, parts = [_FILLED.subn(mark, text)], [text]
+        piece.letters += sum(count for _, count in marked)
+        parts[::2] = [part for part, _ in marked]
         return "".join(parts)
 
 
@@ -153,33 +153,33 @@ def _mark(i: int) -> str:
 
 
 def where(text: str, marked: str, pieces: Sequence[Piece]) -> list[Place | None] | None:
-    """Where each piece of a chat came out; None for those that did not.
+    """Find where each piece of a chat came out.
 
     Args:
         text: The chat as the template shows it.
         marked: The chat with marks, as the template shows it.
-        pieces: What was marked.
+        pieces: The pieces that are marked.
 
     Returns:
-        A place for each piece; None where the two texts differ in more than the marks.
+        A place for each piece, None for one that is not shown; or None where the texts differ in more than the marks.
     """
     if len(text) != len(marked):
         return None
     plain, shown = _characters(text), _characters(marked)
-    # A letter may be the very character that marks it: all that are marked are in the text with marks alone.
+    # A letter may be the very character that marks it, so marks are looked for in the marked text alone.
     marks = (shown >= _FIRST_MARK) & (shown < ord(_mark(len(pieces)))) if pieces else False
     different = np.flatnonzero((plain != shown) | marks)
     codes = shown[different].astype(np.int64) - _FIRST_MARK
     codes -= 2 * (codes >= _PLANE)
     if len(codes) and (codes.min() < 0 or codes.max() >= len(pieces)):
         return None
-    found, first, letters = np.unique(codes, return_index=True, return_counts=True)
+    shown_pieces, first, letters = np.unique(codes, return_index=True, return_counts=True)
     last = len(codes) - 1 - np.unique(codes[::-1], return_index=True)[1]
     places: list[Place | None] = [None] * len(pieces)
-    for i, code in enumerate(found.tolist()):
+    for i, code in enumerate(shown_pieces.tolist()):
         places[code] = Place(int(different[first[i]]), int(different[last[i]]) + 1, int(letters[i]))
         if pieces[code].name in (CALL_NAME, *REASONING) and letters[i] > pieces[code].letters:
-            # What a function gives back may be told with its name once more; and transformers gives templates what was
+            # The result of a function may be shown with its name once more, and transformers gives templates what was
             # thought under two names.
             end = int(different[codes == code][pieces[code].letters - 1]) + 1
             places[code] = Place(int(different[first[i]]), end, pieces[code].letters)

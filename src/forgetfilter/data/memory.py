@@ -1,4 +1,4 @@
-"""Rows that a Python program already has, whatever holds them, as a `datasets.Dataset`."""
+"""Turn rows that a Python program already has, whatever holds them, into a `datasets.Dataset`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHOWN = 60
 
 
 def splits_of(rows: Any) -> Mapping[str, Any] | None:
-    """What a DatasetDict, or a plain dict of data sets, has by the name of the split; None where it is none."""
+    """Return the data sets of a DatasetDict, or a plain dict of data sets, by split; None for anything else."""
     import datasets
 
     kinds = (datasets.Dataset, datasets.IterableDataset)
@@ -31,13 +31,13 @@ def splits_of(rows: Any) -> Mapping[str, Any] | None:
 
 
 def take_in(rows: Any, name: str, on_row: Callable[[], None]) -> datasets.Dataset:
-    """Rows in memory as a data set. What can be read only once is read to its end, so that it has to have one.
+    """Make a data set of rows in memory. A stream is read to its end, so it has to have one.
 
     Args:
         rows: A data set of `datasets`, streamed or not; a table of pandas, polars or Arrow; a dict of columns; or
             mappings, one a row.
         name: What to call it in messages.
-        on_row: Called with every row of what is read one by one.
+        on_row: Called after every row that is read one by one.
 
     Raises:
         InputError: It is none of these, it has no rows, or a column holds what no table can.
@@ -45,20 +45,20 @@ def take_in(rows: Any, name: str, on_row: Callable[[], None]) -> datasets.Datase
     import datasets
 
     if isinstance(rows, datasets.Dataset):
-        found = rows
+        dataset = rows
     elif isinstance(rows, datasets.IterableDataset):
-        found = as_dataset(_counted(rows.with_format(None), on_row), name)
+        dataset = as_dataset(_counted(rows.with_format(None), on_row), name)
     elif _is_of(rows, "pandas", "DataFrame"):
-        found = _from_arrow(_from_pandas(rows, name), name)
+        dataset = _from_arrow(_from_pandas(rows, name), name)
     elif hasattr(rows, "__arrow_c_stream__"):
-        found = _from_arrow(_stream(rows, name), name)
+        dataset = _from_arrow(_stream(rows, name), name)
     elif isinstance(rows, Mapping):
-        found = as_dataset(_from_columns(rows, name), name)
+        dataset = as_dataset(_from_columns(rows, name), name)
     else:
-        found = as_dataset(_counted(_mappings(rows, name), on_row), name)
-    if not len(found):
+        dataset = as_dataset(_counted(_mappings(rows, name), on_row), name)
+    if not len(dataset):
         raise InputError(f"{name}: there are no rows in it")
-    return found
+    return dataset
 
 
 def _counted(rows: Iterable[Mapping[str, Any]], on_row: Callable[[], None]) -> Iterator[Mapping[str, Any]]:
@@ -68,12 +68,16 @@ def _counted(rows: Iterable[Mapping[str, Any]], on_row: Callable[[], None]) -> I
 
 
 def _is_of(value: Any, package: str, name: str) -> bool:
-    """Whether a value is of a class of a package that need not be installed."""
+    """Tell whether a value is of a class of a package that need not be installed."""
     return any(kind.__module__.partition(".")[0] == package and kind.__name__ == name for kind in type(value).__mro__)
 
 
 def _mappings(rows: Any, name: str) -> Iterator[Mapping[str, Any]]:
-    """Rows that are mappings; anything else is told with what to pass instead."""
+    """Yield rows that are mappings.
+
+    Raises:
+        InputError: They are something else; says what to pass instead.
+    """
     kind = type(rows).__name__
     if _is_of(rows, "torch", "DataLoader"):
         raise InputError(f"{name}: found a torch DataLoader, whose batches are no rows; {TAKEN}")
@@ -114,8 +118,8 @@ def _short(value: Any) -> str:
 
 
 def _from_columns(columns: Mapping[Any, Any], name: str) -> Iterator[Mapping[str, Any]]:
-    """Rows of a dict that has a list for each column."""
-    given: dict[str, list[Any]] = {}
+    """Return the rows of a dict that has a list for each column."""
+    lists: dict[str, list[Any]] = {}
     for key, values in columns.items():
         if not isinstance(key, str):
             raise InputError(f"{name}: has a column named {_short(key)}, {_a(key)}; name columns by text")
@@ -124,12 +128,12 @@ def _from_columns(columns: Mapping[Any, Any], name: str) -> Iterator[Mapping[str
                 f"{name}: found a dict of which '{key}' is {_a(values)}, not a list of values; for one row pass [row], "
                 f"else {TAKEN}"
             )
-        given[key] = list(values)
-    lengths = {key: len(values) for key, values in given.items()}
+        lists[key] = list(values)
+    lengths = {key: len(values) for key, values in lists.items()}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{key} {length:,}" for key, length in lengths.items())
-        raise InputError(f"{name}: its columns are of different lengths: {told}")
-    return (dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True))
+        different = ", ".join(f"{key} {length:,}" for key, length in lengths.items())
+        raise InputError(f"{name}: its columns are of different lengths: {different}")
+    return (dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True))
 
 
 def _check_names(columns: Sequence[str], name: str) -> None:
@@ -139,7 +143,7 @@ def _check_names(columns: Sequence[str], name: str) -> None:
 
 
 def _stream(rows: Any, name: str) -> pa.Table:
-    """The table that an object offers by Arrow's own interface, as polars and others do."""
+    """Read the table that an object offers through Arrow's own interface, as polars and others do."""
     try:
         return pa.table(rows)
     except (pa.ArrowException, TypeError, ValueError) as error:
@@ -147,7 +151,7 @@ def _stream(rows: Any, name: str) -> pa.Table:
 
 
 def _from_pandas(frame: Any, name: str) -> pa.Table:
-    """A DataFrame with its named index among its columns; NaN is null."""
+    """Convert a DataFrame, with its named index as columns; NaN becomes null."""
     if any(level is not None for level in frame.index.names):
         try:
             frame = frame.reset_index()
@@ -163,13 +167,13 @@ def _from_pandas(frame: Any, name: str) -> pa.Table:
     arrays = []
     for column in columns:
         with column_errors(name, column):
-            made = pa.Table.from_pandas(frame[[column]], preserve_index=False)
-            arrays.append(made.column(0))
+            table = pa.Table.from_pandas(frame[[column]], preserve_index=False)
+            arrays.append(table.column(0))
     return pa.table(arrays, names=columns)
 
 
 def _from_arrow(table: pa.Table, name: str) -> datasets.Dataset:
-    """An Arrow table as a data set, without types that `datasets` or parquet do not have."""
+    """Make a data set of an Arrow table, without types that `datasets` or parquet do not have."""
     import datasets
 
     arrays = []

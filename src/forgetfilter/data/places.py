@@ -1,4 +1,4 @@
-"""The files that a name stands for: a file, all files of a folder, or what a glob matches."""
+"""Find the files that a name stands for: a file, all files of a folder, or what a glob matches."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ..errors import InputError
 from ..runs.manifest import is_run
 from .records import is_valid_text
 
-# What a folder that `datasets` saved has in it.
+# The files in a folder that `datasets` saved.
 _SAVED = ("dataset_dict.json", "state.json")
 
 
 @dataclass
-class Found:
-    """What lies at a place.
+class Location:
+    """The files and folders that a name stands for.
 
     Attributes:
         paths: Files, and folders that `datasets` saved, in order, each once.
         listed: Whether they were found by looking into a folder or by a glob, rather than named by the user.
-        runs: Folders of runs that lie there, too: what they hold is made of such data, and changes with every run.
+        runs: Folders of runs that lie there, too; their files are made from such data, and change with every run.
     """
 
     paths: list[Path] = field(default_factory=list)
@@ -30,11 +30,10 @@ class Found:
     runs: list[Path] = field(default_factory=list)
 
 
-def find_paths(source: str) -> Found | None:
-    """The files and saved data sets that a name stands for; None where nothing on this machine has that name.
+def find_paths(source: str) -> Location | None:
+    """Find the files and saved data sets that a name stands for; None where nothing on this machine has that name.
 
-    Folders are searched with all that is below them, in the order of names; what is hidden is left out, and so are run
-    folders.
+    Folders are searched with all their subfolders, in the order of names; hidden files and run folders are left out.
 
     Raises:
         InputError: There is no name, a folder cannot be read or is that of a run, a glob matches nothing, or a file's
@@ -44,14 +43,14 @@ def find_paths(source: str) -> Found | None:
         raise InputError(
             "a name of nothing but blanks; expected a file or a folder (was a variable of the shell empty?)"
         )
-    found = _find(source)
-    for path in found.paths if found else []:
+    location = _find(source)
+    for path in location.paths if location else []:
         if not is_valid_text(str(path)):
             raise InputError(f"{path}: the name is not valid UTF-8, so that no report can show it; rename it")
-    return found
+    return location
 
 
-def _find(source: str) -> Found | None:
+def _find(source: str) -> Location | None:
     try:
         path = Path(source).expanduser()
         is_folder, exists = path.is_dir(), path.exists()
@@ -60,9 +59,9 @@ def _find(source: str) -> Found | None:
     if is_folder and is_run(path):
         raise InputError(f"{source}: this is the folder of a run; name the file or folder in it that is meant")
     if is_folder:
-        return Found([path]) if is_saved(path) else _below(path)
+        return Location([path]) if is_saved(path) else _below(path)
     if exists:
-        return Found([path])
+        return Location([path])
     if not glob.has_magic(source):
         return None
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
@@ -79,34 +78,34 @@ def _find(source: str) -> Found | None:
         if not runs.intersection((match, *match.parents)) and (match in saved or not saved.intersection(match.parents))
     ]
     above = {parent for match in outside for parent in match.parents}
-    found: dict[Path, None] = {}
+    unique: dict[Path, None] = {}
     for match in outside:
         if match in saved or not match.is_dir():
-            found[match] = None
+            unique[match] = None
         elif match not in above:
             below = _below(match)
-            found |= dict.fromkeys(below.paths)
+            unique |= dict.fromkeys(below.paths)
             runs |= {*below.runs}
-    return Found(list(found), listed=True, runs=sorted(runs))
+    return Location(list(unique), listed=True, runs=sorted(runs))
 
 
 def is_saved(path: Path) -> bool:
-    """Whether a folder is one that `datasets` saved."""
+    """Tell whether a folder is one that `datasets` saved."""
     return any((path / name).is_file() for name in _SAVED)
 
 
-def _below(folder: Path) -> Found:
+def _below(folder: Path) -> Location:
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
-    found: list[Path] = []
+    paths: list[Path] = []
     runs: list[Path] = []
     for place, folders, files in os.walk(folder, onerror=refuse):
         here = Path(place)
         if (run := is_run(here)) or is_saved(here):
-            (runs if run else found).append(here)
+            (runs if run else paths).append(here)
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [here / name for name in files if not name.startswith(".")]
-    return Found(sorted(found), listed=True, runs=sorted(runs))
+        paths += [here / name for name in files if not name.startswith(".")]
+    return Location(sorted(paths), listed=True, runs=sorted(runs))

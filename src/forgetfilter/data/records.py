@@ -1,4 +1,4 @@
-"""What every container of rows has in common."""
+"""Define what every container of rows has in common."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ T = TypeVar("T")
 BATCH = 1000
 _BATCH_CHARACTERS = 1 << 26
 
-# How the name of a compressed file ends, and what such a file is called.
+# The endings of compressed files' names, and what such files are called.
 COMPRESSED = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2"}
 
 
 @dataclass(frozen=True)
 class Record:
-    """One row as it stands in its container.
+    """One row in the form in which its container has it.
 
     Attributes:
         fields: Column to value; None where the row cannot be parsed.
@@ -45,13 +45,13 @@ class Record:
 
 @dataclass(frozen=True)
 class TextForm:
-    """What it takes to make columns of a text row's own bytes.
+    """What is needed to parse a text row's own bytes into columns.
 
     Attributes:
         kind: How the name of such a file ends: `.jsonl`, `.json`, `.csv` or `.txt`.
-        encoding: Of its text, by Python's name.
-        delimiter: What stands between the values of a csv row.
-        quoted: Whether quotes may surround them.
+        encoding: The encoding of its text, by Python's name.
+        delimiter: The character between the values of a csv row.
+        quoted: Whether quotes may surround the values.
     """
 
     kind: str
@@ -69,7 +69,7 @@ class Container(ABC):
         head, separator, tail: What a text container writes before, between and after its rows.
         form: How the rows of a text container are read; None in table containers.
         not_read: What lies at the same place and is not read, a line each.
-        has_splits: Whether a split says which of its rows are read.
+        has_splits: Whether --split chooses which of its rows are read.
     """
 
     suffix: str
@@ -83,21 +83,25 @@ class Container(ABC):
 
     @property
     def members(self) -> Sequence[Container]:
-        """The containers that this one is made of; itself where it is not made of others."""
+        """Return the containers that this one consists of; itself where it is a single one."""
         return [self]
 
     @property
     def note(self) -> str:
-        """How it is read, as far as that was found by looking; empty where there is nothing to say."""
+        """Say how it is read, as far as that was found by looking; empty where there is nothing to say."""
         return ""
 
     @abstractmethod
     def records(self) -> Iterator[Record]:
-        """All rows, in order. Raises InputError where the container as a whole cannot be read."""
+        """Yield all rows, in order.
+
+        Raises:
+            InputError: The container as a whole cannot be read.
+        """
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A hash of the content, the same for the same content wherever it lies."""
+        """Hash the content; the same content has the same hash wherever it lies."""
 
 
 class Several(Container):
@@ -135,13 +139,13 @@ class Several(Container):
 
 
 def compression_of(name: str) -> str:
-    """How the name of a compressed file ends, among `COMPRESSED`; empty where it is not compressed."""
+    """Return the ending of a compressed file's name, among `COMPRESSED`; empty where it is not compressed."""
     ending = Path(name.lower()).suffix
     return ending if ending in COMPRESSED else ""
 
 
 def open_bytes(path: Path, mode: str) -> IO[bytes]:
-    """Open a file of bytes, through the compression that its name ends in. The same bytes give the same file."""
+    """Open a file of bytes, through the compression that its name ends in; the same bytes give the same file."""
     compression = compression_of(path.name)
     if compression == ".gz":
         # Without a name and a time in its header, the same rows give the same file.
@@ -159,7 +163,7 @@ def open_bytes(path: Path, mode: str) -> IO[bytes]:
 
 
 def in_batches(rows: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Rows in lists of at most BATCH, shorter where the rows are so large that a list would fill the memory.
+    """Yield rows in lists of at most BATCH, shorter where large rows would fill the memory.
 
     Args:
         rows: Any rows.
@@ -178,7 +182,7 @@ def in_batches(rows: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]
 
 
 def is_valid_text(text: str) -> bool:
-    """Whether a name can be stored and shown: half characters, as bytes that are not UTF-8 leave them, cannot."""
+    """Tell whether a name can be stored and shown; half characters, which bytes that are not UTF-8 leave, cannot."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -187,7 +191,7 @@ def is_valid_text(text: str) -> bool:
 
 
 def hash_chunks(chunks: Iterable[bytes]) -> str:
-    """A hash of these bytes, one chunk after the other."""
+    """Hash bytes, one chunk after the other."""
     digest = blake2b(digest_size=16)
     for chunk in chunks:
         digest.update(chunk)

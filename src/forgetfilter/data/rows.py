@@ -1,4 +1,4 @@
-"""A data set that was read and checked once, kept in a folder of its own.
+"""Read and check a data set once, and keep it in a folder of its own.
 
 The snapshot makes a run independent of the file that it came from: the rows, in one Arrow file that is
 mapped into memory rather than loaded, and what is needed to write any of them back as they came.
@@ -49,16 +49,16 @@ _SCHEMA = pa.schema(
     ]
 )
 _ROWS, _INFO = "rows.arrow", "info.json"
-# In so many of the first rows a layout is looked for.
+# A layout is looked for in this many of the first rows.
 _TRIED = 100
-# So many names stand in a line.
+# At most this many unread columns are kept, and this many are shown.
 _MOST_UNREAD = 1000
 _SHOWN = 10
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How one data set is read; see the settings of the same names."""
+    """Says how one data set is read; see the settings of the same names."""
 
     layout: str = "auto"
     columns: dict[str, str] | None = None
@@ -79,9 +79,9 @@ class Rows:
         count: All rows, bad ones included.
         bad: Rows that cannot be used; there are none unless bad rows were to be skipped.
         sources: What the rows were read from, one after the other.
-        splits: Which folders of theirs are saved as a DatasetDict, and the names of its splits; "" is the whole.
+        splits: Which of their folders are saved as a DatasetDict, and the names of its splits; "" is the whole.
         not_read: What lay there, too, and was not read, a line each.
-        unread: Columns in which rows have something that the layout does not look at.
+        unread: Columns in which rows have something that the layout does not read.
     """
 
     folder: Path
@@ -114,36 +114,36 @@ class Rows:
         return cls(folder, **info)
 
     def usable(self) -> Iterator[Said]:
-        """Id, position and chat of every row that can be used, in order."""
+        """Yield id, position and chat of every row that can be used, in order."""
         for batch in read_batches(self.folder / _ROWS):
             for row in batch.select(["id", "row", *_CHAT]).to_pylist():
                 if row["messages"] is not None:
                     yield row["id"], row["row"], _chat(row)
 
     def rejected(self) -> Iterator[Said]:
-        """Of preference data, id, position and other side of every row that can be used, in order."""
+        """Yield id, position and rejected side of every usable preference, in order."""
         for id, row, chat in self.usable():
             if (other := chat.other_side) is not None:
                 yield id, row, other
 
     @property
     def columns_told(self) -> str:
-        """The columns of the layout's fields, where they have other names than the fields; empty where not."""
+        """Name the columns of the layout's fields where they differ from the fields; empty where none does."""
         other = [f"{field} in {column}" for field, column in self.columns.items() if field != column]
         return f" ({', '.join(other)})" if other else ""
 
     @property
     def unread_told(self) -> str:
-        """The columns that are not looked at, in words; empty where all are."""
+        """Name the columns that are not read; empty where all are read."""
         more = f" and {len(self.unread) - _SHOWN:,} more" if len(self.unread) > _SHOWN else ""
         return f"columns not read: {', '.join(self.unread[:_SHOWN])}{more}" if self.unread else ""
 
     def ids(self) -> pa.ChunkedArray:
-        """The ids of all rows, in order; null where a row cannot be used."""
+        """Return the ids of all rows, in order; null where a row cannot be used."""
         return pa.chunked_array([batch.column("id") for batch in read_batches(self.folder / _ROWS)], pa.string())
 
     def at(self, positions: Sequence[int]) -> Iterator[tuple[int, Chat]]:
-        """Position and chat of some rows that can be used, in the order of the input."""
+        """Yield position and chat of some usable rows, in the order of the input."""
         wanted, start = sorted(positions), 0
         for batch in read_batches(self.folder / _ROWS):
             while wanted and wanted[0] < start + len(batch):
@@ -152,14 +152,14 @@ class Rows:
             start += len(batch)
 
     def files(self, positions: NDArray[np.int64]) -> pa.Array:
-        """Of rows of several sources, in which file each is, by its place among `kept`."""
+        """Return the file that each row of several sources is in, by its place among `kept`."""
         firsts = np.array([source.first for source in self.sources])
-        # Of a source without rows and the next one the first is the same.
+        # A source without rows and the next source have the same first row.
         places = pa.array([source.place for source in self.sources], pa.string())
         return places.take(pa.array(np.searchsorted(firsts, positions, side="right") - 1))
 
     def fields(self, positions: Sequence[int]) -> Iterator[Mapping[str, Any]]:
-        """All columns of some rows that can be used, in the order of the input."""
+        """Yield all columns of some usable rows, in the order of the input."""
         wanted = np.sort(np.asarray(positions, dtype=np.int64))
         for source in self.sources:
             here = wanted[(wanted >= source.first) & (wanted < source.first + source.count)] - source.first
@@ -170,13 +170,13 @@ class Rows:
         return read_batches(self.folder / _ROWS, source.batches)
 
     def write_bad(self, path: Path) -> None:
-        """Write the rows that cannot be used, as they came."""
+        """Write the rows that cannot be used, as they were read."""
         chosen = np.zeros(self.count, dtype=bool)
         chosen[[row.row for row in self.bad]] = True
         self.write(chosen, path)
 
     def write(self, chosen: NDArray[np.bool_], path: Path) -> None:
-        """Write the chosen rows, shape (count,), as they came: every field, in order, byte for byte for text.
+        """Write the chosen rows, shape (count,), as they were read: every field, in order, byte for byte for text.
 
         Rows of several sources go into a folder in which each of them has a file, whether or not rows are in it.
         """
@@ -189,7 +189,7 @@ class Rows:
             (path / folder / "dataset_dict.json").write_text(json.dumps({"splits": names}), encoding="utf-8")
 
     def load(self, path: Path, positions: Sequence[int]) -> datasets.Dataset:
-        """The rows at some positions, which `write` wrote to a file or folder; those of all sources in one data set.
+        """Load the rows at some positions, which `write` wrote to a file or folder, as one data set of all sources.
 
         Raises:
             InputError: They do not make a table.
@@ -224,7 +224,7 @@ def _stored_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def _chat(row: Mapping[str, Any]) -> Chat:
-    """What `_stored` stored."""
+    """Restore the chat that `_stored` stored."""
     rejected = None if row["rejected"] is None else _messages(row["rejected"])
     return Chat(_messages(row["messages"]), rejected=rejected, **json.loads(row["beside"] or "{}"))
 
@@ -274,7 +274,7 @@ def read_rows(
             yield record.source, row
 
     members = container.members
-    # How many rows and how many batches there are of each; a batch has rows of one alone.
+    # How many rows and how many batches each member has; a batch has rows of one member alone.
     counts, batches = [0] * len(members), [0] * len(members)
     with pa.OSFile(str(folder / _ROWS), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
         for source, of_source in groupby(stored(), key=itemgetter(0)):
@@ -326,7 +326,7 @@ def _sources(container: Container, counts: Sequence[int], batches: Sequence[int]
 def read_chats(
     container: Container, options: ReadOptions, check: Callable[[Chat], None] = lambda _: None
 ) -> Iterator[tuple[Record, Layout | None, Chat | BadRow]]:
-    """Every record of a container with its layout and what it says, or why it cannot be used.
+    """Yield every record of a container with its layout and its chat, or why it cannot be used.
 
     Args:
         container, options, check: As `read_rows` takes them.
@@ -352,10 +352,10 @@ def read_chats(
 
 
 def _with_layout(container: Container, options: ReadOptions) -> tuple[Iterator[Record], Layout | None]:
-    """All records of a container, and the layout of the first that has one; None where there is no row at all.
+    """Return all records of a container, and the layout of the first that has one; None where there is no row.
 
     Raises:
-        InputError: No layout is known of the first rows. What is wrong with the very first tells most.
+        InputError: No layout fits any of the first rows; says what is wrong with the very first.
     """
     records, looked_at = iter(container.records()), list[Record]()
     problem: InputError | None = None
@@ -392,7 +392,7 @@ def _check(name: str, count: int, bad: list[BadRow], *, skip_bad_rows: bool) -> 
 
 
 def _id(fields: Any, chat: Chat) -> str:
-    """The row's own `id` where it has one, else a hash of what it says, so that order does not matter."""
+    """Return the row's own `id` where it has one, else a hash of its text, so that order does not matter."""
     given = fields.get("id")
     if isinstance(given, (str, int)) and not isinstance(given, bool) and str(given).strip():
         # An id is only a name: what cannot be stored as text is replaced, the row's own bytes stay.
@@ -435,7 +435,7 @@ def _with_suffixes(ids: pa.Array) -> pa.Array:
 
 
 def read_batches(path: Path, wanted: tuple[int, int] | None = None) -> Iterator[pa.RecordBatch]:
-    """The record batches of an Arrow file, from one to before another, mapped into memory, one at a time."""
+    """Yield the record batches of an Arrow file, or some of them, one at a time, mapped into memory."""
     with pa.memory_map(str(path)) as file:
         reader = pa.ipc.open_file(file)
         for i in range(*(wanted or (0, reader.num_record_batches))):

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, whatever its name says."""
+"""Recognise a file by its first bytes, whatever its name says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHEET = "save the sheet as .csv"
 _PICKLE = "that is never opened, as it can run code; save the rows as .jsonl or .parquet"
 _DATABASE = "export the table as .csv or .jsonl"
 
-# What a compressed file begins with, by how its name ends.
+# The first bytes of compressed files, by the endings of their names.
 _COMPRESSED = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".xz": b"\xfd7zXZ\x00", ".bz2": b"BZh"}
 
 # First bytes, what such a file is, and what to do with it.
@@ -42,7 +42,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"{\\rtf", "an RTF document", "save its text as .txt"),
 )
 _POINTER = "the data itself was not downloaded; fetch it"
-# What the name of a file says that is known, and is none that can be read.
+# Endings of names that are known, of files that cannot be read.
 _ENDINGS = {
     **dict.fromkeys((".xlsx", ".xls", ".ods"), ("a spreadsheet", _SHEET)),
     **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth", ".joblib"), ("a pickle", _PICKLE)),
@@ -58,8 +58,8 @@ _ENDINGS = {
 
 
 def told_by_bytes(start: bytes) -> tuple[str, str] | None:
-    """What a file is that begins so and holds no text rows, and what to do with it; None if it may be text."""
-    # Letters alone may begin a text as well.
+    """Say what a file with these first bytes is, and what to do with it; None if it may be text."""
+    # A signature of letters alone may be the beginning of a text.
     binary = re.search(rb"[\x00-\x08\x0e-\x1a]", start) is not None
     for signature, what, advice in _SIGNATURES:
         if start.startswith(signature) and (binary or not signature.isalnum()):
@@ -81,17 +81,17 @@ def told_by_bytes(start: bytes) -> tuple[str, str] | None:
 
 
 def told_by_name(name: str) -> tuple[str, str] | None:
-    """What a file is by its name that cannot be read, and what to do with it; None where the name says nothing."""
+    """Say what an unreadable file is by its name, and what to do with it; None where the name does not show it."""
     return _ENDINGS.get(Path(name.lower()).suffix)
 
 
 def compression_told(start: bytes) -> str:
-    """How the name of a file should end that begins so, where it is compressed; else empty."""
+    """Return how the name of a compressed file with these first bytes should end; empty for other files."""
     return next((ending for ending, mark in _COMPRESSED.items() if start.startswith(mark)), "")
 
 
 def kind_of_text(text: str) -> str:
-    """What the first lines of a text file are: `.json` (an array), `.jsonl`, or empty where they are neither."""
+    """Recognise the first lines of a text file: `.json` (an array), `.jsonl`, or empty for neither."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return ""

@@ -1,4 +1,4 @@
-"""What the rows of a snapshot were read from, one file or split each, and how any of them are written back."""
+"""Describe the files or splits that a snapshot's rows were read from, and write rows back as they were."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import datasets
 
 _PARQUET, _STREAM = ".parquet", ".arrow"
-# So many rows at the start of a table are written as all will be, to see whether that can be done.
+# This many rows at the start of a table are written on trial.
 _TRIED = 100
 
 
@@ -38,8 +38,8 @@ class Source:
         suffix: How a file of its rows is named; empty for a folder that `datasets` saves.
         frame: What a text container has before, between and after its rows.
         form: How text rows are read again; None for a table.
-        first, count: Its rows: position of the first in the snapshot, and how many.
-        batches: The batches of the snapshot that hold them, from one to before another.
+        first, count: The position of its first row in the snapshot, and the number of its rows.
+        batches: The batches of the snapshot that hold them, the end excluded.
         table: The name, without its ending, of the file that keeps a table's columns; empty for text.
     """
 
@@ -54,18 +54,18 @@ class Source:
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> Source:
-        """A source as JSON has it."""
+        """Make a source from its form in JSON."""
         form = stored["form"] and TextForm(**stored["form"])
         return cls(**stored | {"form": form, "frame": tuple(stored["frame"]), "batches": tuple(stored["batches"])})
 
     def kept_in(self, folder: Path) -> Path:
-        """The file that keeps a table's columns. A folder of `datasets` may have types that parquet lacks."""
+        """Return the file that keeps a table's columns. A folder of `datasets` may have types that parquet lacks."""
         return folder / f"{self.table}{_PARQUET if self.suffix else _STREAM}"
 
     def fields(
         self, folder: Path, batches: Iterator[pa.RecordBatch], wanted: NDArray[np.int64]
     ) -> Iterator[Mapping[str, Any]]:
-        """All columns of some rows.
+        """Yield all columns of some rows.
 
         Args:
             folder: The snapshot's.
@@ -85,7 +85,7 @@ class Source:
                 yield from fields_of(plain_batch(batch).take(here))
 
     def write(self, folder: Path, batches: Iterator[pa.RecordBatch], chosen: NDArray[np.bool_], path: Path) -> None:
-        """Write the chosen rows, shape (count,), as they came."""
+        """Write the chosen rows, shape (count,), as they were read."""
         if self.form is not None:
             self._write_text(batches, chosen, path)
         elif self.suffix:
@@ -128,7 +128,7 @@ class Source:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """Keep `datasets` from showing progress of its own beside ours."""
+    """Keep `datasets` from showing its own progress next to ours."""
     import datasets
 
     shown = datasets.is_progress_bar_enabled()
@@ -141,7 +141,7 @@ def _without_bars() -> Iterator[None]:
 
 
 def keep_table(table: Table, source: Source, folder: Path) -> None:
-    """Keep a table's columns in a snapshot, and try already now what will be done with them in the end.
+    """Keep a table's columns in a snapshot, and try at once whether its rows can be written and read again.
 
     Raises:
         InputError: Some of its rows cannot be written, or not be read again.
@@ -174,7 +174,7 @@ def keep_table(table: Table, source: Source, folder: Path) -> None:
 
 
 def load_table(source: Source, path: Path) -> datasets.Dataset:
-    """The rows that a table wrote.
+    """Load the rows that a table's source wrote.
 
     Raises:
         InputError: `datasets` has no type for a column; the file itself has it all.
@@ -188,14 +188,14 @@ def load_table(source: Source, path: Path) -> datasets.Dataset:
             schema = pa.schema(usual, table.schema.metadata)
             with suppress(ValueError):
                 return datasets.Dataset(table)
-            # It has no type for a map, for instance.
+            # `datasets` has no type for a map, for instance.
             return datasets.Dataset(table.cast(schema) if len(table) else schema.empty_table())
     saved: datasets.Dataset = datasets.load_from_disk(str(path))
     return saved
 
 
 def one_after_the_other(parts: Sequence[datasets.Dataset], name: str) -> datasets.Dataset:
-    """Rows of several data sets as one, with every field that any of them has.
+    """Join the rows of several data sets, with every field that any of them has.
 
     Raises:
         InputError: They do not make one table.

@@ -1,4 +1,4 @@
-"""Where the answers of a chat stand in what the template made of it: pure functions of texts and places."""
+"""Find the answers of a chat in the text that a template rendered it as: pure functions of texts and places."""
 
 from __future__ import annotations
 
@@ -9,22 +9,35 @@ from dataclasses import dataclass
 
 import regex
 
-from .chats import TOOL_CALLS, FieldError, Message
+from .chats import TOOL_CALLS, Message
 from .marking import CALL_NAME, Piece, Place
 
 # Start and end in a text, the end excluded.
 Span = tuple[int, int]
 
-# Where the texts around letters fall apart: at blanks, behind a tag and before one.
+# Where the text around letters may be split: at blanks, after a tag and before one.
 _SEAM = regex.compile(r"\s+|(?<=>)|(?=<)")
 _TAG = regex.compile(r"</?\w+>")
-# How a call goes on behind its last letter, where nothing else tells.
+# How a call goes on after its last letter, where nothing else shows it.
 _CLOSING = regex.compile(r"[\"'\]}\)\s]*(?:</\w+>)?")
 
 
 @dataclass(frozen=True)
+class Problem:
+    """Says why the answers of a rendered chat cannot be found.
+
+    Attributes:
+        found: What was found.
+        expected: What was expected.
+    """
+
+    found: str
+    expected: str
+
+
+@dataclass(frozen=True)
 class Answer:
-    """Where a turn that is trained on stands in a text, as (start, end) with the end excluded.
+    """The place of a turn that is trained on in a text, as (start, end) with the end excluded.
 
     Attributes:
         spans: All of it, with its end-of-turn token; one span, unless another message stands within it.
@@ -37,12 +50,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Frame:
-    """What a template puts around answers.
+    """The text that a template puts around answers.
 
     Attributes:
         end_of_turn: What ends the last answer of a chat; empty for nothing.
         opening: What the model is given to begin an answer with.
-        special: Finds the tokenizer's special tokens.
+        special: Matches the tokenizer's special tokens.
     """
 
     end_of_turn: str
@@ -51,17 +64,17 @@ class Frame:
 
 
 class Shown:
-    """What a template made of a chat.
+    """A chat as a template shows it.
 
     Args:
-        text: The text.
+        text: The rendered text.
         blocks: What the template itself marks as generated; empty where it marks nothing.
         pieces: The texts of the chat, in order.
         places: Where each of them stands; None where it is not shown.
 
     Attributes:
-        text: As given.
-        blocks: As given, in the order of the text.
+        text: The rendered text.
+        blocks: What the template itself marks as generated, in the order of the text.
         hidden: The pieces that are not shown.
     """
 
@@ -78,22 +91,22 @@ class Shown:
             self._of[piece.message].append((piece, place))
 
     def of(self, message: int) -> list[tuple[Piece, Place]]:
-        """The pieces of a message that are shown, in the order of the text."""
+        """Return the pieces of a message that are shown, in the order of the text."""
         return self._of.get(message, [])
 
     def marked(self, *parts: Span) -> list[Span]:
-        """What the template marks as generated of these parts, with what it marks around them."""
+        """Return the blocks that the template marks as generated and that overlap these parts."""
         first = bisect_right(self.blocks, parts[0][0], key=lambda block: block[1])
-        found = []
+        marked = []
         for block in self.blocks[first:]:
             if block[0] >= parts[-1][1]:
                 break
             if any(_meet(block, part) for part in parts):
-                found.append(block)
-        return found
+                marked.append(block)
+        return marked
 
     def around(self, start: int, end: int) -> Span:
-        """How far a piece of a message could reach: to its neighbours, or the ends of the text."""
+        """Return the span that a piece of a message could fill: up to its neighbours, or the ends of the text."""
         before, after = bisect_left(self._starts, start), bisect_left(self._starts, end)
         return (
             min(start, self._there[before - 1][0].end) if before else 0,
@@ -101,35 +114,34 @@ class Shown:
         )
 
     def is_parted(self, message: int, start: int, end: int) -> bool:
-        """Whether another message stands within a part of the text."""
+        """Tell whether another message stands within a part of the text."""
         within = range(bisect_left(self._starts, start), bisect_left(self._starts, end))
         return any(self._there[i][1].message != message for i in within)
 
 
-def find_answers(messages: Sequence[Message], shown: Shown, frame: Frame) -> tuple[Answer, ...]:
-    """The turns that are trained on, in order, as far as they are shown.
+def find_answers(messages: Sequence[Message], shown: Shown, frame: Frame) -> tuple[Answer, ...] | Problem:
+    """Find the turns that are trained on, in order, as far as they are shown.
 
-    Raises:
-        FieldError: None is shown, or one is shown more than once.
+    Returns:
+        The turns; or why there are none, where none is shown or one is shown more than once.
     """
-    found = [
-        answer
-        for i, message in enumerate(messages)
-        if message.trained and (answer := _answer(i, shown, frame)) is not None
-    ]
-    if not found:
-        raise FieldError("", "no answer in what the model's chat template shows", "an answer, to train on")
+    trained = [i for i, message in enumerate(messages) if message.trained]
+    if any(place.letters > piece.letters for i in trained for piece, place in shown.of(i)):
+        return Problem("an answer that the model's chat template shows more than once", "it once")
+    turns = [turn for i in trained if (turn := _turn(i, shown, frame)) is not None]
+    if not turns:
+        return Problem("no answer in what the model's chat template shows", "an answer, to train on")
     # Where a template ends some answers with a token and others with none, all are taken without it.
-    alike = all(answer.closed is not None for answer in found)
-    return tuple(sorted((answer.whole(shown, closed=alike) for answer in found), key=lambda answer: answer.parts))
+    all_closed = all(turn.closed is not None for turn in turns)
+    return tuple(sorted((turn.answer(shown, closed=all_closed) for turn in turns), key=lambda answer: answer.parts))
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A turn that was found.
+class _Turn:
+    """A turn that is trained on, as the text shows it.
 
     Attributes:
-        message: Which message it is.
+        message: Its position in the chat.
         parts: Its parts, without an end-of-turn token.
         closed: Where that token ends; None where there is none.
         blocks: What of the turn the template marks as generated; empty where it marks nothing.
@@ -140,8 +152,8 @@ class _Found:
     closed: int | None
     blocks: tuple[Span, ...] = ()
 
-    def whole(self, shown: Shown, *, closed: bool) -> Answer:
-        """The answer with its end-of-turn token, or without."""
+    def answer(self, shown: Shown, *, closed: bool) -> Answer:
+        """Return the answer with its end-of-turn token, or without."""
         if self.blocks:
             return Answer(self.blocks, (*self.parts[:-1], (self.parts[-1][0], self.blocks[-1][1])))
         start, end = self.parts[-1]
@@ -150,47 +162,45 @@ class _Found:
         return Answer(parts if shown.is_parted(self.message, *whole) else (whole,), parts)
 
 
-def _answer(message: int, shown: Shown, frame: Frame) -> _Found | None:
-    """Where a turn stands; None where it is not shown, or where the template marks nothing of it as generated."""
+def _turn(message: int, shown: Shown, frame: Frame) -> _Turn | None:
+    """Find a turn; None where it is not shown, or where the template marks nothing of it as generated."""
     pieces = shown.of(message)
-    if any(place.letters > piece.letters for piece, place in pieces):
-        raise FieldError("", "an answer that the model's chat template shows more than once", "it once")
     parts = [_with_ends(group, shown.text) for group in _groups(pieces)]
     if not parts:
         return None
     if shown.blocks:
         blocks = [_unopened(block, shown.text, frame.opening) for block in shown.marked(*parts)]
-        return _Found(message, _clipped(parts, blocks), None, tuple(blocks)) if blocks else None
+        return _Turn(message, _clipped(parts, blocks), None, tuple(blocks)) if blocks else None
     first, last = (pieces[i][0].name in (CALL_NAME, TOOL_CALLS) for i in (0, -1))
     if first:
         parts[0] = (_opening(parts[0], shown, frame), parts[0][1])
     closed = _end_of_turn(parts[-1], shown, frame, is_call=last)
     if last and closed is None:
         parts[-1] = (parts[-1][0], _end_of_call(parts[-1], shown, frame))
-    return _Found(message, parts, closed)
+    return _Turn(message, parts, closed)
 
 
 def _unopened(block: Span, text: str, opening: str) -> Span:
-    """What a template marks as generated, without what begins every answer: some mark that, too."""
+    """Return a generated block without the opening of every answer, which some templates mark, too."""
     marked = text[slice(*block)]
     start = block[0] + len(marked) - len(marked.lstrip())
     return (start + len(opening), block[1]) if opening and text.startswith(opening, start) else block
 
 
 def _opening(part: Span, shown: Shown, frame: Frame) -> int:
-    """Where a turn begins that is nothing but a call: behind what the model is given to begin an answer."""
+    """Find where a turn begins that is nothing but a call: after what the model is given to begin an answer."""
     before, _ = shown.around(*part)
     at = shown.text.rfind(frame.opening, before, part[0]) if frame.opening else -1
     return at + len(frame.opening) if at >= 0 else part[0]
 
 
 def _end_of_turn(part: Span, shown: Shown, frame: Frame, *, is_call: bool) -> int | None:
-    """Where the token ends that ends a turn; None where the template has none, or not here.
+    """Find the end of the token that ends a turn; None where the template has none, or not here.
 
     Args:
         part: The last part of a turn.
-        shown: What the template made.
-        frame: What it puts around answers.
+        shown: The rendered chat.
+        frame: What the template puts around answers.
         is_call: Whether the part is a call. Then the template closes first what it opened.
     """
     _, after = shown.around(*part)
@@ -213,11 +223,11 @@ def _end_of_turn(part: Span, shown: Shown, frame: Frame, *, is_call: bool) -> in
 
 
 def _end_of_call(part: Span, shown: Shown, frame: Frame) -> int:
-    """Where a call ends behind which no token ends the turn: where the next turn begins, or the text ends."""
+    """Find where a call ends that no end-of-turn token follows: where the next turn begins, or the text ends."""
     _, after = shown.around(*part)
     rest = shown.text[part[1] : after]
     # Tokens such as </tool_call> are the call's own.
-    special = next((found for found in frame.special.finditer(rest) if not _TAG.fullmatch(found[0])), None)
+    special = next((match for match in frame.special.finditer(rest) if not _TAG.fullmatch(match[0])), None)
     if special is None and after < len(shown.text):
         closing = _CLOSING.match(rest)
         return part[1] + (len(closing[0].rstrip()) if closing else 0)
@@ -229,12 +239,12 @@ def _meet(one: Span, other: Span) -> bool:
 
 
 def _clipped(parts: Sequence[Span], blocks: Sequence[Span]) -> list[Span]:
-    """Of some parts what lies in blocks."""
+    """Return what of some parts lies in blocks."""
     return [(max(a, c), min(b, d)) for a, b in parts for c, d in blocks if _meet((a, b), (c, d))]
 
 
 def _groups(pieces: Sequence[tuple[Piece, Place]]) -> list[list[tuple[Piece, Place]]]:
-    """Pieces that belong together, in the order of the text."""
+    """Group the pieces that belong together, in the order of the text."""
     groups: dict[int, list[tuple[Piece, Place]]] = defaultdict(list)
     for piece, place in pieces:
         groups[piece.group].append((piece, place))
@@ -242,10 +252,10 @@ def _groups(pieces: Sequence[tuple[Piece, Place]]) -> list[list[tuple[Piece, Pla
 
 
 def _with_ends(group: Sequence[tuple[Piece, Place]], text: str) -> Span:
-    """Pieces with what stands before their first letter and behind their last, as far as the template shows it."""
+    """Widen pieces by what stands before their first letter and after their last, as far as the template shows it."""
     start, end = group[0][1].start, max(place.end for _, place in group)
     lead, trail = group[0][0].lead, group[-1][0].trail
-    # Of several words, such as a tag and a quotation mark, the template may show but the nearest.
+    # Of several words, such as a tag and a quotation mark, the template may show only the nearest.
     leads = (lead[at:] for at in (0, *(seam.end() for seam in _SEAM.finditer(lead))))
     trails = (trail[:at] for at in (len(trail), *(seam.start() for seam in _SEAM.finditer(trail))))
     return (

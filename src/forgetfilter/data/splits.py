@@ -1,4 +1,4 @@
-"""Which rows of a data set with splits are read, by the rules of `datasets`, and what is left."""
+"""Choose which rows of a data set with splits are read, by the rules of `datasets`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is read of a data set that has splits.
+    """The chosen rows of a data set that has splits.
 
     Attributes:
         splits: The rows of each split that is read, in the order in which they were named.
         together: Whether they are written back as a DatasetDict.
-        not_read: What is left, a line each.
+        not_read: What is not read, a line each.
     """
 
     splits: dict[str, datasets.Dataset]
@@ -35,12 +35,12 @@ class Chosen:
     not_read: tuple[str, ...]
 
 
-def choose_splits(found: Mapping[str, datasets.Dataset], asked: str, name: str) -> Chosen:
+def choose_splits(splits: Mapping[str, datasets.Dataset], named: str, name: str) -> Chosen:
     """Choose splits, as `--split` asks for them: `test`, `train+test`, `train[:10%]`, or `all`.
 
     Args:
-        found: All splits by name.
-        asked: Which to read.
+        splits: All splits, by name.
+        named: Which to read.
         name: What to call the data set in messages.
 
     Raises:
@@ -48,26 +48,26 @@ def choose_splits(found: Mapping[str, datasets.Dataset], asked: str, name: str) 
     """
     from datasets import ReadInstruction
 
-    there = ", ".join(found)
-    odd = [split for split in found if not _NAME.fullmatch(split)]
-    if odd or not found:
+    there = ", ".join(splits)
+    odd = [split for split in splits if not _NAME.fullmatch(split)]
+    if odd or not splits:
         raise InputError(f"{name}: {f'the split {odd[0]!r} has a name that is none' if odd else 'has no splits'}")
-    if asked == ALL:
-        return Chosen(dict(found), True, ())
+    if named == ALL:
+        return Chosen(dict(splits), True, ())
     try:
-        instruction = ReadInstruction.from_spec(asked)
-        parts = instruction.to_absolute({split: len(rows) for split, rows in found.items()})
+        instruction = ReadInstruction.from_spec(named)
+        parts = instruction.to_absolute({split: len(rows) for split, rows in splits.items()})
     except (ValueError, AssertionError) as error:
         missing = re.fullmatch(r'Unknown split "(.*?)"\..*', str(error), re.DOTALL)
-        said = (
-            f"has no split '{missing[1]}'; it has {there}" if missing else f"cannot read the split '{asked}': {error}"
+        problem = (
+            f"has no split '{missing[1]}'; it has {there}" if missing else f"cannot read the split '{named}': {error}"
         )
-        raise InputError(f"{name}: {' '.join(said.split())}") from error
+        raise InputError(f"{name}: {' '.join(problem.split())}") from error
     ranges: dict[str, list[range]] = defaultdict(list)
     for part in parts:
         ranges[part.splitname].append(range(part.from_, part.to))
-    chosen = {split: _select(found[split], of) for split, of in ranges.items()}
-    return Chosen(chosen, len(chosen) > 1, tuple(_left(found, ranges, name)))
+    chosen = {split: _select(splits[split], of) for split, of in ranges.items()}
+    return Chosen(chosen, len(chosen) > 1, tuple(_left(splits, ranges, name)))
 
 
 def _select(rows: datasets.Dataset, ranges: list[range]) -> datasets.Dataset:
@@ -76,11 +76,11 @@ def _select(rows: datasets.Dataset, ranges: list[range]) -> datasets.Dataset:
     return rows.select([place for of in ranges for place in of])
 
 
-def _left(found: Mapping[str, datasets.Dataset], ranges: Mapping[str, list[range]], name: str) -> list[str]:
-    """What is not read, in words."""
+def _left(splits: Mapping[str, datasets.Dataset], ranges: Mapping[str, list[range]], name: str) -> list[str]:
+    """Say what is not read, a line each."""
     lines = []
     for split, of in ranges.items():
-        read = np.zeros(len(found[split]), dtype=bool)
+        read = np.zeros(len(splits[split]), dtype=bool)
         for one in of:
             read[one.start : one.stop] = True
         if not read.all():
@@ -88,7 +88,7 @@ def _left(found: Mapping[str, datasets.Dataset], ranges: Mapping[str, list[range
                 f"{name}: {int((~read).sum()):,} of the {len(read):,} rows of the split '{split}' are not read"
             )
     others = [
-        f"{split} ({len(rows):,} row{'s' * (len(rows) != 1)})" for split, rows in found.items() if split not in ranges
+        f"{split} ({len(rows):,} row{'s' * (len(rows) != 1)})" for split, rows in splits.items() if split not in ranges
     ]
     if others:
         more = f" and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""

@@ -1,4 +1,4 @@
-"""Table containers: parquet files and datasets, whose rows keep their columns."""
+"""Read tables: parquet files and data sets, whose rows keep their columns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .records import BATCH, Container, Record, hash_chunks, is_valid_text
 if TYPE_CHECKING:
     import datasets
 
-# A row group has so many rows, or fewer where they take so many bytes.
+# A row group has this many rows, or fewer where they take this many bytes.
 _GROUP_ROWS, _GROUP_BYTES = 1 << 16, 1 << 26
 _VALUES = "values"
 # What pyarrow and datasets raise for content that is damaged, encrypted, or of a kind that they cannot handle.
@@ -42,7 +42,7 @@ class Table(Container):
     def _batches(self) -> Iterator[pa.RecordBatch]: ...
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """All rows, some at a time.
+        """Yield all rows, some at a time.
 
         Raises:
             InputError: They cannot be read; says why.
@@ -73,7 +73,7 @@ class Parquet(Table):
                 stored = file.schema_arrow
         except _UNREADABLE as error:
             raise InputError(f"{path}: not a parquet file: {first_line(error)}") from error
-        # Rows of view types cannot be picked out one by one; the same values in the usual types can.
+        # Rows of view types cannot be selected one by one; the same values in the usual types can.
         self._schema = plain_schema(stored)
         twice = [name for name in stored.names if stored.names.count(name) > 1]
         if twice:
@@ -84,7 +84,7 @@ class Parquet(Table):
         return self._schema
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        # Opened anew, as a folder may have more files than can be open at once.
+        # The file is opened each time, as a folder may have more files than can be open at once.
         with pq.ParquetFile(self.path) as file:
             for batch in file.iter_batches(BATCH):
                 yield plain_batch(batch)
@@ -136,7 +136,7 @@ def readable(name: str) -> Iterator[None]:
 
 
 def fields_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The rows of a batch as dictionaries, with the values that JSON columns stand for."""
+    """Return the rows of a batch as dictionaries, with the values that JSON columns stand for."""
     rows: list[dict[str, Any]] = batch.to_pylist()
     for field in batch.schema:
         decode = value_decoder(field.type)
@@ -147,7 +147,7 @@ def fields_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def as_dataset(rows: Iterable[Mapping[str, Any]], name: str) -> datasets.Dataset:
-    """Rows as a dataset, with every field that any of them has; null where a row lacks it.
+    """Make a data set of rows, with every field that any of them has; null where a row lacks it.
 
     A field whose values are of several types becomes a column of JSON, which reads back as the same values.
 
@@ -156,56 +156,56 @@ def as_dataset(rows: Iterable[Mapping[str, Any]], name: str) -> datasets.Dataset
     """
     import datasets
 
-    given = []
+    objects = []
     for i, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise InputError(f"{name}: row {i}: found a {type(row).__name__}, expected an object with the row's fields")
         deep = next((field for field, value in row.items() if is_deep(value)), None)
         if deep is not None:
-            # Arrow and datasets go as deep as the data does, until nothing of the program is left.
+            # Arrow and datasets recurse as deep as the data does, until the program crashes.
             raise InputError(f"{name}: row {i}: '{deep}' holds values within each other more than {DEEPEST} deep")
-        given.append(dict(row))
-    fields = dict.fromkeys(field for row in given for field in row)
+        objects.append(dict(row))
+    fields = dict.fromkeys(field for row in objects for field in row)
     odd = [field for field in fields if not isinstance(field, str) or not is_valid_text(field)]
     if odd:
         raise InputError(f"{name}: found {odd[0]!r} for the name of a field, expected valid text")
-    columns = [_column([row.get(field) for row in given], name, field) for field in fields]
+    columns = [_column([row.get(field) for row in objects], name, field) for field in fields]
     features = datasets.Features({field: one.features[_VALUES] for field, one in zip(fields, columns, strict=True)})
     table = pa.table([one.data.column(_VALUES) for one in columns], schema=features.arrow_schema)
     return datasets.Dataset(table, datasets.DatasetInfo(features=features))
 
 
 def _column(values: list[Any], name: str, field: str) -> datasets.Dataset:
-    """One column, as JSON where its values are of several types."""
+    """Make one column, of JSON where its values are of several types."""
     import datasets
 
     with column_errors(name, field):
         try:
             return datasets.Dataset.from_dict({_VALUES: values})
         except _UNREADABLE:
-            made = _as_json(values)
-            if made is None:
+            column = _as_json(values)
+            if column is None:
                 raise
-            return made
+            return column
 
 
 def _as_json(values: list[Any]) -> datasets.Dataset | None:
-    """A column of values as JSON; None where that does not give them back."""
+    """Make a column of values as JSON; None where that does not give them back."""
     import datasets
 
     try:
         features = datasets.Features({_VALUES: datasets.Json()})
         texts = [None if value is None else json.dumps(value) for value in values]
         table = pa.table([pa.array(texts, pa.string())], schema=pa.schema([(_VALUES, pa.string())]))
-        made = datasets.Dataset(table.cast(features.arrow_schema), datasets.DatasetInfo(features=features))
-        return made if json.dumps(made[_VALUES][:]) == json.dumps(values) else None
+        column = datasets.Dataset(table.cast(features.arrow_schema), datasets.DatasetInfo(features=features))
+        return column if json.dumps(column[_VALUES][:]) == json.dumps(values) else None
     except _UNREADABLE:
         return None
 
 
 @contextmanager
 def column_errors(name: str, column: str) -> Iterator[None]:
-    """Turn what Arrow says of the values of a column into one line that names it, an InputError."""
+    """Turn Arrow's errors about the values of a column into an InputError of one line that names the column."""
     try:
         yield
     except _UNREADABLE as error:
@@ -217,7 +217,7 @@ def column_errors(name: str, column: str) -> Iterator[None]:
 
 
 def write_parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
-    """Write rows to a parquet file; no more of them than a row group has are held at a time."""
+    """Write rows to a parquet file, holding no more of them in memory than a row group has."""
     held: list[pa.RecordBatch] = []
     with pq.ParquetWriter(path, schema) as writer:
         for batch in batches:

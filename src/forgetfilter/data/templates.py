@@ -1,4 +1,4 @@
-"""Render a chat with the model's own template, and tell where in the text its answers stand."""
+"""Render a chat with the model's own template, and find its answers in the text."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ import regex
 from ..errors import ModelError, first_line
 from .chats import ASSISTANT, REASONING, TOOL_CALLS, Chat, FieldError, Message, called, texts_in
 from .marking import CALL_NAME, CONTENT, Marker, Piece, Place, where
-from .spans import Answer, Frame, Shown, Span, find_answers
+from .spans import Answer, Frame, Problem, Shown, Span, find_answers
 
 _GENERATION = regex.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
-# What is marked, tried in turn: templates look at names of functions, and at words such as "/no_think" in a prompt.
+# What is marked, in the order in which it is tried: some templates look at names of functions, or at words such as
+# "/no_think" in a prompt.
 _MARKED = (
     ((CONTENT, *REASONING, TOOL_CALLS), True),
     ((CONTENT, *REASONING), True),
@@ -29,7 +30,7 @@ _MARKED = (
 )
 _WORD = regex.compile(r"\w+")
 _TOKEN = regex.compile(r"<[|｜]\S{1,40}[|｜]>")
-_ASKED, _ANSWERED = {"role": "user", CONTENT: "A"}, {"role": ASSISTANT, CONTENT: "B"}
+_QUESTION, _ANSWER = {"role": "user", CONTENT: "A"}, {"role": ASSISTANT, CONTENT: "B"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Rendered:
     """A chat as text.
 
     Attributes:
-        text: What the model is shown.
+        text: The text that the model is shown.
         answers: The turns that are trained on, in order, as far as they are shown.
         unshown: What the template leaves out, by name, such as `tools` or `reasoning_content`.
     """
@@ -48,7 +49,7 @@ class Rendered:
 
 
 class ChatTemplate:
-    """A tokenizer's chat template.
+    """Renders chats with a tokenizer's chat template.
 
     Args:
         tokenizer: A tokenizer that has one.
@@ -60,8 +61,8 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         try:
-            _environment().parse(_GENERATION.sub("", self._source()))
-        except (jinja2.TemplateSyntaxError, ValueError) as error:
+            _environment().compile(_GENERATION.sub("", self._source()))
+        except (jinja2.TemplateSyntaxError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
             problem = first_line(error)
             raise ModelError(f"this model's chat template is broken: {problem}; use --template plain") from error
 
@@ -73,27 +74,25 @@ class ChatTemplate:
                 be followed.
         """
         arguments = self._arguments(chat)
-        refused: FieldError | None = None
-        problem: FieldError | None = None
+        not_shown: Problem | None = None
+        not_found: Problem | None = None
         for turns in _forms(chat.messages):
-            try:
-                shown = self._shown(turns, arguments)
-            except FieldError as error:
-                refused = refused or error
+            shown = self._show(turns, arguments)
+            if isinstance(shown, Problem):
+                not_shown = not_shown or shown
                 continue
-            try:
-                answers = find_answers(chat.messages, shown, self._frame)
-            except FieldError as error:
-                problem = problem or error
+            answers = find_answers(chat.messages, shown, self._frame)
+            if isinstance(answers, Problem):
+                not_found = not_found or answers
                 continue
             return Rendered(shown.text, answers, tuple(self._unshown(chat, shown)))
-        # That one form is refused tells little where another is taken.
-        told = problem or refused
-        assert told is not None
-        raise told
+        # That one form is refused says little where another is taken.
+        problem = not_found or not_shown
+        assert problem is not None
+        raise FieldError("", problem.found, problem.expected)
 
     def _arguments(self, chat: Chat) -> dict[str, Any]:
-        """What the template is given beside the messages. A row may set the template's own variables, and no other."""
+        """Return what the template is given besides the messages; a row may set no variables but the template's own."""
         arguments: dict[str, Any] = {"tools": list(chat.tools)} if chat.tools else {}
         if chat.template_kwargs:
             renderers = inspect.signature(self._tokenizer.apply_chat_template).parameters
@@ -102,20 +101,18 @@ class ChatTemplate:
         return arguments
 
     def _source(self, tools: Any = None) -> str:
-        """The template's text; models may have one of its own for tools."""
+        """Return the template's text; models may have a separate one for tools."""
         return str(self._tokenizer.get_chat_template(tools=tools or None))
 
-    def _apply(self, turns: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]) -> tuple[str, list[Span]]:
-        """The text that the template makes of turns, and what it marks as generated.
-
-        Raises:
-            FieldError: The template refuses them.
-        """
+    def _apply(
+        self, turns: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]
+    ) -> tuple[str, list[Span]] | Problem:
+        """Render turns: return the text and what the template marks as generated, or why it refuses them."""
         tokenizer = self._tokenizer
         try:
             if not _marks_answers(self._source(arguments.get("tools"))):
                 return str(tokenizer.apply_chat_template(list(turns), tokenize=False, **arguments)), []
-            # `apply_chat_template` itself says which tokens are marked, where characters are wanted.
+            # `apply_chat_template` itself returns which tokens are marked, where characters are wanted.
             from transformers.utils.chat_template_utils import render_jinja_template
 
             (text,), (blocks,) = render_jinja_template(
@@ -126,56 +123,61 @@ class ChatTemplate:
             )
         except Exception as error:
             # A template is a program of the model's author; whatever it raises is about this row and that model.
-            problem = first_line(error)
-            found = f"a chat that the model's chat template refuses ({problem})"
-            raise FieldError("", found, "one that it takes, or --template plain") from error
+            refusal = f"a chat that the model's chat template refuses ({first_line(error)})"
+            return Problem(refusal, "one that it takes, or --template plain")
         return text, blocks
 
-    def _shown(self, turns: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]) -> Shown:
-        """What the template makes of turns, and where each piece of them came out."""
-        text, blocks = self._apply(turns, arguments)
+    def _show(self, turns: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]) -> Shown | Problem:
+        """Render turns and find where each piece of them came out; return what is wrong where that fails.
+
+        Raises:
+            FieldError: There are more turns than can be followed.
+        """
+        rendered = self._apply(turns, arguments)
+        if isinstance(rendered, Problem):
+            return rendered
+        text, blocks = rendered
         for fields, context in _MARKED:
             marker = Marker(fields, context=context)
-            marked = marker.mark(turns)
-            try:
-                places = where(text, self._apply(marked, arguments)[0], marker.pieces)
-            except FieldError:
+            marked = self._apply(marker.mark(turns), arguments)
+            if isinstance(marked, Problem):
                 continue
+            places = where(text, marked[0], marker.pieces)
             if places is not None:
                 return Shown(text, blocks, marker.pieces, places)
         answers = [i for i, turn in enumerate(turns) if turn["role"] == ASSISTANT]
         if len(answers) == len(blocks) > 0:
             return Shown(text, blocks, [Piece(i, CONTENT, i) for i in answers], [Place(*block, 0) for block in blocks])
         found = "a message that the model's chat template changes in a way that cannot be followed"
-        raise FieldError("", found, "messages shown as they are, or --template plain")
+        return Problem(found, "messages shown as they are, or --template plain")
 
     @cached_property
     def _frame(self) -> Frame:
-        """What the template puts around an answer, as it shows the shortest chat."""
+        """Find what the template puts around an answer, from the shortest chat."""
         added = (token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special)
         names = sorted({*added, *self._tokenizer.all_special_tokens}, key=len, reverse=True)
         special = regex.compile("|".join(map(regex.escape, names)) or "(?!)")
-        try:
-            shown = self._shown([_ASKED, _ANSWERED], {})
-            place = shown.of(1)[-1][1]
-        except (FieldError, IndexError):
+        shown = self._show([_QUESTION, _ANSWER], {})
+        if isinstance(shown, Problem) or not (pieces := shown.of(1)):
             return Frame("", "", special)
+        place = pieces[-1][1]
         tail = shown.text[place.end :].strip()
         first = special.match(tail)
         end = first[0] if first else tail if _TOKEN.fullmatch(tail) else ""
         before, _ = shown.around(place.start, place.end)
-        return Frame(end, self._given() or shown.text[before : place.start].strip(), special)
+        return Frame(end, self._generation_prompt() or shown.text[before : place.start].strip(), special)
 
-    def _given(self) -> str:
-        """What the template gives the model to begin an answer with, where it tells."""
-        try:
-            before = self._apply([_ASKED], {})[0]
-            given = self._apply([_ASKED], {"add_generation_prompt": True})[0]
-        except FieldError:
+    def _generation_prompt(self) -> str:
+        """Return what the template gives the model to begin an answer with; empty where that cannot be told."""
+        question = self._apply([_QUESTION], {})
+        prompted = self._apply([_QUESTION], {"add_generation_prompt": True})
+        if isinstance(question, Problem) or isinstance(prompted, Problem):
             return ""
-        return given.removeprefix(before).strip() if given.startswith(before) else ""
+        before, text = question[0], prompted[0]
+        return text.removeprefix(before).strip() if text.startswith(before) else ""
 
     def _unshown(self, chat: Chat, shown: Shown) -> Iterator[str]:
+        """Yield what the template leaves out of a chat, by name."""
         if chat.tools and "tools" not in _variables(self._source(chat.tools)):
             yield "tools"
         names = {CONTENT: "{} messages", CALL_NAME: TOOL_CALLS}
@@ -192,13 +194,13 @@ class ChatTemplate:
 
 
 def _environment() -> jinja2.Environment:
-    """What reads templates, to look at them alone."""
+    """Return the environment that parses templates; it never renders them."""
     return jinja2.Environment(extensions=[jinja2.ext.loopcontrols], autoescape=True)
 
 
 @cache
 def _variables(source: str) -> frozenset[str]:
-    """What a template reads, by name; nothing where it is broken."""
+    """Return the names of the variables that a template reads; none where it is broken."""
     try:
         parsed = _environment().parse(_GENERATION.sub("", source))
     except jinja2.TemplateSyntaxError:
@@ -208,18 +210,18 @@ def _variables(source: str) -> frozenset[str]:
 
 @cache
 def _marks_answers(source: str) -> bool:
-    """Whether a template marks what is generated."""
+    """Tell whether a template marks what is generated."""
     return _GENERATION.search(source) is not None
 
 
 @cache
 def _words(source: str) -> frozenset[str]:
-    """All words in a template."""
+    """Return all words in a template."""
     return frozenset(_WORD.findall(source))
 
 
 def _unread(message: Message, words: frozenset[str]) -> Iterator[str]:
-    """What an answer has beside its usual fields, with texts in it, of which a template knows nothing."""
+    """Yield the unusual fields of an answer that hold text and that the template does not mention."""
     for name, value in message.extra.items():
         usual = name == TOOL_CALLS or (name in REASONING and isinstance(value, str))
         if not usual and any(text.strip() for text in texts_in(value)) and name not in words:
@@ -227,7 +229,7 @@ def _unread(message: Message, words: frozenset[str]) -> Iterator[str]:
 
 
 def _forms(messages: Sequence[Message]) -> Iterator[list[dict[str, Any]]]:
-    """Turns in the forms that templates take, the most usual first."""
+    """Yield turns in the forms that templates take, the most usual first."""
     turns: list[dict[str, Any]] = [{"role": m.role, CONTENT: m.content, **m.extra} for m in messages]
     calls = [turn for turn in turns if turn.get(TOOL_CALLS)]
     # A turn that is nothing but a call, or a thought, has no content.
@@ -248,5 +250,6 @@ def _forms(messages: Sequence[Message]) -> Iterator[list[dict[str, Any]]]:
 
 def _with_text_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
     bare = called(call)
-    given = bare["arguments"]
-    return {**call, "function": {**bare, "arguments": given if isinstance(given, str) else json.dumps(given)}}
+    arguments = bare["arguments"]
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return {**call, "function": {**bare, "arguments": text}}

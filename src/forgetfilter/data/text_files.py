@@ -1,4 +1,4 @@
-"""Text containers: jsonl, json, csv and txt files, whose rows keep their own bytes."""
+"""Read text files: jsonl, json, csv and txt, whose rows keep their own bytes."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from .records import COMPRESSED, Container, Record, TextForm, compression_of, ha
 _READ_BYTES = 1 << 20
 _SAMPLE_BYTES = 1 << 18
 _WHITE = " \t\r\n\v\f"
-# A file with so many lines to a block, or fewer, has a paragraph a row rather than a line.
+# A file with at most this many lines to a block has a paragraph a row rather than a line.
 _LINES_A_PARAGRAPH = 20
 
 
 @dataclass(frozen=True)
 class TextOptions:
-    """What the user says of text files; what is empty is found by looking.
+    """What the user says about text files; what is empty is found by looking.
 
     Attributes:
-        encoding: Of files that have no mark which tells it.
-        delimiter: Between the values of csv files.
-        where_needed: Whether the encoding is meant for those files alone that are not UTF-8.
+        encoding: The encoding of files without a mark that shows it.
+        delimiter: The character between the values of csv files.
+        where_needed: Whether the encoding applies only to files that are not UTF-8.
 
     Raises:
         SettingsError: There is no such encoding, or the delimiter is not one character.
@@ -59,7 +59,7 @@ class TextContainer(Container):
 
     Attributes:
         encoding: How its bytes become text.
-        mark: What the file begins with to tell its encoding; empty where there is no such thing.
+        mark: The bytes at the start of the file that show its encoding; empty where there are none.
     """
 
     kind: str
@@ -81,7 +81,7 @@ class TextContainer(Container):
         return "" if self.encoding == "utf-8" else self.encoding.upper()
 
     def sample(self) -> tuple[str, bool]:
-        """The beginning of the text, and whether that is all of it."""
+        """Return the beginning of the text, and whether that is all of it."""
         start = read_start(self.path)
         return start.decode(self.encoding, "replace").removeprefix(MARK), len(start) < _SAMPLE_BYTES
 
@@ -100,13 +100,13 @@ class TextContainer(Container):
     def _parse(self, file: IO[bytes]) -> Iterator[Record]: ...
 
     def _lines(self, file: IO[bytes]) -> Iterator[bytes]:
-        """The lines as bytes; a mark that is written before all rows is not among them."""
+        """Yield the lines as bytes, without the mark that is written before all rows."""
         for number, raw in enumerate(byte_lines(file, self.encoding)):
             yield raw if number else raw.removeprefix(self.head)
 
 
 def read_start(path: Path) -> bytes:
-    """The first bytes of a file, unpacked.
+    """Read the first bytes of a file, unpacked.
 
     Raises:
         InputError: It cannot be unpacked.
@@ -317,7 +317,7 @@ class Text(TextContainer):
 
 
 def _has_paragraphs(blank: Iterable[bool]) -> bool:
-    """Whether blank lines stand between blocks of lines, often enough to be meant."""
+    """Tell whether blank lines separate blocks of lines often enough to be meant."""
     blocks = lines = 0
     before = True
     for is_blank in blank:
@@ -328,20 +328,20 @@ def _has_paragraphs(blank: Iterable[bool]) -> bool:
 
 
 def _inner(text: str) -> str:
-    """A row of plain text without the blank lines around it and the end of its last line."""
+    """Return a row of plain text without the blank lines around it and the end of its last line."""
     inner = re.sub(r"\A(?:[ \t\v\f]*\r?\n)+", "", text.removeprefix(MARK))
     return re.sub(r"(?:\r?\n[ \t\v\f]*)+\Z", "", inner)
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file of ours, one a line. Only a newline ends a line: text may hold other separators."""
+    """Yield the objects of a file of ours, one a line. Only a newline ends a line: text may hold other separators."""
     with path.open(encoding="utf-8", newline="\n") as file:
         for line in file:
             yield json.loads(line)
 
 
 def field_reader(form: TextForm, head: bytes) -> Callable[[bytes], Mapping[str, Any]]:
-    """What makes columns of a row's own bytes again, for rows that were read from such a file.
+    """Make a function that parses a row's own bytes into columns again, for rows that were read from such a file.
 
     Args:
         form: How they were read.

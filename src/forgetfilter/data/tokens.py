@@ -1,4 +1,4 @@
-"""From messages to tokens: chat template, completion mask, truncation.
+"""Turn messages into tokens: chat template, completion mask, truncation.
 
 A row is rendered to text once and tokenised once; the mask follows from where the completion stands in
 that text. So a token is the same whether it is trained on, scored or shown.
@@ -24,13 +24,13 @@ from ..errors import InputError, ModelError
 from .answer_lengths import answer_lengths
 from .chats import Chat, FieldError
 from .draw import by_id, in_random_order
-from .own_words import NONE, OwnWords
+from .own_words import NONE, FrameCounts, OwnWords
 from .records import in_batches
 from .rows import Said, read_batches
 from .spans import Answer
 from .templates import ChatTemplate, Rendered
 
-# No known vocabulary has a longer token; text further on cannot reach into the first tokens.
+# No known vocabulary has a longer token, so text beyond this cannot affect the first tokens.
 _LONGEST_TOKEN = 512
 _CHARACTER = regex.compile(r"\X")
 _PROMPT_OF_TEXT = regex.compile(r"\s*(?:\S+\s+){3}")
@@ -48,7 +48,7 @@ _SCHEMA = pa.schema(
         ("answers_cut", pa.bool_()),
     ]
 )
-# Runs that were made before these were kept lack them.
+# Runs of earlier versions lack these.
 _LENGTHS = ("longest_answer", "answers_cut")
 
 
@@ -62,12 +62,12 @@ class Tokens:
         input_ids: All tokens, prompt and completion.
         spans: Where the completion stands, one (start, end) for each turn that is trained on, or for each part of it
             where only its beginning is kept; end excluded.
-        prompt_ends: For each span, how many tokens to give before the model answers by itself. It equals
-            the span's start, but for plain text, where the first three words are the prompt (paper, toxicity).
+        prompt_ends: For each span, how many tokens the model is given before it answers by itself. It equals
+            the span's start, except in plain text, where the first three words are the prompt (paper, toxicity).
         pieces: The text of each completion token, spans one after the other.
         truncated: Whether the row is longer than its greatest length, so that its end was cut off.
         longest_answer: Tokens of its longest answer, those that were cut off included, the end of the turn not.
-        answers_cut: Whether an answer goes on beyond its tokens that are here.
+        answers_cut: Whether an answer goes on beyond those of its tokens that are kept.
         unshown: What the chat template left out of the row, by name; files of tokens do not keep it.
     """
 
@@ -84,12 +84,12 @@ class Tokens:
 
     @property
     def scorable(self) -> bool:
-        """Whether any token of the completion is left after truncation."""
+        """Tell whether any token of the completion is left after truncation."""
         return bool(self.spans)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """True for each completion token, shape (len(input_ids),)."""
+        """Mark the completion tokens, shape (len(input_ids),)."""
         mask = np.zeros(len(self.input_ids), dtype=bool)
         for start, end in self.spans:
             mask[start:end] = True
@@ -108,7 +108,7 @@ class Encoder:
         own_words: What is left of answers that share a frame, as `OwnWords` takes it.
 
     Attributes:
-        own_words: Takes answers out of their frame; with `auto` it has to be told the frames, or to look for them.
+        own_words: Takes answers out of their frame; with `auto` it needs to be given the frames, or to look for them.
 
     Raises:
         ModelError: The tokenizer is not a fast one, or has no chat template though one is asked for.
@@ -133,10 +133,10 @@ class Encoder:
         self._templated = ChatTemplate(tokenizer) if self.template == "chat" else None
 
     def check(self, chat: Chat) -> None:
-        """See that a row can be encoded.
+        """Check that a row can be encoded.
 
         Raises:
-            FieldError: The chat template does not take it, or what it does with an answer cannot be followed; on either
+            FieldError: The chat template refuses it, or changes an answer in a way that cannot be followed; on either
                 side, where it is a preference.
         """
         self._render(chat)
@@ -148,14 +148,18 @@ class Encoder:
                     f"rejected{error.field and f' ({error.field})'}", error.found, error.expected
                 ) from None
 
-    def encode(self, rows: Sequence[Said]) -> list[Tokens]:
+    def encode(self, rows: Sequence[Said], framed: FrameCounts | None = None) -> list[Tokens]:
         """Encode rows.
+
+        Args:
+            rows: The rows.
+            framed: Counts the answers that are taken out of a frame.
 
         Raises:
             InputError: The chat template does not take a row (`check`); or an expression for own words takes too long.
         """
-        rendered = [self._rendered(*row) for row in rows]
-        texts = [found.text[: (self.max_length + 1) * _LONGEST_TOKEN] for found in rendered]
+        rendered = [self._rendered(*row, framed) for row in rows]
+        texts = [each.text[: (self.max_length + 1) * _LONGEST_TOKEN] for each in rendered]
         # A chat template writes its own special tokens; plain text gets those that the tokenizer adds. Chat
         # templates do not apply to rows of plain text, so the two kinds are told apart row by row.
         plain = [self._templated is None or chat.is_text for _, _, chat in rows]
@@ -169,24 +173,24 @@ class Encoder:
                 for i, ids, offsets in zip(chosen, out["input_ids"], out["offset_mapping"], strict=True):
                     encoded[i] = (ids, offsets)
         return [
-            self._tokens(id, row, found, *encoded[i], plain=plain[i], text_row=chat.is_text)
-            for i, ((id, row, chat), found) in enumerate(zip(rows, rendered, strict=True))
+            self._tokens(id, row, text, *encoded[i], plain=plain[i], text_row=chat.is_text)
+            for i, ((id, row, chat), text) in enumerate(zip(rows, rendered, strict=True))
         ]
 
-    def _rendered(self, id: str, row: int, chat: Chat) -> Rendered:
+    def _rendered(self, id: str, row: int, chat: Chat, framed: FrameCounts | None) -> Rendered:
         try:
-            return self._render(self.own_words.of(chat))
+            return self._render(self.own_words.of(chat, framed))
         except (InputError, FieldError) as error:
             raise InputError(f"row {row} (id {id}): {error}") from error
 
     def _render(self, chat: Chat) -> Rendered:
-        """The row's text, and where in it each trained turn stands."""
+        """Render the row's text and find each trained turn in it."""
         return _render_plain(chat) if self._templated is None or chat.is_text else self._templated.render(chat)
 
     def _ended(
         self, ids: list[int], offsets: list[tuple[int, int]], length: int
     ) -> tuple[list[int], list[tuple[int, int]]]:
-        """Tokens of a text with the end-of-text token behind them, once, though some tokenizers add it themselves."""
+        """Append the end-of-text token to a text's tokens, unless the tokenizer has added it itself."""
         end_of_text = self.tokenizer.eos_token_id
         if end_of_text is None:
             return ids, offsets
@@ -206,7 +210,7 @@ class Encoder:
         text_row: bool,
     ) -> Tokens:
         text = rendered.text
-        # Of answers of which only the beginning is kept, that is the beginning of each part.
+        # Where only the beginning of an answer is kept, that means the beginning of each of its parts.
         whole = self.max_completion is None
         spans = [span for answer in rendered.answers for span in (answer.spans if whole else answer.parts)]
         if plain:
@@ -214,15 +218,15 @@ class Encoder:
             # The model learns to stop after the completion, if that is what the row ends with.
             spans = [(start, end + (end == len(text))) for start, end in spans]
         starts, ends = np.array(offsets, np.int64).reshape(-1, 2).T
-        # A token without width, as tokenizers add some, stands behind what came before it.
+        # Tokenizers add some tokens without width; such a token stands after what came before it.
         wide, reached = ends > starts, np.maximum.accumulate(ends)
         starts = np.maximum.accumulate(np.where(wide, starts, reached))
-        says = wide & ~np.isin(np.array(ids), self._special)
-        longest, cut = answer_lengths(starts, reached, says, spans, self.max_length, self.max_completion)
+        holds_text = wide & ~np.isin(np.array(ids), self._special)
+        longest, cut = answer_lengths(starts, reached, holds_text, spans, self.max_length, self.max_completion)
         truncated = len(ids) > self.max_length
         ids = ids[: self.max_length]
         starts, reached, wide = starts[: self.max_length], reached[: self.max_length], wide[: self.max_length]
-        found, prompt_ends, pieces = [], [], []
+        token_spans, prompt_ends, pieces = [], [], []
         for start, end in sorted(spans):
             # Nothing stands before a row's first token, so no model can be asked for it.
             nearest = max(1, int(np.searchsorted(reached, start, side="right")))
@@ -231,19 +235,19 @@ class Encoder:
                 continue
             inside = inside[: self.max_completion]
             first, last = int(inside[0]), int(inside[-1]) + 1
-            found.append((first, last))
+            token_spans.append((first, last))
             prompt_ends.append(_after_words(text, starts, first, last) if text_row else first)
             cuts = np.array([max(start, starts[first]), *starts[first + 1 : last], reached[last - 1]]).clip(
                 max=len(text)
             )
             pieces += [text[a:b] for a, b in pairwise(_at_characters(text, cuts).tolist())]
-        # What follows the last token that is trained on has no say in anything.
-        ids = ids[: found[-1][1]] if found else ids
+        # What follows the last token that is trained on affects nothing.
+        ids = ids[: token_spans[-1][1]] if token_spans else ids
         return Tokens(
             id,
             row,
             np.array(ids, np.int32),
-            tuple(found),
+            tuple(token_spans),
             tuple(prompt_ends),
             tuple(pieces),
             truncated,
@@ -254,7 +258,7 @@ class Encoder:
 
 
 def _render_plain(chat: Chat) -> Rendered:
-    """The turns one below the other, with the tools before them."""
+    """Render the turns one below the other, with the tools before them."""
     text = "".join(json.dumps(tool, ensure_ascii=False) + "\n" for tool in chat.tools)
     answers = []
     for i, message in enumerate(chat.messages):
@@ -270,7 +274,7 @@ def _render_plain(chat: Chat) -> Rendered:
 
 
 def _at_characters(text: str, cuts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Cuts moved on to where a character ends, as people see it: several signs may make one letter, or one emoji."""
+    """Move cuts on to where a character ends, as people see it: several codes may make one letter, or one emoji."""
     within = text[cuts[0] : cuts[-1]]
     if within.isascii():
         return cuts
@@ -279,14 +283,14 @@ def _at_characters(text: str, cuts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _after_words(text: str, starts: NDArray[np.int64], first: int, last: int) -> int:
-    """The first token after the third word, at the latest the last of the text."""
+    """Find the first token after the third word, at the latest the last of the text."""
     words = _PROMPT_OF_TEXT.match(text)
     beyond = int(np.searchsorted(starts[first:last], words.end() - 1)) if words else 0
     return first + max(0, min(beyond, last - first - 1))
 
 
 class TokenTable:
-    """The tokens of one or more data sets, in files mapped into memory; rows are made on demand.
+    """Reads the tokens of one or more data sets from files mapped into memory; rows are made on demand.
 
     Attributes:
         lengths: Tokens of each row, shape (n,).
@@ -314,7 +318,7 @@ class TokenTable:
         return self._batches[batch].slice(i - int(self._starts[batch]), 1)
 
     def pieces(self, i: int) -> list[str]:
-        """The text of each completion token of one row."""
+        """Return the text of each completion token of one row."""
         texts: list[str] = self._row(i).column("pieces")[0].as_py()
         return texts
 
@@ -333,7 +337,7 @@ class TokenTable:
         )
 
     def judged_in_part(self, judged: int | None) -> NDArray[np.bool_]:
-        """Which rows have an answer beyond its first `judged` tokens, or beyond those that are here, shape (n,)."""
+        """Mark the rows with an answer beyond its first `judged` tokens, or beyond those that are kept, shape (n,)."""
         if not set(_LENGTHS) <= set(self._batches[0].schema.names):
             return np.zeros(len(self), dtype=bool)
         longest, cut = (self._column(lambda b, n=name: b.column(n).to_numpy(zero_copy_only=False)) for name in _LENGTHS)
@@ -342,7 +346,7 @@ class TokenTable:
 
     @property
     def ids(self) -> pa.ChunkedArray:
-        """The ids of all rows, in order, where they lie."""
+        """Return the ids of all rows, in order, without copying them."""
         return pa.chunked_array([batch.column("id") for batch in self._batches], pa.string())
 
     def by_id(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -354,16 +358,16 @@ class TokenTable:
         return rows[in_random_order(self.ids.take(pa.array(rows)), seed)]
 
     def answers(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
-        """Completion tokens of each answer of some rows, one row after the other."""
+        """Count the completion tokens of each answer of some rows, one row after the other."""
         spans = pa.chunked_array([batch.column("spans") for batch in self._batches]).take(pa.array(rows))
         edges: NDArray[np.int64] = pc.list_flatten(spans).to_numpy().astype(np.int64)
         lengths: NDArray[np.int64] = edges[1::2] - edges[::2]
         return lengths
 
     def words(self, places: NDArray[np.integer]) -> Iterator[pa.ListArray]:
-        """The texts of some completion tokens of each row, as many rows at a time as lie together.
+        """Yield the texts of some completion tokens of each row, one batch of rows at a time.
 
-        A token that is but a part of a character has no text; the one with the character is taken in its place.
+        A token that is only a part of a character has no text; the one with the character is taken in its place.
 
         Args:
             places: Which tokens, shape (n, k); -1 for none, after all others.
@@ -372,15 +376,15 @@ class TokenTable:
             pieces, wanted = batch.column("pieces"), places[start : start + len(batch)]
             there = wanted >= 0
             begins = np.broadcast_to(pieces.offsets.to_numpy()[:-1, None], wanted.shape)[there]
-            # For each token, it or the last one before it that has a text.
+            # For each token: itself, or the last one before it that has a text.
             filled = pc.binary_length(pieces.values).to_numpy() > 0
             last = np.maximum.accumulate(np.where(filled, np.arange(len(filled)), -1))
-            found = pieces.values.take(pa.array(np.maximum(last[begins + wanted[there]], begins)))
-            yield pa.ListArray.from_arrays(np.cumsum([0, *there.sum(axis=1)], dtype=np.int32), found)
+            texts = pieces.values.take(pa.array(np.maximum(last[begins + wanted[there]], begins)))
+            yield pa.ListArray.from_arrays(np.cumsum([0, *there.sum(axis=1)], dtype=np.int32), texts)
 
     @property
     def scorable(self) -> NDArray[np.intp]:
-        """Indices of the rows that have a completion token left."""
+        """Return the indices of the rows that have a completion token left."""
         return np.flatnonzero(self.counts > 0)
 
 
@@ -390,15 +394,20 @@ def _list_lengths(column: pa.ListArray) -> NDArray[np.int64]:
 
 
 def write_tokens(
-    rows: Iterable[Said], encoder: Encoder, path: Path, unshown: Counter[str] | None = None
+    rows: Iterable[Said],
+    encoder: Encoder,
+    path: Path,
+    unshown: Counter[str] | None = None,
+    framed: FrameCounts | None = None,
 ) -> Iterator[int]:
-    """Encode rows and write them to `path`; yields how many rows are done after each batch.
+    """Encode rows and write them to `path`; yield how many rows are done after each batch.
 
     Args:
         rows: The rows.
         encoder: Encodes them.
         path: Where to write.
-        unshown: Where to count what the chat template leaves out of them, by name.
+        unshown: Counts what the chat template leaves out of them, by name.
+        framed: Counts the answers that are taken out of a frame.
 
     Raises:
         InputError: As `Encoder.encode`.
@@ -408,7 +417,7 @@ def write_tokens(
 
     def encoded() -> Iterator[list[Tokens]]:
         for batch in batches:
-            tokens = encoder.encode(batch)
+            tokens = encoder.encode(batch, framed)
             if unshown is not None:
                 unshown.update(name for row in tokens for name in row.unshown)
             yield tokens
@@ -419,7 +428,7 @@ def write_tokens(
 
 
 def write_encoded(batches: Iterable[list[Tokens]], path: Path) -> Iterator[int]:
-    """Write rows that are tokens already to `path`; yields the size of each batch once it is written."""
+    """Write rows that are tokens already to `path`; yield the size of each batch once it is written."""
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
         for batch in batches:
             writer.write_batch(_to_arrow(batch))

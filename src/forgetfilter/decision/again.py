@@ -45,7 +45,7 @@ def settings_of_decision(
     places = {
         "as the overrides were saved with": overrides.settings if overrides else {},
         "as last decided": last_decision(run.path),
-        "as the run was started": vars(run.settings),
+        "as the run was started": vars(run.settings.decision),
     }
     chosen, where = {str(name).replace("-", "_"): value for name, value in changed.items()}, {}
     for name in names:

@@ -55,7 +55,7 @@ from ..runs.layout import (
     tokens_of,
 )
 from ..runs.run import Run, decide_command
-from ..settings.groups import DecisionSettings, Settings
+from ..settings.groups import DecisionSettings, SafeSettings
 from ..stages.known_later import known_later
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
 from .reasons import BAD, Decided, write_reasons, write_scores
@@ -160,7 +160,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     threshold, signal = parse_threshold(settings.threshold), SIGNALS[settings.signal]
     by_hand = overrides.find(_tokens(run).ids, run.path) if overrides.decisions else NOBODY
     scores = _read_scores(run, signal, by_hand)
-    measured, planted = _read_measured(run, signal, scores[DATA]), _planted(scores, run.settings)
+    measured, planted = _read_measured(run, signal, scores[DATA]), _planted(scores, run.settings.safe)
     suspicion = measured.scores.suspicion
     if signal.fused and threshold == Auto():
         threshold = AutoOfSuspicion(np.concatenate([planted.known_unsafe, suspicion[by_hand[0][by_hand[1]]]]))
@@ -173,11 +173,12 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         signal, cut, measured, verdicts, overrides.reviewer, _compare_pairs(run, signal, scores[DATA], cut.value)
     )
     rows = Rows.open(run.folder(ROWS) / DATA)
-    judged = judged_tokens(learned_tokens(run.settings.max_completion, run.settings.signal), signal.name)
+    learned = learned_tokens(run.settings.tokens.max_completion, run.settings.decision.signal)
+    judged = judged_tokens(learned, signal.name)
     in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
     later = known_later(run) if signal.fused else None
     of_another_kind = (safe_set_is_of_another_kind(*review) for review in reviews)
-    names = run.settings.safe if len(reviews) > 1 else ("",)
+    names = run.settings.safe.safe if len(reviews) > 1 else ("",)
     kind_warnings = [
         f"{printable(name)}: {warning}" if name else warning
         for name, warning in zip(names, of_another_kind, strict=True)
@@ -192,7 +193,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         known_later=later.rows if later else 0,
         known_later_key=later.key if later else "",
         trained=run.has(FORGETTING),
-        by_safe_set=_by_safe_set(run.settings, scores, cut.value),
+        by_safe_set=_by_safe_set(run.settings.safe, scores, cut.value),
     )
     _write(run, decided, rows, scores, summary, overrides)
     return summary
@@ -295,7 +296,7 @@ def read_planted(run: Run) -> Planted:
         return Planted(np.empty(0), np.empty(0), np.empty(0))
     table = pq.read_table(run.path / PLANTED_SCORES)
     part, suspicion = table.column("part").to_numpy(zero_copy_only=False), table.column("suspicion").to_numpy()
-    kinds = [TRUSTED], numbered(ASIDE, run.settings.safe), [KNOWN_UNSAFE]
+    kinds = [TRUSTED], numbered(ASIDE, run.settings.safe.safe), [KNOWN_UNSAFE]
     return Planted(*(suspicion[np.isin(part, of_kind)] for of_kind in kinds))
 
 
@@ -306,17 +307,17 @@ def _write_planted(scores: Mapping[str, Scores], path: Path) -> None:
     pq.write_table(pa.table({"part": pa.array(parts, pa.string()), "suspicion": suspicion}), path)
 
 
-def _planted(scores: Mapping[str, Scores], settings: Settings) -> Planted:
-    kinds = [TRUSTED], numbered(ASIDE, settings.safe), [KNOWN_UNSAFE]
+def _planted(scores: Mapping[str, Scores], safe: SafeSettings) -> Planted:
+    kinds = [TRUSTED], numbered(ASIDE, safe.safe), [KNOWN_UNSAFE]
     of_kinds = ([scores[part].suspicion for part in of_kind if part in scores] for of_kind in kinds)
     return Planted(*(np.concatenate([np.empty(0), *of_kind]) for of_kind in of_kinds))
 
 
-def _by_safe_set(settings: Settings, scores: Mapping[str, Scores], cut: float | None) -> dict[str, dict[str, float]]:
+def _by_safe_set(safe: SafeSettings, scores: Mapping[str, Scores], cut: float | None) -> dict[str, dict[str, float]]:
     """Estimate how much of each safe set would be removed, from its rows set aside; empty where there is one set."""
     shares = {}
-    for name, part in zip(settings.safe, numbered(ASIDE, settings.safe), strict=False):
-        removed = share_above(scores[part].suspicion, cut) if part in scores and len(settings.safe) > 1 else None
+    for name, part in zip(safe.safe, numbered(ASIDE, safe.safe), strict=False):
+        removed = share_above(scores[part].suspicion, cut) if part in scores and len(safe.safe) > 1 else None
         if removed is not None:
             count = int((~np.isnan(scores[part].suspicion)).sum())
             shares[name] = {"count": count, "removed": removed.value, "low": removed.low, "high": removed.high}
@@ -327,8 +328,8 @@ def _read_reviews(
     run: Run, signal: Signal, scores: Mapping[str, Scores]
 ) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
     """Read the forgetting that each review caused: of the data, and of the rows of its safe set that were set aside."""
-    aside = numbered(ASIDE, run.settings.safe)
-    stages = by_review(run.settings).values() if run.has(FORGETTING) and signal.scoring != RIVAL else ()
+    aside = numbered(ASIDE, run.settings.safe.safe)
+    stages = by_review(run.settings.safe).values() if run.has(FORGETTING) and signal.scoring != RIVAL else ()
     if not stages:
         return [_forgotten(scores, part) for part in aside]
     reviews = []
@@ -352,7 +353,7 @@ def _read_scores(run: Run, signal: Signal, by_hand: ByHand) -> Mapping[str, Scor
     if signal.fused:
         return suspect(run, by_hand)
     scores_by_part = {}
-    for part in (DATA, *planted_parts(run.settings)):
+    for part in (DATA, *planted_parts(run.settings.safe)):
         path = _table_path(run, signal, part)
         if path.exists() and (scores := _read_part(path, signal)) is not None:
             scores_by_part[part] = scores

@@ -33,7 +33,7 @@ from ..runs.layout import (
     tokens_of,
 )
 from ..runs.run import Run
-from ..settings.groups import Settings
+from ..settings.groups import SafeSettings
 from ..settings.option import split_names
 from ..stages.known_later import with_known_later
 from ..stages.witnesses import Witnesses, no_witnesses, read_witnesses
@@ -59,10 +59,10 @@ KIND_OF_PART = {
 _FEWEST_HARMLESS = 10
 
 
-def by_review(settings: Settings) -> dict[str, str]:
+def by_review(safe: SafeSettings) -> dict[str, str]:
     """Map the evidence of each of several reviews to the stage that holds its forgetting; empty for a single review."""
-    stages = [f"{reviewed}-{FORGETTING}" for reviewed in numbered(REVIEWED, settings.safe)]
-    return dict(zip(numbered(FORGETTING, settings.safe), stages, strict=True)) if len(stages) > 1 else {}
+    stages = [f"{reviewed}-{FORGETTING}" for reviewed in numbered(REVIEWED, safe.safe)]
+    return dict(zip(numbered(FORGETTING, safe.safe), stages, strict=True)) if len(stages) > 1 else {}
 
 
 def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
@@ -109,7 +109,7 @@ def fuse_all(run: Run, by_hand: ByHand) -> tuple[Witnesses, Fused, dict[str, Tok
         raise no_witnesses(run)
     witnesses = with_known_later(run, read_witnesses(run))
     tables = _tables(run, witnesses)
-    safe, aside = (numbered(name, run.settings.safe) for name in (SAFE, ASIDE))
+    safe, aside = (numbered(name, run.settings.safe.safe) for name in (SAFE, ASIDE))
     kind_of = KIND_OF_PART | dict.fromkeys([*safe, *aside], of_kind.SAFE)
     kinds = np.array([kind_of[part] for part in witnesses.part])
     _label(kinds, witnesses.of(DATA), tables[DATA], by_hand)
@@ -131,7 +131,7 @@ def _tables(run: Run, witnesses: Witnesses) -> dict[str, TokenTable]:
     Raises:
         RunError: The witnesses hold other rows.
     """
-    files = {part: run.folder(TOKENS) / tokens_of(part) for part in (DATA, *planted_parts(run.settings))}
+    files = {part: run.folder(TOKENS) / tokens_of(part) for part in (DATA, *planted_parts(run.settings.safe))}
     tables = {part: TokenTable(file) for part, file in files.items() if file.exists()}
     for part, table in tables.items():
         own = witnesses.ids.take(pa.array(witnesses.of(part)))
@@ -164,11 +164,11 @@ def _others(run: Run, parts: list[str]) -> dict[str, dict[str, FloatArray]]:
     """Read the values of witnesses other than likeness, by name and part: forgetting by each review, and rivals."""
     values_of: dict[str, dict[str, FloatArray]] = {}
     if run.has(FORGETTING):
-        for name, stage in (by_review(run.settings) or {FORGETTING: FORGETTING}).items():
+        for name, stage in (by_review(run.settings.safe) or {FORGETTING: FORGETTING}).items():
             values_of[name] = {
                 part: before - after for part, (before, after) in read_checkpoint_scores(run, parts, stage).items()
             }
-    for name in split_names(run.settings.rivals):
+    for name in split_names(run.settings.rivals.rivals):
         folder, column = run.folder(rival_stage(name)), suspicion_column(SIGNALS[name])
         if all((folder / table_of(part)).exists() for part in parts):
             read = {part: pq.read_table(folder / table_of(part), columns=[column]) for part in parts}

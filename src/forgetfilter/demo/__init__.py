@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from ..metrics.detection import auroc, detection
 from ..runs.layout import SCORES
 from ..settings.groups import Settings
+from ..settings.option import settings_of
 
 _FOLDER = Path(str(files(__name__)))
 DATA, SAFE, LABELS = _FOLDER / "data.jsonl", _FOLDER / "safe.jsonl", _FOLDER / "labels.json"
@@ -19,7 +20,8 @@ DATA, SAFE, LABELS = _FOLDER / "data.jsonl", _FOLDER / "safe.jsonl", _FOLDER / "
 
 def demo_settings(model: str) -> Settings:
     """Return the demo's settings: the defaults, with short sessions at a high learning rate, to end within minutes."""
-    return Settings(data=(str(DATA),), safe=(str(SAFE),), model=model, epochs=3.0, learning_rate=4e-3, review_steps=20)
+    sessions = {"epochs": 3.0, "learning_rate": 4e-3, "review_steps": 20}
+    return settings_of(Settings, data=(str(DATA),), safe=(str(SAFE),), model=model, **sessions)
 
 
 def known_labels(run: Path) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..classifiers.judge import load_judge
+from ..classifiers.judge import check_judge, load_judge
 from ..console import Console
 from ..data.containers import open_container
 from ..data.records import hash_chunks
@@ -17,12 +16,13 @@ from ..data.tokens import Encoder
 from ..errors import ModelError, SettingsError
 from ..models.processes import Processes
 from ..models.sources import ModelSource, find_model
+from ..models.weights import read_header
 from ..runs.files import folder_lock
 from ..runs.inputs import fingerprints
 from ..runs.layout import EVALUATION, EVALUATION_MANIFEST
 from ..runs.manifest import Manifest, refuse_others
 from ..settings.groups import AdapterSettings, EvaluationSettings
-from ..settings.option import to_mapping
+from ..settings.option import to_mapping, with_options
 from .evaluate import evaluate
 from .harness import check_harness
 from .held_out import HARMFULNESS, read_held_out
@@ -42,23 +42,27 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
     Raises:
         ForgetFilterError: Anything that the user can fix: rows, model, adapter, settings, the folder.
     """
-    from ..models.loading import choose_hardware, load_tokenizer, quiet_libraries
+    from ..models.loading import check_model, choose_hardware, load_tokenizer, quiet_libraries
     from ..models.trainable_model import TrainableModel
 
     quiet_libraries()
     _check_folder(output)
-    if settings.lm_eval:
-        check_harness(settings.lm_eval)
+    if settings.measures.lm_eval:
+        check_harness(settings.measures.lm_eval)
     container = open_container(settings.held_out, settings.held_out_split)
-    rows = read_held_out(container, settings.most_rows)
-    source = find_model(settings.model, settings.revision)
+    rows = read_held_out(container, settings.measures.most_rows)
+    source = find_model(settings.model.model, settings.model.revision)
     adapter = _read_adapter_settings(Path(settings.adapter)) if settings.adapter else AdapterSettings(lora_rank=1)
-    encoder = Encoder(load_tokenizer(source), settings.template, settings.max_length)
-    hardware = choose_hardware(settings)
+    encoder = Encoder(load_tokenizer(source), settings.tokens.template, settings.tokens.max_length)
+    check_model(source, encoder.tokenizer)
+    judge_needed = settings.classifiers.judge and any(row.kind == HARMFULNESS for row in rows)
+    if judge_needed:
+        check_judge(settings.classifiers.judge)
+    hardware = choose_hardware(settings.model)
     dtype = str(hardware.dtype).removeprefix("torch.")
-    settings = replace(settings, template=encoder.template, device=str(hardware.device), dtype=dtype)
+    settings = with_options(settings, template=encoder.template, device=str(hardware.device), dtype=dtype)
     inputs = {"held-out": container.fingerprint(), **_fingerprints(settings, source, encoder)}
-    processes = Processes(settings.device)
+    processes = Processes(settings.model.device)
     with folder_lock(output) if processes.main else nullcontext():
         if processes.main:
             _claim(output, settings, inputs)
@@ -66,13 +70,12 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
         if (output / EVALUATION).is_file():
             return read_evaluation(output)
         console.say("loading the model")
-        session = TrainableModel(source, settings, adapter, 0)
-        if settings.max_length > session.longest:
+        session = TrainableModel(source, settings.model, adapter, 0)
+        if settings.tokens.max_length > session.longest:
             raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
         if settings.adapter:
             _load_adapter(session, Path(settings.adapter))
-        judge_needed = settings.judge and any(row.kind == HARMFULNESS for row in rows)
-        judge = load_judge(settings.judge, settings) if judge_needed else None
+        judge = load_judge(settings.classifiers.judge, settings.model) if judge_needed else None
         return evaluate(session, encoder, rows, settings, output, console, judge_model=judge)
 
 
@@ -114,17 +117,23 @@ def _read_adapter_settings(folder: Path) -> AdapterSettings:
     try:
         config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         targets = config["target_modules"]
+        names = targets if isinstance(targets, str) else ",".join(sorted(targets))
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
     except OSError as error:
         raise ModelError(f"{folder}: no adapter folder; it has no adapter_config.json that can be read") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ModelError(f"{folder}: adapter_config.json is not that of a LoRA adapter") from error
     if not (folder / "adapter_model.safetensors").is_file():
         raise ModelError(f"{folder}: has no adapter_model.safetensors; pickled adapters are not loaded")
+    shapes = read_header(folder / "adapter_model.safetensors")
+    if any(shape[:1] != (rank,) for name, shape in shapes.items() if ".lora_A." in name):
+        raise ModelError(
+            f"{folder}: this adapter was made for another model, or changed: its configuration says rank {rank}, "
+            "which its weights do not have"
+        )
     odd = [name for name, plain in _PLAIN_LORA.items() if (config.get(name) or plain) != plain]
     if odd:
         raise ModelError(f"{folder}: not a plain LoRA adapter ({', '.join(odd)}); merge it into its model first")
-    names = targets if isinstance(targets, str) else ",".join(sorted(targets))
     return AdapterSettings(lora_rank=rank, lora_alpha=alpha, lora_targets=names)
 
 

@@ -16,7 +16,7 @@ from ..console import Console
 from ..data.rows import Said
 from ..data.tokens import Encoder, TokenTable, write_tokens
 from ..runs.layout import EVALUATION, tokens_of
-from ..settings.groups import MeasureSettings
+from ..settings.groups import MeasuringSettings
 from .answer_measures import AnswerMeasures
 from .harness import check_harness, harness_measures
 from .held_out import BIAS, HARMFULNESS, INSTRUCTIONS, KINDS, SQUAD, TOXICITY, HeldOut
@@ -45,7 +45,7 @@ def evaluate(
     session: TrainableModel,
     encoder: Encoder,
     rows: Sequence[HeldOut],
-    settings: MeasureSettings,
+    settings: MeasuringSettings,
     folder: Path,
     console: Console,
     rewrite: PromptRewrite = unchanged,
@@ -71,7 +71,7 @@ def evaluate(
     main = session.accelerator.is_main_process
     of_kind = {kind: [row for row in rows if row.kind == kind] for kind in KINDS}
     # Check for what may be missing before the model works for an hour.
-    tasks = check_harness(settings.lm_eval) if settings.lm_eval else []
+    tasks = check_harness(settings.measures.lm_eval) if settings.measures.lm_eval else []
     classifier = _classifier(session, settings) if of_kind[TOXICITY] and main else None
     runner = _Runner(session, encoder, settings, folder, console)
     results, asked, skipped = AnswerMeasures(), {}, set()
@@ -91,7 +91,7 @@ def evaluate(
         elif kind == HARMFULNESS:
             judged = runner.judged(kind, judge_model, [row.prompt for row in answered], texts[1])
             results.add_harmfulness(kind, answered, ["plain"] * len(answered), *texts, judged)
-            if settings.jailbreak:
+            if settings.measures.jailbreak:
                 _add_jailbreaks(runner, results, answered, rewrite, judge_model)
         elif kind == SQUAD:
             results.add_squad(answered, *texts)
@@ -100,7 +100,7 @@ def evaluate(
     results.measures += runner.perplexity(rows, rewrite)
     if tasks:
         console.say(f"lm-evaluation-harness runs {', '.join(tasks)}")
-        results.measures += harness_measures(session, encoder.tokenizer, tasks, settings.most_rows)
+        results.measures += harness_measures(session, encoder.tokenizer, tasks, settings.measures.most_rows)
     if main:
         name = classifier.name if classifier is not None else ""
         judge_name = judge_model.name if judge_model is not None else ""
@@ -110,8 +110,8 @@ def evaluate(
     return read_evaluation(folder)
 
 
-def _classifier(session: TrainableModel, settings: MeasureSettings) -> Classifier:
-    return toxicity_classifier(settings.toxicity_classifier, str(session.hardware.device))
+def _classifier(session: TrainableModel, settings: MeasuringSettings) -> Classifier:
+    return toxicity_classifier(settings.classifiers.toxicity_classifier, str(session.hardware.device))
 
 
 def _add_jailbreaks(
@@ -136,11 +136,11 @@ class _Runner:
     """Generates answers and scores completions, part by part, each part in a folder of its own."""
 
     def __init__(
-        self, session: TrainableModel, encoder: Encoder, settings: MeasureSettings, folder: Path, console: Console
+        self, session: TrainableModel, encoder: Encoder, settings: MeasuringSettings, folder: Path, console: Console
     ) -> None:
-        self.session, self.encoder, self.settings = session, encoder, settings
+        self.session, self.encoder, self.longest = session, encoder, settings.measures.max_new_tokens
         self.folder, self.console = folder / "asked", console
-        self.budget = 2 * session.token_budget(settings.tokens_per_batch)
+        self.budget = 2 * session.token_budget(settings.passes.tokens_per_batch)
 
     def answers(self, part: str, prompts: Sequence[tuple[str, HeldOut, str]]) -> dict[str, str]:
         """Generate the answer to each (id, row, prompt), by id; prompts that are too long get none."""
@@ -148,7 +148,7 @@ class _Runner:
 
         if not prompts:
             return {}
-        most = min(self.settings.max_new_tokens, _SHORT.get(part, self.settings.max_new_tokens))
+        most = min(self.longest, _SHORT.get(part, self.longest))
         scorer = Answers(self.session, self.encoder.tokenizer, self.budget, most)
         chats = ((id, i, row.chat(prompt, row.completion)) for i, (id, row, prompt) in enumerate(prompts))
         return self._score(f"asking {part}", part, chats, scorer, "answer")

@@ -1,4 +1,4 @@
-"""Reads held-out rows, as `forgetfilter data mix` writes them: prompts, and the right answers."""
+"""Read held-out rows, as `forgetfilter data mix` writes them: prompts, and the right answers."""
 
 from __future__ import annotations
 
@@ -94,12 +94,11 @@ def read_held_out(container: Container, most_rows: int | None = None) -> list[He
     bad: list[BadRow] = []
     seen: set[str] = set()
     for i, record in enumerate(container.records()):
-        try:
-            row = _read(_fields(record))
-            if row.id in seen:
-                raise FieldError("id", "an id that an earlier row has", "an id of its own, to join results by")
-        except FieldError as error:
-            bad.append(BadRow(i, record.line, error.field or None, error.found, error.expected))
+        row = _read(i, record)
+        if isinstance(row, HeldOut) and row.id in seen:
+            row = BadRow(i, record.line, "id", "an id that an earlier row has", "an id of its own, to join results by")
+        if isinstance(row, BadRow):
+            bad.append(row)
             continue
         seen.add(row.id)
         rows.append(row)
@@ -118,13 +117,18 @@ def _draw(rows: Sequence[HeldOut], most: int) -> list[HeldOut]:
     return [row for row in rows if row.id in chosen]
 
 
-def _fields(record: Record) -> Mapping[str, Any]:
+def _read(row: int, record: Record) -> HeldOut | BadRow:
+    """Read one row, or return what is wrong with it."""
     if record.fields is None:
-        raise FieldError("", *(record.problem or ("nothing", "a row")))
-    return record.fields
+        found, expected = record.problem or ("nothing", "a row")
+        return BadRow(row, record.line, None, found, expected)
+    try:
+        return _held_out(record.fields)
+    except FieldError as error:
+        return BadRow(row, record.line, error.field or None, error.found, error.expected)
 
 
-def _read(fields: Mapping[str, Any]) -> HeldOut:
+def _held_out(fields: Mapping[str, Any]) -> HeldOut:
     messages = _LAYOUT.chat(fields).messages
     if len(messages) < 2 or [m.trained for m in messages].index(True) != len(messages) - 1:
         raise FieldError("completion", "more than one message", "one answer, and what is asked before it")

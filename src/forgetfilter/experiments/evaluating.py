@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property, partial
 from math import isfinite
 from pathlib import Path
@@ -19,7 +19,8 @@ from ..evaluation.measures import Measure
 from ..evaluation.results import Evaluation, read_evaluation
 from ..forgetting.estimates import Estimate
 from ..runs.layout import ASKED
-from ..settings.groups import MeasureSettings
+from ..settings.groups import MeasuringSettings
+from ..settings.option import values_of
 from .experiment import Experiment
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class EvaluationSpec:
 
     label: str
     path: Path
-    settings: MeasureSettings
+    settings: MeasuringSettings
     console: Console
     rewrite: PromptRewrite = unchanged
     judge: Judge | None = None
@@ -54,14 +55,13 @@ class EvaluationSpec:
     @cached_property
     def name(self) -> str:
         """A name that differs wherever the prompts, the rows or the measures differ."""
-        measured = {field.name: getattr(self.settings, field.name) for field in fields(MeasureSettings)}
-        del measured["tokens_per_batch"]
+        measured = values_of(self.settings.classifiers) | values_of(self.settings.measures)
         identity = [open_container(str(self.path), "train").fingerprint(), repr(sorted(measured.items()))]
         return f"{self.label}-{hash_chunks([part.encode() for part in identity])[:6]}"
 
     def rows(self) -> list[HeldOut]:
         """Read and check the rows."""
-        return list(read_held_out(open_container(str(self.path), "train"), self.settings.most_rows))
+        return list(read_held_out(open_container(str(self.path), "train"), self.settings.measures.most_rows))
 
     def evaluate(self, experiment: Experiment, folder: Path) -> Evaluation:
         """Evaluate the experiment's model in its present state, into a folder."""

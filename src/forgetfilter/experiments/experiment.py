@@ -8,7 +8,7 @@ Whatever needs the same path shares the same sessions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,8 +32,8 @@ from ..runs.inputs import fingerprints, make_encoder, write_part
 from ..runs.layout import MADE_OF, MANIFEST, ONLY_TOKENS, ROWS, WATCHED, data_of
 from ..runs.manifest import Manifest, made_of, note_made_of
 from ..runs.run import Stages
-from ..settings.groups import AdapterSettings, PassSettings, Settings, TokenSettings, TrainingSettings
-from ..settings.option import to_mapping
+from ..settings.groups import AdapterSettings, Settings, TokenSettings, TrainingSettings
+from ..settings.option import options_of, to_mapping
 
 if TYPE_CHECKING:
     from ..models.training import Callback
@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 Rewrite = Callable[[str, Chat], Chat]
 # Settings that sessions depend on, without those that change speed alone. What is trained on, and for how long, is in
 # the names of the states.
-_COMPARED = {field.name for kind in (TrainingSettings, TokenSettings, AdapterSettings) for field in fields(kind)} - {
-    *(field.name for field in fields(PassSettings)),
+_COMPARED = {*options_of(TrainingSettings), *options_of(TokenSettings), *options_of(AdapterSettings)} - {
     # Here models always learn whole answers.
     "own_words",
 }
@@ -117,7 +116,7 @@ class Experiment:
     def __init__(self, folder: Path, source: ModelSource, settings: Settings, console: Console) -> None:
         self.stages = Stages(folder)
         self.settings, self.console = settings, console
-        self.processes = Processes(settings.device)
+        self.processes = Processes(settings.model.device)
         encoder = make_encoder(source, settings, whole=True)
         if self.processes.main:
             self._claim(fingerprints(source, encoder))
@@ -129,7 +128,7 @@ class Experiment:
         from ..models.loading import choose_hardware
 
         settings = {name: value for name, value in to_mapping(self.settings).items() if name in _COMPARED}
-        hardware = choose_hardware(self.settings, trained_fully=self.settings.full_finetuning)
+        hardware = choose_hardware(self.settings.model, trained_fully=self.settings.adapter.full_finetuning)
         settings["dtype"] = str(hardware.dtype).removeprefix("torch.")
         manifest = Manifest.now(inputs, settings)
         manifest.claim(self.stages.path / MANIFEST, "its sessions were trained differently")
@@ -263,7 +262,7 @@ class Experiment:
         parts = []
         for number in range(len(names)):
             rows = table.scorable[owner[table.scorable] == number]
-            parts.append(table.shuffled(rows, self.settings.seed)[:most])
+            parts.append(table.shuffled(rows, self.settings.training.seed)[:most])
         chosen: NDArray[np.intp] = np.sort(np.concatenate(parts))
         return chosen
 

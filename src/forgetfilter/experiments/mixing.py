@@ -109,13 +109,13 @@ def build_mix(
         InputError: A source cannot be read, or has too few rows.
         RunError: The output folder holds something else.
     """
-    sources = [find_source(name, settings) for name in named]
+    sources = [find_source(name, settings.sources) for name in named]
     source_hashes = [{"kind": source.kind, "fingerprint": source.fingerprint()} for source in sources]
     identity = {"version": __version__, "settings": to_mapping(settings), "sources": source_hashes}
     if _holds_mix(output, identity, overwrite=overwrite):
         console.say(f"{output}: this mix is there already")
         return read_mix(output)
-    loaded = [(source.kind, _load(source, settings, console)) for source in sources]
+    loaded = [(source.kind, _load(source, settings.sources, console)) for source in sources]
     pools = pools_of(loaded)
     notions = chosen_notions(settings.notion, pools)
     parts = draw(pools, notions, settings)

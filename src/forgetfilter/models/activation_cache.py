@@ -38,8 +38,8 @@ class Reading:
         return int(table.lengths[i])
 
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
-        made = self._session.scorer.eval().read(rows)
-        for row, states in zip(rows, made, strict=True):
+        activations = self._session.scorer.eval().read(rows)
+        for row, states in zip(rows, activations, strict=True):
             assert isinstance(row, KnownTokens)
             assert isinstance(row.states, States)
             row.states.write(row.place, states)
@@ -87,7 +87,7 @@ def _reserve(path: Path, size: int) -> None:
     """Create a file of this size, unless the disk has too little room."""
     if size > _MOST * shutil.disk_usage(path.parent).free:
         return
-    # A disk that is full when a mapped file is written to would end the process.
+    # Writing to a mapped file on a full disk would kill the process.
     with suppress(OSError), written_whole(path) as beside, beside.open("wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
@@ -112,7 +112,7 @@ class ComputedStates:
     def read(self, i: int) -> Tensor:
         """Compute the activations of a row, shape (length, width)."""
         (states,) = self._session.scorer.read([self._table[i]])
-        # Gradients are computed beside them.
+        # A copy made outside inference mode is an ordinary tensor, which autograd accepts.
         return states.clone()
 
 

@@ -25,7 +25,7 @@ class States:
     Args:
         path: The file, which must have the size that `size` returns.
         lengths: Tokens of each row, shape (n,).
-        width: Of a hidden state.
+        width: Width of a hidden state.
         dtype: Number format of the hidden states.
         writable: Whether `write` will be called.
     """

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from ..errors import ModelError
 
-# The share of a score's gradient that may come from tokens behind it: none does in a causal model, but for rounding.
+# The share of a score's gradient that may come from later tokens: in a causal model none does, apart from rounding.
 _FROM_BEHIND = 1e-5
 _EARLY, _LATE = 4, 3
 

@@ -28,12 +28,12 @@ class ForwardPath(Protocol):
     """A model's way from rows to scores, as training and scoring call it.
 
     Optimizer steps and answers, which also need the trainable model, are `optimizer_steps.steps_along` and
-    `generation.decode`; a path of its own kind registers its own there.
+    `generation.decode`; a path may register its own implementation there.
 
     Attributes:
         model: The model.
-        plain: The plain path through the same weights, with rows padded below one another.
-        skips: Whether passes can leave out the blocks that are never trained, where their output is known.
+        plain: The plain path through the same weights, with padded rows.
+        skips: Whether passes can skip the frozen blocks, where their activations are cached.
     """
 
     @property
@@ -44,16 +44,16 @@ class ForwardPath(Protocol):
     def skips(self) -> bool: ...
 
     def __call__(self, *inputs: Any) -> Any:
-        """Log-probability of each completion token, in nats, and whether no other token is likelier: two tensors."""
+        """Compute the log-probability of each completion token, in nats, and whether no other token is more likely."""
 
     def train(self, mode: bool = True) -> Any: ...
     def eval(self) -> Any: ...
 
     def inputs(self, rows: Sequence[Tokens], pass_overhead: int) -> tuple[Any, ...]:
-        """What the path is called with for some rows."""
+        """Return the arguments with which to call the path for some rows."""
 
     def read(self, rows: Sequence[Tokens]) -> list[Tensor]:
-        """Compute each row's activations behind the blocks that are never trained, (tokens, width), on the CPU."""
+        """Compute the activations of the frozen blocks for each row, shape (tokens, width), on the CPU."""
 
     def deal(
         self, indices: Indices, lengths: NDArray[np.integer], token_budget: int, work: Work, machine: Machine
@@ -61,7 +61,7 @@ class ForwardPath(Protocol):
         """Deal rows into micro-batches; see `micro_batches.deal`."""
 
     def answer_budget(self, scored: int, device: torch.device) -> int:
-        """Most tokens of a batch of answers, where so many are scored at once."""
+        """Return the most tokens of a batch of answers, where `scored` tokens are scored at once."""
 
 
 def forward_path(model: Any, hardware: Hardware, loaded_on: torch.device, *, sharded: bool) -> ForwardPath:

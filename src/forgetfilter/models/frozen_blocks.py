@@ -22,7 +22,7 @@ class PassState(threading.local):
     """Holds what the present forward pass exchanges with hooks inside the model; each thread has its own."""
 
     def __reduce__(self) -> tuple[type[PassState], tuple[()]]:
-        # A copy of the model begins with no pass under way.
+        # A copy of the model starts without a pass under way.
         return type(self), ()
 
 
@@ -50,11 +50,11 @@ class _Block:
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         given = self._passing.given
         if given is None:
-            made = self.inner(hidden_states, *args, **kwargs)
-            self._besides = len(made) - 1 if isinstance(made, tuple) else None
+            output = self.inner(hidden_states, *args, **kwargs)
+            self._besides = len(output) - 1 if isinstance(output, tuple) else None
             if self._last and self._passing.ends:
-                raise _Made(made if self._besides is None else made[0])
-            return made
+                raise _Made(output if self._besides is None else output[0])
+            return output
         for cache in (*args, *kwargs.values()):
             if isinstance(cache, Cache):
                 # Models ask the cache of their first block how many tokens came before; keys of one number suffice.
@@ -101,8 +101,8 @@ class FrozenBlocks:
         self._passing.ends = True
         try:
             make_pass()
-        except _Made as found:
-            return found.states
+        except _Made as end:
+            return end.states
         finally:
             self._passing.ends = False
         raise RuntimeError("the pass went through no frozen block")

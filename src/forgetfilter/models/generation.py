@@ -1,4 +1,4 @@
-"""Greedy decoding of many prompts at once."""
+"""Decode the greedy answers to many prompts at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ROOM = 128
 
 
 class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of a layer, with room for those to come; `keys` and `values` are the part that is in use."""
+    """Keeps a layer's keys and values, with room for further ones; `keys` and `values` are the part that is in use."""
 
     keys: Tensor
     values: Tensor
@@ -51,15 +51,15 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def hold(self, batches: Sequence[tuple[Indices, Tensor, Tensor]], lengths: NDArray[np.integer]) -> None:
-        """Take keys and values of rows from several batches, and pad them on the left to the longest row.
+        """Copy keys and values of rows from several batches, and pad them on the left to the longest row.
 
         Args:
             batches: Rows of this cache, and their keys and values, padded on the right.
-            lengths: Tokens of each row of this cache; those of no batch have none.
+            lengths: Tokens of each row of this cache; 0 for rows of no batch.
         """
         longest = int(lengths.max())
         _, *both = batches[0]
-        # Zeros, since what is masked must be a number at least.
+        # Zeros, as even what is masked must not be NaN.
         self._rooms = [part.new_zeros(len(lengths), part.shape[1], longest + _ROOM, part.shape[3]) for part in both]
         for rows, *parts in batches:
             for room, part in zip(self._rooms, parts, strict=True):
@@ -71,7 +71,7 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
 
 def _roomy_cache(config: Any) -> DynamicCache:
     cache = DynamicCache(config=config)
-    # Layers that keep the last tokens alone, or more than keys and values, do it in their own way.
+    # Layers that keep only the last tokens, or more than keys and values, stay as they are.
     cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
@@ -80,10 +80,10 @@ def _roomy_cache(config: Any) -> DynamicCache:
 def greedy(
     session: TrainableModel, tokenizer: Any, prompts: Sequence[NDArray[np.int32]], limits: Sequence[int]
 ) -> list[str]:
-    """The model's greedy continuation of each prompt, as text without special tokens.
+    """Return the model's greedy continuation of each prompt, as text without special tokens.
 
-    Prompts are read in passes of like length. Rows leave the batch as soon as they are done, so a long answer does not
-    hold up the others, and none is decoded further than its own limit.
+    Prompts of similar length are read in one pass. Rows leave the batch as soon as they are done, so a long answer does
+    not hold up the others, and none is decoded further than its own limit.
 
     Args:
         session: The model, in its present state.
@@ -107,8 +107,8 @@ def decode(
     """Decode the greedy continuation of each prompt, without the token that ends it.
 
     Args:
-        path: The session's forward path, which may register a way of its own.
-        session, prompts, limits: As `greedy` takes them.
+        path: The model's forward path, which may register its own way of decoding.
+        session, prompts, limits: As in `greedy`.
         ends: Tokens that end an answer.
     """
     steps = _Going(session, path) if _goes_on(session, path) else _Again(session, path)
@@ -137,16 +137,16 @@ def decode(
 
 
 class _Going:
-    """Answers that go on from what the model's cache holds, their ends aligned."""
+    """Decodes step by step from the model's cache, with the ends of all rows aligned."""
 
     def __init__(self, session: TrainableModel, scorer: CompletionScorer) -> None:
         self._session, self._scorer, self._model = session, scorer, session.model
         self._cache = _roomy_cache(session.model.config)
 
     def read(self, prompts: Sequence[NDArray[np.int32]]) -> Tensor:
-        """Logits of what follows each prompt, shape (prompts, vocabulary)."""
+        """Compute the logits of the token after each prompt, shape (prompts, vocabulary)."""
         step_input, self._mask = _pad_left(prompts, self._session.hardware.device)
-        # Padding is masked; positions count from each row's first token.
+        # Padding is masked; positions are counted from each row's first token.
         self._positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
         if step_input.shape[1] > 1 and all(type(layer) is _RoomyLayer for layer in self._cache.layers):
             _read_prompts(self._session, self._scorer, [prompt[:-1] for prompt in prompts], self._cache)
@@ -154,16 +154,16 @@ class _Going:
         return self._logits(step_input)
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Logits of what follows when each row went on with a token, shape (rows, vocabulary)."""
+        """Append a token to each row and compute the logits of the next one, shape (rows, vocabulary)."""
         self._mask = torch.cat([self._mask, torch.ones_like(tokens[:, None])], dim=1)
         self._positions = self._positions[:, -1:] + 1
         return self._logits(tokens[:, None])
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows alone."""
+        """Drop all rows but these."""
         self._mask, self._positions = self._mask[rows], self._positions[rows]
         for layer in self._cache.layers:
-            # The states of some layers can be put in another order, and so picked, but have no such method.
+            # The states of some layers can be reordered, and so selected, but have no method to select them.
             pick = layer.reorder_cache if _has_states(layer) else layer.batch_select_indices
             pick(rows)
 
@@ -184,39 +184,39 @@ def _has_states(layer: Any) -> bool:
 
 
 class _Again:
-    """Answers whose every token takes a pass over all before it: for models whose cache is of another kind."""
+    """Decodes each token with a pass over all before it, for models whose cache is of another kind."""
 
     def __init__(self, session: TrainableModel, scorer: CompletionScorer) -> None:
         self._device, self._scorer, self._model = session.hardware.device, scorer, session.model
 
     def read(self, prompts: Sequence[NDArray[np.int32]]) -> Tensor:
-        """Logits of what follows each prompt, shape (prompts, vocabulary)."""
+        """Compute the logits of the token after each prompt, shape (prompts, vocabulary)."""
         self._rows = [torch.from_numpy(prompt.astype(np.int64)) for prompt in prompts]
         return self._logits()
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Logits of what follows when each row went on with a token, shape (rows, vocabulary)."""
+        """Append a token to each row and compute the logits of the next one, shape (rows, vocabulary)."""
         self._rows = [torch.cat([row, token[None]]) for row, token in zip(self._rows, tokens.cpu(), strict=True)]
         return self._logits()
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows alone."""
+        """Drop all rows but these."""
         self._rows = [self._rows[i] for i in rows.tolist()]
 
     def _logits(self) -> Tensor:
         together = 1 if self._scorer.alone else len(self._rows)
-        made = []
+        logits_of_rows = []
         for first in range(0, len(self._rows), together):
             rows = self._rows[first : first + together]
             input_ids = pad_sequence(rows, batch_first=True).to(self._device)
             ends = torch.tensor([len(row) - 1 for row in rows], device=self._device)
             logits = self._model(input_ids=input_ids, use_cache=False).logits
-            made.append(logits[torch.arange(len(rows), device=self._device), ends])
-        return torch.cat(made)
+            logits_of_rows.append(logits[torch.arange(len(rows), device=self._device), ends])
+        return torch.cat(logits_of_rows)
 
 
 def _goes_on(session: TrainableModel, scorer: CompletionScorer) -> bool:
-    """Whether the model says the same from its cache as without; tried once, but for models known to."""
+    """Tell whether the model answers from its cache as it does without; tried once, unless the model is known to."""
     if scorer.goes_on is None:
         scorer.goes_on = bool(only_fast_blocks(session.model)) or _tried(session, scorer)
     return scorer.goes_on
@@ -225,7 +225,7 @@ def _goes_on(session: TrainableModel, scorer: CompletionScorer) -> bool:
 def _tried(session: TrainableModel, scorer: CompletionScorer) -> bool:
     tokens = trial_tokens(session.model, 2, 5).cpu()
     prompts = [row.numpy().astype(np.int32)[:length] for row, length in zip(tokens, (5, 3), strict=True)]
-    said: list[list[Tensor]] = []
+    logprobs: list[list[Tensor]] = []
     for steps in (_Again(session, scorer), _Going(session, scorer)):
         try:
             logits = [steps.read(prompts)]
@@ -238,41 +238,41 @@ def _tried(session: TrainableModel, scorer: CompletionScorer) -> bool:
             if isinstance(steps, _Again):
                 raise
             return False
-        said.append([each.float().log_softmax(-1) for each in logits])
+        logprobs.append([each.float().log_softmax(-1) for each in logits])
     few = tolerance(session.hardware.dtype)
-    return all(torch.allclose(one, other, rtol=0, atol=few) for one, other in zip(*said, strict=True))
+    return all(torch.allclose(one, other, rtol=0, atol=few) for one, other in zip(*logprobs, strict=True))
 
 
 def _read_prompts(
     session: TrainableModel, scorer: CompletionScorer, prompts: Sequence[NDArray[np.int32]], cache: DynamicCache
 ) -> None:
-    """Put keys and values of prompts into a cache with room, padded on the left.
+    """Compute keys and values of prompts into a roomy cache, padded on the left.
 
-    Prompts of like length go through the model together: the longest of a batch must not make all of them as long.
+    Prompts of similar length go through the model together, so that the longest does not make all of them as long.
     """
     lengths = np.array([len(prompt) for prompt in prompts])
 
-    # Whether gradients are kept is a matter of each thread.
+    # Inference mode holds for one thread only, and this function runs in several.
     @torch.inference_mode()
     def read_together(rows: Indices) -> list[tuple[Indices, Tensor, Tensor]]:
         chosen = [prompts[int(i)] for i in rows]
         alike = common_prefix([prompt[:-1] for prompt in chosen]) if scorer.shares else 0
         shared = worth_sharing(alike, len(rows), session.pass_overhead)
         tokens = chosen[0][None, :shared].astype(np.int64), pad_right([prompt[shared:] for prompt in chosen])
-        made = scorer.keys_and_values(*(torch.from_numpy(part).to(session.hardware.device) for part in tokens))
-        return [(rows, layer.keys, layer.values) for layer in made.layers]
+        cached = scorer.keys_and_values(*(torch.from_numpy(part).to(session.hardware.device) for part in tokens))
+        return [(rows, layer.keys, layer.values) for layer in cached.layers]
 
     passes = session.deal(np.flatnonzero(lengths), lengths, session.token_budget(None))
     batches = list(
         session.lanes.map(read_together, passes.rows) if passes.side_by_side else map(read_together, passes.rows)
     )
     for layer in cache.layers:
-        # Each layer's are let go once they are in their place.
+        # Each layer's keys and values are freed once they are copied.
         layer.hold([batch.pop(0) for batch in batches], lengths)
 
 
 def _pad_left(prompts: Sequence[NDArray[np.int32]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Prompts and their attention mask, each of shape (rows, longest), with the prompts' ends aligned."""
+    """Return prompts and their attention mask, each of shape (rows, longest), with the prompts' ends aligned."""
     width = max(len(prompt) for prompt in prompts)
     input_ids = np.zeros((len(prompts), width), dtype=np.int64)
     mask = np.zeros((len(prompts), width), dtype=np.int64)
@@ -283,7 +283,7 @@ def _pad_left(prompts: Sequence[NDArray[np.int32]], device: torch.device) -> tup
 
 
 def _end_tokens(session: TrainableModel, tokenizer: Any) -> list[int]:
-    """Every token that ends an answer: the model may name several, the tokenizer one."""
+    """Return every token that ends an answer: the model may name several, the tokenizer one."""
     named = session.model.generation_config.eos_token_id
     ends = list(named) if isinstance(named, (list, tuple)) else [named]
     return list(dict.fromkeys(end for end in [*ends, tokenizer.eos_token_id] if end is not None))

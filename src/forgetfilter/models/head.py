@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
-# Logits computed by one matrix product, and how many of them are worked on at a time, so that they fit a core's cache.
-# A GPU wants few operations, however large.
+# Logits computed by one matrix product, and how many of them are processed at a time, so that they fit a core's cache.
+# A GPU needs few operations, however large.
 _LOGITS_AT_ONCE, _LOGITS_IN_CACHE = 8 << 20, 1 << 18
 _LOGITS_ON_GPU = 1 << 26
 

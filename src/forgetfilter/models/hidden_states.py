@@ -62,9 +62,9 @@ class HiddenStates:
         self._session.scorer.eval()
         if self._one_by_one and len(rows) > 1:
             return [result for row in rows for result in self.score([row])]
-        # Nothing that rows share is left out, so that every row has all of its states.
+        # No prefix is shared, so that every row has all of its states.
         inputs = with_states(rows, collate(rows, self._scorer.device, NOT_SHARED))
-        # Where it is known what the frozen blocks make, what lies within them is not computed again.
+        # Where the frozen blocks' activations are cached, nothing below them is computed again.
         known = inputs[4] if len(inputs) > 3 and self._scorer.frozen <= min(self._depths) else None
         layers = self._scorer.hidden_states(inputs[1], self._depths, known)
         inside = {

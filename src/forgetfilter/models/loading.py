@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+import math
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,13 +18,16 @@ import psutil
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import cached_file
 
+from ..console import printable
 from ..errors import ForgetFilterError, ModelError, SettingsError, first_line
 from ..runs.files import keep_once
 from ..settings.groups import ModelSettings
 from .capabilities import check_causal
+from .checking import CONFIG, TOKENIZER, TOKENIZER_CONFIG, check_tokenizer_files, read_model_config
 from .merging import merge_adapters
 from .sources import (
     ADAPTER_CONFIG,
@@ -33,11 +38,24 @@ from .sources import (
     has_tokenizer,
     with_base,
 )
-from .weights import INDEX, check_complete, count_weights, index_files, weight_files
+from .weights import INDEX, WHOLE, check_complete, index_files, read_header, read_shapes, weight_files
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Gradients and AdamW's two moments, beside the weights themselves.
 _COPIES_WHEN_TRAINED_FULLY = 4
+# The share of a tokenizer's tokens that a model may lack.
+_UNPLACED = 0.05
+_LONGEST_DETAIL = 240
+_TRY_AGAIN = "check the name, and that the hub can be reached"
+_OWN_CODE = "it needs code of its own, which is never run; choose another model"
+# What it means that a library fails, and what to do, by what was being loaded.
+_REASONS = {
+    "configuration": "transformers makes nothing of its values; take the one that was saved with the weights",
+    "model": "config.json and the weights make no model; take both from one place, or choose another model",
+    "classifier": "config.json and the weights make no classifier; take both from one place, or choose another",
+    "tokenizer": "the file makes no tokenizer; save the model's tokenizer into this folder again",
+    "GGUF file": "it is damaged, or of a kind that cannot be converted; download it again, or pass a folder",
+}
 
 
 @dataclass(frozen=True)
@@ -64,8 +82,9 @@ def choose_hardware(settings: ModelSettings, *, trained_fully: bool = False) -> 
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        # Some hold tensors but compute nothing, such as `meta`.
+        torch.ones(1, device=device).sum().item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         problem = first_line(error)
         raise SettingsError(f"device: '{name}' cannot be used here: {problem}") from error
     auto = torch.float32 if trained_fully else _fastest_format(device)
@@ -86,14 +105,29 @@ def load_tokenizer(source: ModelSource) -> Any:
         ModelError: There is none, or it cannot be loaded.
     """
     source = _resolved(source)
+    # It is read as well, and a model that the hub does not have is refused once, not file by file.
+    load_config(source)
     beside = [folder for folder in source.adapters if has_tokenizer(Path(folder))]
-    if not source.local:
-        # A model that the hub does not have is refused once, not file by file.
-        _load_config(source)
-    with explained(source, "tokenizer"):
-        if beside:
-            return AutoTokenizer.from_pretrained(beside[-1])
-        return AutoTokenizer.from_pretrained(source.location, revision=source.revision or "main")
+    location = beside[-1] if beside else source.location
+    folder = Path(location) if beside else _folder(source, TOKENIZER, TOKENIZER_CONFIG)
+    if folder is not None:
+        check_tokenizer_files(folder)
+    with explained(f"{folder or location}/{TOKENIZER}", "tokenizer"):
+        return AutoTokenizer.from_pretrained(location, revision=None if beside else source.revision or "main")
+
+
+def check_model(source: ModelSource, tokenizer: Any) -> None:
+    """Refuse a model that is not whole, or has another tokenizer, before any work: no weights are read but for headers.
+
+    Raises:
+        ModelError: The model cannot be loaded, is no decoder-only language model, lacks weights, or the tokenizer
+            knows many tokens that it does not have.
+    """
+    source = _resolved(source)
+    model = _outline(source, load_config(source))
+    # An adapter may bring further tokens.
+    if model is not None and not source.adapters:
+        _check_tokens(model, tokenizer, source.location)
 
 
 def model_fingerprint(source: ModelSource) -> str:
@@ -105,7 +139,7 @@ def model_fingerprint(source: ModelSource) -> str:
     if source.local and source.gguf:
         return fingerprint(source)
     source = _on_disk(source)
-    return fingerprint(source, None if source.local else getattr(_load_config(source), "_commit_hash", None))
+    return fingerprint(source, None if source.local else getattr(load_config(source), "_commit_hash", None))
 
 
 def load_model(source: ModelSource, hardware: Hardware, *, trained_fully: bool = False) -> PreTrainedModel:
@@ -116,11 +150,10 @@ def load_model(source: ModelSource, hardware: Hardware, *, trained_fully: bool =
             memory.
     """
     source = _resolved(source)
-    config = _load_config(source)
-    _check_decoder(config, source)
-    with explained(source, "weights"):
-        _check_weights(source, hardware, trained_fully)
-    with explained(source, "model"):
+    config = load_config(source)
+    _outline(source, config)
+    _check_memory(source, hardware, trained_fully)
+    with explained(source.location, "model"):
         model, info = _loader(config).from_pretrained(
             source.location,
             revision=source.revision or "main",
@@ -154,14 +187,17 @@ def _converted(source: ModelSource) -> ModelSource:
         return source
     kept = cache_folder() / "gguf" / fingerprint(replace(source, adapters=()))
     # The reader of GGUF files draws a progress bar that no setting turns off.
-    with explained(source, "GGUF file"), contextlib.redirect_stderr(io.StringIO()):
+    with explained(f"{source.location}/{source.gguf}", "GGUF file"), contextlib.redirect_stderr(io.StringIO()):
         keep_once(kept, partial(_convert_gguf, source))
     return ModelSource(str(kept), adapters=source.adapters)
 
 
 def _convert_gguf(source: ModelSource, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf)
-    model = AutoModelForCausalLM.from_pretrained(source.location, gguf_file=source.gguf, dtype=torch.float32)
+    model, info = AutoModelForCausalLM.from_pretrained(
+        source.location, gguf_file=source.gguf, dtype=torch.float32, output_loading_info=True
+    )
+    check_complete(info, f"{source.location}/{source.gguf}")
     # The weights are plain by now, but the model still calls itself quantised and would refuse to be saved.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
@@ -179,7 +215,7 @@ def _on_disk(source: ModelSource) -> ModelSource:
     """Resolve an adapter on the hub to a folder and its base model; return other sources as they are."""
     if source.local:
         return source
-    with explained(source, "model"):
+    with explained(source.location, "model"):
         config = _hub_file(source, ADAPTER_CONFIG)
         if config is None:
             return source
@@ -203,9 +239,15 @@ def _hub_file(source: ModelSource, name: str) -> Path | None:
     return Path(found) if found else None
 
 
-def _load_config(source: ModelSource) -> Any:
+def load_config(source: ModelSource) -> Any:
+    """Load a model's configuration, once it is known to be one and to tell of no more than the weights hold."""
     source = _resolved(source)
-    with explained(source, "configuration"):
+    folder = _folder(source)
+    if folder is not None:
+        # Of a hub model the weights may not be here yet.
+        shapes = read_shapes(weight_files(folder)) if source.local else None
+        _check_kind(read_model_config(folder, shapes), folder)
+    with explained(f"{folder}/{CONFIG}" if folder else source.location, "configuration"):
         config = AutoConfig.from_pretrained(
             source.location, revision=source.revision or "main", trust_remote_code=False
         )
@@ -213,6 +255,16 @@ def _load_config(source: ModelSource) -> Any:
     if "/" in attention:
         raise ModelError(f"{source.location}: config.json asks for code from the hub ('{attention}'); none is run")
     return config
+
+
+def _check_kind(config: Mapping[str, Any], folder: Path) -> None:
+    kind = config["model_type"]
+    if kind in CONFIG_MAPPING:
+        return
+    unknown = "transformers knows no such model; choose another, or a later version of transformers"
+    why = _OWN_CODE if config.get("auto_map") else unknown
+    shown = printable(f"model_type is '{kind}'", 120)
+    raise ModelError(f"{folder / CONFIG}: cannot load this configuration: {shown}: {why}")
 
 
 def _check_decoder(config: Any, source: ModelSource) -> None:
@@ -225,14 +277,84 @@ def _check_decoder(config: Any, source: ModelSource) -> None:
         )
 
 
-def _check_weights(source: ModelSource, hardware: Hardware, trained_fully: bool) -> None:
-    """Refuse weights that are not whole, not safetensors, or more than memory holds, before any are read."""
-    if not source.local:
+def _folder(source: ModelSource, *names: str) -> Path | None:
+    """Return the folder with a model's configuration, and with other files of these names; None if the hub has none."""
+    if source.local:
+        return Path(source.location)
+    with explained(source.location, "model"):
+        files = [_hub_file(source, name) for name in (CONFIG, *names)]
+    return next((file.parent for file in files if file), None)
+
+
+def _weights_folder(source: ModelSource) -> Path:
+    """Return the folder with a model's weights, fetched into the hub's cache if need be.
+
+    Raises:
+        ModelError: The hub does not give all of them.
+    """
+    if source.local:
+        return Path(source.location)
+    with explained(source.location, "model"):
+        whole = _hub_file(source, WHOLE)
+        if whole is not None:
+            return whole.parent
         index = _hub_file(source, INDEX)
-        if index is not None:
-            index_files(index, source.location)
-        return
-    numbers = sum(count_weights(file) for file in weight_files(Path(source.location)))
+        if index is None:
+            raise ModelError(
+                f"{source.location}: the hub gives no .safetensors weights of it, and pickled ones are not loaded; "
+                "choose another model, or check that the hub can be reached"
+            )
+        for name in index_files(index, source.location):
+            if _hub_file(source, name) is None:
+                raise ModelError(f"{source.location}: {INDEX} names {name}, which the hub does not give; {_TRY_AGAIN}")
+    return index.parent
+
+
+def _outline(source: ModelSource, config: Any) -> PreTrainedModel | None:
+    """Make a model without numbers, of the shapes that its weights tell, and refuse it where they are not its own.
+
+    None if it can only be made with its numbers.
+    """
+    _check_decoder(config, source)
+    for folder in source.adapters:
+        read_header(Path(folder) / ADAPTER_WEIGHTS)
+    weights = _weights_folder(source)
+    if not source.local:
+        read_model_config(weights, read_shapes(weight_files(weights)))
+    if getattr(config, "quantization_config", None):
+        return None
+    with explained(f"{weights}/{CONFIG}", "model"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model: PreTrainedModel
+        model, info = _loader(config).from_pretrained(
+            weights,
+            device_map="meta",
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    check_complete(info, source.location)
+    return model
+
+
+def _check_tokens(model: PreTrainedModel, tokenizer: Any, where: str) -> None:
+    """Refuse a tokenizer of which many tokens have no place in the model; a few that are never used may have none."""
+    size = len(getattr(model.get_input_embeddings(), "weight", ()))
+    numbers = list(tokenizer.get_vocab().values())
+    beyond = sum(number >= size for number in numbers)
+    if size and beyond > _UNPLACED * len(numbers):
+        raise ModelError(
+            f"{where}/{TOKENIZER}: {beyond:,} of {len(numbers):,} tokens are not in the model: the last one has token "
+            f"number {max(numbers):,}, but the model's embedding ends at {size - 1:,}; the tokenizer does not belong "
+            "to this model"
+        )
+
+
+def _check_memory(source: ModelSource, hardware: Hardware, trained_fully: bool) -> None:
+    """Refuse weights that are more than memory holds, before any are read."""
+    shapes = read_shapes(weight_files(_weights_folder(source)))
+    numbers = sum(map(math.prod, shapes.values()))
     copies = _COPIES_WHEN_TRAINED_FULLY if trained_fully else 1
     needed = numbers * hardware.dtype.itemsize * copies
     if hardware.device.type == "cuda":
@@ -247,18 +369,25 @@ def _check_weights(source: ModelSource, hardware: Hardware, trained_fully: bool)
 
 
 @contextlib.contextmanager
-def explained(source: ModelSource, what: str) -> Iterator[None]:
-    """Turn what the libraries raise about a model into one line, a ModelError."""
-    where = f"{source.location}/{source.gguf}" if source.gguf else source.location
+def explained(where: str, what: str) -> Iterator[None]:
+    """Turn whatever the libraries raise while something is loaded into one line, a ModelError.
+
+    Args:
+        where: The file, or the folder or hub id where it is not one file alone.
+        what: What is being loaded; see `_REASONS`.
+    """
     try:
         yield
-    except ForgetFilterError:
+    except (ForgetFilterError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except torch.cuda.OutOfMemoryError as error:
-        raise ModelError(f"{where}: larger than the memory of the GPU") from error
-    except Exception as error:
-        # What a damaged folder makes the libraries raise has no bounds: AssertionError, ZeroDivisionError, Rust's own.
-        problem = next((line for line in str(error).splitlines() if line.strip()), "")
-        kind = "" if isinstance(error, (OSError, ValueError, RuntimeError)) and problem else type(error).__name__
-        said = ": ".join(part for part in (kind, problem.strip()) if part)
-        raise ModelError(f"{where}: cannot load this {what}: {said}") from error
+        raise ModelError(f"{where}: cannot load this {what}: it is larger than the memory of the GPU") from error
+    # What a damaged folder makes the libraries raise has no bounds: AssertionError, ZeroDivisionError, Rust's panics.
+    except BaseException as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise ModelError(f"{where}: cannot load this {what}: it needs more memory than is there") from error
+        detail = printable(f"{type(error).__name__}: {error}", _LONGEST_DETAIL)
+        reason = _OWN_CODE if "custom code" in str(error) else _REASONS[what]
+        if isinstance(error, OSError) and not Path(where).exists():
+            reason = f"the hub does not give it; {_TRY_AGAIN}"
+        raise ModelError(f"{where}: cannot load this {what}: {reason} ({detail})") from error

@@ -43,7 +43,7 @@ def _merged(model: PreTrainedModel, folder: str, saved: set[str]) -> PreTrainedM
         warnings.simplefilter("ignore")
         adapted: Any = PeftModel.from_pretrained(model, folder)
         expected = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    # Embeddings may be saved beside what is expected.
+    # Embeddings may be saved in addition to the adapter.
     odd = sorted(expected - saved) + sorted(name for name in saved - expected if ".lora_" in name)
     if odd or not expected:
         example = f": {odd[0]}" if odd else ""

@@ -1,4 +1,4 @@
-"""Which rows go through the model together. Pure functions of lengths and seeds.
+"""Decide which rows go through the model together, by pure functions of lengths and seeds.
 
 An optimizer step averages over `batch_size` random rows, as in any trainer. What varies is how its rows
 are dealt into forward passes: by length, so that little is padding, under a budget of tokens, one pass after the other
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.intp]
-# What passes are for: scores, scores of rows that have to lie below one another, answers, or gradients.
+# What passes are for: scores, scores of rows that have to be padded, answers, or gradients.
 Work = Literal["score", "pad", "write", "train"]
 
 # How much of their speed side by side the cores of a processor keep within one pass; from a trial on two cores.
@@ -43,7 +43,7 @@ class Passes:
     """Rows, dealt into forward passes.
 
     Attributes:
-        rows: Of each pass, in the order in which they are best made.
+        rows: The rows of each pass, in the order in which the passes are best made.
         side_by_side: Whether they are best made in several lanes at once.
     """
 
@@ -52,15 +52,15 @@ class Passes:
 
 
 def optimizer_batches(count: int, batch_size: int, steps: int, seed: int, start: int = 0) -> Iterator[Indices]:
-    """The rows of each optimizer step from step `start` to `steps`, shuffled anew in every pass.
+    """Yield the rows of each optimizer step from step `start` to `steps`, shuffled anew in every epoch.
 
     The same arguments give the same rows, so a session that goes on sees what it would have seen.
     """
-    per_pass = -(-count // batch_size)
+    per_epoch = -(-count // batch_size)
     order: Indices = np.empty(0, dtype=np.intp)
     shuffled = -1
     for step in range(start, steps):
-        current, position = divmod(step, per_pass)
+        current, position = divmod(step, per_epoch)
         if current != shuffled:
             order, shuffled = np.random.default_rng((seed, current)).permutation(count), current
         yield order[position * batch_size : (position + 1) * batch_size]
@@ -69,13 +69,13 @@ def optimizer_batches(count: int, batch_size: int, steps: int, seed: int, start:
 def by_length(indices: Indices, lengths: NDArray[np.integer], token_budget: int, pass_overhead: int) -> list[Indices]:
     """Deal rows into forward passes, shortest first, at the least total cost.
 
-    A pass costs its tokens, padding included, and what it costs to start one. The best places to cut the
+    A pass costs its tokens, padding included, and an overhead for starting it. The best places to cut the
     rows, sorted by length, are found by dynamic programming.
 
     Args:
         indices: The rows to deal.
         lengths: Tokens of every row there is.
-        token_budget: Most tokens of a pass, padding included; a row that is longer gets one of its own.
+        token_budget: Most tokens of a pass, padding included; a row that is longer gets a pass of its own.
         pass_overhead: What starting a pass costs, in tokens.
     """
     # Ties are broken by the row itself, so that the passes do not depend on the order of `indices`.
@@ -101,9 +101,9 @@ def end_to_end(indices: Indices, lengths: NDArray[np.integer], token_budget: int
     """Deal rows into passes in which they lie end to end.
 
     Args:
-        indices, lengths, token_budget: As `by_length` has them, but that nothing is padded.
-        processes: How many processes share the passes. One fills pass after pass, the shortest rows first; several have
-            as many passes each, all alike.
+        indices, lengths, token_budget: As in `by_length`, except that nothing is padded.
+        processes: How many processes share the passes. One fills pass after pass, the shortest rows first; several get
+            the same number of passes each, all of similar size.
     """
     ordered = indices[np.lexsort((indices, lengths[indices]))]
     if processes > 1 and len(ordered):
@@ -125,11 +125,11 @@ def end_to_end(indices: Indices, lengths: NDArray[np.integer], token_budget: int
 def deal(indices: Indices, lengths: NDArray[np.integer], token_budget: int, pass_overhead: int, lanes: int) -> Passes:
     """Deal rows into forward passes for a number of lanes, which share the budget of tokens.
 
-    Side by side, passes take as long as the lane that has most to do; one after the other each has all cores, which
-    wait for one another at times. What takes less time is chosen.
+    Side by side, passes take as long as the busiest lane; one after the other, each pass has all cores, which wait for
+    one another at times. Whichever takes less time is chosen.
 
     Args:
-        indices, lengths, token_budget, pass_overhead: As `by_length` has them.
+        indices, lengths, token_budget, pass_overhead: As in `by_length`.
         lanes: How many passes can be made at once.
     """
     passes = by_length(indices, lengths, token_budget, pass_overhead)
@@ -143,7 +143,7 @@ def deal(indices: Indices, lengths: NDArray[np.integer], token_budget: int, pass
             passes = by_length(indices, lengths, size, pass_overhead)
             costs = _costs(passes, lengths, pass_overhead)
             passes = [passes[i] for i in np.argsort(costs, kind="stable")[::-1]]
-            best = min(best, (_longest_lane(costs, lanes), passes, True), key=lambda found: found[0])
+            best = min(best, (_longest_lane(costs, lanes), passes, True), key=lambda choice: choice[0])
     return Passes(best[1], best[2])
 
 
@@ -152,7 +152,7 @@ def _costs(passes: list[Indices], lengths: NDArray[np.integer], pass_overhead: i
 
 
 def _longest_lane(costs: list[int], lanes: int) -> int:
-    """What the busiest lane has to do where each takes the dearest pass that is left."""
+    """Compute the cost of the busiest lane, where each lane takes the most expensive pass that is left."""
     busy = [0] * lanes
     for cost in sorted(costs, reverse=True):
         busy[busy.index(min(busy))] += cost

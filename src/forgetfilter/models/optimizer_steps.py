@@ -1,4 +1,4 @@
-"""Optimizer steps, as every device and any number of processes can take them."""
+"""Take optimizer steps in a way that works on every device and with any number of processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DealtRows:
     """The rows of a step.
 
     Attributes:
-        rows: Those of each pass.
+        rows: The rows of each pass.
         side_by_side: Whether the passes are best made in several lanes at once.
     """
 
@@ -34,7 +34,7 @@ class Steps(Protocol):
     """Takes the optimizer steps of a session.
 
     Attributes:
-        optimizer: Whose state is that of the steps.
+        optimizer: Holds the state of the steps.
     """
 
     optimizer: torch.optim.AdamW
@@ -43,25 +43,25 @@ class Steps(Protocol):
         """Take a step along the gradient of some rows; see `StepsInTurn.take`."""
 
     def close(self) -> None:
-        """Let go of what the steps needed."""
+        """Release what the steps needed."""
 
 
 class StepsInTurn:
-    """Steps along the gradient of rows that go through the model in several passes.
+    """Takes steps along the gradient of rows that go through the model in several passes.
 
     Args:
         session: The model; what is trained of it is changed in place.
-        weight_decay: As AdamW has it.
-        most: The gradient is made no longer than this; 0 leaves it as long as it is.
+        weight_decay: AdamW's weight decay.
+        most: The largest norm of the gradient, to which it is clipped; 0 for no limit.
 
     Attributes:
-        optimizer: Whose state is that of the steps.
+        optimizer: Holds the state of the steps.
     """
 
     def __init__(self, session: TrainableModel, weight_decay: float, most: float) -> None:
         self._session, self._most = session, most or math.inf
         self.optimizer = adamw(session, 0.0, weight_decay)
-        # A model that is spread exchanges its gradients by itself.
+        # A sharded model exchanges its gradients by itself.
         self._model: Any = session.scorer
         self._prepared: Any = self.optimizer
         if not session.sharded:
@@ -76,10 +76,10 @@ class StepsInTurn:
             rate: The learning rate.
 
         Returns:
-            This process's part of the mean negative log-likelihood before the step, in nats, and the length of the
+            This process's part of the mean negative log-likelihood before the step, in nats, and the norm of the
             gradient, where it is known.
         """
-        # What looks at the model between two steps leaves it in evaluation mode.
+        # Callbacks between two steps leave the model in evaluation mode.
         self._model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -91,20 +91,20 @@ class StepsInTurn:
         return loss, None if norm is None else whole(norm)
 
     def close(self) -> None:
-        """Let go of the model and the optimizer."""
+        """Release the model and the optimizer."""
         self._session.accelerator.free_memory(self._model, self._prepared)
 
 
 @singledispatch
 def steps_along(path: object, session: TrainableModel, weight_decay: float, most: float) -> Steps:  # noqa: ARG001
-    """Take the steps of a session along its forward path: pass after pass, unless the path registers its own way."""
+    """Make what takes the steps along a forward path: pass after pass, unless the path registers its own way."""
     return StepsInTurn(session, weight_decay, most)
 
 
 def adamw(
     session: TrainableModel, rate: float | Tensor, weight_decay: float, *, capturable: bool = False
 ) -> torch.optim.AdamW:
-    """The optimizer of what a session trains."""
+    """Make the optimizer of the model's trained parameters."""
     return torch.optim.AdamW(
         list(session.trained().values()), lr=rate, weight_decay=weight_decay, capturable=capturable
     )

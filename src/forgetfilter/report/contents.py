@@ -126,12 +126,12 @@ def gather(run: Run, summary: Summary) -> Contents:
     named = [np.flatnonzero(decided)[:_NEAR], np.array(list(proposed), dtype=np.intp)]
     if _SWAPPED in scores.column_names:
         named.append(np.flatnonzero(scores.column(_SWAPPED).to_numpy())[:_NEAR])
-    chosen, shown = _choose(suspicion, summary.cut, np.concatenate(named), run.settings.seed, signal.most)
+    chosen, shown = _choose(suspicion, summary.cut, np.concatenate(named), run.settings.training.seed, signal.most)
     picked, left_out = _drop_long_ids(_take(run, chosen))
     planted = read_planted(run)
     return Contents(
         name=Path(rows.name).name or rows.name,
-        model=run.settings.model,
+        model=run.settings.model.model,
         folder=str(run.path.absolute()),
         summary=asdict(summary),
         run=f"{run.fingerprint(DATA)} {summary.overrides}",
@@ -260,7 +260,7 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
         tags = {i: {"in file": file} | tags[i] for i, file in zip(positions, files, strict=True)}
     shades = _shades(run, [row["id"] for row in picked])
     table = TokenTable(run.folder(TOKENS) / tokens_of(DATA))
-    in_part, whole_answers = table.judged_in_part(summary.judged), run.settings.max_completion == ALL
+    in_part, whole_answers = table.judged_in_part(summary.judged), run.settings.tokens.max_completion == ALL
     room, evidence = _ROOM // max(1, len(picked)), [BY + name for name in _evidence(run)]
     for row in picked:
         chat = chats[row["row"]]
@@ -381,7 +381,7 @@ def _tags(columns: Mapping[str, Any], text_fields: set[str]) -> dict[str, str]:
 
 def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
     """Compute how much of each completion token was forgotten, from 0 to the number of shades, by the row's id."""
-    checkpoints = [LEARNED, *numbered(REVIEWED, run.settings.safe)]
+    checkpoints = [LEARNED, *numbered(REVIEWED, run.settings.safe.safe)]
     folders = [run.folder(scores_of(checkpoint)) / DATA for checkpoint in checkpoints]
     if not all(folder.is_dir() for folder in folders):
         # A first look: the run was killed between its first scores and its last.
@@ -408,7 +408,7 @@ def _groups(run: Run, rows: Rows, scores: pa.Table) -> list[dict[str, Any]]:
     scored = np.flatnonzero(~np.isnan(suspicion))
     sampled = len(scored) > _GROUPED_ROWS
     if sampled:
-        scored = np.sort(np.random.default_rng(run.settings.seed).choice(scored, _GROUPED_ROWS, replace=False))
+        scored = np.sort(np.random.default_rng(run.settings.training.seed).choice(scored, _GROUPED_ROWS, replace=False))
     scored = scored[np.argsort(positions[scored], kind="stable")]
     values_of: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     excluded: set[str] = set()
@@ -485,7 +485,8 @@ def _mean(value: str, count: int, means: NDArray[np.floating], halves: NDArray[n
 
 def _sessions(run: Run) -> Iterator[dict[str, Any]]:
     titles = {LEARNED: "Learning the untrusted data"}
-    titles |= zip(numbered(REVIEWED, run.settings.safe), numbered("Safety review", run.settings.safe), strict=True)
+    safe = run.settings.safe.safe
+    titles |= zip(numbered(REVIEWED, safe), numbered("Safety review", safe), strict=True)
     for stage, title in titles.items():
         steps = run.history(stage)
         if not steps:

@@ -54,8 +54,8 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
     check_matplotlib()
     signal = SIGNALS[summary.signal]
     groups, curve = _by_group(run, column), read_curve(run)
-    sessions = {"learning": LEARNED}
-    sessions |= zip(numbered("safety review", run.settings.safe), numbered(REVIEWED, run.settings.safe), strict=True)
+    sessions, safe = {"learning": LEARNED}, run.settings.safe.safe
+    sessions |= zip(numbered("safety review", safe), numbered(REVIEWED, safe), strict=True)
     losses = {
         name: [step["loss"] for step in run.history(stage)] for name, stage in sessions.items() if run.history(stage)
     }

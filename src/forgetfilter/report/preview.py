@@ -40,10 +40,11 @@ def preview(settings: PreviewSettings, count: int) -> None:
     from ..models.loading import load_tokenizer, quiet_libraries
 
     quiet_libraries()
-    container = open_container(settings.data, settings.split, TextOptions(settings.encoding, settings.delimiter))
-    tokenizer = load_tokenizer(find_model(settings.model, settings.revision))
-    most = learned_tokens(settings.max_completion, DEFAULT_SIGNAL)
-    encoder = Encoder(tokenizer, settings.template, settings.max_length, most, settings.own_words)
+    data, model, options = settings.data, settings.model, settings.tokens
+    container = open_container(data.data, data.split, TextOptions(data.encoding, data.delimiter))
+    tokenizer = load_tokenizer(find_model(model.model, model.revision))
+    most = learned_tokens(options.max_completion, DEFAULT_SIGNAL)
+    encoder = Encoder(tokenizer, options.template, options.max_length, most, options.own_words)
     console = Console(highlight=False, soft_wrap=True)
     part = "all of each answer" if most is None else f"at most {most} of each answer"
     learned = f"⟦completion│tokens⟧, {part}, are learned and scored, the rest is context"
@@ -51,7 +52,7 @@ def preview(settings: PreviewSettings, count: int) -> None:
     for line in [container.note, *container.not_read]:
         if line:
             console.print(Text(printable(line)))
-    read = read_chats(container, ReadOptions(settings.layout, settings.columns), encoder.check)
+    read = read_chats(container, ReadOptions(data.layout, data.columns), encoder.check)
     if encoder.own_words.looks:
         rows = _first(read, count, encoder)
         if encoder.own_words.frames:

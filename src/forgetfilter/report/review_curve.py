@@ -59,7 +59,7 @@ def read_curve(run: Run) -> ReviewCurve | None:
     points, last = run.points(REVIEWED), len(run.history(REVIEWED))
     rows = np.array(points.get("rows", []), dtype=np.int64)
     logprobs = {int(step): np.array(values) for step, values in points.get("mean_logprob", {}).items()}
-    stage = by_review(run.settings).get(FORGETTING, FORGETTING)
+    stage = by_review(run.settings.safe).get(FORGETTING, FORGETTING)
     path, columns = run.folder(stage) / table_of(DATA), columns_of(LIKELIHOOD_MEAN)[:2]
     if set(columns) <= set(pq.read_schema(path).names):
         scores = pq.read_table(path, columns=["row", *columns])

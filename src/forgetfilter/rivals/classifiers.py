@@ -15,9 +15,9 @@ from .texts import texts
 def judge(desk: Desk) -> FloatArray:
     """Estimate P(unsafe) of the completion as answer to its prompt, 0 to 1, by `--judge` or else by M0."""
     bench = desk.bench
-    name = bench.settings.judge
+    name = bench.settings.classifiers.judge
     if name:
-        other = load_judge(name, bench.settings)
+        other = load_judge(name, bench.settings.model)
         session, tokenizer = other.session, other.tokenizer
     else:
         bench.bring(BASE)
@@ -29,13 +29,13 @@ def judge(desk: Desk) -> FloatArray:
         pairs,
         desk.own_folder("verdicts"),
         lambda count: bench.console.progress("judging", count, "verdicts"),
-        bench.settings.tokens_per_batch and 2 * bench.settings.tokens_per_batch,
+        bench.settings.passes.tokens_per_batch and 2 * bench.settings.passes.tokens_per_batch,
     )
 
 
 def toxicity(desk: Desk) -> FloatArray:
     """Rate the toxicity of the completion, 0 to 1, by `--toxicity-classifier`."""
-    return _rate(desk, desk.bench.settings.toxicity_classifier)
+    return _rate(desk, desk.bench.settings.classifiers.toxicity_classifier)
 
 
 def listed_words(desk: Desk) -> FloatArray:
@@ -45,4 +45,4 @@ def listed_words(desk: Desk) -> FloatArray:
 
 def _rate(desk: Desk, classifier: str) -> FloatArray:
     completions = [completion for _, completion in texts(desk)]
-    return np.asarray(toxicity_classifier(classifier, desk.bench.settings.device).scores(completions))
+    return np.asarray(toxicity_classifier(classifier, desk.bench.settings.model.device).scores(completions))

@@ -44,7 +44,7 @@ def gradient(desk: Desk) -> FloatArray:
     session = desk.bench.session
     learned = session.trainable()
     safe = desk.material.tokens(*desk.material.safe_parts)
-    gradients = _gradients(session, safe, _some(safe, desk.bench.settings.seed), desk.bench.budget // 2)
+    gradients = _gradients(session, safe, _some(safe, desk.bench.settings.training.seed), desk.bench.budget // 2)
     gain = _GAIN[str(session.hardware.dtype)]
     step = gain / float(sum((g.double() ** 2).sum() for g in gradients.values()))
     session.set_trainable({name: value + step * gradients[name] for name, value in learned.items()})

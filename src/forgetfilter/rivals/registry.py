@@ -17,7 +17,7 @@ from ..runs.files import start_afresh
 from ..runs.inputs import Material
 from ..runs.layout import TOLD_BY, table_of
 from ..runs.manifest import made_of, note_made_of
-from ..settings.groups import RivalSettings
+from ..settings.groups import ClassifierSettings
 from . import classifiers, model_states, texts, training_dynamics
 from .context import Desk, Measure
 
@@ -36,7 +36,7 @@ class Rival:
     name: str
     measure: Measure
     needs_learned: bool = False
-    told_by: Callable[[RivalSettings], str] = lambda _: ""
+    told_by: Callable[[ClassifierSettings], str] = lambda _: ""
 
 
 _ALL = (
@@ -57,7 +57,7 @@ _ALL = (
 RIVALS = {rival.name: rival for rival in _ALL}
 
 
-def is_measured(rival: Rival, folder: Path, settings: RivalSettings) -> bool:
+def is_measured(rival: Rival, folder: Path, settings: ClassifierSettings) -> bool:
     """Tell whether a folder holds a rival's tables, by the model or list that the settings name now."""
     return made_of(folder / TOLD_BY, rival.told_by(settings))
 
@@ -74,7 +74,7 @@ def measure_rival(rival: Rival, bench: StageRunner, material: Material, folder: 
     """
     desk = Desk(bench, material, folder)
     if bench.processes.main:
-        _claim(folder, rival.told_by(bench.settings))
+        _claim(folder, rival.told_by(bench.settings.classifiers))
     bench.processes.wait()
     signal, suspicion = SIGNALS[rival.name], rival.measure(desk)
     if not bench.processes.main:

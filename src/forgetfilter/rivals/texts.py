@@ -25,7 +25,7 @@ def texts(desk: Desk) -> Iterator[tuple[str, str]]:
 
 def random(desk: Desk) -> FloatArray:
     """Draw suspicion at random, 0 to 1, from the row's id, so that the order of the file does not matter."""
-    return random_numbers(desk.table.ids.to_pylist(), desk.bench.settings.seed)
+    return random_numbers(desk.table.ids.to_pylist(), desk.bench.settings.training.seed)
 
 
 def bag_of_words(desk: Desk) -> FloatArray:

@@ -47,7 +47,7 @@ def second_split(desk: Desk) -> FloatArray:
     The data is split in two. Each half is learned first, once, and scored after every epoch over the other. Counted
     are the tokens that were right when the first half was learned; a row without any has no score.
     """
-    order = desk.table.shuffled(desk.table.scorable, desk.bench.settings.seed)
+    order = desk.table.shuffled(desk.table.scorable, desk.bench.settings.training.seed)
     halves = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
     suspicion = np.full(len(desk.table), np.nan)
     for number, (first, second) in enumerate((halves, halves[::-1])):
@@ -98,7 +98,7 @@ def _learn(desk: Desk, stage: str, start: str, rows: NDArray[np.intp], looked_at
     from ..models.callbacks.loss_plateau import LossPlateau
     from ..models.callbacks.results_along import scores_along
 
-    bench, epochs = desk.bench, desk.bench.settings.epochs
+    bench, epochs = desk.bench, desk.bench.settings.sessions.epochs
     per_epoch, steps = bench.steps(len(rows), 1), bench.steps(len(rows), epochs)
 
     def after_an_epoch(step: int) -> bool:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +102,12 @@ def start_afresh(folder: Path) -> None:
 
 @contextmanager
 def folder_lock(path: Path) -> Iterator[None]:
-    """Make a folder if need be, and keep other processes out of it.
+    """Make a folder if need be, and keep other processes out of it; one that was made for nothing goes again.
 
     Raises:
         RunError: Another process works in it, or it cannot be written to.
     """
+    made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / LOCK, timeout=0)
@@ -118,4 +119,9 @@ def folder_lock(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if made and [entry.name for entry in path.iterdir()] == [LOCK]:
+            # While it is held, nobody else works here.
+            (path / LOCK).unlink()
+            with suppress(OSError):
+                path.rmdir()
         lock.release()

@@ -1,10 +1,10 @@
-"""From what the user names to checked rows and tokens, before any model is needed."""
+"""Turn what the user names into checked rows and tokens, before any model is needed."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from ..data.draw import in_random_order
 from ..data.frame_search import ANSWERS_SEEN
 from ..data.frames import Frame
 from ..data.own_words import NONE as WHOLE
-from ..data.own_words import is_expression
+from ..data.own_words import FrameCounts, is_expression
 from ..data.records import Container, hash_chunks
 from ..data.rows import ReadOptions, Rows, Said, read_chats, read_rows
 from ..data.splits import DEFAULT
@@ -29,7 +29,8 @@ from ..errors import InputError, SettingsError
 from ..forgetting.signals import ALL, learned_blocks, learned_tokens
 from ..forgetting.thresholds import FalseDiscoveryRate, parse_threshold
 from ..models.sources import ModelSource, find_model
-from ..settings.groups import Settings
+from ..settings.groups import SafeSettings, Settings
+from ..settings.option import with_options
 from .files import read_json, start_afresh, write_json
 from .layout import (
     ANSWERED,
@@ -52,16 +53,16 @@ from .run import Run, Stages
 
 BUILTIN, SELF, NONE = "builtin", "self", "none"
 _BUILTIN = {SAFE: "safe", TRUSTED: "ordinary"}
-# A hostile file may have a name of its own in every row.
+# A hostile file may have a different name in every row.
 _NAMES_KEPT, _NAMES_SHOWN, _NAME_WIDTH = 1000, 10, 40
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run is made from, found but not yet read.
+    """The data sets and the model of a run, found but not yet read.
 
     Attributes:
-        parts: The data sets that are read, by part: the data, mostly safe examples, perhaps planted rows.
+        parts: The data sets that are read, by part: the data, mostly safe examples, perhaps rows of known kind.
         model: The aligned model.
     """
 
@@ -70,48 +71,48 @@ class Inputs:
 
 
 class Material:
-    """The rows and tokens of a run, by part, once they are read."""
+    """Gives access to the rows and tokens of a run, by part, once they are read."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
 
     @property
     def parts(self) -> list[str]:
-        """What is learned and scored: the data, and the rows of known kind that there are."""
-        planted = planted_parts(self._run.settings)
+        """Return the parts that are learned and scored: the data, and the rows of known kind that there are."""
+        planted = planted_parts(self._run.settings.safe)
         return [DATA, *(part for part in planted if (self._run.folder(TOKENS) / tokens_of(part)).exists())]
 
     @property
     def safe_parts(self) -> list[str]:
-        """What is reviewed: each of the safe sets."""
-        return numbered(SAFE, self._run.settings.safe)
+        """Return the parts that are reviewed: each of the safe sets."""
+        return numbered(SAFE, self._run.settings.safe.safe)
 
     @property
     def scored(self) -> list[str]:
-        """What is scored: the same, and the rejected answers where the data is of preferences."""
+        """Return the parts that are scored: those that are learned, and the rejected answers of preference data."""
         return [*self.parts, *([REJECTED] if (self._run.folder(TOKENS) / tokens_of(REJECTED)).exists() else [])]
 
     def said(self, part: str) -> Iterator[Said]:
-        """Id, position and chat of every row of a part that can be used."""
+        """Yield id, position and chat of every usable row of a part."""
         return self.rows(DATA).rejected() if part == REJECTED else self.rows(part).usable()
 
     def rows(self, part: str) -> Rows:
-        """What a part says; rows set aside are among the safe ones."""
-        set_aside = zip(numbered(ASIDE, self._run.settings.safe), self.safe_parts, strict=True)
+        """Open a part's rows; rows set aside are among the safe ones."""
+        set_aside = zip(numbered(ASIDE, self._run.settings.safe.safe), self.safe_parts, strict=True)
         return Rows.open(self._run.folder(ROWS) / dict(set_aside).get(part, part))
 
     def tokens(self, *parts: str) -> TokenTable:
-        """The tokens of some parts, one after the other."""
+        """Open the tokens of some parts, one after the other."""
         return TokenTable(*self.files(*parts).values())
 
     def files(self, *parts: str) -> dict[str, Path]:
-        """The files of their tokens; with `--safe self` the safe ones are the model's answers."""
-        own = own_answers_part(self._run.settings)
-        return {part: self._run.folder(ANSWERED if part == own else TOKENS) / tokens_of(part) for part in parts}
+        """Return the files of the parts' tokens; with `--safe self` the safe ones are the model's answers."""
+        self_made = own_answers_part(self._run.settings.safe)
+        return {part: self._run.folder(ANSWERED if part == self_made else TOKENS) / tokens_of(part) for part in parts}
 
     def texts(self, part: str) -> Iterator[tuple[str, str]]:
-        """Prompt and completion of every row of a part's tokens, in order."""
-        if part == own_answers_part(self._run.settings):
+        """Yield prompt and completion of every row of a part's tokens, in order."""
+        if part == own_answers_part(self._run.settings.safe):
             yield from self._own_answers()
             return
         wanted = set(self.tokens(part).rows.tolist())
@@ -120,73 +121,74 @@ class Material:
                 yield chat.prompt, chat.completion
 
     def _own_answers(self) -> Iterator[tuple[str, str]]:
-        """The prompts that the model itself answered, and its answers."""
+        """Yield the prompts that the model itself answered, and its answers."""
         answers = str(self._run.folder(ANSWERED) / ANSWERS)
-        for _, _, said in read_chats(open_container(answers, "train"), ReadOptions()):
-            # An answer of which nothing can be read has its tokens all the same.
-            yield (said.prompt, said.completion) if isinstance(said, Chat) else ("", "")
+        for _, _, chat in read_chats(open_container(answers, "train"), ReadOptions()):
+            # An answer that cannot be read has tokens all the same.
+            yield (chat.prompt, chat.completion) if isinstance(chat, Chat) else ("", "")
 
 
-def planted_parts(settings: Settings) -> list[str]:
-    """The parts that may have rows of known kind."""
-    return [TRUSTED, *numbered(ASIDE, settings.safe), KNOWN_UNSAFE]
+def planted_parts(safe: SafeSettings) -> list[str]:
+    """Return the parts that may have rows of known kind."""
+    return [TRUSTED, *numbered(ASIDE, safe.safe), KNOWN_UNSAFE]
 
 
-def own_answers_part(settings: Settings) -> str | None:
-    """The safe part that the model's own answers are; None where nobody asked for them."""
-    return dict(zip(settings.safe, numbered(SAFE, settings.safe), strict=False)).get(SELF)
+def own_answers_part(safe: SafeSettings) -> str | None:
+    """Return the safe part that consists of the model's own answers; None where the user did not choose them."""
+    return dict(zip(safe.safe, numbered(SAFE, safe.safe), strict=False)).get(SELF)
 
 
 def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = None) -> Inputs:
-    """Find what the settings name; parts that are in memory already are taken as they are.
+    """Find the data sets and the model that the settings name, except parts that are in memory already.
 
     Raises:
         InputError: A data set is not there.
         ModelError: The model is not there.
         SettingsError: The threshold needs trusted rows, and there are none; or a safe set is named twice.
     """
-    twice = [name for name in settings.safe if settings.safe.count(name) > 1]
+    twice = [name for name in settings.safe.safe if settings.safe.safe.count(name) > 1]
     if twice:
         raise SettingsError(f"safe: '{twice[0]}' is named twice; each set is reviewed once")
-    threshold = parse_threshold(settings.threshold)
-    if isinstance(threshold, FalseDiscoveryRate) and settings.trusted in ("", NONE) and not _sets_aside(settings):
+    threshold = parse_threshold(settings.decision.threshold)
+    none_trusted = settings.planted.trusted in ("", NONE) and not _sets_aside(settings)
+    if isinstance(threshold, FalseDiscoveryRate) and none_trusted:
         raise threshold.no_trusted_rows()
-    text = TextOptions(settings.encoding, settings.delimiter)
-    # Of the other parts nobody has said how they are written, unless they have to be like the data.
-    others = TextOptions(settings.encoding, where_needed=True)
+    text = TextOptions(settings.data.encoding, settings.data.delimiter)
+    # The user's options describe the data; to the other parts only the encoding applies, where they are not UTF-8.
+    others = TextOptions(settings.data.encoding, where_needed=True)
     named = {
-        **{part: (name, settings.safe_split) for part, name in _safe_files(settings).items()},
-        TRUSTED: (settings.trusted, DEFAULT),
-        KNOWN_UNSAFE: (settings.known_unsafe, DEFAULT),
+        **{part: (name, settings.safe.safe_split) for part, name in _safe_files(settings.safe).items()},
+        TRUSTED: (settings.planted.trusted, DEFAULT),
+        KNOWN_UNSAFE: (settings.planted.known_unsafe, DEFAULT),
     }
     parts = dict(in_memory or {})
-    if DATA not in parts and settings.data:
-        parts[DATA] = open_container(settings.data, settings.split, text)
+    if DATA not in parts and settings.data.data:
+        parts[DATA] = open_container(settings.data.data, settings.data.split, text)
     for part, (source, split) in named.items():
         if part not in parts and source not in ("", NONE):
             if source == BUILTIN and part != KNOWN_UNSAFE:
                 source = str(builtin(TRUSTED if part == TRUSTED else SAFE))
             parts[part] = open_container(source, split, others)
-    return Inputs(parts, find_model(settings.model, settings.revision))
+    return Inputs(parts, find_model(settings.model.model, settings.model.revision))
 
 
-def _safe_files(settings: Settings) -> dict[str, str]:
-    """The safe sets that are read, by part: all but the model's own answers."""
-    named = zip(numbered(SAFE, settings.safe), settings.safe, strict=False)
+def _safe_files(safe: SafeSettings) -> dict[str, str]:
+    """Return the safe sets that are read, by part: all but the model's own answers."""
+    named = zip(numbered(SAFE, safe.safe), safe.safe, strict=False)
     return {part: name for part, name in named if name != SELF}
 
 
 def builtin(part: str) -> Path:
-    """The rows that come with the package for a part.
+    """Return the file of the package's own rows for a part.
 
-    For `safe` demonstrations of safe behaviour: refusals that help, unbiased answers, courteous text. For
-    `trusted` ordinary instructions and answers.
+    For `safe`, demonstrations of safe behaviour: refusals that help, unbiased answers, courteous text. For
+    `trusted`, ordinary instructions and answers.
     """
     return prototypes(_BUILTIN[part])
 
 
 def prototypes(kind: str) -> Path:
-    """The rows of the package that others are compared with: `unsafe`, `safe` or `ordinary` ones."""
+    """Return the file of the package's rows for comparison with others: `unsafe`, `safe` or `ordinary` ones."""
     return Path(str(files("forgetfilter.builtin"))) / f"{kind}.jsonl"
 
 
@@ -194,11 +196,11 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
     """Read and check all data sets before anything is trained."""
     if run.has(ROWS):
         return
-    settings = run.settings
-    given = ReadOptions(settings.layout, settings.columns, settings.skip_bad_rows)
-    safe = ReadOptions(settings.safe_layout, settings.safe_columns, settings.skip_bad_rows)
-    options = {DATA: given, TRUSTED: given, KNOWN_UNSAFE: given} | dict.fromkeys(numbered(SAFE, settings.safe), safe)
-    sources = {**_safe_files(settings), TRUSTED: settings.trusted}
+    data, safe = run.settings.data, run.settings.safe
+    as_data = ReadOptions(data.layout, data.columns, data.skip_bad_rows)
+    as_safe = ReadOptions(safe.safe_layout, safe.safe_columns, data.skip_bad_rows)
+    options = dict.fromkeys((DATA, TRUSTED, KNOWN_UNSAFE), as_data) | dict.fromkeys(numbered(SAFE, safe.safe), as_safe)
+    sources = {**_safe_files(safe), TRUSTED: run.settings.planted.trusted}
     options |= {part: ReadOptions() for part, source in sources.items() if source == BUILTIN}
     for part, container in inputs.parts.items():
         read_part(run, part, container, options[part], run.partial(ROWS) / part, encoder.check, console)
@@ -214,7 +216,7 @@ def read_part(
     check: Callable[[Chat], None],
     console: Console,
 ) -> Rows:
-    """Read and check one data set into a folder, and say what of it was not read or cannot be used."""
+    """Read and check one data set into a folder, and report what was not read or cannot be used."""
     start_afresh(folder)
     with console.progress(f"reading {container.name}", 0, "rows") as progress:
         rows = read_rows(container, options, folder, progress.advance, check)
@@ -225,36 +227,37 @@ def read_part(
     if rows.bad:
         file = bad_rows_of(part, rows.suffix)
         stages.write_file(file, rows.write_bad)
-        some = f"{len(rows.bad):,} rows" if len(rows.bad) > 1 else "1 row"
-        console.say(f"{some} that cannot be used: set aside in {file}; the first: {rows.bad[0]}")
+        counted = f"{len(rows.bad):,} rows" if len(rows.bad) > 1 else "1 row"
+        console.say(f"{counted} that cannot be used: set aside in {file}; the first: {rows.bad[0]}")
     return rows
 
 
 def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
-    """Turn all data sets into tokens, and say what did not fit."""
+    """Turn all data sets into tokens, and report what did not fit."""
     if run.has(TOKENS):
         encoder.own_words.frames = read_frames(run)
         return
-    settings, folder = run.settings, run.partial(TOKENS)
+    planted, seed, own_words = run.settings.planted, run.settings.training.seed, run.settings.tokens.own_words
+    safe, folder = run.settings.safe.safe, run.partial(TOKENS)
     _find_frames(run, encoder, folder)
-    # So many rows of known kind tell enough, and do not make learning much longer.
+    # This many rows of known kind suffice, and do not make learning much longer.
     most = _count(Rows.open(run.folder(ROWS) / DATA)) // 4
-    aside_of = dict(zip(numbered(SAFE, settings.safe), numbered(ASIDE, settings.safe), strict=True))
+    aside_of = dict(zip(numbered(SAFE, safe), numbered(ASIDE, safe), strict=True))
     for part in (DATA, *aside_of, TRUSTED, KNOWN_UNSAFE):
         if not (run.folder(ROWS) / part).is_dir():
             continue
         rows = Rows.open(run.folder(ROWS) / part)
         count, chosen = _count(rows), np.ones(rows.count, dtype=bool)
         unshown: Counter[str] = Counter()
-        if part == TRUSTED and settings.trusted == BUILTIN:
+        if part == TRUSTED and planted.trusted == BUILTIN:
             count = min(most, count)
-            chosen = _drawn(rows, count, settings.seed)
-        if part in aside_of and settings.set_aside > 0:
-            apart = min(most // len(aside_of), int(settings.set_aside * count))
-            aside = _drawn(rows, apart, settings.seed)
+            chosen = _drawn(rows, count, seed)
+        if part in aside_of and planted.set_aside > 0:
+            apart = min(most // len(aside_of), int(planted.set_aside * count))
+            aside = _drawn(rows, apart, seed)
             if apart:
-                said = f"{apart:,} safe rows set aside"
-                write_part(said, _only(rows, aside), apart, encoder, folder / tokens_of(aside_of[part]), console)
+                name = f"{apart:,} safe rows set aside"
+                write_part(name, _only(rows, aside), apart, encoder, folder / tokens_of(aside_of[part]), console)
             count, chosen = count - apart, ~aside
         if count:
             path = folder / tokens_of(part)
@@ -263,30 +266,30 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
             write_json(dict(sorted(unshown.most_common(_NAMES_KEPT))), folder / UNSHOWN)
             if unshown:
                 console.say(f"{rows.name}: {unshown_told(unshown)}")
-        if part == DATA and is_expression(settings.own_words) and not framed:
-            raise InputError(f"{rows.name}: own_words: no answer matches '{settings.own_words}'; 'preview' shows rows")
+        if part == DATA and is_expression(own_words) and not framed:
+            raise InputError(f"{rows.name}: own_words: no answer matches '{own_words}'; 'preview' shows rows")
         if part == DATA and rows.layout == PREFERENCE:
-            said, path = f"{rows.name}, rejected answers", folder / tokens_of(REJECTED)
-            write_part(said, rows.rejected(), count, encoder, path, console, needed=False)
+            name, path = f"{rows.name}, rejected answers", folder / tokens_of(REJECTED)
+            write_part(name, rows.rejected(), count, encoder, path, console, needed=False)
     run.finish(TOKENS)
 
 
 def _find_frames(run: Run, encoder: Encoder, folder: Path) -> None:
-    """Look at some answers of the data for the frames that all parts are taken out of, and keep what is found."""
+    """Search some answers of the data for frames, which apply to all parts, and keep those that are found."""
     if encoder.own_words.looks:
         rows = Rows.open(run.folder(ROWS) / DATA)
-        drawn = np.flatnonzero(_drawn(rows, ANSWERS_SEEN, run.settings.seed)).tolist()
+        drawn = np.flatnonzero(_drawn(rows, ANSWERS_SEEN, run.settings.training.seed)).tolist()
         encoder.own_words.look_at(chat for _, chat in rows.at(drawn))
         write_json([frame.stored for frame in encoder.own_words.frames], folder / FRAMES)
 
 
 def read_frames(run: Run) -> list[Frame]:
-    """The frames that the answers of a run were taken out of; none where answers are whole, or fit an expression."""
+    """Read the frames of a run's answers; none where answers are whole, or an expression finds their own words."""
     return [Frame.of(stored) for stored in read_json(run.folder(TOKENS) / FRAMES, [])]
 
 
 def unshown_told(unshown: Mapping[str, int]) -> str:
-    """What the chat template leaves out of the rows, in words."""
+    """Describe what the chat template leaves out of the rows."""
     often = sorted(unshown.items(), key=lambda item: (-item[1], item[0]))
     names = ", ".join(f"{printable(name, _NAME_WIDTH)} ({count:,})" for name, count in often[:_NAMES_SHOWN])
     names += f" and {len(often) - _NAMES_SHOWN:,} more" if len(often) > _NAMES_SHOWN else ""
@@ -294,13 +297,13 @@ def unshown_told(unshown: Mapping[str, int]) -> str:
 
 
 def read_unshown(run: Run) -> dict[str, int]:
-    """What the chat template leaves out of the data, by name, and how often."""
+    """Read what the chat template leaves out of the data, by name, and how often."""
     unshown: dict[str, int] = read_json(run.folder(TOKENS) / UNSHOWN, {})
     return unshown
 
 
 def _sets_aside(settings: Settings) -> bool:
-    return settings.set_aside > 0 and bool(_safe_files(settings))
+    return settings.planted.set_aside > 0 and bool(_safe_files(settings.safe))
 
 
 def _count(rows: Rows) -> int:
@@ -308,14 +311,14 @@ def _count(rows: Rows) -> int:
 
 
 def _drawn(rows: Rows, count: int, seed: int) -> NDArray[np.bool_]:
-    """So many usable rows, drawn from the order of the ids, so that the order of the file does not matter."""
+    """Draw `count` usable rows, by their ids, so that the order of the file does not matter."""
     chosen = np.zeros(rows.count, dtype=bool)
     chosen[in_random_order(rows.ids(), seed)[:count]] = True
     return chosen
 
 
 def _only(rows: Rows, chosen: NDArray[np.bool_]) -> Iterator[Said]:
-    return (said for said in rows.usable() if chosen[said[1]])
+    return (row for row in rows.usable() if chosen[row[1]])
 
 
 def write_part(
@@ -329,34 +332,34 @@ def write_part(
     needed: bool = True,
     unshown: Counter[str] | None = None,
 ) -> int:
-    """Write the tokens of `count` rows, with progress; returns how many answers were taken out of a frame.
+    """Write the tokens of `count` rows, with progress; return how many answers were taken out of a frame.
 
     What the chat template leaves out of the rows is counted in `unshown`, by name.
 
     Raises:
         InputError: Nothing of the completions is within the length limit, and they are `needed`.
     """
+    framed: FrameCounts = Counter()
     with console.progress(f"tokenising {name}", count, "rows") as progress:
-        for done in write_tokens(rows, encoder, path, unshown):
+        for done in write_tokens(rows, encoder, path, unshown, framed):
             progress.advance(done - progress.done)
         table = TokenTable(path)
         if needed and not len(table.scorable):
             raise InputError(f"{name}: no completion begins within --max-length {encoder.max_length} tokens; raise it")
-        framed = encoder.own_words.found
-        progress.note = _cut_rows(table, encoder.own_words.told())
-    return framed
+        progress.note = _cut_rows(table, encoder.own_words.describe(framed))
+    return framed.total()
 
 
 def _cut_rows(table: TokenTable, unframed: str) -> str:
     unscorable = len(table) - len(table.scorable)
-    said = [unframed] if unframed else []
-    said += [f"{int(table.truncated.sum()):,} cut to the length limit"] if table.truncated.any() else []
-    said += [f"{unscorable:,} without any completion left"] if unscorable else []
-    return ", ".join(said)
+    notes = [unframed] if unframed else []
+    notes += [f"{int(table.truncated.sum()):,} cut to the length limit"] if table.truncated.any() else []
+    notes += [f"{unscorable:,} without any completion left"] if unscorable else []
+    return ", ".join(notes)
 
 
 def make_encoder(source: ModelSource, settings: Settings, *, whole: bool = False) -> Encoder:
-    """The model's tokenizer, ready to encode rows as the filter learns and scores them; or `whole`, as they are.
+    """Make the encoder of a model: of rows as the filter learns and scores them, or of `whole` rows.
 
     Raises:
         ModelError: The model has none.
@@ -365,30 +368,32 @@ def make_encoder(source: ModelSource, settings: Settings, *, whole: bool = False
 
     quiet_libraries()
     tokenizer = load_tokenizer(source)
+    tokens = settings.tokens
     if whole:
-        return Encoder(tokenizer, settings.template, settings.max_length)
-    most = learned_tokens(settings.max_completion, settings.signal)
-    return Encoder(tokenizer, settings.template, settings.max_length, most, settings.own_words)
+        return Encoder(tokenizer, tokens.template, tokens.max_length)
+    most = learned_tokens(tokens.max_completion, settings.decision.signal)
+    return Encoder(tokenizer, tokens.template, tokens.max_length, most, tokens.own_words)
 
 
 def resolve(settings: Settings, encoder: Encoder) -> Settings:
-    """The settings with what `auto` stands for here, and with places that hold wherever they are read."""
+    """Return the settings with `auto` resolved, and with absolute paths."""
     from ..models.loading import choose_hardware
 
-    hardware = choose_hardware(settings, trained_fully=settings.full_finetuning)
-    return replace(
+    hardware = choose_hardware(settings.model, trained_fully=settings.adapter.full_finetuning)
+    planted, tokens, adapter = settings.planted, settings.tokens, settings.adapter
+    return with_options(
         settings,
-        data=tuple(_absolute(name) for name in settings.data),
-        safe=tuple(name if name in (SELF, BUILTIN) else _absolute(name) for name in settings.safe),
-        trusted=settings.trusted if settings.trusted in (BUILTIN, NONE) else _absolute(settings.trusted),
-        known_unsafe=_absolute(settings.known_unsafe),
-        model=_absolute(settings.model),
+        data=tuple(_absolute(name) for name in settings.data.data),
+        safe=tuple(name if name in (SELF, BUILTIN) else _absolute(name) for name in settings.safe.safe),
+        trusted=planted.trusted if planted.trusted in (BUILTIN, NONE) else _absolute(planted.trusted),
+        known_unsafe=_absolute(planted.known_unsafe),
+        model=_absolute(settings.model.model),
         device=str(hardware.device),
         dtype=str(hardware.dtype).removeprefix("torch."),
         template=encoder.template,
-        own_words=settings.own_words or WHOLE,
+        own_words=tokens.own_words or WHOLE,
         max_completion=encoder.max_completion or ALL,
-        top_blocks=None if settings.full_finetuning else settings.top_blocks or learned_blocks(settings.signal),
+        top_blocks=None if adapter.full_finetuning else adapter.top_blocks or learned_blocks(settings.decision.signal),
     )
 
 
@@ -400,7 +405,7 @@ def _absolute(name: str) -> str:
 
 
 def fingerprints(model: ModelSource, encoder: Encoder) -> dict[str, str]:
-    """What tells model, tokenizer and template apart from others."""
+    """Compute what distinguishes model, tokenizer and template from others."""
     from ..models.loading import model_fingerprint
 
     template = encoder.tokenizer.chat_template if encoder.template == "chat" else "plain"

@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import RunError
 from ..forgetting.signals import LIKELIHOOD, RIVALS, SIGNALS, SUSPICION
 from ..settings.groups import Settings
-from ..settings.option import from_mapping, read_config, write_config
+from ..settings.option import from_mapping, read_config, values_of, with_options, write_config
 from .files import commit, folder_lock, read_json, remove, written_whole
 from .layout import CONFIG, HISTORY, LOCK, MANIFEST, MODEL, POINTS, PREVIOUS, ROWS, STAGES, SUMMARY, TOKENS, UNFINISHED
 from .manifest import Manifest, is_run, refuse_others
@@ -134,12 +134,12 @@ class Run(Stages):
             earlier = Manifest.read(path / MANIFEST)
             if _holds_work(path) and _began_with_whole_answers(earlier.settings, settings):
                 # What was learned was learned so; to look for frames now would be to start again.
-                settings = replace(settings, own_words="")
+                settings = with_options(settings, own_words="")
                 as_it_was = {"own_words": earlier.settings.get("own_words")}
                 manifest = replace(manifest, settings={**manifest.settings, **as_it_was})
             if _lacks_evidence_alone(earlier.settings, settings):
                 # What was trained is what all evidence together needs of it; the rest is added.
-                earlier = replace(earlier, settings={**earlier.settings, "signal": settings.signal})
+                earlier = replace(earlier, settings={**earlier.settings, "signal": settings.decision.signal})
             differences = earlier.differences(manifest)
             if differences and _holds_work(path):
                 raise RunError(_refusal(path, differences, earlier.settings, settings))
@@ -272,24 +272,24 @@ def _holds_work(path: Path) -> bool:
 
 
 def _compared(settings: Settings) -> dict[str, Any]:
-    return {name: value for name, value in vars(settings).items() if name not in _NOT_COMPARED}
+    return {name: value for name, value in values_of(settings).items() if name not in _NOT_COMPARED}
 
 
 def _began_with_whole_answers(earlier: Mapping[str, Any], settings: Settings) -> bool:
     """Whether a run is of before frames were looked for, and is not to have them taken out by an expression now."""
-    return earlier.get("own_words", "") == "" and settings.own_words in ("auto", "none")
+    return earlier.get("own_words", "") == "" and settings.tokens.own_words in ("auto", "none")
 
 
 def _lacks_evidence_alone(earlier: Mapping[str, Any], settings: Settings) -> bool:
     """Whether a run was to be decided by forgetting alone, once the default, and is to be by all evidence now."""
-    return earlier.get("signal") == LIKELIHOOD.name and settings.signal == SUSPICION.name
+    return earlier.get("signal") == LIKELIHOOD.name and settings.decision.signal == SUSPICION.name
 
 
 def _refusal(path: Path, differences: dict[str, str], earlier: Mapping[str, Any], settings: Settings) -> str:
     advice = "Name another --output, or pass --overwrite to start again"
-    wanted, started = ({name: of[name] for name in _DECIDED} for of in (vars(settings), earlier))
+    wanted, started = ({name: of[name] for name in _DECIDED} for of in (vars(settings.decision), earlier))
     # What was decided since may be different from both.
-    stays, before, signal = started | last_decision(path), started["signal"], settings.signal
+    stays, before, signal = started | last_decision(path), started["signal"], settings.decision.signal
     command = decide_command(path, {n: v for n, v in wanted.items() if n in differences or v != stays[n]})
     decided_alone = set(differences) <= set(_DECIDED)
     if decided_alone and (before == signal or _are_there(before, signal)):

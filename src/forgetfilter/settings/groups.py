@@ -1,8 +1,8 @@
 """Every setting, written once: its name, type, default and help.
 
 The command line, configuration files, the run folder and the Python interface all read the classes
-below. Each class belongs to the part of the package that consumes it; keys are unique across classes,
-so that a configuration file is one flat mapping.
+below. Each group belongs to the part of the package that consumes it, and a command's settings hold the
+groups that it needs; an option is in one of them alone, so that a configuration file is one flat mapping.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class PassSettings:
 
 
 @dataclass(frozen=True)
-class TrainingSettings(PassSettings):
+class TrainingSettings:
     """One training session. Learning, review and the final fine-tuning all use these."""
 
     learning_rate: float | None = option(
@@ -216,7 +216,7 @@ class DecisionSettings:
 
 
 @dataclass(frozen=True)
-class TellingSettings:
+class ClassifierSettings:
     """What tells unsafe text by itself."""
 
     toxicity_classifier: str = option(
@@ -230,7 +230,7 @@ class TellingSettings:
 
 
 @dataclass(frozen=True)
-class RivalSettings(TellingSettings):
+class RivalSettings:
     """Rival filters, to compare with."""
 
     rivals: str = option(
@@ -249,24 +249,26 @@ class FinetuneSettings:
 
 
 @dataclass(frozen=True)
-class Settings(
-    FinetuneSettings,
-    RivalSettings,
-    DecisionSettings,
-    SessionSettings,
-    TrainingSettings,
-    TokenSettings,
-    AdapterSettings,
-    ModelSettings,
-    PlantedSettings,
-    SafeSettings,
-    DataSettings,
-):
+class Settings:
     """Everything that one run of the filter needs."""
+
+    data: DataSettings = DataSettings()
+    safe: SafeSettings = SafeSettings()
+    planted: PlantedSettings = PlantedSettings()
+    model: ModelSettings = ModelSettings()
+    adapter: AdapterSettings = AdapterSettings()
+    tokens: TokenSettings = TokenSettings()
+    passes: PassSettings = PassSettings()
+    training: TrainingSettings = TrainingSettings()
+    sessions: SessionSettings = SessionSettings()
+    decision: DecisionSettings = DecisionSettings()
+    classifiers: ClassifierSettings = ClassifierSettings()
+    rivals: RivalSettings = RivalSettings()
+    final: FinetuneSettings = FinetuneSettings()
 
 
 @dataclass(frozen=True)
-class MeasureSettings(TellingSettings, PassSettings):
+class MeasureSettings:
     """What is asked of the model, and how its answers are measured."""
 
     most_rows: int | None = option(
@@ -280,17 +282,26 @@ class MeasureSettings(TellingSettings, PassSettings):
 
 
 @dataclass(frozen=True)
-class EvaluationSettings(MeasureSettings, TokenSettings, ModelSettings):
+class EvaluationSettings:
     """Everything that one evaluation needs."""
 
+    model: ModelSettings = ModelSettings()
+    tokens: TokenSettings = TokenSettings()
+    passes: PassSettings = PassSettings()
+    classifiers: ClassifierSettings = ClassifierSettings()
+    measures: MeasureSettings = MeasureSettings()
     held_out: str = option("", "held-out rows: a file, a saved datasets folder or a hub data set")
     held_out_split: str = option("train", "split to read of the held-out rows, for data that has splits")
     adapter: str = option("", "folder of a LoRA adapter to put on the model, such as RUN/model of filter --finetune")
 
 
 @dataclass(frozen=True)
-class PreviewSettings(TokenSettings, ModelSettings, DataSettings):
+class PreviewSettings:
     """What a preview needs: data, model, template."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    tokens: TokenSettings = TokenSettings()
 
 
 # What further rows can be scored by; `states` adds hidden states to the words.
@@ -298,9 +309,10 @@ EVIDENCE = ("words", "states")
 
 
 @dataclass(frozen=True)
-class ApplySettings(DataSettings):
-    """How further rows are read and scored."""
+class ApplySettings:
+    """How further rows are scored."""
 
+    data: DataSettings = DataSettings()
     evidence: str = option(
         "words",
         "what rows are scored by: words alone; or states, which adds hidden states of the run's model",
@@ -328,9 +340,10 @@ class SourceSettings:
 
 
 @dataclass(frozen=True)
-class MixSettings(SourceSettings):
+class MixSettings:
     """What is drawn. The defaults are the paper's."""
 
+    sources: SourceSettings = SourceSettings()
     notion: str = option(
         "mix", "bias, toxicity or harmfulness, or several joined by commas; mix: all that the sources have"
     )
@@ -361,9 +374,10 @@ STRATEGIES = (
 
 
 @dataclass(frozen=True)
-class CompareSettings(MeasureSettings, Settings):
+class CompareSettings(Settings):
     """What is compared, and how models are trained and asked."""
 
+    measures: MeasureSettings = MeasureSettings()
     filters: str = option(
         "likelihood,likelihood-top5,likelihood-mean,judge,toxicity,words,base-loss,learned-loss,second-split,confidence,"
         "variability,forgetting-events,neighbours,gradient,random",
@@ -392,15 +406,19 @@ def _shares(value: str) -> list[float]:
 
 
 @dataclass(frozen=True)
-class StudySettings(MeasureSettings, Settings):
+class StudySettings(Settings):
     """What a study varies, beside what it trains and asks with."""
 
+    measures: MeasureSettings = MeasureSettings()
     models: str = option("", "models to study, with commas between, the smallest first; empty is --model alone")
     rounds: int = option(3, "rounds of noisy and safe sessions in the study interleaved", least=1)
     unsafe_shares: str = option(
         "0.02,0.05,0.1", "shares of unsafe rows in the study realistic, with commas between", check=_shares
     )
 
+
+# The settings of the commands that put held-out rows to a model.
+MeasuringSettings = EvaluationSettings | CompareSettings | StudySettings
 
 STUDIES = (
     "learning",

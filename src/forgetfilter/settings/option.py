@@ -1,4 +1,8 @@
-"""How a setting is declared, and how settings are read from a shell, a configuration file or a program."""
+"""How a setting is declared, and how settings are read from a shell, a configuration file or a program.
+
+A settings class holds options, and groups of them that are settings classes, too. Whoever writes settings down names an
+option alone, without its group.
+"""
 
 from __future__ import annotations
 
@@ -65,20 +69,75 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], source: str = "setting
     Raises:
         SettingsError: An unknown key, or a value of the wrong type or out of range.
     """
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    kinds = typing.get_type_hints(cls)
+    options, kinds = options_of(cls), _kinds_of(cls)
     parsed: dict[str, Any] = {}
     for key, value in values.items():
         name = str(key).replace("-", "_")
-        if name not in fields:
-            raise SettingsError(f"{source}: unknown setting '{key}'{_did_you_mean(name, list(fields))}")
-        parsed[name] = _parse(fields[name], kinds[name], value, source)
-    return cls(**parsed)
+        if name not in options:
+            raise SettingsError(f"{source}: unknown setting '{key}'{_did_you_mean(name, list(options))}")
+        parsed[name] = _parse(options[name], kinds[name], value, source)
+    return settings_of(cls, **parsed)
+
+
+def settings_of(cls: type[T], **options: Any) -> T:
+    """Build a settings class from options of the right types; those that are not given have their defaults.
+
+    Raises:
+        TypeError: The class has no such option.
+    """
+    unknown = sorted(options.keys() - options_of(cls).keys())
+    if unknown:
+        raise TypeError(f"{cls.__name__} has no option {', '.join(unknown)}")
+    kinds = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for name in kinds:
+        if dataclasses.is_dataclass(kinds[name]):
+            inner = options.keys() & options_of(kinds[name]).keys()
+            values[name] = settings_of(kinds[name], **{option: options[option] for option in inner})
+        elif name in options:
+            values[name] = options[name]
+    return cls(**values)
+
+
+def with_options(settings: T, **options: Any) -> T:
+    """Copy settings with some options changed; see `settings_of`."""
+    return settings_of(type(settings), **values_of(settings) | options)
+
+
+def values_of(settings: Any) -> dict[str, Any]:
+    """Collect the value of every option, by its name."""
+    values: dict[str, Any] = {}
+    for spec in dataclasses.fields(settings):
+        value = getattr(settings, spec.name)
+        values |= values_of(value) if dataclasses.is_dataclass(value) else {spec.name: value}
+    return values
+
+
+def groups_of(cls: type) -> dict[type, dict[str, dataclasses.Field[Any]]]:
+    """List the options of a settings class by the class that declares them: those of its groups, then its own."""
+    kinds = typing.get_type_hints(cls)
+    groups: dict[type, dict[str, dataclasses.Field[Any]]] = {}
+    own = {}
+    for spec in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(kinds[spec.name]):
+            groups |= groups_of(kinds[spec.name])
+        else:
+            own[spec.name] = spec
+    return {**groups, cls: own}
+
+
+def options_of(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    """List the options of a settings class and of its groups, by name."""
+    return {name: spec for group in groups_of(cls).values() for name, spec in group.items()}
+
+
+def _kinds_of(cls: type) -> dict[str, Any]:
+    return {name: typing.get_type_hints(group)[name] for group, specs in groups_of(cls).items() for name in specs}
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:
     """The settings as plain values that `from_mapping` reads back to the same settings."""
-    values = dataclasses.asdict(settings)
+    values = values_of(settings)
     lists = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
     # A single name is written as the text that it is.
     return values | {name: value[0] if len(value) == 1 else value for name, value in lists.items()}
@@ -208,15 +267,15 @@ def _did_you_mean(name: str, known: list[str]) -> str:
 
 def keyword_parameters(cls: type, *, optional: bool = False) -> list[inspect.Parameter]:
     """The settings of a class as keyword-only parameters of a signature; if `optional`, None leaves each as it is."""
-    kinds, only = typing.get_type_hints(cls), inspect.Parameter.KEYWORD_ONLY
+    kinds, only = _kinds_of(cls), inspect.Parameter.KEYWORD_ONLY
     return [
         inspect.Parameter(
-            spec.name,
+            name,
             only,
             default=None if optional else default_of(spec),
-            annotation=kinds[spec.name] | None if optional else kinds[spec.name],
+            annotation=kinds[name] | None if optional else kinds[name],
         )
-        for spec in dataclasses.fields(cls)
+        for name, spec in options_of(cls).items()
     ]
 
 
@@ -229,5 +288,5 @@ def default_of(spec: dataclasses.Field[Any]) -> Any:
 def settings_help(cls: type) -> str:
     """What each setting of a class is for, with its default, a line each."""
     return "\n".join(
-        f"    {spec.name}: {spec.metadata['help']} (default: {default_of(spec)!r})" for spec in dataclasses.fields(cls)
+        f"    {name}: {spec.metadata['help']} (default: {default_of(spec)!r})" for name, spec in options_of(cls).items()
     )

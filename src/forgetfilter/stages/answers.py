@@ -22,7 +22,7 @@ _OWN_ANSWER_TOKENS = 128
 
 def answer_prompts(work: FilterRun) -> None:
     """With `--safe self`, let M0's answers to the data's own prompts take the place of the safe examples."""
-    part = own_answers_part(work.run.settings)
+    part = own_answers_part(work.run.settings.safe)
     if part is not None:
         work.bench.stage(ANSWERED, partial(_answer_prompts, work, part))
 
@@ -31,7 +31,7 @@ def _answer_prompts(work: FilterRun, part: str, folder: Path) -> None:
     material, settings, scores = work.material, work.run.settings, folder / "scores"
     table = material.tokens(DATA)
     work.bench.check_tokens(material.files(DATA).values())
-    chosen = choose_prompts(table, settings.self_answers, settings.seed)
+    chosen = choose_prompts(table, settings.safe.self_answers, settings.training.seed)
     _answer(work, "answering the data's prompts", BASE, chosen, _OWN_ANSWER_TOKENS, scores)
     if work.processes.main:
         rows = material.rows(DATA)

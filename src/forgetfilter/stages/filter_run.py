@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 
+from ..classifiers.judge import check_judge
 from ..console import Console
 from ..data.tokens import Encoder
 from ..models.processes import Processes, spreads_the_model
@@ -26,6 +26,10 @@ from ..runs.inputs import (
 from ..runs.layout import LOG
 from ..runs.run import Run, drop_previous, locked, replacing
 from ..settings.groups import Settings
+from ..settings.option import split_names, with_options
+
+# The rival that asks another model.
+_JUDGE = "judge"
 
 
 class FilterRun:
@@ -54,15 +58,15 @@ class FilterRun:
             ModelError: The model is not there.
             RunError: It is not the one that the run was made with.
         """
-        source = find_model(run.settings.model, run.settings.revision)
+        source = find_model(run.settings.model.model, run.settings.model.revision)
         encoder = make_encoder(source, run.settings)
         run.check(fingerprints(source, encoder))
-        return cls(run, source, encoder, console, Processes(run.settings.device))
+        return cls(run, source, encoder, console, Processes(run.settings.model.device))
 
     def train_all_blocks(self) -> None:
         """Let all blocks learn from now on; the present model is let go before another is loaded."""
-        if (self.run.settings.top_blocks or 1) < 1:
-            self.bench = self._load(replace(self.run.settings, top_blocks=None))
+        if (self.run.settings.adapter.top_blocks or 1) < 1:
+            self.bench = self._load(with_options(self.run.settings, top_blocks=None))
 
     def drop_states(self) -> None:
         """Delete the cached activations, which no later stage needs."""
@@ -81,8 +85,10 @@ def started(
     Raises:
         ForgetFilterError: Anything the user can mend: inputs, settings, the folder.
     """
+    from ..models.loading import check_model
+
     output = output.absolute()
-    processes = Processes(settings.device)
+    processes = Processes(settings.model.device)
     if processes.count > 1:
         parts = ", each with a part of the model" if spreads_the_model() else ""
         console.say(f"{processes.count} processes share the work{parts}")
@@ -90,6 +96,10 @@ def started(
         if not inputs.model.local:
             console.say(f"asking the hub for {inputs.model.location}")
         encoder = make_encoder(inputs.model, settings)
+        check_model(inputs.model, encoder.tokenizer)
+        judge = settings.classifiers.judge
+        if judge and _JUDGE in (settings.decision.signal, *split_names(settings.rivals.rivals)):
+            check_judge(judge)
         if processes.main:
             with replacing(output) if overwrite else nullcontext():
                 _read(resolve(settings, encoder), inputs, encoder, output, console)
@@ -101,7 +111,7 @@ def started(
 def _read(settings: Settings, inputs: Inputs, encoder: Encoder, output: Path, console: Console) -> None:
     """Read all rows and turn them into tokens, unless an earlier attempt did."""
     prints = {part: container.fingerprint() for part, container in inputs.parts.items()}
-    if len(settings.safe) > 1 and (own := own_answers_part(settings)):
+    if len(settings.safe.safe) > 1 and (own := own_answers_part(settings.safe)):
         prints[own] = SELF
     run = Run.start(output, settings, prints | fingerprints(inputs.model, encoder))
     console.log_to(output / LOG)

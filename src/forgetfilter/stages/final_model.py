@@ -29,7 +29,7 @@ def finetune_kept(work: FilterRun, summary: Summary) -> None:
     Raises:
         InputError: No kept row has a completion.
     """
-    if not made_from(work.run.folder(MODEL), summary, work.run.settings.finetune_epochs):
+    if not made_from(work.run.folder(MODEL), summary, work.run.settings.final.finetune_epochs):
         work.train_all_blocks()
         work.bench.work(MODEL, partial(_finetune_kept, work, summary))
 
@@ -38,8 +38,8 @@ def _finetune_kept(work: FilterRun, summary: Summary, folder: Path) -> None:
     settings, bench = work.run.settings, work.bench
     if work.processes.main:
         # Whole completions, whatever part of them the filter itself looked at.
-        encoder = Encoder(work.encoder.tokenizer, settings.template, settings.max_length)
-        _prepare(folder, work.material.rows(DATA), encoder, summary, settings.finetune_epochs)
+        encoder = Encoder(work.encoder.tokenizer, settings.tokens.template, settings.tokens.max_length)
+        _prepare(folder, work.material.rows(DATA), encoder, summary, settings.final.finetune_epochs)
     work.processes.wait()
     bench.check_tokens([folder / ONLY_TOKENS])
     table = TokenTable(folder / ONLY_TOKENS)
@@ -47,7 +47,7 @@ def _finetune_kept(work: FilterRun, summary: Summary, folder: Path) -> None:
     if not len(rows):
         raise InputError(f"{work.run.path}: no kept row has a completion to train on; raise the threshold")
     bench.bring(BASE)
-    steps = bench.steps(len(rows), settings.finetune_epochs)
+    steps = bench.steps(len(rows), settings.final.finetune_epochs)
     bench.train("fine-tuning on the kept rows", table, rows, steps, folder, MODEL)
     if work.processes.main:
         (folder / ONLY_TOKENS).unlink()

@@ -88,9 +88,9 @@ def look_at_known(run: Run, source: str | Container, bench: StageRunner, console
     start_afresh(folder)
     try:
         if isinstance(source, str):
-            source = open_container(source, DEFAULT, TextOptions(settings.encoding, where_needed=True))
+            source = open_container(source, DEFAULT, TextOptions(settings.data.encoding, where_needed=True))
         key = source.fingerprint()
-        options = ReadOptions(settings.layout, settings.columns, settings.skip_bad_rows)
+        options = ReadOptions(settings.data.layout, settings.data.columns, settings.data.skip_bad_rows)
         count = _measure_rows(run, source, options, bench, console, folder)
         known = KnownLater(source.name, count, key)
         write_json(asdict(known), folder / KNOWN_LATER_INFO)

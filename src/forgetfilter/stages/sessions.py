@@ -39,7 +39,7 @@ def _learn(work: FilterRun, folder: Path) -> None:
     # The tokens of the reviews are checked now as well, before anything is learned.
     bench.check_tokens(material.files(*material.parts, *material.safe_parts).values())
     table = _tokens(work, *material.parts)
-    rows, epochs = table.scorable, work.run.settings.epochs
+    rows, epochs = table.scorable, work.run.settings.sessions.epochs
     callbacks = [LossPlateau(bench.steps(len(rows), 1))] if epochs is None else []
     bench.train("learning", table, rows, bench.steps(len(rows), epochs), folder, LEARNED, callbacks)
 
@@ -54,8 +54,8 @@ def _review(work: FilterRun, safe: str, reviewed: str, folder: Path) -> None:
 
     bench, settings = work.bench, work.run.settings
     bench.bring(LEARNED)
-    table, steps = _tokens(work, safe), settings.review_steps
-    probe = RankingProbe(bench.session, _tokens(work, DATA), folder, settings.seed)
+    table, steps = _tokens(work, safe), settings.sessions.review_steps
+    probe = RankingProbe(bench.session, _tokens(work, DATA), folder, settings.training.seed)
     # With likelihoods, the scores themselves tell what the probe would before and after the review.
     ends = _scoring(work) != "likelihood"
     callback = RankingSettled(probe) if steps is None else ProbeAlong(probe, steps, ends=ends)
@@ -82,7 +82,7 @@ def _score(work: FilterRun, state: str, folder: Path) -> None:
 def measure(work: FilterRun) -> None:
     """Compute r = s(M1) - s(M2) of every row (Eq. 3): of several reviews by each, and over all of them."""
     stages = [reviewed for _, reviewed in reviews(work)]
-    for stage, reviewed in zip(by_review(work.run.settings).values(), stages, strict=False):
+    for stage, reviewed in zip(by_review(work.run.settings.safe).values(), stages, strict=False):
         work.bench.stage(stage, partial(_measure, work, [reviewed]))
     work.bench.stage(FORGETTING, partial(_measure, work, stages))
 
@@ -100,7 +100,7 @@ def _measure(work: FilterRun, reviewed: Sequence[str], folder: Path) -> None:
     }
     # Rejected answers are measured by themselves: the data is measured as if there were none.
     rejected = {part: scored.pop(part) for part in [REJECTED] if part in scored}
-    whole = work.run.settings.max_completion == ALL
+    whole = work.run.settings.tokens.max_completion == ALL
     measure_forgetting(scored, _scoring(work), folder, whole=whole)
     measure_forgetting(rejected, _scoring(work), folder, whole=whole)
 
@@ -119,4 +119,4 @@ def _scorer(work: FilterRun) -> Scorer:
 
 
 def _scoring(work: FilterRun) -> str:
-    return SIGNALS[work.run.settings.signal].scoring
+    return SIGNALS[work.run.settings.decision.signal].scoring

@@ -199,10 +199,10 @@ def _write_prototypes(rows: list[Said], bench: StageRunner, path: Path) -> None:
 
 def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[Said]:
     """Yield some of the package's rows, equally many of each notion, without those that the run itself uses."""
-    if name == SAFE_PROTOTYPES and BUILTIN in settings.safe:
+    if name == SAFE_PROTOTYPES and BUILTIN in settings.safe.safe:
         return
     used = set()
-    if name == ORDINARY_PROTOTYPES and settings.trusted == BUILTIN and TRUSTED in material.parts:
+    if name == ORDINARY_PROTOTYPES and settings.planted.trusted == BUILTIN and TRUSTED in material.parts:
         used = set(material.texts(TRUSTED))
     container, seen = open_container(str(prototypes(name.removeprefix("builtin-"))), "train"), Counter[str]()
     for position, (record, _, chat) in enumerate(read_chats(container, ReadOptions())):

@@ -22,7 +22,7 @@ from forgetfilter.settings.groups import AdapterSettings, ModelSettings, Trainin
 from support.tiny_models import make_model
 
 CPU = torch.device("cpu")
-SETTINGS = TrainingSettings(learning_rate=1e-2, batch_size=8, tokens_per_batch=400)
+SETTINGS = TrainingSettings(learning_rate=1e-2, batch_size=8)
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def in_turn(session):
 
 def trained(session, table, folder):
     folder.mkdir()
-    history = finetune(session, table, table.scorable, 6, SETTINGS, folder)
+    history = finetune(session, table, table.scorable, 6, SETTINGS, folder, tokens_per_batch=400)
     return [step.loss for step in history], session.trainable()
 
 

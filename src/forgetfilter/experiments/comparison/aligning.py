@@ -15,9 +15,10 @@ from ..strategies.strategy import SAFE
 
 def aligned(mix: Mix, settings: CompareSettings, folder: Path, console: Console) -> Path:
     """Fine-tune the model on the safe examples of a mix, save it as a whole, and return its folder."""
-    experiment = Experiment(folder / ALIGNING, find_model(settings.model, settings.revision), settings, console)
+    source = find_model(settings.model.model, settings.model.revision)
+    experiment = Experiment(folder / ALIGNING, source, settings, console)
     experiment.add(SAFE, mix.safe)
-    state = experiment.train(TrainingPlan((SAFE,), epochs=settings.finetune_epochs))
+    state = experiment.train(TrainingPlan((SAFE,), epochs=settings.final.finetune_epochs))
     stage = f"aligned-{state}"
 
     def work(partial: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...console import Console
@@ -14,7 +14,7 @@ from ...plotting.style import check_matplotlib
 from ...runs.files import folder_lock, write_text, written_whole
 from ...runs.layout import RECORDS, TABLES
 from ...settings.groups import CompareSettings
-from ...settings.option import split_names
+from ...settings.option import split_names, with_options
 from ..mixing import Mix
 from .aligning import aligned
 from .figures import draw_figures
@@ -52,7 +52,7 @@ def compare(mixes: Sequence[Mix], settings: CompareSettings, output: Path, conso
         ForgetFilterError: Anything that the user can fix.
     """
     check_matplotlib()
-    one_process("compare", settings.device)
+    one_process("compare", settings.model.device)
     names = [mix.folder.resolve().name for mix in mixes]
     if len(set(names)) < len(names):
         raise SettingsError(f"compare: two of these mixes have the same folder name: {', '.join(names)}; rename one")
@@ -73,9 +73,9 @@ def compare(mixes: Sequence[Mix], settings: CompareSettings, output: Path, conso
 def _records_of(mix: Mix, settings: CompareSettings, folder: Path, console: Console) -> list[Record]:
     folder.mkdir(parents=True, exist_ok=True)
     if settings.align:
-        settings = replace(settings, model=str(aligned(mix, settings, folder, console)))
+        settings = with_options(settings, model=str(aligned(mix, settings, folder, console)))
     records, kept = filter_records(mix, settings, folder, console)
     if split_names(settings.strategies):
-        source = find_model(settings.model, settings.revision)
+        source = find_model(settings.model.model, settings.model.revision)
         records += strategy_records(mix, kept, settings, source, folder, console)
     return records

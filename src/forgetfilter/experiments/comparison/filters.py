@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,14 @@ from ...runs.inputs import find_inputs
 from ...runs.layout import FILTER_RUN, SCORES
 from ...runs.manifest import is_run
 from ...runs.run import Run
-from ...settings.groups import CompareSettings, DecisionSettings, Settings
-from ...settings.option import from_mapping, split_names, to_mapping
+from ...settings.groups import CompareSettings, Settings
+from ...settings.option import from_mapping, options_of, split_names, to_mapping, values_of, with_options
 from ..mixing import Mix
 from .records import FILTERS, Record, recipe_of
 
 FloatArray = NDArray[np.floating]
 Mask = NDArray[np.bool_]
-_RUN_SETTINGS = {field.name for field in fields(Settings)}
+_RUN_SETTINGS = set(options_of(Settings))
 _WORDS_FROM_LABELS = "(words, trained on the labels)"
 
 
@@ -47,7 +46,7 @@ def with_filters(settings: CompareSettings) -> CompareSettings:
         raise SettingsError("filters: rouge and the likelihood signals need a comparison each, as their runs differ")
     first = next((name for name in names if SIGNALS[name].scoring != RIVAL), DEFAULT_SIGNAL)
     rivals = ",".join(name for name in names if SIGNALS[name].scoring == RIVAL)
-    return replace(settings, signal=first, rivals=rivals)
+    return with_options(settings, signal=first, rivals=rivals)
 
 
 def filter_records(mix: Mix, settings: CompareSettings, folder: Path, console: Console) -> tuple[list[Record], Path]:
@@ -61,7 +60,7 @@ def filter_records(mix: Mix, settings: CompareSettings, folder: Path, console: C
     Raises:
         ForgetFilterError: Anything that the user can fix.
     """
-    names, first = split_names(settings.filters), settings.signal
+    names, first = split_names(settings.filters), settings.decision.signal
     run, kept = filtered(mix, settings, folder / FILTER_RUN, console)
     rows = {row["id"]: row for row in read_jsonl(mix.noisy)}
     unsafe, task = (np.array([row["label"] == label for row in rows.values()]) for label in ("unsafe", "task"))
@@ -103,7 +102,7 @@ def filtered_rows(noisy: Path, safe: Path, settings: Settings, folder: Path, con
 
 
 def _decision_settings(settings: Settings) -> dict[str, Any]:
-    return {field.name: getattr(settings, field.name) for field in fields(DecisionSettings)}
+    return values_of(settings.decision)
 
 
 def _suspicion_and_decisions(run: Run, ids: list[str]) -> tuple[FloatArray, Mask]:

@@ -36,9 +36,9 @@ def strategy_records(
     """
     experiment = Experiment(folder / "lab", source, settings, console)
     _add_data(experiment, mix, kept, settings)
-    review_steps = settings.review_steps or REVIEW_STEPS
-    available = strategies(settings.finetune_epochs, review_steps, thought_through=bool(settings.thought_through))
-    judge = load_judge(settings.judge, settings) if settings.judge else None
+    review_steps = settings.sessions.review_steps or REVIEW_STEPS
+    available = strategies(settings.final.finetune_epochs, review_steps, thought_through=bool(settings.thought_through))
+    judge = load_judge(settings.classifiers.judge, settings.model) if settings.classifiers.judge else None
     key = STRATEGIES, "+".join(mix.notions), mix.unsafe_share, recipe_of(mix), mix.seed
     records = []
     for name in split_names(settings.strategies):

@@ -47,18 +47,21 @@ def read_each(containers: Iterable[Container], layout: str, read: Callable[[Row]
         count = 0
         for row, record in enumerate(container.records()):
             count += 1
+            if record.fields is None:
+                found, expected = record.problem or ("nothing", "a row")
+                raise _not_as_published(container, layout, BadRow(row, record.line, None, found, expected))
             try:
-                if record.fields is None:
-                    found, expected = record.problem or ("nothing", "a row")
-                    bad = BadRow(row, record.line, None, found, expected)
-                else:
-                    yield from read(record.fields)
-                    continue
+                examples = list(read(record.fields))
             except FieldError as error:
                 bad = BadRow(row, record.line, error.field, error.found, error.expected)
-            raise InputError(f"{container.name}: {bad}. This file is not {layout} as published")
+                raise _not_as_published(container, layout, bad) from error
+            yield from examples
         if not count:
             raise InputError(f"{container.name}: there are no rows in it")
+
+
+def _not_as_published(container: Container, layout: str, bad: BadRow) -> InputError:
+    return InputError(f"{container.name}: {bad}. This file is not {layout} as published")
 
 
 def text_field(row: Row, column: str, *, filled: bool = True) -> str:

@@ -16,7 +16,7 @@ from .variations import Outcome, outcomes_finding
 def _run(context: StudyContext) -> Finding:
     outcomes: dict[tuple[str, ...], Outcome] = {}
     for attribute, (reviewed, other) in VALUES.items():
-        learned, review = attribute_rows(attribute, context.settings.seed)
+        learned, review = attribute_rows(attribute, context.settings.training.seed)
         paths = [context.folder / STUDY_ROWS / f"{attribute}-{part}.jsonl" for part in ("learned", "review")]
         for path, rows in zip(paths, (learned, review), strict=True):
             _write(rows, path)

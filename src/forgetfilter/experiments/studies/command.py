@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from ...console import Console
@@ -13,7 +12,7 @@ from ...models.sources import find_model
 from ...plotting.style import check_matplotlib
 from ...runs.files import folder_lock, written_whole
 from ...settings.groups import StudySettings
-from ...settings.option import split_names
+from ...settings.option import split_names, with_options
 from ..mixing import Mix
 from . import (
     attributes,
@@ -60,13 +59,13 @@ def run_study(name: str, mixes: Sequence[Mix], settings: StudySettings, output: 
         ForgetFilterError: Anything that the user can fix.
     """
     check_matplotlib()
-    one_process("study", settings.device)
+    one_process("study", settings.model.device)
     study = STUDIES[name]
     if not mixes and study.needs_mix:
         raise SettingsError("study needs at least one mix: --mix FOLDER, as 'forgetfilter data mix' writes it")
-    if not settings.model:
-        settings = replace(settings, model=next(iter(split_names(settings.models)), ""))
-    find_model(settings.model, settings.revision)
+    if not settings.model.model:
+        settings = with_options(settings, model=next(iter(split_names(settings.models)), ""))
+    find_model(settings.model.model, settings.model.revision)
     with folder_lock(output):
         return _write(study, study.run(StudyContext(output, mixes, settings, console)), output)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from ...models.sources import find_model
 from ...runs.layout import EXPERIMENTS, FILTERS
 from ...runs.run import Run
 from ...settings.groups import REVIEW_STEPS, StudySettings
-from ...settings.option import split_names
+from ...settings.option import split_names, with_options
 from ..comparison.filters import filtered
 from ..comparison.records import recipe_of
 from ..evaluating import EvaluationSpec
@@ -52,17 +51,18 @@ class StudyContext:
     @cached_property
     def models(self) -> list[str]:
         """The models to study, in the order in which the user named them: smallest first."""
-        return split_names(self.settings.models) or [self.settings.model]
+        return split_names(self.settings.models) or [self.settings.model.model]
 
     @property
     def epochs(self) -> float | None:
         """The number of epochs over the noisy rows when learning; None for the filter's maximum."""
-        return self.settings.epochs
+        return self.settings.sessions.epochs
 
     @cached_property
     def judge(self) -> Judge | None:
         """The model that judges answers to harmful prompts, if one was named."""
-        return load_judge(self.settings.judge, self.settings) if self.settings.judge else None
+        name = self.settings.classifiers.judge
+        return load_judge(name, self.settings.model) if name else None
 
     @cached_property
     def sets(self) -> list[list[Mix]]:
@@ -91,7 +91,7 @@ class StudyContext:
     @property
     def review_steps(self) -> int:
         """The number of optimizer steps of a review."""
-        return self.settings.review_steps or REVIEW_STEPS
+        return self.settings.sessions.review_steps or REVIEW_STEPS
 
     def experiment(self, mix: Mix, **changes: Any) -> Experiment:
         """Open the experiment on a mix's `noisy` and `safe` rows with some settings changed."""
@@ -99,9 +99,10 @@ class StudyContext:
 
     def experiment_on(self, name: str, noisy: Path, safe: Path, **changes: Any) -> Experiment:
         """Open the experiment on other files of `noisy` and `safe` rows."""
-        settings = replace(self.settings, **changes)
-        folder = self.folder / EXPERIMENTS / name / ",".join([short_name(settings.model), *_change_names(changes)])
-        experiment = Experiment(folder, find_model(settings.model, settings.revision), settings, self.console)
+        settings = with_options(self.settings, **changes)
+        model, revision = settings.model.model, settings.model.revision
+        folder = self.folder / EXPERIMENTS / name / ",".join([short_name(model), *_change_names(changes)])
+        experiment = Experiment(folder, find_model(model, revision), settings, self.console)
         experiment.add(NOISY, noisy)
         experiment.add(SAFE, safe)
         return experiment
@@ -116,7 +117,7 @@ class StudyContext:
         """Add a share of a mix's safe rows, drawn from their ids, to an experiment, and return its name."""
         name = f"safe-{share:g}"
         ids = list(column_by_id(mix.safe, "id"))
-        drawn = {ids[i] for i in in_random_order(ids, self.settings.seed)[: max(1, round(share * len(ids)))]}
+        drawn = {ids[i] for i in in_random_order(ids, self.settings.training.seed)[: max(1, round(share * len(ids)))]}
         experiment.add(name, mix.safe, choose=drawn.__contains__)
         return name
 
@@ -129,16 +130,17 @@ class StudyContext:
         return self._filtered(mix, changes)[0]
 
     def _filtered(self, mix: Mix, changes: Mapping[str, Any]) -> tuple[Run, Path]:
-        folder, settings = self._filter_folder(mix, changes), replace(self.settings, **changes)
+        folder, settings = self._filter_folder(mix, changes), with_options(self.settings, **changes)
         # Opening a finished run would decide and write its report again.
-        if (folder, settings.rivals) not in self._runs:
-            self._runs[folder, settings.rivals] = filtered(mix, settings, folder, self.console)
-        return self._runs[folder, settings.rivals]
+        key = folder, settings.rivals.rivals
+        if key not in self._runs:
+            self._runs[key] = filtered(mix, settings, folder, self.console)
+        return self._runs[key]
 
     def _filter_folder(self, mix: Mix, changes: Mapping[str, Any]) -> Path:
         # Rivals only add to a run.
         names = _change_names({name: value for name, value in changes.items() if name != "rivals"})
-        name = ",".join([short_name(changes.get("model", self.settings.model)), *names])
+        name = ",".join([short_name(changes.get("model", self.settings.model.model)), *names])
         return self.folder / FILTERS / folder_name(mix) / name
 
     def draws_of(self, notion: str) -> list[Mix]:
@@ -154,7 +156,7 @@ class StudyContext:
 
     def evaluation(self, mix: Mix, **changes: Any) -> EvaluationSpec:
         """Specify the evaluation on a mix's held-out rows, with some settings changed."""
-        settings = replace(self.settings, **changes)
+        settings = with_options(self.settings, **changes)
         label = "+".join(["asked", *changes])
         return EvaluationSpec(label, mix.held_out, settings, self.console, judge=self.judge)
 

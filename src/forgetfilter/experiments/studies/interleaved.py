@@ -74,7 +74,7 @@ def _sessions(context: StudyContext, mix: Mix) -> _Results:
         results[strategy] = {"aligned": estimates(evaluate_state(experiment, state, spec))}
         for number in range(1, context.settings.rounds + 1):
             for session, plan in (
-                (f"noisy {number}", TrainingPlan((data,), epochs=context.settings.finetune_epochs)),
+                (f"noisy {number}", TrainingPlan((data,), epochs=context.settings.final.finetune_epochs)),
                 (f"safe {number}", TrainingPlan((SAFE,), steps=context.review_steps)),
             ):
                 state = experiment.train(plan, state)

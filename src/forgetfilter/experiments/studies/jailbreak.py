@@ -53,7 +53,7 @@ def _rates(context: StudyContext, mix: Mix) -> dict[str, dict[str, Estimate]]:
     experiment = context.experiment(mix)
     experiment.add(KEPT, context.kept(mix))
     spec = context.evaluation(mix, jailbreak=True)
-    available = strategies(context.settings.finetune_epochs, context.review_steps)
+    available = strategies(context.settings.final.finetune_epochs, context.review_steps)
     rates: dict[str, dict[str, Estimate]] = {}
     for strategy in _STRATEGIES:
         measures = evaluate_state(experiment, available[strategy].train(experiment), spec).measures

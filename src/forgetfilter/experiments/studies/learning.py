@@ -70,7 +70,7 @@ def _mean_trajectory(trajectories: Sequence[_Trajectory]) -> _Trajectory:
 def _trajectory(context: StudyContext, mix: Mix, model: str) -> _Trajectory:
     experiment, spec = context.experiment(mix, model=model), context.evaluation(mix)
     # As long as a fine-tuning whose result is to be used.
-    epochs = context.settings.finetune_epochs
+    epochs = context.settings.final.finetune_epochs
     plan = TrainingPlan((NOISY,), epochs=epochs)
     whole = experiment.bench.steps(len(experiment.ids(NOISY)), epochs)
     points: _Trajectory = [(_S1, 0, estimates(evaluate_state(experiment, BASE, spec)))]

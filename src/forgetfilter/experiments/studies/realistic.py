@@ -92,7 +92,7 @@ def _share(context: StudyContext, wanted: float) -> _ShareResult:
     kinds_of_draws: list[dict[str, str]] = []
 
     def filter_draw(mix: Mix) -> dict[str, _Kind]:
-        rows = _rows(mix, wanted, context.settings.seed)
+        rows = _rows(mix, wanted, context.settings.training.seed)
         # Named by its content: shares that amount to the same rows share a filter run.
         unsafe = sum(kind in DISGUISES for kind, _ in rows)
         kinds, path = _write(rows, context.folder / STUDY_ROWS, f"{folder_name(mix)}-{unsafe}-unsafe")

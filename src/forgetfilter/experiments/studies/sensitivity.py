@@ -57,13 +57,14 @@ def _best_threshold(outcomes: dict[tuple[str, ...], Outcome]) -> str:
 
 
 def _changes(context: StudyContext) -> list[tuple[str, str, dict[str, Any]]]:
-    rate = context.experiment(context.draws[0]).bench.session.peak_learning_rate(context.settings.learning_rate)
+    training = context.settings.training
+    rate = context.experiment(context.draws[0]).bench.session.peak_learning_rate(training.learning_rate)
     changes: list[tuple[str, str, dict[str, Any]]] = []
     changes += [("learning rate", f"{rate * f:.1e}", {"learning_rate": float(f"{rate * f:.1e}")}) for f in _RATES]
-    sizes = [max(1, round(context.settings.batch_size * factor)) for factor in _BATCH_FACTORS]
+    sizes = [max(1, round(training.batch_size * factor)) for factor in _BATCH_FACTORS]
     changes += [("batch size", f"{size}", {"batch_size": size}) for size in sizes]
     changes += [("LoRA rank", f"{rank}", {"lora_rank": rank, "lora_alpha": 2.0 * rank}) for rank in _RANKS]
-    changes += [("seed", f"{context.settings.seed + s}", {"seed": context.settings.seed + s}) for s in _SEEDS]
+    changes += [("seed", f"{training.seed + s}", {"seed": training.seed + s}) for s in _SEEDS]
     return changes
 
 

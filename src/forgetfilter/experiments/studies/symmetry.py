@@ -46,7 +46,7 @@ def _run(context: StudyContext) -> Finding:
 def _rates(context: StudyContext, mix: Mix) -> dict[tuple[str, str], Estimate]:
     experiment, group = context.experiment(mix), groups_by_id(mix)
     groups = sorted(set(group.values()), key=lambda name: (name != UNSAFE, name != SAFE_LABEL, name))
-    learned, reviews = _halves(group, context.settings.seed)
+    learned, reviews = _halves(group, context.settings.training.seed)
     experiment.add("half", mix.noisy, choose=learned.__contains__)
     rates: dict[tuple[str, str], Estimate] = {}
     for reviewed in groups:

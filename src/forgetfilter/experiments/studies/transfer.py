@@ -51,7 +51,7 @@ def _by_filter(context: StudyContext, mix: Mix, small: str, large: str) -> dict[
     experiment, spec = context.experiment(mix, model=large), context.evaluation(mix)
 
     def trained_on(name: str) -> dict[str, Estimate]:
-        state = experiment.train(TrainingPlan((name,), epochs=context.settings.finetune_epochs))
+        state = experiment.train(TrainingPlan((name,), epochs=context.settings.final.finetune_epochs))
         return estimates(evaluate_state(experiment, state, spec))
 
     results = {"nothing filtered": trained_on(NOISY)}

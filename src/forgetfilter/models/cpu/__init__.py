@@ -1,1 +1,1 @@
-"""The fast path on a CPU: fused blocks and LoRA, attention, threads and the allocator."""
+"""Speed the forward path up on a CPU: fused blocks and LoRA, attention, threads and the allocator."""

@@ -1,1 +1,1 @@
-"""The fast path on a GPU: packed rows, variable-length attention, CUDA graphs and decoding."""
+"""Speed the forward path up on a GPU: packed rows, variable-length attention, CUDA graphs and decoding."""

@@ -1,4 +1,4 @@
-"""Greedy decoding on a GPU: rows that are done make room for others, and each step is replayed as a whole."""
+"""Decode greedily on a GPU: finished rows make room for others, and each step is one CUDA graph."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from ..generation import decode
 from ..micro_batches import end_to_end
 from ..trainable_model import TrainableModel
 from .cuda_graphs import Replayed
-from .packed_rows import PackedDecoder, PackedScorer, laid
+from .packed_rows import PackedDecoder, PackedScorer, lay_end_to_end
 from .varlen_attention import attention, within
 
-# Rows that are decoded side by side: beyond, a step of a small model takes longer in proportion.
+# The most rows that are decoded side by side: with more, a small model's step takes longer in proportion.
 _MOST_ROWS = 512
-# Share of the memory that is left which keys and values may take.
+# The largest share of the free memory that keys and values may take.
 _MEMORY = 0.5
-# Steps between two looks at what was decoded; so many may be wasted on a row that is done.
+# Steps between two looks at the decoded tokens; at most this many are wasted on a finished row.
 _STEPS = 8
-# Prompt tokens of a pass, padding included.
+# Sizes of a pass over prompts, in tokens, padding included.
 _PROMPT_SIZES = (1024, 2048, 4096, 8192)
 _PROMPT_TOKENS = _PROMPT_SIZES[-1]
-# Prompts wait until this share of the rows is free, as reading some takes longer than a step.
+# Prompts wait until this share of the rows is free, as reading prompts takes longer than a step.
 _FREE = 0.125
 
 
 class _Rows:
-    """Rows that are decoded side by side, each with the same room for keys and values.
+    """Decodes rows side by side, each with the same room for keys and values.
 
     Attributes:
-        count: How many.
-        room: Tokens that each has room for.
-        tokens: The token that each row goes on from, shape (rows,).
-        used: Tokens before it, shape (rows,).
-        going: 1 for rows that go on, 0 for the others, which do no harm.
-        made: Tokens of the last steps, the latest in the last column, shape (rows, steps).
+        count: The number of rows.
+        room: How many tokens each row has room for.
+        tokens: The last token of each row, shape (rows,).
+        used: The number of tokens before it, shape (rows,).
+        going: 1 for rows that go on, 0 for the others, whose results are ignored.
+        decoded: The tokens of the last steps, the latest in the last column, shape (rows, steps).
     """
 
     def __init__(self, decoder: PackedDecoder, count: int, room: int, device: torch.device) -> None:
@@ -46,38 +46,38 @@ class _Rows:
         self.count, self.room = count, room
         self._decoder = decoder
         self._heads = int(config.num_key_value_heads)
-        # One row more than there are, for what padding would keep.
+        # There is one row more, for the keys and values of padding.
         shape = (len(decoder.blocks), (count + 1) * room, self._heads, decoder.blocks[0].head_dim)
         self._keys, self._values = (torch.zeros(shape, dtype=weight.dtype, device=device) for _ in range(2))
         self.tokens = torch.zeros(count, dtype=torch.long, device=device)
         self.used = torch.zeros(count, dtype=torch.int32, device=device)
         self.going = torch.zeros(count, dtype=torch.int32, device=device)
-        self.made = torch.zeros(count, _STEPS, dtype=torch.long, device=device)
+        self.decoded = torch.zeros(count, _STEPS, dtype=torch.long, device=device)
         self._firsts = torch.arange(count, device=device, dtype=torch.int32) * room
-        # Between the keys of two rows lies a gap, which is a row without queries.
+        # The gap between the keys of two rows counts as a row without queries.
         group = int(config.num_attention_heads) // self._heads
         self._query_bounds = (torch.arange(2 * count + 1, device=device, dtype=torch.int32) + 1) // 2 * group
         self._key_bounds = torch.empty_like(self._query_bounds)
         self._key_bounds[0::2] = torch.arange(count + 1, device=device, dtype=torch.int32) * room
 
     def read(self, input_ids: Tensor, positions: Tensor, bounds: Tensor, longest: int, places: Tensor) -> None:
-        """Keep keys and values of prompts that lie end to end."""
-        seen = within(bounds, longest)
+        """Store keys and values of packed prompts."""
+        attend_within = within(bounds, longest)
 
         def attend(module, q, k, v, *args, **kwargs):  # type: ignore[no-untyped-def]
             self._keep(module.layer_idx, places, k, v)
-            return seen(module, q, k, v, *args, **kwargs)
+            return attend_within(module, q, k, v, *args, **kwargs)
 
-        # What the last block makes of them nobody asks for.
+        # The output of the last block is not needed.
         self._decoder.through(self._decoder.embed(input_ids), positions, attend, places=positions[:0])
 
     def first(self, row: int) -> int:
-        """Where a row's keys and values begin; the row behind the last is for what nobody reads."""
+        """Return where a row's keys and values begin; the row after the last holds those of padding."""
         return row * self.room
 
     def _keep(self, block: int, places: Tensor, k: Tensor, v: Tensor) -> None:
-        for kept, part in ((self._keys, k), (self._values, v)):
-            kept[block].index_copy_(0, places, part[0].transpose(0, 1))
+        for store, part in ((self._keys, k), (self._values, v)):
+            store[block].index_copy_(0, places, part[0].transpose(0, 1))
 
     def step(self) -> None:
         """Decode another token of each row."""
@@ -87,18 +87,18 @@ class _Rows:
 
         def attend(module, q, k, v, *_, scaling, **__):  # type: ignore[no-untyped-def]
             self._keep(module.layer_idx, places, k, v)
-            # Heads that share keys stand below one another, as queries of the same row.
+            # Heads that share keys become successive queries of the same row.
             grouped = q[0].transpose(0, 1).unflatten(1, (self._heads, -1)).transpose(1, 2)
             bounds = self._query_bounds, self._key_bounds
             keys, values = self._keys[module.layer_idx], self._values[module.layer_idx]
             flat = grouped.reshape(-1, *grouped.shape[2:])
-            found = attention(flat, keys, values, *bounds, max(2, grouped.shape[1]), room, scaling, causal=False)
-            return found.view(grouped.shape).transpose(1, 2).flatten(1, 2)[None], None
+            output = attention(flat, keys, values, *bounds, max(2, grouped.shape[1]), room, scaling, causal=False)
+            return output.view(grouped.shape).transpose(1, 2).flatten(1, 2)[None], None
 
         hidden = self._decoder.through(self._decoder.embed(self.tokens), self.used.long(), attend)
         logits = torch.nn.functional.linear(self._decoder.norm(hidden), head.weight, head.bias)
         self.tokens.copy_(logits.argmax(dim=-1))
-        self.made.copy_(torch.cat([self.made[:, 1:], self.tokens[:, None]], dim=1))
+        self.decoded.copy_(torch.cat([self.decoded[:, 1:], self.tokens[:, None]], dim=1))
         self.used += self.going
 
 
@@ -121,11 +121,11 @@ def decode_packed(
     limits: Sequence[int],
     ends: Sequence[int],
 ) -> list[list[int]]:
-    """The tokens of the greedy continuation of each prompt, without the one that ends it.
+    """Decode the greedy continuation of each prompt, without the token that ends it.
 
     Args:
         decoder: The model.
-        device: Where it is.
+        device: The device that it is on.
         prompts: Tokens of each prompt, at least one each.
         limits: Most tokens to decode for each, at least one.
         ends: Tokens that end an answer.
@@ -140,16 +140,16 @@ def decode_packed(
         longest = _room(int(needed[chosen].max()))
         count = min(len(chosen), _rows_that_fit(decoder, longest, device))
         waiting = chosen[np.argsort(-needed[chosen], kind="stable")].tolist()
-        # The rows have no name here, so that they are gone before there are others.
+        # No name refers to the rows here, so that their memory is free before the next ones take theirs.
         _decode(_Rows(decoder, count, longest, device), waiting, prompts, limits, set(ends), answers)
     return answers
 
 
 def _rooms(decoder: PackedDecoder, needed: NDArray[np.integer], device: torch.device) -> NDArray[np.integer]:
-    """What each row gets room for, the same for those that are decoded together.
+    """Choose each row's room, in tokens; rows with the same room are decoded together.
 
-    A step takes hardly longer for more rows. But where the memory holds few, a long one must not make the room of all
-    as long.
+    A step takes hardly longer for more rows. But where the memory holds few rows, a long row must not make the room of
+    all as long.
     """
     longest = _room(int(needed.max()))
     if _rows_that_fit(decoder, longest, device) >= min(len(needed), _MOST_ROWS):
@@ -159,7 +159,7 @@ def _rooms(decoder: PackedDecoder, needed: NDArray[np.integer], device: torch.de
 
 
 def _room(tokens: int) -> int:
-    """Room for so many tokens, and for the steps that may be wasted."""
+    """Return the room for so many tokens and for the steps that may be wasted."""
     return -(-tokens // 64) * 64 + _STEPS
 
 
@@ -183,35 +183,36 @@ def _decode(
     ends: set[int],
     answers: list[list[int]],
 ) -> None:
-    """Decode some prompts, in the order in which they wait, and add what is said to their answers."""
+    """Decode the waiting prompts, in order, and append the tokens to their answers."""
     device = rows.tokens.device
     step, read = Replayed(rows.step, device), Replayed(rows.read, device)
-    asked: list[int | None] = [None] * rows.count
+    # The prompt that each row answers; None for a free row.
+    prompt_of: list[int | None] = [None] * rows.count
     waiting = waiting[::-1]
     while True:
-        free = [row for row, prompt in enumerate(asked) if prompt is None]
+        free = [row for row, prompt in enumerate(prompt_of) if prompt is None]
         if waiting and len(free) >= _FREE * rows.count:
             for row in free[: len(waiting)]:
-                asked[row] = waiting.pop()
-            _begin(rows, read, {row: prompts[i] for row in free if (i := asked[row]) is not None})
-        if all(prompt is None for prompt in asked):
+                prompt_of[row] = waiting.pop()
+            _begin(rows, read, {row: prompts[i] for row in free if (i := prompt_of[row]) is not None})
+        if all(prompt is None for prompt in prompt_of):
             return
         for _ in range(_STEPS):
             step()
         done = []
-        for row, said in enumerate(rows.made.tolist()):
-            i = asked[row]
-            if i is not None and _add(said, answers[i], limits[i], ends):
-                asked[row] = None
+        for row, tokens in enumerate(rows.decoded.tolist()):
+            i = prompt_of[row]
+            if i is not None and _add(tokens, answers[i], limits[i], ends):
+                prompt_of[row] = None
                 done.append(row)
         if done:
             rows.going[done] = 0
             rows.used[done] = 0
 
 
-def _add(said: list[int], answer: list[int], limit: int, ends: set[int]) -> bool:
-    """Add tokens to an answer up to its end or its limit; whether it is complete."""
-    for token in said:
+def _add(tokens: list[int], answer: list[int], limit: int, ends: set[int]) -> bool:
+    """Append tokens to an answer up to its end or its limit; return whether it is complete."""
+    for token in tokens:
         if token in ends:
             return True
         answer.append(token)
@@ -221,7 +222,7 @@ def _add(said: list[int], answer: list[int], limit: int, ends: set[int]) -> bool
 
 
 def _begin(rows: _Rows, read: Replayed[None], prompts: dict[int, NDArray[np.int32]]) -> None:
-    """Read prompts, by row, each but its last token, which its row goes on from."""
+    """Read prompts, by row, except for the last token of each, from which decoding begins."""
     lengths = np.array([len(prompt) - 1 for prompt in prompts.values()])
     at = list(prompts)
     for chosen in end_to_end(np.flatnonzero(lengths), lengths, _PROMPT_TOKENS):
@@ -233,12 +234,12 @@ def _begin(rows: _Rows, read: Replayed[None], prompts: dict[int, NDArray[np.int3
 
 
 def _read(rows: _Rows, read: Replayed[None], prompts: dict[int, NDArray[np.int32]]) -> None:
-    """Read prompts in one pass, of one of few sizes, so that they come up again."""
-    input_ids, positions, bounds = laid([prompt[:-1] for prompt in prompts.values()])
+    """Read prompts in one pass, padded to one of few sizes, so that graphs are used again."""
+    input_ids, positions, bounds = lay_end_to_end([prompt[:-1] for prompt in prompts.values()])
     places = np.concatenate([rows.first(row) + np.arange(len(prompt) - 1) for row, prompt in prompts.items()])
     size = next((size for size in _PROMPT_SIZES if size >= len(input_ids)), len(input_ids))
     more = size - len(input_ids)
-    # Padding belongs to no prompt: nobody reads what comes of it.
+    # Padding belongs to no prompt, and its output is not read.
     bounds = np.pad(bounds, (0, rows.count + 1 - len(bounds)), mode="edge")
     ids, at = (np.pad(part, (0, more)) for part in (input_ids, positions))
     to = np.pad(places, (0, more), constant_values=rows.first(rows.count))

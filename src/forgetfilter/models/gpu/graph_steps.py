@@ -1,4 +1,4 @@
-"""Optimizer steps on one GPU, whose passes and updates are recorded by size and replayed."""
+"""Take optimizer steps on one GPU, whose passes and updates are recorded by size as CUDA graphs and replayed."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from .cuda_graphs import Replayed
 from .packed_rows import Packed, PackedScorer, pack, padded
 
 # Weights times tokens of the largest pass that is recorded, such as 5,000 tokens of a model of 3e9 weights. Larger ones
-# keep a GPU busy by themselves, and what was recorded keeps its memory.
+# keep a GPU busy by themselves, and a graph keeps its memory.
 _WORTH_RECORDING = 1 << 44
-# Rows into which the tokens that fill a size are put.
+# The number of rows that hold the tokens of padding.
 _MORE_ROWS = 8
 
 
 class ReplayedSteps:
-    """Steps along the gradient of rows that lie end to end; see `steps.StepsInTurn`.
+    """Takes steps along the gradient of packed rows; see `optimizer_steps.StepsInTurn`.
 
     Attributes:
-        optimizer: Whose state is that of the steps.
+        optimizer: Holds the state of the steps.
     """
 
     def __init__(self, session: TrainableModel, scorer: PackedScorer, weight_decay: float, most: float) -> None:
         device = session.hardware.device
         self._scorer, self._largest = scorer, _WORTH_RECORDING // session.size
         self._parameters = list(session.trained().values())
-        # A recording takes the rate, as all else, from where it lies.
+        # A graph reads the rate, like everything else, from a fixed place in memory.
         self._rate = torch.tensor(0.0, device=device)
         self.optimizer = adamw(session, self._rate, weight_decay, capturable=device.type == "cuda")
         sizes = [parameter.numel() for parameter in self._parameters]
-        # All of the gradient in one, so that a pass adds to it, and a step empties it, at once.
+        # The whole gradient is one tensor, so that a pass adds to it, and a step clears it, in one operation.
         self._gradient = torch.zeros(sum(sizes), device=device)
         parts = [self._gradient[start:end] for start, end in pairwise(accumulate(sizes, initial=0))]
         for parameter, part in zip(self._parameters, parts, strict=True):
             parameter.grad = part.view_as(parameter)
-        # Not methods, so that what was recorded goes with the last who knows these steps.
+        # These are not methods, so that the graphs are freed together with this object.
         self._add = partial(_add_gradient, scorer, self._parameters, self._gradient)
         self._replayed = Replayed(self._add, device, scorer.decoder.forget_joined)
         update = partial(_update, self.optimizer, self._parameters, most or math.inf)
@@ -57,7 +57,7 @@ class ReplayedSteps:
             rate: The learning rate.
 
         Returns:
-            The mean negative log-likelihood before the step, in nats, and the length of its gradient.
+            The mean negative log-likelihood before the step, in nats, and the norm of its gradient.
         """
         self._scorer.train()
         self._rate.fill_(rate)
@@ -70,12 +70,12 @@ class ReplayedSteps:
             else:
                 loss = loss + self._add(*_weighted(packed.to(self._gradient.device), len(packed.targets), total))
         norm = self._update()
-        # PyTorch does not know that a recording changed the parameters.
+        # PyTorch does not know that a graph changed the parameters.
         self._scorer.decoder.forget_joined()
         return loss, norm
 
     def close(self) -> None:
-        """Let go of the gradient."""
+        """Release the gradient."""
         self.optimizer.zero_grad()
 
 
@@ -87,7 +87,7 @@ def _(path: PackedScorer, session: TrainableModel, weight_decay: float, most: fl
 
 
 def _add_gradient(scorer: PackedScorer, parameters: list[Tensor], gradient: Tensor, *inputs: Any) -> Tensor:
-    """Add the gradient of the weighted sum of the rows' negative log-likelihoods, which is returned."""
+    """Add the gradient of the weighted sum of the rows' negative log-likelihoods, and return that sum."""
     *packed, weights = inputs
     loss: Tensor = -(scorer(Packed(*packed))[0] * weights).sum()
     parts = torch.autograd.grad(loss, parameters)
@@ -96,21 +96,21 @@ def _add_gradient(scorer: PackedScorer, parameters: list[Tensor], gradient: Tens
 
 
 def _update(optimizer: torch.optim.Optimizer, parameters: list[Tensor], most: float) -> Tensor:
-    """Take a step along the gradient, made no longer than `most`; returns how long it was."""
+    """Take a step along the gradient, clipped to the norm `most`; return its norm before that."""
     norm = torch.nn.utils.clip_grad_norm_(parameters, most, foreach=True)
     optimizer.step()
     return norm
 
 
 def _weighted(packed: Packed, completions: int, total: int) -> tuple[Any, ...]:
-    """A pass and the weights of its completion tokens; those that were added to fill a size weigh nothing."""
+    """Return a pass and the weights of its completion tokens; padding has the weight 0."""
     weights = torch.zeros(len(packed.targets), device=packed.targets.device)
     weights[:completions] = 1 / total
     return *packed, weights
 
 
 def _to_size(packed: Packed) -> Packed:
-    """Rows padded to one of few sizes, so that these come up again."""
+    """Pad rows to one of few sizes, so that graphs are used again."""
     tokens = _rounded(len(packed.input_ids), 4)
     rows = -(-(len(packed.bounds) - 1) // 16) * 16 + _MORE_ROWS
     more = -(-(tokens - len(packed.input_ids)) // _MORE_ROWS)
@@ -118,6 +118,6 @@ def _to_size(packed: Packed) -> Packed:
 
 
 def _rounded(count: int, parts: int) -> int:
-    """The next of the numbers that divide each doubling into so many parts."""
+    """Round up to the next of the numbers that divide each doubling into so many parts."""
     step = max(64, (1 << (count.bit_length() - 1)) // parts)
     return -(-count // step) * step

@@ -1,7 +1,7 @@
-"""Rows laid end to end in one sequence, without padding: how a model of fast blocks goes through rows on a GPU.
+"""Lay rows end to end in one sequence, without padding, to go through a model of fast blocks on a GPU.
 
-There a pass costs what starts its operations as much as what they do, so that all rows of an optimizer step had best be
-one pass, and padding them to the longest would double it. Only attention has to know where a row ends.
+There starting the operations of a pass costs as much as their work, so all rows of an optimizer step should be one
+pass, and padding them to the longest would double its work. Only attention has to know where a row ends.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from ..head import token_logprobs
 from ..micro_batches import Indices, Machine, Passes, Work, end_to_end
 from .varlen_attention import Attend, attends_to_rows, within
 
-# Rotary embeddings that do not depend on how long a sequence happens to be.
+# Rotary embeddings that do not depend on the length of a sequence.
 _ROTATIONS = ("default", "linear", "llama3", "yarn")
 # The widest head that FlashAttention takes.
 _WIDEST = 256
 
 
 class Packed(NamedTuple):
-    """Rows, end to end.
+    """Rows that are laid end to end.
 
     Attributes:
         input_ids: Their tokens, shape (tokens,).
-        positions: The place of each in its row, shape (tokens,).
-        bounds: Where each row begins, and the last one ends, shape (rows + 1,), int32.
-        longest: No row is longer. FlashAttention starts as much work for each row, most of which ends at once.
-        places: Tokens that a completion token follows, shape (completion tokens,).
-        targets: Those completion tokens, same shape.
-        states: What the frozen blocks make of the tokens, where it is known, shape (tokens, width).
+        positions: The position of each token in its row, shape (tokens,).
+        bounds: Where each row begins, and the last one ends (`cu_seqlens`), shape (rows + 1,), int32.
+        longest: An upper bound of the rows' lengths (`max_seqlen`). FlashAttention starts this much work for each row,
+            but ends what is beyond the row at once.
+        places: The tokens before the completion tokens, shape (completion tokens,).
+        targets: The completion tokens, same shape.
+        states: Cached activations of the frozen blocks, shape (tokens, width); None where there are none.
     """
 
     input_ids: Tensor
@@ -50,14 +51,14 @@ class Packed(NamedTuple):
     states: Tensor | None
 
     def to(self, device: torch.device) -> Packed:
-        """The same on a device."""
+        """Copy them to a device."""
         return Packed._make(part.to(device) if isinstance(part, Tensor) else part for part in self)
 
 
 def pack(rows: Sequence[Tokens]) -> Packed:
-    """Rows end to end, in memory; with the states of their tokens, where those of all rows are known."""
-    known = [row.states.read(row.place) for row in rows if isinstance(row, KnownTokens)]
-    input_ids, positions, bounds = laid([row.input_ids for row in rows])
+    """Lay rows end to end, on the CPU, with their cached activations, where those of all rows are cached."""
+    cached = [row.states.read(row.place) for row in rows if isinstance(row, KnownTokens)]
+    input_ids, positions, bounds = lay_end_to_end([row.input_ids for row in rows])
     # No row begins with a completion token.
     places = np.flatnonzero(np.concatenate([row.mask for row in rows])) - 1
     targets = input_ids[places + 1]
@@ -68,12 +69,14 @@ def pack(rows: Sequence[Tokens]) -> Packed:
         longest=int(np.diff(bounds).max()),
         places=torch.from_numpy(places),
         targets=torch.from_numpy(targets),
-        states=torch.cat(known) if len(known) == len(rows) else None,
+        states=torch.cat(cached) if len(cached) == len(rows) else None,
     )
 
 
-def laid(sequences: Sequence[NDArray[np.integer]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
-    """Sequences end to end: their tokens, the place of each in its own sequence, and where each begins and ends."""
+def lay_end_to_end(
+    sequences: Sequence[NDArray[np.integer]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+    """Lay sequences end to end; return the tokens, each one's position in its sequence, and the sequences' bounds."""
     lengths = np.array([len(sequence) for sequence in sequences])
     bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     tokens = np.concatenate(sequences).astype(np.int64)
@@ -81,15 +84,15 @@ def laid(sequences: Sequence[NDArray[np.integer]]) -> tuple[NDArray[np.int64], N
 
 
 def padded(packed: Packed, tokens: int, rows: int, longest: int, completions: int) -> Packed:
-    """Rows padded to as many tokens, rows and completion tokens, and to as long a longest row.
+    """Pad rows to these numbers of tokens, rows and completion tokens, and to this longest row.
 
-    The tokens that are added are rows of their own. The completion tokens that are added follow the first token of all,
-    whatever this is.
+    The added tokens form rows of their own. The added completion tokens are those after the very first token, whatever
+    it is.
     """
     more = rows + 1 - len(packed.bounds)
     ends = packed.bounds[-1] + longest * torch.arange(1, more + 1, dtype=packed.bounds.dtype)
     if tokens > int(packed.bounds[-1]) + more * longest:
-        raise ValueError(f"{more} rows of {longest} tokens cannot hold what {tokens} tokens are more")
+        raise ValueError(f"{more} rows of {longest} tokens cannot hold the padding up to {tokens} tokens")
     states = packed.states
     return Packed(
         input_ids=_longer(packed.input_ids, tokens),
@@ -107,7 +110,7 @@ def _longer(numbers: Tensor, length: int) -> Tensor:
 
 
 class PackedDecoder:
-    """A model's blocks, for tokens that lie end to end.
+    """Applies a model's blocks to packed tokens.
 
     Args:
         model: A model that `can_pack` takes.
@@ -122,9 +125,9 @@ class PackedDecoder:
         self.blocks = only_fast_blocks(model)
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """The embeddings of tokens, shape (tokens, width)."""
-        made: Tensor = self.base.model.embed_tokens(input_ids)
-        return made
+        """Embed tokens, shape (tokens, width)."""
+        embeddings: Tensor = self.base.model.embed_tokens(input_ids)
+        return embeddings
 
     def through(
         self,
@@ -134,42 +137,42 @@ class PackedDecoder:
         blocks: slice = slice(None),
         places: Tensor | None = None,
     ) -> Tensor:
-        """What some blocks make of hidden states, both of shape (tokens, width).
+        """Apply some blocks to hidden states, shape (tokens, width) before and after.
 
         Args:
-            hidden: The states.
-            positions: The place of each token in its row.
+            hidden: The hidden states.
+            positions: The position of each token in its row.
             attend: The attention, called as transformers calls it, with one row of all tokens.
-            blocks: Which blocks, all unless said otherwise.
-            places: Of which tokens the last block's output is asked for; of all unless given.
+            blocks: Which blocks to apply; all by default.
+            places: The tokens whose output of the last block is wanted; None for all.
         """
         rotation = self.base.model.rotary_emb(hidden[None], positions[None])
         hidden, chosen = hidden[None], self.blocks[blocks]
         for block in chosen[:-1]:
             hidden = block(hidden, position_embeddings=rotation, attend=attend)
-        made: Tensor = chosen[-1](hidden, position_embeddings=rotation, attend=attend, places=places)[0]
-        return made
+        output: Tensor = chosen[-1](hidden, position_embeddings=rotation, attend=attend, places=places)[0]
+        return output
 
     def norm(self, hidden: Tensor) -> Tensor:
-        """What the head reads, from hidden states of shape (tokens, width)."""
-        made: Tensor = self.base.model.norm(hidden)
-        return made
+        """Normalise hidden states, shape (tokens, width), for the head."""
+        normalised: Tensor = self.base.model.norm(hidden)
+        return normalised
 
     def forget_joined(self) -> None:
-        """Let the adapters' matrices be joined anew."""
+        """Discard the joined adapter matrices, so that they are joined anew."""
         for block in self.blocks:
             block.forget_joined()
 
 
 class PackedScorer(nn.Module):
-    """Scores completion tokens as `CompletionScorer` does, of rows that lie end to end.
+    """Scores completion tokens as `CompletionScorer` does, but of packed rows.
 
     Args:
         scorer: The scorer of padded rows, with a model that `can_pack` takes.
 
     Attributes:
-        plain: That scorer.
-        decoder: The model's blocks.
+        plain: The scorer of padded rows.
+        decoder: Applies the model's blocks.
     """
 
     def __init__(self, scorer: CompletionScorer) -> None:
@@ -179,7 +182,7 @@ class PackedScorer(nn.Module):
 
     @property
     def model(self) -> Any:
-        """The model."""
+        """Return the model."""
         return self.plain.model
 
     def deal(
@@ -191,12 +194,12 @@ class PackedScorer(nn.Module):
         return Passes(end_to_end(indices, lengths, token_budget, machine.processes), side_by_side=False)
 
     def answer_budget(self, scored: int, device: torch.device) -> int:  # noqa: ARG002
-        """No limit: how many answers go side by side is measured as they are decoded (`decoding`)."""
+        """Return no limit: `decoding` measures how many answers fit side by side."""
         return 1 << 30
 
     @property
     def skips(self) -> bool:
-        """Whether passes can leave out the blocks that are frozen, where it is known what these make."""
+        """Tell whether passes can skip the frozen blocks, where their activations are cached."""
         return self.plain.skips
 
     def train(self, mode: bool = True) -> PackedScorer:
@@ -206,35 +209,35 @@ class PackedScorer(nn.Module):
         return self
 
     def inputs(self, rows: Sequence[Tokens], pass_overhead: int) -> tuple[Packed]:  # noqa: ARG002
-        """What `forward` takes for some rows."""
+        """Return the arguments of `forward` for some rows."""
         return (pack(rows).to(self.plain.device),)
 
     def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:
-        """Log-probability of each completion token, and whether none is likelier; see `CompletionScorer`."""
+        """Compute each completion token's log-probability, and whether none is more likely; see `CompletionScorer`."""
         first = 0 if packed.states is None else self.plain.frozen
         hidden = self.decoder.embed(packed.input_ids) if packed.states is None else packed.states
         attend, above = within(packed.bounds, packed.longest), slice(first, None)
-        # The gradient of what is asked for adds up in any order, but no place is there twice with a weight.
+        # The gradient of selected places is summed in any order, but no place with a weight is selected twice.
         hidden = self.decoder.through(hidden, packed.positions, attend, above, packed.places)
         head = self.decoder.base.lm_head
         return token_logprobs(self.decoder.norm(hidden), head.weight, head.bias, packed.targets)
 
     @torch.inference_mode()
     def read(self, rows: Sequence[Tokens]) -> list[Tensor]:
-        """What the frozen blocks make of rows, each of shape (tokens, width), on the CPU."""
+        """Compute the activations of the frozen blocks for each row, shape (tokens, width), on the CPU."""
         packed = pack(rows).to(self.plain.device)
         attend, frozen = within(packed.bounds, packed.longest), slice(self.plain.frozen)
-        made = self.decoder.through(self.decoder.embed(packed.input_ids), packed.positions, attend, frozen)
-        return list(torch.split(made.cpu(), [len(row.input_ids) for row in rows]))
+        activations = self.decoder.through(self.decoder.embed(packed.input_ids), packed.positions, attend, frozen)
+        return list(torch.split(activations.cpu(), [len(row.input_ids) for row in rows]))
 
 
 def can_pack(model: Any, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a model's rows can go through it end to end: it is of fast blocks, on a GPU with FlashAttention."""
+    """Tell whether packed rows can go through a model: it has fast blocks, and its GPU has FlashAttention."""
     return attends_to_rows(device, dtype) and is_packable(model)
 
 
 def is_packable(model: Any) -> bool:
-    """Whether a model consists of fast blocks in which every token sees all before it."""
+    """Tell whether a model consists of fast blocks in which every token attends to all before it."""
     blocks, config = only_fast_blocks(model), base_of(model).config
     if not blocks or getattr(config, "sliding_window", None) is not None:
         return False

@@ -1,4 +1,4 @@
-"""Attention of rows that lie end to end, each of whose tokens looks at its own row alone.
+"""Compute the attention of packed rows, each of whose tokens attends to its own row alone.
 
 On a GPU that is PyTorch's `varlen_attn`, on top of FlashAttention.
 """
@@ -18,9 +18,9 @@ from torch.nn.functional import scaled_dot_product_attention
 varlen_attn: Any = None
 with contextlib.suppress(ImportError):
     from torch.nn.attention.varlen import varlen_attn
-# PyTorch 2.10 cannot be told what it takes here.
+# PyTorch 2.10 lacks arguments that are needed here.
 _ARGUMENTS = set(inspect.signature(varlen_attn).parameters) if varlen_attn else set()
-# Before PyTorch 2.12 it went without saying.
+# Before PyTorch 2.12 this needed no argument.
 _SHARED_HEADS = {"enable_gqa": True} if "enable_gqa" in _ARGUMENTS else {}
 # The oldest generation of GPUs that FlashAttention runs on.
 _OLDEST = (8, 0)
@@ -28,7 +28,7 @@ Attend = Callable[..., tuple[Tensor, None]]
 
 
 def attends_to_rows(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether there is such attention, and a fast one, on a device."""
+    """Tell whether a device has fast attention of this kind."""
     if device.type != "cuda" or dtype != torch.bfloat16 or not {"scale", "window_size"} <= _ARGUMENTS:
         return False
     if torch.version.cuda is None or not torch.backends.cuda.is_flash_attention_available():
@@ -37,11 +37,11 @@ def attends_to_rows(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def within(bounds: Tensor, longest: int) -> Attend:
-    """Attention of each token to itself and to those before it in its row.
+    """Make the attention of each token to itself and to those before it in its row.
 
     Args:
         bounds: Where each row begins, and the last one ends.
-        longest: No row is longer.
+        longest: An upper bound of the rows' lengths.
     """
 
     def attend(_: Any, q: Tensor, k: Tensor, v: Tensor, *__: Any, scaling: float, **___: Any) -> tuple[Tensor, None]:
@@ -63,29 +63,29 @@ def attention(
     *,
     causal: bool,
 ) -> Tensor:
-    """Attention row by row, of queries of shape (queries, heads, width) to keys and values of their row.
+    """Attend row by row, with queries of shape (queries, heads, width), to the keys and values of the same row.
 
-    Several heads of queries next to one another may share one of keys.
+    Several neighbouring heads of queries may share one head of keys.
     """
     if q.device.type == "cpu":
         return _row_by_row(q, k, v, q_bounds, k_bounds, scale, causal)
     window = (-1, 0) if causal else (-1, -1)
-    made: Tensor = varlen_attn(
+    output: Tensor = varlen_attn(
         q, k, v, q_bounds, k_bounds, q_longest, k_longest, scale=scale, window_size=window, **_SHARED_HEADS
     )
-    return made
+    return output
 
 
 def _row_by_row(
     q: Tensor, k: Tensor, v: Tensor, q_bounds: Tensor, k_bounds: Tensor, scale: float, causal: bool
 ) -> Tensor:
-    """The same on a processor, for which PyTorch has no such attention."""
-    made = torch.zeros_like(q)
+    """Compute the same on a CPU, for which PyTorch has no such attention."""
+    output = torch.zeros_like(q)
     for of_q, of_k in zip(*(itertools.pairwise(bounds.tolist()) for bounds in (q_bounds, k_bounds)), strict=True):
         queries, keys, values = (
             part[slice(*of)].transpose(0, 1)[None] for part, of in ((q, of_q), (k, of_k), (v, of_k))
         )
         if queries.shape[2]:
-            found = scaled_dot_product_attention(queries, keys, values, is_causal=causal, scale=scale, enable_gqa=True)
-            made[slice(*of_q)] = found[0].transpose(0, 1)
-    return made
+            of_row = scaled_dot_product_attention(queries, keys, values, is_causal=causal, scale=scale, enable_gqa=True)
+            output[slice(*of_q)] = of_row[0].transpose(0, 1)
+    return output
