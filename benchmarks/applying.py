@@ -81,9 +81,7 @@ def compare(half: str, options: argparse.Namespace) -> None:
     full = measured(filtered(compared, safe, folder, options.model, training=options.training))
     chats = [Chat([Message("user", r["prompt"]), Message(ASSISTANT, r["completion"], trained=True)]) for r in compared]
     print(f"\n{half}: {', '.join(KINDS[half])}; {unsafe.sum()} of {COMPARED} rows are unsafe\n")
-    print(
-        "| rows filtered | AUROC (95%) | unsafe removed | harmless lost | correlation with the run on all | same decision |"
-    )
+    print("| rows filtered | AUROC (95%) | unsafe removed | harmless lost | correlation with all | same decision |")
     print("|---|---|---|---|---|---|")
     print(line(f"all {COMPARED}", *full, full, unsafe), flush=True)
     for size in options.sizes:

@@ -189,9 +189,8 @@ def _claim(stages: Stages, container: Container, settings: ApplySettings, run: P
     if not stages.has(ROWS):
         # Nothing was read whole, for instance because the data was refused: there is nothing to lose.
         (stages.path / APPLIED_MANIFEST).unlink(missing_ok=True)
-    compared = {name: value for name, value in values_of(settings).items() if name in _COMPARED} | {
-        "run": str(run.absolute())
-    }
+    values = values_of(settings)
+    compared = {name: values[name] for name in _COMPARED} | {"run": str(run.absolute())}
     manifest = Manifest.now({DATA: container.fingerprint()}, compared)
     manifest.claim(stages.path / APPLIED_MANIFEST, "this was started differently")
 

@@ -11,6 +11,7 @@ It runs in every executor of datatrove (local, Slurm, Ray). A worker needs the r
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,8 @@ class ForgetFilterStep(BaseFilter):  # type: ignore[misc]
         super().__init__(exclusion_writer, batch_size)
         # What is wrong with the run shows here, before any worker starts; the rule is fitted here, too.
         self.agreement = RowScorer.load(run, evidence, threshold=threshold).agreement
-        self._arguments = {
-            "run": str(Path(run).absolute()),
-            "evidence": evidence,
-            "threshold": threshold,
-            "device": device,
-        }
+        folder = Path(run).absolute()
+        self._load = partial(RowScorer.load, folder, evidence, threshold=threshold, device=device)
         self._scorer: RowScorer | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -71,7 +68,7 @@ class ForgetFilterStep(BaseFilter):  # type: ignore[misc]
     def scorer(self) -> RowScorer:
         """Load the scorer, once in each worker."""
         if self._scorer is None:
-            self._scorer = RowScorer.load(**self._arguments)
+            self._scorer = self._load()
         return self._scorer
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
