@@ -7,9 +7,9 @@
 The problems are those of `panel.py`, whose runs in the work folder are used again. A part of a problem's rows, 1, 5 or
 20%, stands for the run: its suspicion and its cut are computed from these rows alone, with as many trusted rows as a
 run on so few has. What a rule distilled from that says of all other rows is compared with what the run on all rows says
-of them, and with the labels. Figures are means over three draws of the part, and `told before` is the agreement that the rows held
-out in it promise. The vocabulary's weights and the basis of the states are those of all rows, which need no label.
-Problems that are named with --trained are compared with the run that trained on all rows; of a part of the rows,
+of them, and with the labels. Figures are means over three draws of the part; `told before` is the agreement that the
+rows held out in it promise. The vocabulary's weights and the basis of the states are those of all rows, which need no
+label. Problems that are named with --trained are compared with the run that trained on all rows; of a part of the rows,
 forgetting is then what that run measured. --speed scores the answers of some data sets in one process.
 """
 

@@ -43,6 +43,7 @@ def test_what_is_like_removed_rows_is_removed(run, more, tmp_path, evidence, cap
     assert (evidence == "states") == any(row["by_states"] for row in scores)
     told = capsys.readouterr().out
     assert "on 40 rows held out in the run: the same decision for 100% (91% to 100%)" in told
+    assert "WARNING: the run has only 40 rows with a score" in told
 
 
 def test_a_line_of_text_comes_back_as_it_was(run, more, tmp_path):

@@ -63,6 +63,11 @@ def test_nothing_to_agree_about():
     assert (alike.same.value, alike.auroc, alike.correlation) == (1, None, None)
 
 
+def test_a_run_on_few_rows_is_doubted():
+    assert "only 99 rows" in Agreement(99, None, None, None).doubt
+    assert not Agreement(100, None, None, None).doubt
+
+
 @pytest.mark.parametrize(("removed", "above"), [(0, 0), (1, 1), (3, 3), (4, 4)])
 def test_a_cut_is_as_strict_as_the_run(removed, above):
     predicted = np.array([0.5, 2.0, -1.0, 7.0])

@@ -172,6 +172,8 @@ def applied_table(output: Path, applied: Applied) -> str:
     if applied.unscorable:
         where = REMOVED if applied.drop_unscorable else KEPT
         lines.append(f"{applied.unscorable:,} rows could not be scored and are in the {where} file")
+    if applied.agreement.doubt:
+        lines.append(f"WARNING: {applied.agreement.doubt}")
     return "\n".join([*lines, f"Every row's score and reason: {output / SCORES}"])
 
 

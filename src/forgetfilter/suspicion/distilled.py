@@ -21,6 +21,8 @@ from .ridge import cross_fitted, solve
 FloatArray = NDArray[np.floating]
 # A tenth to three times as much made no difference beyond 0.01 of AUROC on four problems of the panel's chosen half.
 _RIDGE, _FOLDS = 0.3, 10
+# Runs on fewer rows agreed much less with the filter on all rows than with themselves (docs/evidence.md).
+_FEW = 100
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,16 @@ class Agreement:
     def of(cls, stored: dict[str, Any]) -> Agreement:
         """Read an agreement as JSON has it."""
         return cls(**stored | {"same": stored["same"] and Estimate(**stored["same"])})
+
+    @property
+    def doubt(self) -> str:
+        """Tell why the filter on all rows may decide differently all the same; empty where nothing speaks for it."""
+        if self.rows >= _FEW:
+            return ""
+        return (
+            f"the run has only {self.rows:,} rows with a score, and a run on so few decides differently from one on many, "
+            f"whatever their agreement; filter {_FEW} or more of them"
+        )
 
     def __str__(self) -> str:
         told = [] if self.same is None else [f"the same decision for {self.same}"]
