@@ -25,8 +25,8 @@ from ..decision.overrides import KEPT, REMOVED
 from ..decision.reasons import BAD
 from ..decision.verdicts import UNSCORABLE
 from ..errors import RunError
-from ..runs.files import folder_lock, read_json, remove, start_afresh, write_json, written_whole
-from ..runs.inputs import read_part
+from ..runs.files import folder_lock, read_json, start_afresh, write_json, written_whole
+from ..runs.inputs import read_part, refuse_changed
 from ..runs.layout import (
     APPLIED,
     APPLIED_MANIFEST,
@@ -128,6 +128,7 @@ def apply_run(
             options = ReadOptions(data.layout, data.columns, data.skip_bad_rows)
             check = scorer.bench.encoder.check if settings.evidence == STATES else _takes_any
             read_part(stages, DATA, source, options, stages.partial(ROWS) / DATA, check, console)
+            refuse_changed(source, Manifest.read(stages.path / APPLIED_MANIFEST).fingerprints[DATA])
             stages.finish(ROWS)
         rows = Rows.open(stages.folder(ROWS) / DATA)
         _score(stages, rows, scorer, console)
@@ -201,7 +202,8 @@ def _score(stages: Stages, rows: Rows, scorer: RowScorer, console: Console) -> N
     """Score all rows, some at a time; what a killed attempt scored by the same rule is kept."""
     if made_of(stages.folder(FURTHER_SCORES) / DISTILLED_FOR, scorer.key):
         return
-    remove(stages.folder(FURTHER_SCORES))
+    if stages.has(FURTHER_SCORES):
+        stages.drop(FURTHER_SCORES)
     folder = stages.partial(FURTHER_SCORES)
     if not made_of(folder / DISTILLED_FOR, scorer.key):
         start_afresh(folder)
@@ -214,7 +216,8 @@ def _score(stages: Stages, rows: Rows, scorer: RowScorer, console: Console) -> N
                 progress.skip(len(batch))
                 continue
             scored = scorer.score([chat for *_, chat in batch])
-            with written_whole(path) as beside:
+            # Checksums of all of them are written once they are there; to write them after each would take long.
+            with written_whole(path, changes=True) as beside:
                 pq.write_table(_scored_table(batch, scored), beside)
             progress.advance(len(batch))
     stages.finish(FURTHER_SCORES)
@@ -254,11 +257,11 @@ def _decide(stages: Stages, rows: Rows, scorer: RowScorer, run: Path, settings: 
         agreement=scorer.agreement,
         files=names,
     )
-    (stages.path / APPLIED).unlink(missing_ok=True)
+    stages.remove_file(APPLIED)
     stages.write_file(names[KEPT], partial(rows.write, kept))
     stages.write_file(names[REMOVED], partial(rows.write, removed))
     stages.write_file(SCORES, partial(write_parquet, _decided(files, removed, scorer), _DECIDED))
-    write_json(asdict(applied), stages.path / APPLIED)
+    write_json(asdict(applied), stages.path / APPLIED, stages.path)
     return applied
 
 

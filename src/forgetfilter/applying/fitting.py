@@ -17,7 +17,7 @@ from ..decision.verdicts import NOBODY, ByHand
 from ..errors import RunError
 from ..forgetting.signals import SIGNALS, SUSPICION
 from ..forgetting.thresholds import Auto, Cut, parse_threshold
-from ..runs.files import keep_once, remove
+from ..runs.files import keep_once, seal
 from ..runs.layout import (
     ASIDE,
     DATA,
@@ -98,9 +98,10 @@ def fitted_rule(run: Run, evidence: str) -> FittedRule:
             f"decide again first: {command}"
         )
     check_can_look(run)
-    folder = run.folder(distilled_stage(evidence))
+    stage = distilled_stage(evidence)
+    folder = run.folder(stage)
     if folder.is_dir() and not made_of(folder / DISTILLED_FOR, summary.key):
-        remove(folder)
+        run.drop(stage)
     keep_once(folder, lambda beside: _fit(run, summary, evidence, beside))
     with np.load(folder / HELD_OUT) as kept:
         arrays = {name: kept[name] for name in ("predicted", "suspicion", "removed", "trusted")}
@@ -127,6 +128,7 @@ def _fit(run: Run, summary: Summary, evidence: str, folder: Path) -> None:
         trusted=predicted[harmless],
     )
     note_made_of(folder / DISTILLED_FOR, summary.key)
+    seal(folder)
 
 
 def _by_hand(run: Run, summary: Summary) -> ByHand:

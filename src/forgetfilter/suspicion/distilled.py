@@ -96,8 +96,8 @@ class Agreement:
         if self.rows >= _FEW:
             return ""
         return (
-            f"the run has only {self.rows:,} rows with a score, and a run on so few decides differently from one on many, "
-            f"whatever their agreement; filter {_FEW} or more of them"
+            f"the run has only {self.rows:,} rows with a score, and a run on so few decides differently from one on "
+            f"many, whatever their agreement; filter {_FEW} or more of them"
         )
 
     def __str__(self) -> str:
