@@ -14,6 +14,7 @@ from forgetfilter import RowScorer
 from forgetfilter.applying import apply as applying
 from forgetfilter.cli import main
 from forgetfilter.errors import InputError, RunError, SettingsError
+from forgetfilter.runs.layout import CHECKSUMS
 from support.quick_runs import write_jsonl
 
 
@@ -211,10 +212,14 @@ def test_what_cannot_be_applied_is_told_in_one_line(run, more, tmp_path):
         forgetfilter.apply(tmp_path, str(data), output=tmp_path / "out")
     own = shutil.copytree(run, tmp_path / "run")
     (own / "stages" / "witnesses" / "vocabulary.parquet").unlink()
+    with pytest.raises(RunError, match=r"vocabulary.parquet: missing"):
+        RowScorer.load(own)
+    # Earlier versions kept neither.
+    (own / "stages" / "witnesses" / CHECKSUMS).unlink()
     with pytest.raises(RunError, match="earlier version"):
         RowScorer.load(own)
     (own / "summary.json").unlink()
-    with pytest.raises(RunError, match="nothing is decided here yet"):
+    with pytest.raises(RunError, match=r"summary.json: missing; decide again"):
         RowScorer.load(own)
     with pytest.raises(SettingsError, match="evidence must be one of words, states"):
         RowScorer.load(run, "everything")
@@ -231,6 +236,7 @@ def test_a_run_of_another_signal_says_how_to_go_on(run, tmp_path):
     own = shutil.copytree(run, tmp_path / "run")
     summary = json.loads((own / "summary.json").read_text()) | {"signal": "likelihood"}
     (own / "summary.json").write_text(json.dumps(summary))
+    (own / CHECKSUMS).unlink()
     with pytest.raises(RunError, match=r"decide .* --signal suspicion"):
         RowScorer.load(own)
 
