@@ -4,7 +4,7 @@
     python benchmarks/applying.py --data ../shared/data/normalised --work /tmp/panel --half reported --trained mix
     python benchmarks/applying.py --data ../shared/data/normalised --speed RUN
 
-The problems are those of `panel.py`, whose runs in the work folder are used again. A part of a problem's rows, from 1 to
+The problems are those of `panel.py`, whose runs in the work folder are used again. A part of the rows, from 1 to
 60%, stands for the run: its suspicion and its cut are computed from these rows alone, with as many trusted rows as a
 run on so few has. What a rule distilled from that says of all other rows is compared with what the run on all rows says
 of them, and with the labels. Figures are means over three draws of the part; `told before` is the agreement that the
