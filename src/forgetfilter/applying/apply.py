@@ -115,6 +115,7 @@ def apply_run(
     Raises:
         ForgetFilterError: Anything that the user can mend: the run, the rows, settings, the folder.
     """
+    console.say("fitting a rule to what the run decided, unless that was done before")
     scorer = RowScorer.load(run, settings.evidence, threshold=settings.threshold, device=settings.device)
     data = settings.data
     if source is None:
