@@ -59,6 +59,7 @@ def place(tmp_path, model, monkeypatch):
     umlauts = [f"Wärst du so nett, {i}?;Schön wär’s.\n" for i in range(12)]
     (tmp_path / "umlauts.csv").write_bytes("".join(["prompt;completion\n", *umlauts]).encode("cp1252"))
     write_jsonl(tmp_path / "part1.jsonl", rows[:24])
+    write_jsonl(tmp_path / "next-week.jsonl", rows[24:])
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "a.csv").write_text("prompt,completion\nWhat now?,Nothing.\nAnd then?,That.\n")
     whole = datasets.Dataset.from_list([{key: row[key] for key in ("id", "prompt", "completion")} for row in rows])
