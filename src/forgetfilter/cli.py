@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import errno
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import ForgetFilterError, SettingsError
+from .settings.command_line import Parser, add_options, help_of
 from .settings.groups import (
     PRESETS,
     STUDIES,
@@ -27,7 +27,7 @@ from .settings.groups import (
     SourceSettings,
     StudySettings,
 )
-from .settings.option import from_mapping, groups_of, options_of, read_config
+from .settings.option import from_mapping, options_of, read_config
 
 if TYPE_CHECKING:
     from .decision.decide import Summary
@@ -163,9 +163,14 @@ def _compare(options: argparse.Namespace) -> None:
 def _study(options: argparse.Namespace) -> None:
     from .console import Console
     from .experiments.mixing import read_mix
-    from .experiments.studies.command import run_study
+    from .experiments.studies.command import list_studies, run_study
     from .runs.layout import FINDING
 
+    if options.name is None:
+        print(list_studies())
+        return
+    if not options.output:
+        raise SettingsError(f"study {options.name} needs --output FOLDER; see 'forgetfilter study --help'")
     values = PRESETS[options.preset] | _merge_values(options, StudySettings)
     settings = from_mapping(StudySettings, values, str(options.config or "options"))
     mixes = [read_mix(folder) for folder in options.mix]
@@ -197,24 +202,30 @@ def _env(options: argparse.Namespace) -> None:  # noqa: ARG001
     print(describe())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="forgetfilter",
         description="Clean untrusted fine-tuning data: remove what a safety review makes the model forget.",
     )
     parser.add_argument("--version", action="version", version=f"forgetfilter {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = _command(commands, "filter", _filter, "filter a data set into a run folder")
-    command.add_argument("data", nargs="*", metavar="DATA", help=_help(DataSettings, "data"))
+    command = _command(
+        commands,
+        "filter",
+        _filter,
+        "filter a data set into a run folder",
+        "DATA --safe FILE --model MODEL --output RUN",
+    )
+    command.add_argument("data", nargs="*", metavar="DATA", help=help_of(DataSettings, "data"))
     command.add_argument("--output", type=Path, metavar="RUN", help="run folder; a run there goes on where it stopped")
     command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options as keys")
     command.add_argument("--overwrite", action="store_true", help="start again even if RUN holds a run")
-    _add_options(command, Settings, leave_out={"data"})
+    add_options(command, Settings, leave_out={"data"})
 
-    command = _command(commands, "decide", _decide, "decide again from a run's scores")
+    command = _command(commands, "decide", _decide, "decide again from a run's scores", "RUN")
     command.add_argument("run", type=Path, metavar="RUN", help="run folder that 'filter' wrote")
-    command.add_argument("--finetune", action="store_true", help=_help(FinetuneSettings, "finetune"))
+    command.add_argument("--finetune", action="store_true", help=help_of(FinetuneSettings, "finetune"))
     command.add_argument("--overrides", type=Path, metavar="FILE", help="a person's decisions, saved in the report")
     command.add_argument(
         "--known-unsafe",
@@ -222,33 +233,55 @@ def _parser() -> argparse.ArgumentParser:
         help="rows known to be unsafe that were found since, read as the data was: evidence at once, also for later "
         "decisions; they alone take the model; none: drop those that were given before",
     )
-    _add_options(command, DecisionSettings, default="as last decided, or as the overrides were saved with")
+    add_options(command, DecisionSettings, default="as last decided, or as the overrides were saved with")
 
     command = _command(commands, "figure", _figure, "draw a run's forgetting and its sessions, as SVG and PDF")
     command.add_argument("run", type=Path, metavar="RUN", help="run folder that 'filter' wrote")
     command.add_argument("--by", metavar="COLUMN", help="tell forgetting apart by the values of this column")
     command.add_argument("--output", type=Path, metavar="FOLDER", help="where the figures go (default: RUN/figures)")
 
-    command = _command(commands, "preview", _preview, "show the tokens of a few rows and which are trained on")
-    command.add_argument("data", nargs="*", metavar="DATA", help=_help(DataSettings, "data"))
+    command = _command(
+        commands, "preview", _preview, "show the tokens of a few rows and which are trained on", "DATA --model MODEL"
+    )
+    command.add_argument("data", nargs="*", metavar="DATA", help=help_of(DataSettings, "data"))
     command.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows to show (default: 3)")
-    _add_options(command, PreviewSettings, leave_out={"data"})
+    add_options(command, PreviewSettings, leave_out={"data"})
 
-    command = _command(commands, "evaluate", _evaluate, "measure bias, toxicity, harmfulness and tasks of a model")
-    command.add_argument("held_out", nargs="?", metavar="HELD_OUT", help=_help(EvaluationSettings, "held_out"))
+    command = _command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "measure bias, toxicity, harmfulness and tasks of a model",
+        "HELD_OUT --model MODEL --output EVAL",
+    )
+    command.add_argument("held_out", nargs="?", metavar="HELD_OUT", help=help_of(EvaluationSettings, "held_out"))
     command.add_argument("--output", type=Path, metavar="EVAL", help="folder; an evaluation there goes on")
     command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options as keys")
-    _add_options(command, EvaluationSettings, leave_out={"held_out", "max_completion", "own_words"})
+    add_options(command, EvaluationSettings, leave_out={"held_out", "max_completion", "own_words"})
 
     left_out = {*options_of(DataSettings), *options_of(SafeSettings), "rivals", "signal", "finetune", "lm_eval"}
-    command = _command(commands, "compare", _compare, "compare filters and strategies on noisy sets with known labels")
+    command = _command(
+        commands,
+        "compare",
+        _compare,
+        "compare filters and strategies on noisy sets with known labels",
+        "MIX --model MODEL --output FOLDER",
+    )
     command.add_argument("mix", nargs="+", type=Path, metavar="MIX", help="folder that 'data mix' wrote")
     command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a comparison there goes on")
     command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options as keys")
-    _add_options(command, CompareSettings, leave_out=left_out)
+    add_options(command, CompareSettings, leave_out=left_out)
 
-    command = _command(commands, "study", _study, "do one of the paper's studies, or of those that it lacks")
-    command.add_argument("name", choices=STUDIES, metavar="NAME", help=", ".join(STUDIES))
+    command = _command(
+        commands,
+        "study",
+        _study,
+        "do one of the paper's studies, or of those that it lacks",
+        "NAME --mix MIX --model MODEL --output FOLDER",
+    )
+    command.add_argument(
+        "name", nargs="?", choices=STUDIES, metavar="NAME", help="which study; without a name, all are listed"
+    )
     command.add_argument(
         "--mix",
         action="append",
@@ -258,9 +291,9 @@ def _parser() -> argparse.ArgumentParser:
         help="folder that 'data mix' wrote; may be given several times",
     )
     command.add_argument("--preset", choices=PRESETS, default="small", help="sizes and settings (default: small)")
-    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="sessions there are used again")
+    command.add_argument("--output", type=Path, metavar="FOLDER", help="sessions there are used again")
     command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options as keys")
-    _add_options(command, StudySettings, leave_out=left_out)
+    add_options(command, StudySettings, leave_out=left_out)
 
     command = _command(commands, "demo", _demo, "run the filter on a small data set that comes with the package")
     command.add_argument("--model", default="smollm2-135m", help="aligned model (default: smollm2-135m)")
@@ -279,60 +312,33 @@ def _add_data(commands: Any) -> None:
     builders = data.add_subparsers(required=True, metavar="COMMAND")
     kinds = "bbq, harmfulqa, toxicity, squad, alpaca or rows; KIND alone is the data set on the hub"
 
-    command = _command(builders, "mix", _mix, "draw noisy, safe and held-out sets from published data")
+    command = _command(
+        builders,
+        "mix",
+        _mix,
+        "draw noisy, safe and held-out sets from published data",
+        "--source KIND=PATH --output FOLDER",
+    )
     command.add_argument(
         "--source", action="append", required=True, metavar="KIND=PATH", help=f"may be given several times: {kinds}"
     )
     command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the sets go")
     command.add_argument("--overwrite", action="store_true", help="replace another mix that is there")
-    _add_options(command, MixSettings)
+    add_options(command, MixSettings)
 
     command = _command(builders, "rows", _rows, "write the examples of one published data set as labelled rows")
     command.add_argument("source", metavar="KIND=PATH", help=kinds)
     command.add_argument("--output", type=Path, required=True, metavar="FILE", help="jsonl file to write")
     command.add_argument("--overwrite", action="store_true", help="replace a file that is there")
-    _add_options(command, SourceSettings)
+    add_options(command, SourceSettings)
 
 
-def _command(commands: Any, name: str, call: Any, summary: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+def _command(commands: Any, name: str, call: Any, summary: str, usage: str = "") -> Parser:
+    """Add a command; `usage` is what its line of usage says besides its name."""
+    line = f"{commands._prog_prefix} {name} {usage} [options]" if usage else None
+    command: Parser = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.", usage=line)
     command.set_defaults(command=call)
     return command
-
-
-def _add_options(
-    parser: argparse.ArgumentParser, cls: type, *, leave_out: set[str] | None = None, default: str | None = None
-) -> None:
-    """Add one option for each setting of a class. Values stay text, which `from_mapping` parses."""
-    for group, fields in groups_of(cls).items():
-        heading = parser.add_argument_group((group.__doc__ or "").strip().splitlines()[0].rstrip("."))
-        for name, field in fields.items():
-            if name in (leave_out or set()):
-                continue
-            flag = "--" + name.replace("_", "-")
-            if isinstance(field.default, bool):
-                heading.add_argument(
-                    flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=_help(cls, name)
-                )
-                continue
-            shown = default or _shown_default(field)
-            heading.add_argument(
-                flag,
-                action="append" if isinstance(field.default, tuple) else "store",
-                default=argparse.SUPPRESS,
-                metavar="{" + ",".join(field.metadata["choices"]) + "}" if field.metadata["choices"] else "X",
-                help=_help(cls, name) + (f" (default: {shown})" if shown else ""),
-            )
-
-
-def _shown_default(field: dataclasses.Field[Any]) -> str:
-    if field.default is dataclasses.MISSING or field.default is None:
-        return "none"
-    return "" if field.default == () else str(field.default).replace("%", "%%")
-
-
-def _help(cls: type, name: str) -> str:
-    return str(options_of(cls)[name].metadata["help"]).replace("%", "%%")
 
 
 def _merge_values(options: argparse.Namespace, cls: type) -> dict[str, Any]:
