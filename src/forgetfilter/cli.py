@@ -31,6 +31,7 @@ from .settings.option import from_mapping, options_of, read_config
 
 if TYPE_CHECKING:
     from .decision.decide import Summary
+    from .runs.run import Run
 
 _STATUS_USER, _STATUS_INTERRUPTED, _STATUS_PIPE = 2, 130, 141
 _USERS_TO_MEND = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
@@ -38,7 +39,7 @@ _USERS_TO_MEND = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ED
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse(arguments)
     try:
         options.command(options)
     except ForgetFilterError as error:
@@ -82,11 +83,8 @@ def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
     from .runs.inputs import find_inputs
 
     main_process = Processes(settings.model.device).main
-    run, summary = run_filter(
-        settings, find_inputs(settings), output, Console(quiet=not main_process), overwrite=overwrite
-    )
-    if main_process:
-        _show(run.path, summary)
+    console = Console(quiet=not main_process)
+    run, _ = run_filter(settings, find_inputs(settings), output, console, overwrite=overwrite, show=_show)
     return run.path
 
 
@@ -105,7 +103,7 @@ def _decide(options: argparse.Namespace) -> None:
         known_unsafe=options.known_unsafe,
         finetune=options.finetune,
     )
-    _show(run.path, summary)
+    _show(run, summary)
 
 
 def _figure(options: argparse.Namespace) -> None:
@@ -352,7 +350,7 @@ def _merge_values(options: argparse.Namespace, cls: type) -> dict[str, Any]:
     return values
 
 
-def _show(path: Path, summary: Summary) -> None:
+def _show(run: Run, summary: Summary) -> None:
     from .report.terminal import closing_table
 
-    print(closing_table(path, summary))
+    print(closing_table(run.path, summary), flush=True)

@@ -9,7 +9,7 @@ model    = finetune(M0, kept)              M_ret, on request
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,18 @@ from .errors import SettingsError
 from .forgetting.signals import RIVAL, SIGNALS
 from .report import write_report
 from .runs.inputs import NONE, Inputs
-from .runs.layout import FORGETTING, KNOWN_LATER, LEARNED, LOG, MODEL, REPORT, REVIEWED, WITNESSES, rival_stage
+from .runs.layout import (
+    EXAMPLES,
+    FORGETTING,
+    KNOWN_LATER,
+    LEARNED,
+    LOG,
+    MODEL,
+    REPORT,
+    REVIEWED,
+    WITNESSES,
+    rival_stage,
+)
 from .runs.run import Run, decide_command, last_decision, locked
 from .settings.groups import Settings
 from .settings.option import split_names
@@ -37,9 +48,22 @@ from .stages.witnesses import can_look_further, measure_witnesses
 
 
 def run_filter(
-    settings: Settings, inputs: Inputs, output: Path, console: Console, *, overwrite: bool = False
+    settings: Settings,
+    inputs: Inputs,
+    output: Path,
+    console: Console,
+    *,
+    overwrite: bool = False,
+    show: Callable[[Run, Summary], None] = lambda *_: None,
 ) -> tuple[Run, Summary]:
     """Filter a data set into a run folder, going on where an earlier attempt stopped.
+
+    Args:
+        settings, inputs: What is filtered, and how.
+        output: The run folder.
+        console: Where to tell what goes on.
+        overwrite: Start again even if the folder holds a run.
+        show: Called with the decision in the first process, before the model is asked for examples or fine-tuned.
 
     Raises:
         ForgetFilterError: Anything the user can mend: inputs, settings, the folder.
@@ -61,10 +85,13 @@ def run_filter(
         _ask_rivals(work)
         work.drop_states()
         summary = _decide(work)
-        if work.run.has(REVIEWED):
-            ask_examples(work, summary.cut)
         if work.processes.main:
             write_report(work.run, summary)
+            show(work.run, summary)
+        if work.run.has(REVIEWED) and not work.run.has(EXAMPLES) and settings.report.examples:
+            ask_examples(work, summary.cut)
+            if work.processes.main:
+                write_report(work.run, summary)
         if settings.final.finetune:
             finetune_kept(work, summary)
         return work.run, summary

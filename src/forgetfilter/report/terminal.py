@@ -86,6 +86,11 @@ def _notes(summary: Summary) -> list[str]:
         notes.append(f"decided by a rival filter, {signal.summary}, and not by forgetting")
     elif not summary.trained:
         notes.append(NOTHING_TRAINED)
+    if summary.left_out:
+        notes.append(
+            f"a random sample: the other {summary.left_out:,} rows of the data are in none of these files; "
+            "filter without --limit, into another folder, for all"
+        )
     if summary.overridden:
         who = printable(summary.reviewer, _PROMPT_WIDTH)
         notes.append(f"{summary.overridden:,} rows were decided otherwise by {who}; the estimates are the filter's")

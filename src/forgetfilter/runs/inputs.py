@@ -239,9 +239,10 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
         return
     planted, seed, own_words = run.settings.planted, run.settings.training.seed, run.settings.tokens.own_words
     safe, folder = run.settings.safe.safe, run.partial(TOKENS)
-    _find_frames(run, encoder, folder)
+    sample = _count(Rows.open(run.folder(ROWS) / DATA), run.settings.data.limit)
+    _find_frames(run, encoder, folder, sample)
     # This many rows of known kind suffice, and do not make learning much longer.
-    most = _count(Rows.open(run.folder(ROWS) / DATA)) // 4
+    most = sample // 4
     aside_of = dict(zip(numbered(SAFE, safe), numbered(ASIDE, safe), strict=True))
     for part in (DATA, *aside_of, TRUSTED, KNOWN_UNSAFE):
         if not (run.folder(ROWS) / part).is_dir():
@@ -249,6 +250,11 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
         rows = Rows.open(run.folder(ROWS) / part)
         count, chosen = _count(rows), np.ones(rows.count, dtype=bool)
         unshown: Counter[str] = Counter()
+        if part == DATA and sample < count:
+            console.say(
+                f"{rows.name}: a random sample of {sample:,} of {count:,} rows; the others are left as they are"
+            )
+            count, chosen = sample, _drawn(rows, sample, seed)
         if part == TRUSTED and planted.trusted == BUILTIN:
             count = min(most, count)
             chosen = _drawn(rows, count, seed)
@@ -270,15 +276,16 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
             raise InputError(f"{rows.name}: own_words: no answer matches '{own_words}'; 'preview' shows rows")
         if part == DATA and rows.layout == PREFERENCE:
             name, path = f"{rows.name}, rejected answers", folder / tokens_of(REJECTED)
-            write_part(name, rows.rejected(), count, encoder, path, console, needed=False)
+            rejected = (row for row in rows.rejected() if chosen[row[1]])
+            write_part(name, rejected, count, encoder, path, console, needed=False)
     run.finish(TOKENS)
 
 
-def _find_frames(run: Run, encoder: Encoder, folder: Path) -> None:
-    """Search some answers of the data for frames, which apply to all parts, and keep those that are found."""
+def _find_frames(run: Run, encoder: Encoder, folder: Path, sample: int) -> None:
+    """Search some answers of the data, or of the sample of it, for frames, which apply to all parts, and keep those that are found."""
     if encoder.own_words.looks:
         rows = Rows.open(run.folder(ROWS) / DATA)
-        drawn = np.flatnonzero(_drawn(rows, ANSWERS_SEEN, run.settings.training.seed)).tolist()
+        drawn = np.flatnonzero(_drawn(rows, min(ANSWERS_SEEN, sample), run.settings.training.seed)).tolist()
         encoder.own_words.look_at(chat for _, chat in rows.at(drawn))
         write_json([frame.stored for frame in encoder.own_words.frames], folder / FRAMES)
 
@@ -306,8 +313,10 @@ def _sets_aside(settings: Settings) -> bool:
     return settings.planted.set_aside > 0 and bool(_safe_files(settings.safe))
 
 
-def _count(rows: Rows) -> int:
-    return rows.count - len(rows.bad)
+def _count(rows: Rows, limit: int | None = None) -> int:
+    """Count the usable rows, or of so many the sample that is filtered."""
+    usable = rows.count - len(rows.bad)
+    return usable if limit is None else min(limit, usable)
 
 
 def _drawn(rows: Rows, count: int, seed: int) -> NDArray[np.bool_]:

@@ -25,7 +25,7 @@ from .manifest import Manifest, is_run, refuse_others
 # Settings that say where something lies, or that only add to a run. What lies there is compared by content.
 _NOT_COMPARED = {
     *("data", "split", "safe", "safe_split", "trusted", "known_unsafe", "model", "revision"),
-    *("finetune", "finetune_epochs", "rivals", "judge", "toxicity_classifier", "training"),
+    *("finetune", "finetune_epochs", "rivals", "judge", "toxicity_classifier", "training", "examples"),
     # It changes speed and memory alone.
     "tokens_per_batch",
 }

@@ -47,9 +47,9 @@ class Parser(argparse.ArgumentParser):
         """Describe all options."""
         return super().format_help()
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
         """Parse a command with its options; ends the program where one is unknown."""
-        options, unknown = self.parse_known_args(args, namespace)
+        options, unknown = self.parse_known_args(arguments)
         if unknown:
             parser: Parser = options.parser
             parser.refuse(unknown[0])

@@ -58,6 +58,9 @@ class DataSettings:
         shown="SPLIT",
         usual=True,
     )
+    limit: int | None = option(
+        None, "filter a random sample of N rows of the data, drawn by id; none is all rows", least=1, usual=True
+    )
     encoding: str = option(
         "", "encoding of text files, such as cp1252; empty: UTF-8, or what a file's own mark says", shown="NAME"
     )
@@ -289,6 +292,24 @@ class FinetuneSettings:
     finetune_epochs: float = option(3.0, "passes over the kept rows in that session", above=0)
 
 
+# As many as are worth reading: the most suspicious rows, those around the threshold, and kept ones.
+MOST_EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What people are shown besides the decision."""
+
+    examples: int = option(
+        MOST_EXAMPLES,
+        "prompts of the data that the model answers before and after the review, once the decision is there, for "
+        "people to compare; 0: none",
+        least=0,
+        most=MOST_EXAMPLES,
+        usual=True,
+    )
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that one run of the filter needs."""
@@ -305,6 +326,7 @@ class Settings:
     decision: DecisionSettings = DecisionSettings()
     classifiers: ClassifierSettings = ClassifierSettings()
     rivals: RivalSettings = RivalSettings()
+    report: ReportSettings = ReportSettings()
     final: FinetuneSettings = FinetuneSettings()
 
 
