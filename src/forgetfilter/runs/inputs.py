@@ -282,7 +282,7 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
 
 
 def _find_frames(run: Run, encoder: Encoder, folder: Path, sample: int) -> None:
-    """Search some answers of the data, or of the sample of it, for frames, which apply to all parts, and keep those that are found."""
+    """Search some answers of the data's sample for frames, which apply to all parts; keep those that are found."""
     if encoder.own_words.looks:
         rows = Rows.open(run.folder(ROWS) / DATA)
         drawn = np.flatnonzero(_drawn(rows, min(ANSWERS_SEEN, sample), run.settings.training.seed)).tolist()
