@@ -18,6 +18,7 @@ LAYOUT = Path(layout.__file__)
 LAYERS = [
     ["errors", "metrics"],
     ["forgetting.estimates", "forgetting.signals", "forgetting.thresholds"],
+    ["progress"],
     ["settings", "console", "models.processes", "plotting"],
     ["runs", "data", "builtin", "suspicion"],
     ["models", "forgetting"],

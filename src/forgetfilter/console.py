@@ -13,9 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-_SECONDS_BETWEEN_LINES = 10.0
+from .progress import Pieces, Plan, Progress, Showable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+_SECONDS_BETWEEN_LINES = 30.0
 _LONGEST_LINE = 1000
 # Categories of characters that a terminal may obey or that hide text: control, format (bidirectional marks
 # among them), surrogate, private use, line and paragraph separators.
@@ -62,42 +67,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-class Progress:
-    """A count on its way to a total (0 where that is unknown). Each advance calls `show`."""
-
-    def __init__(self, label: str, total: int, unit: str, show: Callable[[Progress], None]) -> None:
-        self.label, self.total, self.unit = label, total, unit
-        self.done = self._skipped = 0
-        self.note = ""
-        self._show = show
-        self._began = time.monotonic()
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """Add to the count of what is done; `note` is shown beside the rate."""
-        self.done += count
-        self.note = note or self.note
-        self._show(self)
-
-    def skip(self, count: int) -> None:
-        """Add what an earlier attempt had done; it does not count for the rate."""
-        self.done += count
-        self._skipped += count
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
-
-    def __str__(self) -> str:
-        rate = (self.done - self._skipped) / self.seconds if self.seconds > 0 else 0.0
-        of_total = f"/{self.total:,}" if self.total else ""
-        parts = [f"{self.label}: {self.done:,}{of_total} {self.unit}", f"{rate:,.1f} {self.unit}/s"]
-        if 0 < self.done < self.total and rate > 0:
-            parts.append(f"{_clock((self.total - self.done) / rate)} left")
-        else:
-            parts.append(f"took {_clock(self.seconds)}")
-        return ", ".join([*parts, self.note] if self.note else parts)
-
-
 class Console:
     """Shows a person what is going on.
 
@@ -110,6 +79,14 @@ class Console:
         self._stream = sys.stderr if stream is None else stream
         self._quiet = quiet
         self._log: Path | None = None
+        self._plan: Plan | None = None
+        self._pieces: Pieces | None = None
+        self._show: Callable[[Showable], None] = lambda _: None
+        self._bars: Bars | None = None
+
+    def follow(self, plan: Plan) -> None:
+        """Tell from now on, with each step of this plan, how much of the whole is done, and the time left."""
+        self._plan = plan
 
     def log_to(self, path: Path) -> None:
         """Also append every line to this file, with the time."""
@@ -118,33 +95,83 @@ class Console:
     def say(self, text: str) -> None:
         """Show one line, or several."""
         text = fit_to_show(text)
-        if not self._quiet:
+        if self._bars is not None:
+            # A line that another writes would be mixed with the bar's.
+            self._bars.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        elif not self._quiet:
             print(text, file=self._stream, flush=True)
         self._write_log(text)
 
     @contextmanager
-    def progress(self, label: str, total: int, unit: str) -> Iterator[Progress]:
-        """Show a count while the block runs: a bar on a terminal, plain lines elsewhere."""
-        bar = not self._quiet and self._stream.isatty()
-        with self._bar(label, total) if bar else self._lines() as show:
-            progress = Progress(label, total, unit, show)
-            yield progress
-        self.say(str(progress))
+    def step(self, name: str) -> Iterator[None]:
+        """Show one line for all progress of a step of the plan while the block runs; other steps show their own."""
+        if self._plan is None or name not in self._plan.steps or self._pieces is not None:
+            yield
+        else:
+            with self._together(Pieces(self._plan.title(name), self._plan, name)):
+                yield
 
     @contextmanager
-    def _lines(self) -> Iterator[Callable[[Progress], None]]:
+    def together(self, title: str) -> Iterator[None]:
+        """Show one line for all progress while the block runs."""
+        with self._together(Pieces(title)):
+            yield
+
+    @contextmanager
+    def _together(self, pieces: Pieces) -> Iterator[None]:
+        self._pieces = pieces
+        try:
+            with self._shown() as self._show:
+                yield
+        finally:
+            self._pieces = None
+        pieces.end()
+        self.say(str(pieces))
+
+    @contextmanager
+    def progress(
+        self, label: str, total: int, unit: str, cost: float = 0.0, *, counts: bool = True
+    ) -> Iterator[Progress]:
+        """Show a count while the block runs: a bar on a terminal, plain lines elsewhere.
+
+        Args:
+            label: What is done; not shown within a step, which has a title.
+            total, unit: How many of what.
+            cost: What all of it costs, in the unit of the plan.
+            counts: Whether the step counts its units.
+        """
+        if (pieces := self._pieces) is not None:
+            show = self._show
+            piece = Progress(label, total, unit, lambda _: show(pieces), cost, counts=counts)
+            pieces.add(piece)
+            yield piece
+            piece.end()
+        else:
+            with self._shown() as show:
+                progress = Progress(label, total, unit, show)
+                yield progress
+            self.say(str(progress))
+
+    @contextmanager
+    def _shown(self) -> Iterator[Callable[[Showable], None]]:
+        bar = not self._quiet and self._stream.isatty()
+        with self._bar() if bar else self._lines() as show:
+            yield show
+
+    @contextmanager
+    def _lines(self) -> Iterator[Callable[[Showable], None]]:
         last = time.monotonic()
 
-        def show(progress: Progress) -> None:
+        def show(what: Showable) -> None:
             nonlocal last
-            if time.monotonic() - last >= _SECONDS_BETWEEN_LINES and progress.done != progress.total:
+            if time.monotonic() - last >= _SECONDS_BETWEEN_LINES and what.share != 1:
                 last = time.monotonic()
-                self.say(str(progress))
+                self.say(what.running())
 
         yield show
 
     @contextmanager
-    def _bar(self, label: str, total: int) -> Iterator[Callable[[Progress], None]]:
+    def _bar(self) -> Iterator[Callable[[Showable], None]]:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bars
@@ -152,20 +179,23 @@ class Console:
         columns = (BarColumn(), TextColumn("{task.fields[text]}", markup=False))
         # The bar is transient; the line that stays is the one that also goes to the log.
         with Bars(*columns, console=RichConsole(file=self._stream), refresh_per_second=4, transient=True) as bars:
-            task = bars.add_task(label, total=total or None, text=label)
-            yield lambda progress: bars.update(task, completed=progress.done, text=str(progress))
+            task = bars.add_task("", total=None, text="")
+
+            def show(what: Showable) -> None:
+                known = what.share is not None
+                bars.update(task, completed=what.share or 0, total=1 if known else None, text=what.running())
+
+            self._bars = bars
+            try:
+                yield show
+            finally:
+                self._bars = None
 
     def _write_log(self, text: str) -> None:
         if self._log is not None and self._log.parent.is_dir():
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             with self._log.open("a", encoding="utf-8") as file:
                 file.writelines(f"{now} {line}\n" for line in text.splitlines())
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _cells(text: str) -> int:

@@ -43,6 +43,7 @@ from .stages.answers import answer_prompts, ask_examples
 from .stages.filter_run import FilterRun, started
 from .stages.final_model import finetune_kept, made_from
 from .stages.known_later import check_can_look, look_at_known
+from .stages.planning import plan_run
 from .stages.sessions import learn, measure, review, reviews, score
 from .stages.witnesses import can_look_further, measure_witnesses
 
@@ -72,6 +73,7 @@ def run_filter(
     if not settings.sessions.training and not signal.fused:
         raise SettingsError(f"training: the signal {settings.decision.signal} needs training; leave --signal out")
     with started(settings, inputs, output, console, overwrite=overwrite) as work:
+        console.follow(plan_run(work))
         answer_prompts(work)
         if signal.fused:
             _first_look(work)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .training import Callback, Step
 
 BASE = "base"
+# Of a forward pass: what a training step costs, and what writing a token costs, which goes one by one.
+_TRAINING, _WRITING = 3, 4
 
 
 class StageRunner:
@@ -99,7 +101,8 @@ class StageRunner:
         folder = self.stages.partial(name)
         # No process may still be about to make the folder while another works in it, or empties it.
         self.processes.wait()
-        work(folder)
+        with self.console.step(name):
+            work(folder)
         self.processes.wait()
         if self.processes.main:
             self.stages.finish(name)
@@ -132,10 +135,14 @@ class StageRunner:
     def _keep_states(self, name: str, file: Path, folder: Path) -> None:
         from .activation_cache import keep_states
 
-        label, rows = f"the {name} rows through the lower blocks", len(TokenTable(file).scorable)
-        with self._memory_explained(), self.console.progress(label, rows, "rows") as progress:
+        table = TokenTable(file)
+        label, rows, cost = f"preparing the {name} rows", len(table.scorable), self.preparing_cost(table)
+        with self._memory_explained(), self.console.progress(label, rows, "rows", cost, counts=False) as progress:
             if not keep_states(self.session, file, folder, self.budget, progress.advance, progress.skip):
-                progress.note = "not kept, as the disk has too little room; every pass computes them anew"
+                self.console.say(
+                    f"activations of the {name} rows: not kept, as the disk has too little room; every pass computes "
+                    "them anew"
+                )
 
     def drop_states(self, names: Sequence[str]) -> None:
         """Delete the activations that `tokens` cached for files with these names."""
@@ -175,10 +182,11 @@ class StageRunner:
         from .training import finetune
 
         self._state = f"{becomes}, in training"
-        with self._memory_explained(), self.console.progress(label, steps, "steps") as progress:
+        cost = self.training_cost(table, rows, steps)
+        with self._memory_explained(), self.console.progress(label, steps, "steps", cost) as progress:
 
             def on_step(step: Step) -> None:
-                progress.advance(note=f"loss {step.loss:.3f}, {step.tokens / step.seconds:,.0f} tokens/s")
+                progress.advance(note=f"loss {step.loss:.3f}")
 
             training, most = self.settings.training, self.settings.passes.tokens_per_batch
             history = finetune(
@@ -193,12 +201,48 @@ class StageRunner:
             write_json([asdict(step) for step in history], folder / HISTORY)
         self._state = becomes
 
-    def score(self, label: str, scorer: Scorer, table: TokenTable, rows: NDArray[np.intp], folder: Path) -> None:
-        """Score some rows in the present state; see `models.scoring.score`."""
+    def score(
+        self,
+        label: str,
+        scorer: Scorer,
+        table: TokenTable,
+        rows: NDArray[np.intp],
+        folder: Path,
+        *,
+        new_tokens: int = 0,
+    ) -> None:
+        """Score some rows in the present state; see `models.scoring.score`.
+
+        Args:
+            label: What is done, for the screen.
+            scorer, table, rows, folder: As `score` takes them.
+            new_tokens: How many tokens the model writes for each row.
+        """
         from .scoring import score
 
-        with self._memory_explained(), self.console.progress(label, len(rows), "rows") as progress:
+        cost = self.scoring_cost(int(table.lengths[rows].sum()), len(rows) * new_tokens)
+        with self._memory_explained(), self.console.progress(label, len(rows), "rows", cost) as progress:
             score(self.session, scorer, table, rows, folder, progress.advance, progress.skip)
+
+    # Costs are in tokens that go through all blocks once. Those that go through the frozen blocks do so once for all
+    # sessions, when the rows are prepared.
+
+    def preparing_cost(self, table: TokenTable) -> float:
+        """Estimate what it costs to cache the activations of the frozen blocks."""
+        return (1 - self._learned_blocks) * float(table.lengths.sum())
+
+    def scoring_cost(self, tokens: int, new_tokens: int = 0) -> float:
+        """Estimate what it costs to score so many tokens, and to write so many new ones."""
+        return self._learned_blocks * tokens + _WRITING * new_tokens
+
+    def training_cost(self, table: TokenTable, rows: NDArray[np.intp], steps: int) -> float:
+        """Estimate what so many optimizer steps with some rows cost."""
+        tokens = steps * self.settings.training.batch_size * float(table.lengths[rows].mean())
+        return _TRAINING * self._learned_blocks * tokens
+
+    @property
+    def _learned_blocks(self) -> float:
+        return self.settings.adapter.top_blocks or 1.0
 
     def steps(self, rows: int, epochs: float | None) -> int:
         """Compute the optimizer steps of so many epochs over so many rows."""
