@@ -52,6 +52,11 @@ def printable(text: str, width: int | None = None) -> str:
     return safe if width is None or len(safe) <= width else safe[: max(0, width - 1)] + "…"
 
 
+def count_of(count: int, noun: str) -> str:
+    """Write a count of something: `1 row`, `1,200 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Align columns of cells, which must be printable already; columns of numbers are aligned to the right."""
     cells = [list(header), *(list(row) for row in rows)]
