@@ -72,6 +72,17 @@ def test_preview_shows_what_is_trained_on(noisy, model, capsys):
     assert "\x1b" not in shown
 
 
+def test_preview_of_unusable_rows_fails_and_names_the_file(model, tmp_path, capsys):
+    rows = [{"prompt": "Hi", "completion": "Yes."}, {"prompt": "Hi", "completion": 3}]
+    bad = write_jsonl(tmp_path / "bad.jsonl", rows[::-1])
+    command = ["preview", str(bad), "--model", str(model), "--rows"]
+    assert main([*command, "1"]) == 2
+    shown = capsys.readouterr()
+    assert f"{bad}: line 1, field 'completion'" in " ".join(shown.out.split())
+    assert shown.err == f"forgetfilter: {bad}: the row shown cannot be used\n"
+    assert main([*command, "2"]) == 0
+
+
 @pytest.mark.parametrize(
     ("most", "said", "shown"),
     [

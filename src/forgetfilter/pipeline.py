@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .console import Console
+from .console import Console, count_of
 from .data.records import Container
 from .decision.again import drop_known_later, how_a_person_decided, known_later_told, settings_of_decision
 from .decision.decide import Summary, decide, read_summary
@@ -109,7 +109,7 @@ def _first_look(work: FilterRun) -> None:
         summary = decide(run, run.settings.decision)
         write_report(run, summary)
         work.console.say(
-            f"a first look, before training: {summary.removed:,} of {summary.rows:,} rows are removed "
+            f"a first look, before training: {summary.removed:,} of {count_of(summary.rows, 'row')} would be removed "
             f"({summary.explanation}); see {run.path / REPORT}, or stop here and keep that"
         )
     work.processes.wait()

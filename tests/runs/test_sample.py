@@ -22,7 +22,7 @@ def test_a_sample_is_filtered_and_the_rest_is_counted(command, noisy, tmp_path, 
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["rows"], summary["left_out"], summary["kept"] + summary["removed"]) == (5, 7, 5)
     assert "a random sample of 5 of 12 rows" in shown.err
-    assert "the other 7 rows of the data are in none of these files" in shown.out
+    assert "a random sample: 7 rows are left out, and in none of these files" in shown.out
     assert noisy.read_text() == "".join(json.dumps(row) + "\n" for row in NOISY)
     write_jsonl(noisy, NOISY[::-1])
     again = [word if word != str(tmp_path / "run") else str(tmp_path / "again") for word in command]
