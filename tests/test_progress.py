@@ -97,4 +97,4 @@ def test_on_a_terminal_lines_of_others_stand_above_the_bar():
         learning.advance(1)
     shown = stream.getvalue()
     assert "[bold]loading\\x1b[2J the model\n" in shown
-    assert shown.endswith("1 of 2, learning: 2/2 steps, took 0:00; 75% of the whole, less than a minute left in all\n")
+    assert shown.endswith("1 of 2, learning: 2/2 steps, took 0:00; 75% of the whole\n")

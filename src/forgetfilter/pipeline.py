@@ -10,7 +10,6 @@ model    = finetune(M0, kept)              M_ret, on request
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,24 +17,13 @@ from typing import Any
 from .console import Console, count_of
 from .data.records import Container
 from .decision.again import drop_known_later, how_a_person_decided, known_later_told, settings_of_decision
-from .decision.decide import Summary, decide, read_summary
+from .decision.decide import Summary, decide, last_decision_kept, read_summary
 from .decision.overrides import Overrides
 from .errors import SettingsError
 from .forgetting.signals import RIVAL, SIGNALS
 from .report import write_report
 from .runs.inputs import NONE, Inputs
-from .runs.layout import (
-    EXAMPLES,
-    FORGETTING,
-    KNOWN_LATER,
-    LEARNED,
-    LOG,
-    MODEL,
-    REPORT,
-    REVIEWED,
-    WITNESSES,
-    rival_stage,
-)
+from .runs.layout import EXAMPLES, FORGETTING, LEARNED, LOG, MODEL, REPORT, REVIEWED, WITNESSES, rival_stage
 from .runs.run import Run, decide_command, last_decision, locked
 from .settings.groups import Settings
 from .settings.option import split_names
@@ -106,8 +94,9 @@ def _first_look(work: FilterRun) -> None:
         # There is none yet, or an earlier version made it.
         work.bench.work(WITNESSES, partial(measure_witnesses, work.bench, work.material))
     if run.settings.sessions.training and not run.has(FORGETTING) and work.processes.main:
-        summary = decide(run, run.settings.decision)
-        write_report(run, summary)
+        with last_decision_kept(run):
+            summary = decide(run, run.settings.decision)
+            write_report(run, summary)
         work.console.say(
             f"a first look, before training: {summary.removed:,} of {count_of(summary.rows, 'row')} would be removed "
             f"({summary.explanation}); see {run.path / REPORT}, or stop here and keep that"
@@ -140,7 +129,8 @@ def _decide(work: FilterRun) -> Summary:
             )
         for line in filter(None, (hint, known_later_told(run, fused=SIGNALS[settings.decision.signal].fused))):
             work.console.say(line)
-        decide(run, settings.decision)
+        with last_decision_kept(run):
+            decide(run, settings.decision)
     work.processes.wait()
     return read_summary(run)
 
@@ -175,18 +165,18 @@ def run_decide(
         ModelError: The model, which looks at them, is not there.
     """
     run = Run.open(output)
-    settings, said = settings_of_decision(run, changed, overrides)
-    fused = SIGNALS[settings.signal].fused
-    if known_unsafe not in (None, NONE) and not fused:
-        raise SettingsError(
-            f"decide: known_unsafe: tells nothing by the signal {settings.signal}, as nothing learned these rows; "
-            "it needs --signal suspicion"
-        )
     work: FilterRun | None = None
     with locked(output):
+        settings, said = settings_of_decision(run, changed, overrides)
+        fused = SIGNALS[settings.signal].fused
+        if known_unsafe not in (None, NONE) and not fused:
+            raise SettingsError(
+                f"decide: known_unsafe: tells nothing by the signal {settings.signal}, as nothing learned these rows; "
+                "it needs --signal suspicion"
+            )
         console.log_to(output / LOG)
         alone = "" if overrides and overrides.decisions else how_a_person_decided(run)
-        with nullcontext() if known_unsafe is None else run.restoring(KNOWN_LATER):
+        with last_decision_kept(run):
             if known_unsafe == NONE:
                 known = drop_known_later(run)
             elif known_unsafe is not None:
@@ -197,9 +187,9 @@ def run_decide(
             else:
                 known = known_later_told(run, fused=fused)
             summary = decide(run, settings, overrides)
+            write_report(run, summary)
         for line in filter(None, (said, known, alone)):
             console.say(line)
-        write_report(run, summary)
         epochs = run.settings.final.finetune_epochs
         if not finetune and run.has(MODEL) and not made_from(run.folder(MODEL), summary, epochs):
             command = decide_command(run.path, {})

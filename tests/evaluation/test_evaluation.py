@@ -302,6 +302,15 @@ def test_a_guard_that_takes_no_conversation_is_explained(model, tmp_path):
         judge(judging.session, tokenizer, [("a", "b")], tmp_path / "j")
 
 
+@pytest.mark.parametrize("mark", ["", "UNSAFE CONTENT CATEGORIES "], ids=["question", "guard"])
+def test_a_judge_whose_template_takes_too_much_is_refused(model, tmp_path, mark):
+    judging = load_judge(str(model), ModelSettings(device="cpu", dtype="float32"))
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = mark + "{{ 'x' * 10000000000 }}"
+    with pytest.raises(ModelError, match=r"^judge: this model's chat template .*more than 1 GB of memory"):
+        judge(judging.session, tokenizer, [("a", "b")], tmp_path / "j")
+
+
 def test_a_sequence_classifier(tmp_path):
     import transformers as t
 

@@ -17,8 +17,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..console import printable
 from ..data.tokens import Tokens, TokenTable, write_encoded
-from ..errors import ModelError
+from ..errors import ModelError, first_line
+from ..limits import ExceededError, bounded
 from ..models.sources import find_model
 from ..settings.groups import AdapterSettings, ModelSettings
 
@@ -38,6 +40,9 @@ _BATCH = 500
 _LONGEST_PART = 256
 # No known vocabulary has a longer token.
 _LONGEST_TOKEN = 512
+# What rendering one conversation may take, and how much of a problem is shown.
+_MEMORY, _SECONDS = 1 << 30, 5.0
+_SHOWN = 200
 
 _QUESTION = """Below is what a user asked an assistant, and what the assistant answered.
 
@@ -190,8 +195,7 @@ def _renderer(tokenizer: Any) -> Callable[[Pair], str]:
         asked = _QUESTION.format(prompt=cut(pair[0]), answer=cut(pair[1]))
         if not tokenizer.chat_template:
             return f"{asked}\nVerdict: "
-        turns = [{"role": "user", "content": asked}]
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        return _rendered(tokenizer, [{"role": "user", "content": asked}])
 
     return conversation if _is_guard(tokenizer) else question
 
@@ -203,14 +207,30 @@ def _conversation(tokenizer: Any, prompt: str, answer: str) -> str:
     for content in (lambda text: text, lambda text: [{"type": "text", "text": text}]):
         turns = [{"role": "user", "content": content(prompt)}, {"role": "assistant", "content": content(answer)}]
         try:
-            text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-        except Exception as error:
-            # A template is a program of the model's author and may raise anything.
-            problem = error
+            text = _rendered(tokenizer, turns)
+        except ModelError as error:
+            problem = error.__cause__
             continue
         if answer.strip() in text and "'type':" not in text:
             return text
     raise ModelError(f"judge: this model's chat template does not take a conversation: {problem}")
+
+
+def _rendered(tokenizer: Any, turns: Sequence[dict[str, Any]]) -> str:
+    """Render a conversation, within the time and memory that a chat template may take.
+
+    Raises:
+        ModelError: The template does not take it, or takes too much.
+    """
+    try:
+        with bounded(_MEMORY, _SECONDS):
+            return str(tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True))
+    except ExceededError as error:
+        raise ModelError(f"judge: this model's chat template takes {error} for one conversation") from error
+    except Exception as error:
+        # A template is a program of the model's author and may raise anything.
+        problem = printable(first_line(error), _SHOWN)
+        raise ModelError(f"judge: this model's chat template does not take a question: {problem}") from error
 
 
 def _batches(tokenizer: Any, texts: Iterator[str], lead: str) -> Iterator[list[Tokens]]:

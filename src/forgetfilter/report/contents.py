@@ -25,18 +25,20 @@ from ..decision.reasons import BY, NOTHING_TRAINED, PAIR_FIELDS, evidence_label
 from ..forgetting.signals import ALL, RIVAL, SIGNALS, SUSPICION
 from ..runs.layout import (
     DATA,
+    EXAMPLES,
     EXAMPLES_FILE,
     LEARNED,
     REVIEWED,
     ROWS,
     SCORES,
     SHARDS,
+    STAGES,
     TOKENS,
     numbered,
     scores_of,
     tokens_of,
 )
-from ..runs.run import Run
+from ..runs.run import Run, check_file
 from ..stages.examples import TEXTS, read_examples
 from ..stages.witnesses import read_witnesses
 from ..suspicion.proposing import propose
@@ -118,7 +120,7 @@ def gather(run: Run, summary: Summary) -> Contents:
     """Read what the report shows of a decided run."""
     rows, short = Rows.open(run.folder(ROWS) / DATA), ["decision", "decided_by"]
     columns = ["row", "suspicion", *short, *_pair_columns(run)]
-    scores = pq.read_table(run.path / SCORES, columns=columns, read_dictionary=short)
+    scores = pq.read_table(run.file(SCORES), columns=columns, read_dictionary=short)
     suspicion, signal = scores.column("suspicion").to_numpy(), SIGNALS[summary.signal]
     known = suspicion[~np.isnan(suspicion)]
     decided = pc.not_equal(scores.column("decided_by").cast(pa.string()), FILTER).to_numpy()
@@ -440,10 +442,14 @@ def _groups(run: Run, rows: Rows, scores: pa.Table) -> list[dict[str, Any]]:
 
 def _examples(run: Run) -> Iterator[dict[str, Any]]:
     """Yield the examples with their rows' present decisions; long texts are cut."""
-    examples = read_examples(run.path / EXAMPLES_FILE)
+    path = run.path / EXAMPLES_FILE
+    if path.exists() or run.has(EXAMPLES):
+        again = f"delete {run.path / STAGES / EXAMPLES} and run the 'forgetfilter filter' command of this run again"
+        check_file(run.path, EXAMPLES_FILE, again)
+    examples = read_examples(path)
     wanted = pc.field("id").isin(pa.array([example["id"] for example in examples], pa.string()))
     columns = ["id", "row", "suspicion", "decision"]
-    rows = pq.read_table(run.path / SCORES, columns=columns, filters=wanted).to_pylist()
+    rows = pq.read_table(run.file(SCORES), columns=columns, filters=wanted).to_pylist()
     current = {row.pop("id"): {key: None if value != value else value for key, value in row.items()} for row in rows}
     for example in examples:
         if example["id"] not in current:

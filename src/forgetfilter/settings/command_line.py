@@ -10,7 +10,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ..console import fit_to_show
+from ..console import fit_to_show, show
 from .option import Names, groups_of, options_of
 
 _MOST_CHOICES_SHOWN = 4
@@ -47,9 +47,9 @@ class Parser(argparse.ArgumentParser):
         """Describe all options."""
         return super().format_help()
 
-    def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
-        """Parse a command with its options; ends the program where one is unknown."""
-        options, unknown = self.parse_known_args(arguments)
+    def parse(self, arguments: Sequence[str] | None, namespace: argparse.Namespace) -> argparse.Namespace:
+        """Parse a command with its options into a namespace; ends the program where one is unknown."""
+        options, unknown = self.parse_known_args(arguments, namespace)
         if unknown:
             parser: Parser = options.parser
             parser.refuse(unknown[0])
@@ -62,16 +62,21 @@ class Parser(argparse.ArgumentParser):
         close = difflib.get_close_matches(flag, known, n=1)
         self.error(f"there is no option '{flag}'{f', perhaps {close[0]}' if close else ''}")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # It may quote what was typed, which a terminal should not obey.
+        if message:
+            show(fit_to_show(message.removesuffix("\n")), file)
+
     def error(self, message: str) -> NoReturn:
         """End the program with one line."""
-        print(f"{self.prog}: {fit_to_show(message)}; for its usage: {self.prog} --help", file=sys.stderr)
+        self._print_message(f"{self.prog}: {message}; for its usage: {self.prog} --help\n", sys.stderr)
         raise SystemExit(_STATUS_WRONG_USE)
 
 
 class _HelpAll(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         assert isinstance(parser, Parser)
-        print(parser.format_whole_help(), end="")
+        show(parser.format_whole_help().removesuffix("\n"))
         raise SystemExit(0)
 
 
