@@ -5,7 +5,7 @@ import io
 import pytest
 
 from forgetfilter.console import Console
-from forgetfilter.progress import Pieces, Plan, Progress, Step
+from forgetfilter.progress import Effort, Pieces, Plan, Progress, Step
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,9 @@ def piece(total, cost, unit="rows", **options):
 
 
 def plan(**finished):
-    return Plan({"learned": Step("learning", 300), "scored": Step("scoring", 100)}, **finished)
+    return Plan(
+        {"learned": Step("learning", Effort(scoring=300)), "scored": Step("scoring", Effort(scoring=100))}, **finished
+    )
 
 
 def test_time_left_is_that_of_all_steps(now):
@@ -66,7 +68,9 @@ def test_a_finished_step_is_done_however_early_it_ended(now):
 def test_pieces_are_one_line_and_preparations_are_not_counted():
     stream = io.StringIO()
     console = Console(stream)
-    console.follow(Plan({"learned": Step("learning", 1), "scored": Step("scoring rows", 40)}))
+    console.follow(
+        Plan({"learned": Step("learning", Effort(scoring=1)), "scored": Step("scoring rows", Effort(scoring=40))})
+    )
     with console.step("scored"), console.step("within"):
         with console.progress("preparing", 7, "rows", 10, counts=False) as preparing:
             preparing.advance(7)

@@ -93,16 +93,53 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What some work costs, by kind: each in tokens that go through the whole model once.
+
+    Attributes:
+        preparing: The frozen blocks, through which each row goes once for all sessions.
+        scoring: Forward passes.
+        training: Optimizer steps.
+        writing: Tokens that the model generates.
+    """
+
+    preparing: float = 0.0
+    scoring: float = 0.0
+    training: float = 0.0
+    writing: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """Return the sum."""
+        return self.preparing + self.scoring + self.training + self.writing
+
+    def __add__(self, other: Effort) -> Effort:
+        return Effort(
+            self.preparing + other.preparing,
+            self.scoring + other.scoring,
+            self.training + other.training,
+            self.writing + other.writing,
+        )
+
+
+@dataclass(frozen=True)
 class Step:
     """One step of a plan.
 
     Attributes:
         title: What is done, in words that a user knows.
-        cost: An estimate of the work, in tokens that go through the whole model once.
+        effort: An estimate of the work.
+        least: The same where the step ends by itself as early as it can; None where it does not.
     """
 
     title: str
-    cost: float
+    effort: Effort
+    least: Effort | None = None
+
+    @property
+    def cost(self) -> float:
+        """Return what it costs in all."""
+        return self.effort.cost
 
 
 class Plan:
@@ -151,7 +188,7 @@ class Plan:
         if share >= 1 or cost <= 0 or seconds <= 0:
             return told
         left = (1 - share) * sum(step.cost for step in self.steps.values())
-        return f"{told}, {_about(left * seconds / cost)} left in all"
+        return f"{told}, {about(left * seconds / cost)} left in all"
 
 
 class Pieces:
@@ -184,19 +221,21 @@ class Pieces:
 
     def running(self) -> str:
         """Describe what is done so far."""
-        return self._line([])
+        # Of a step of which more pieces are to come, nobody knows the total yet.
+        known = self._plan is None or sum(map(_whole_cost, self._pieces)) >= 0.99 * self._plan.steps[self._name].cost
+        return self._line([], of_total=known)
 
     def __str__(self) -> str:
-        return self._line([f"took {clock(time.monotonic() - self._began)}"])
+        return self._line([f"took {clock(time.monotonic() - self._began)}"], of_total=True)
 
-    def _line(self, more: list[str]) -> str:
+    def _line(self, more: list[str], *, of_total: bool) -> str:
         counted = [piece for piece in self._pieces if piece.counts]
         parts = []
         if counted:
             unit = counted[-1].unit
             alike = [piece for piece in counted if piece.unit == unit]
             done, total = sum(piece.done for piece in alike), sum(piece.total for piece in alike)
-            parts.append(f"{done:,}{f'/{total:,}' if total else ''} {unit}")
+            parts.append(f"{done:,}{f'/{total:,}' if total and of_total else ''} {unit}")
         parts += more
         parts += [piece.note for piece in self._pieces[-1:] if piece.note]
         line = f"{self._title}: {', '.join(parts)}" if parts else self._title
@@ -214,6 +253,10 @@ class Pieces:
         return cost, sum(piece.seconds for piece in self._pieces)
 
 
+def _whole_cost(piece: Progress) -> float:
+    return piece.cost(piece.total)
+
+
 def clock(seconds: float) -> str:
     """Write a time as minutes and seconds, or hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
@@ -221,7 +264,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _about(seconds: float) -> str:
+def about(seconds: float) -> str:
     """Write a time that is an estimate."""
     if seconds < 60:
         return "less than a minute"

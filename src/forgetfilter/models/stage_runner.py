@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..console import Console
 from ..data.tokens import Encoder, TokenTable
 from ..errors import SettingsError
+from ..progress import Effort
 from ..runs.files import write_json
 from ..runs.layout import CHECKPOINT, HISTORY, activations_of
 from ..runs.run import Stages
@@ -150,7 +151,7 @@ class StageRunner:
         from .activation_cache import keep_states
 
         table = TokenTable(file)
-        label, rows, cost = f"preparing the {name} rows", len(table.scorable), self.preparing_cost(table)
+        label, rows, cost = f"preparing the {name} rows", len(table.scorable), self.preparing(table).cost
         with self._memory_explained(), self.console.progress(label, rows, "rows", cost, counts=False) as progress:
             if not keep_states(self.session, file, folder, self.budget, progress.advance, progress.skip):
                 self.console.say(
@@ -197,7 +198,7 @@ class StageRunner:
         from .training import finetune
 
         self._state = f"{becomes}, in training"
-        cost = self.training_cost(table, rows, steps)
+        cost = self.training(table, rows, steps).cost
         with self._memory_explained(), self.console.progress(label, steps, "steps", cost) as progress:
 
             def on_step(step: Step) -> None:
@@ -235,25 +236,22 @@ class StageRunner:
         """
         from .scoring import score
 
-        cost = self.scoring_cost(int(table.lengths[rows].sum()), len(rows) * new_tokens)
+        cost = self.scoring(int(table.lengths[rows].sum()), len(rows) * new_tokens).cost
         with self._memory_explained(), self.console.progress(label, len(rows), "rows", cost) as progress:
             score(self.session, scorer, table, rows, folder, progress.advance, progress.skip)
 
-    # Costs are in tokens that go through all blocks once. Those that go through the frozen blocks do so once for all
-    # sessions, when the rows are prepared.
-
-    def preparing_cost(self, table: TokenTable) -> float:
+    def preparing(self, table: TokenTable) -> Effort:
         """Estimate what it costs to cache the activations of the frozen blocks."""
-        return (1 - self._learned_blocks) * float(table.lengths.sum())
+        return Effort(preparing=(1 - self._learned_blocks) * float(table.lengths.sum()))
 
-    def scoring_cost(self, tokens: int, new_tokens: int = 0) -> float:
+    def scoring(self, tokens: int, new_tokens: int = 0) -> Effort:
         """Estimate what it costs to score so many tokens, and to write so many new ones."""
-        return self._learned_blocks * tokens + _WRITING * new_tokens
+        return Effort(scoring=self._learned_blocks * tokens, writing=_WRITING * new_tokens)
 
-    def training_cost(self, table: TokenTable, rows: NDArray[np.intp], steps: int) -> float:
+    def training(self, table: TokenTable, rows: NDArray[np.intp], steps: int) -> Effort:
         """Estimate what so many optimizer steps with some rows cost."""
         tokens = steps * self.settings.training.batch_size * float(table.lengths[rows].mean())
-        return _TRAINING * self._learned_blocks * tokens
+        return Effort(training=_TRAINING * self._learned_blocks * tokens)
 
     @property
     def _learned_blocks(self) -> float:

@@ -227,6 +227,8 @@ class TrainingSettings:
 
 # Of a review that does not end by itself before; of one that a study or a strategy does not let end by itself.
 MOST_REVIEW_STEPS, REVIEW_STEPS = 60, 30
+# Sessions that end by themselves do not do so before.
+FEWEST_EPOCHS, FEWEST_REVIEW_STEPS = 3, 20
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from ..data.tokens import TokenTable
 from ..forgetting.signals import RIVAL, SIGNALS
 from ..models.stage_runner import StageRunner
-from ..progress import Plan, Step
+from ..progress import Effort, Plan, Step
 from ..runs.inputs import Material, own_answers_part
 from ..runs.layout import (
     ANSWERED,
@@ -22,7 +22,7 @@ from ..runs.layout import (
     rival_stage,
     scores_of,
 )
-from ..settings.groups import MOST_REVIEW_STEPS, Settings
+from ..settings.groups import FEWEST_EPOCHS, FEWEST_REVIEW_STEPS, MOST_REVIEW_STEPS, Settings
 from ..settings.option import split_names
 from .answers import OWN_ANSWER_TOKENS
 from .examples import ANSWER_TOKENS
@@ -53,61 +53,64 @@ def plan_run(work: FilterRun) -> Plan:
 
 
 def _sessions(settings: Settings, costs: _Costs) -> dict[str, Step]:
-    steps = {LEARNED: Step("learning the data", costs.learning)}
+    epochs, review_steps = settings.sessions.epochs, settings.sessions.review_steps
+    fewest = None if epochs else costs.learning(FEWEST_EPOCHS)
+    steps = {LEARNED: Step("learning the data", costs.learning(epochs), fewest)}
     steps[scores_of(LEARNED)] = Step("scoring rows after learning", costs.scoring)
     safe_parts = numbered(SAFE, settings.safe.safe)
     for part, reviewed in zip(safe_parts, numbered(REVIEWED, safe_parts), strict=True):
         of_set = "" if part == SAFE else f" with the {part} rows"
-        steps[reviewed] = Step(f"safety review{of_set}", costs.review(part))
+        fewest = None if review_steps else costs.review(part, FEWEST_REVIEW_STEPS)
+        whole = costs.review(part, review_steps or MOST_REVIEW_STEPS)
+        steps[reviewed] = Step(f"safety review{of_set}", whole, fewest)
         steps[scores_of(reviewed)] = Step(f"scoring rows after the review{of_set}", costs.scoring)
     return steps
 
 
 class _Costs:
-    """What the steps of a run cost, in the unit of `StageRunner.scoring_cost`."""
+    """What the steps of a run cost."""
 
     def __init__(self, material: Material, bench: StageRunner) -> None:
         self._material, self._bench, self._settings = material, bench, bench.settings
         self._data, self._learned = material.tokens(DATA), material.tokens(*material.parts)
 
     @property
-    def own_answers(self) -> float:
+    def own_answers(self) -> Effort:
         count = min(self._settings.safe.self_answers, len(self._data))
-        return self._bench.scoring_cost(count * self._mean_length, count * OWN_ANSWER_TOKENS)
+        return self._bench.scoring(count * self._mean_length, count * OWN_ANSWER_TOKENS)
 
     @property
-    def witnesses(self) -> float:
-        safe = [self._material.tokens(part) for part in self._material.safe_parts if part != self._unanswered]
-        tables = [self._learned, *safe]
-        prepared = sum(self._bench.preparing_cost(table) for table in tables)
-        return prepared + self._bench.scoring_cost(_tokens(*tables)) + _PROTOTYPES
+    def witnesses(self) -> Effort:
+        effort = self._bench.scoring(_tokens(*self._all)) + Effort(scoring=_PROTOTYPES)
+        return sum(map(self._bench.preparing, self._all), effort)
 
-    @property
-    def learning(self) -> float:
+    def learning(self, epochs: float | None) -> Effort:
         rows = self._learned.scorable
-        steps = self._bench.steps(len(rows), self._settings.sessions.epochs)
-        return self._bench.training_cost(self._learned, rows, steps)
+        return self._bench.training(self._learned, rows, self._bench.steps(len(rows), epochs))
 
-    def review(self, part: str) -> float:
+    def review(self, part: str, steps: int) -> Effort:
         table = self._data if part == self._unanswered else self._material.tokens(part)
-        steps = self._settings.sessions.review_steps or MOST_REVIEW_STEPS
-        return self._bench.training_cost(table, table.scorable, steps)
+        return self._bench.training(table, table.scorable, steps)
 
     @property
-    def scoring(self) -> float:
-        return self._bench.scoring_cost(_tokens(self._material.tokens(*self._material.scored)))
+    def scoring(self) -> Effort:
+        return self._bench.scoring(_tokens(self._material.tokens(*self._material.scored)))
 
     @property
-    def examples(self) -> float:
+    def examples(self) -> Effort:
         count = 2 * min(self._settings.report.examples, len(self._data))
-        return self._bench.scoring_cost(count * self._mean_length, count * ANSWER_TOKENS)
+        return self._bench.scoring(count * self._mean_length, count * ANSWER_TOKENS)
 
     @property
-    def finetuning(self) -> float:
+    def finetuning(self) -> Effort:
         rows = self._data.scorable
-        return self._bench.training_cost(
-            self._data, rows, self._bench.steps(len(rows), self._settings.final.finetune_epochs)
-        )
+        steps = self._bench.steps(len(rows), self._settings.final.finetune_epochs)
+        return self._bench.training(self._data, rows, steps)
+
+    @property
+    def _all(self) -> list[TokenTable]:
+        safe = [self._material.tokens(part) for part in self._material.safe_parts if part != self._unanswered]
+        return [self._learned, *safe]
 
     @property
     def _unanswered(self) -> str | None:
