@@ -27,7 +27,7 @@ LAYERS = [
     ["decision"],
     ["stages", "report.review_curve"],
     ["report", "environment", "evaluation"],
-    ["pipeline", "demo"],
+    ["pipeline", "rehearsal", "demo"],
     ["experiments.sampling", "experiments.published"],
     ["experiments.mixing"],
     ["experiments.experiment"],

@@ -95,11 +95,23 @@ def _filter(options: argparse.Namespace) -> None:
     options.output = options.output or (_place("output")(folder.output) if folder.output else None)
     settings = from_mapping(Settings, values, source)
     missing = [name for name, value in (("DATA", settings.data.data), ("--safe", settings.safe.safe)) if not value]
-    if options.output is None:
+    dry_run = options.dry_run or folder.dry_run
+    if options.output is None and not dry_run:
         missing.append("--output")
     if missing:
         raise SettingsError(f"filter needs {', '.join(missing)}; see 'forgetfilter filter --help'")
+    if dry_run:
+        _rehearse(settings)
+        return
     _run_and_show(settings, options.output, overwrite=options.overwrite or folder.overwrite)
+
+
+def _rehearse(settings: Settings) -> None:
+    from .console import Console
+    from .rehearsal import rehearse
+    from .runs.inputs import find_inputs
+
+    show(rehearse(settings, find_inputs(settings), Console()).table())
 
 
 def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
@@ -248,6 +260,7 @@ def _parser() -> Parser:
         "--config", type=_place("config"), metavar="FILE", help="YAML file with any of these options as keys"
     )
     command.add_argument("--overwrite", action="store_true", help=help_of(RunFolderSettings, "overwrite"))
+    command.add_argument("--dry-run", action="store_true", help=help_of(RunFolderSettings, "dry_run"))
     add_options(command, Settings, leave_out={"data"})
 
     command = _command(commands, "decide", _decide, "decide again from a run's scores", _STANDS, usage="RUN")

@@ -250,7 +250,8 @@ class StageRunner:
 
     def training(self, table: TokenTable, rows: NDArray[np.intp], steps: int) -> Effort:
         """Estimate what so many optimizer steps with some rows cost."""
-        tokens = steps * self.settings.training.batch_size * float(table.lengths[rows].mean())
+        rows_of_step = min(self.settings.training.batch_size, len(rows))
+        tokens = steps * rows_of_step * float(table.lengths[rows].mean())
         return Effort(training=_TRAINING * self._learned_blocks * tokens)
 
     @property

@@ -352,6 +352,9 @@ class RunFolderSettings:
 
     output: str = option("", "run folder; a run there goes on where it stopped")
     overwrite: bool = option(False, "start again even if RUN holds a run")
+    dry_run: bool = option(
+        False, "read and check everything, try a few steps, and tell the time, memory and disk that the whole will need"
+    )
 
 
 @dataclass(frozen=True)
