@@ -105,7 +105,9 @@ class _Costs:
     def finetuning(self) -> Effort:
         rows = self._data.scorable
         steps = self._bench.steps(len(rows), self._settings.final.finetune_epochs)
-        return self._bench.training(self._data, rows, steps)
+        # All blocks learn then.
+        training = self._bench.training(self._data, rows, steps).training
+        return Effort(training=training / (self._settings.adapter.top_blocks or 1.0))
 
     @property
     def _all(self) -> list[TokenTable]:
