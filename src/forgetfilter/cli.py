@@ -103,6 +103,7 @@ def _filter(options: argparse.Namespace) -> None:
     if dry_run:
         _rehearse(settings)
         return
+    assert options.output is not None
     _run_and_show(settings, options.output, overwrite=options.overwrite or folder.overwrite)
 
 

@@ -70,7 +70,7 @@ class Needs:
         ])  # fmt: skip
 
     def _seconds(self, effort: Effort) -> float:
-        return sum(self.rates[kind] * cost for kind, cost in asdict(effort).items())
+        return sum(self.rates[kind] * float(cost) for kind, cost in asdict(effort).items())
 
 
 def rehearse(settings: Settings, inputs: Inputs, console: Console) -> Needs:
