@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .console import Console, count_of
 from .data.records import Container
@@ -34,6 +34,9 @@ from .stages.known_later import check_can_look, look_at_known
 from .stages.planning import plan_run
 from .stages.sessions import learn, measure, review, reviews, score
 from .stages.witnesses import can_look_further, measure_witnesses
+
+if TYPE_CHECKING:
+    from .rivals.registry import Rival
 
 
 def run_filter(
@@ -60,6 +63,9 @@ def run_filter(
     signal = SIGNALS[settings.decision.signal]
     if not settings.sessions.training and not signal.fused:
         raise SettingsError(f"training: the signal {settings.decision.signal} needs training; leave --signal out")
+    for rival in _rivals(settings):
+        # A rival that lacks something says so before anything is trained.
+        rival.told_by(settings)
     with started(settings, inputs, output, console, overwrite=overwrite) as work:
         console.follow(plan_run(work))
         answer_prompts(work)
@@ -106,16 +112,23 @@ def _first_look(work: FilterRun) -> None:
 
 def _ask_rivals(work: FilterRun) -> None:
     """Measure suspicion of every row by other filters: that which decides, and those to compare with."""
-    from .rivals.registry import RIVALS, is_measured, measure_rival
+    from .rivals.registry import is_measured, measure_rival
 
     settings = work.run.settings
-    deciding = [settings.decision.signal] if SIGNALS[settings.decision.signal].scoring == RIVAL else []
-    for name in [*deciding, *split_names(settings.rivals.rivals)]:
-        rival, stage = RIVALS[name], rival_stage(name)
+    for rival in _rivals(settings):
+        stage = rival_stage(rival.name)
         if rival.needs_learned:
             learn(work)
-        if not is_measured(rival, work.run.folder(stage), settings.classifiers):
+        if not is_measured(rival, work.run.folder(stage), settings):
             work.bench.work(stage, partial(measure_rival, rival, work.bench, work.material))
+
+
+def _rivals(settings: Settings) -> list[Rival]:
+    from .rivals.registry import RIVALS
+
+    signal = settings.decision.signal
+    deciding = [signal] if SIGNALS[signal].scoring == RIVAL else []
+    return [RIVALS[name] for name in [*deciding, *split_names(settings.rivals.rivals)]]
 
 
 def _decide(work: FilterRun) -> Summary:

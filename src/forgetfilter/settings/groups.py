@@ -298,6 +298,12 @@ class RivalSettings:
         check=_names_among("rivals", "rival", RIVALS),
         shown="NAMES",
     )
+    guard: str = option(
+        "",
+        "the guard model that the rival guard asks, as MODEL or MODEL#FAMILY: Llama Guard, Qwen3Guard-Gen, ShieldGemma,"
+        " WildGuard, Granite Guardian, gpt-oss-safeguard",
+    )
+    guard_policy: str = option("", "file with the policy that gpt-oss-safeguard judges by; empty is one of the package")
 
 
 @dataclass(frozen=True)
