@@ -294,7 +294,7 @@ def _parser() -> Parser:
     )
     command.add_argument("data", nargs="*", metavar="DATA", help=help_of(DataSettings, "data"))
     command.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows to show (default: 3)")
-    add_options(command, PreviewSettings, leave_out={"data"})
+    add_options(command, PreviewSettings, leave_out={"data", "limit"})
 
     command = _command(
         commands,
@@ -310,7 +310,8 @@ def _parser() -> Parser:
     )
     add_options(command, EvaluationSettings, leave_out={"held_out", "max_completion", "own_words"})
 
-    left_out = {*options_of(DataSettings), *options_of(SafeSettings), "rivals", "signal", "finetune", "lm_eval"}
+    left_out = {*options_of(DataSettings), *options_of(SafeSettings)}
+    left_out |= {"rivals", "signal", "finetune", "lm_eval", "examples"}
     command = _command(
         commands,
         "compare",

@@ -302,8 +302,11 @@ class RivalSettings:
         "",
         "the guard model that the rival guard asks, as MODEL or MODEL#FAMILY: Llama Guard, Qwen3Guard-Gen, ShieldGemma,"
         " WildGuard, Granite Guardian, gpt-oss-safeguard",
+        shown="MODEL",
     )
-    guard_policy: str = option("", "file with the policy that gpt-oss-safeguard judges by; empty is one of the package")
+    guard_policy: str = option(
+        "", "file with the policy that gpt-oss-safeguard judges by; empty is one of the package", shown="FILE"
+    )
 
 
 @dataclass(frozen=True)
