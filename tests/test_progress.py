@@ -36,6 +36,7 @@ def test_time_left_is_that_of_all_steps(now):
     # 150 of 400 took a minute, so that the other 250 take 100 seconds.
     assert pieces.running() == "learning: 5/10 steps, loss 2.000; 38% of the whole, about 2 min left in all"
     assert pieces.share == 0.375
+    assert pieces.brief() == "about 2 min left in all; learning: 5/10 steps, loss 2.000"
 
 
 def test_what_an_earlier_attempt_did_counts_as_done_and_not_for_the_rate(now):

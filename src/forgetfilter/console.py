@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 30.0
 _LONGEST_LINE = 1000
+# Cells of a bar: most of a line is for words.
+_BAR = 16
 # Categories of characters that a terminal may obey or that hide text: control, format (bidirectional marks
 # among them), surrogate, private use, line and paragraph separators.
 _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
@@ -253,14 +255,14 @@ class Console:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bars
 
-        columns = (BarColumn(), TextColumn("{task.fields[text]}", markup=False))
+        columns = (BarColumn(_BAR), TextColumn("{task.fields[text]}", markup=False))
         # The bar is transient; the line that stays is the one that also goes to the log.
         with Bars(*columns, console=RichConsole(file=self._stream), refresh_per_second=4, transient=True) as bars:
             task = bars.add_task("", total=None, text="")
 
             def update(what: Showable) -> None:
                 known = what.share is not None
-                text = printable(what.running())
+                text = printable(what.brief())
                 bars.update(task, completed=what.share or 0, total=1 if known else None, text=text)
 
             self._bars = bars

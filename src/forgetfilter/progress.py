@@ -18,6 +18,9 @@ class Showable(Protocol):
     def running(self) -> str:
         """Describe what is done so far."""
 
+    def brief(self) -> str:
+        """Describe it beside a bar that shows the share: what comes last may be cut off."""
+
 
 class Progress:
     """A count on its way to a total (0 where that is unknown). Each advance calls `show`.
@@ -79,6 +82,10 @@ class Progress:
 
     def running(self) -> str:
         """Describe what is done so far."""
+        return str(self)
+
+    def brief(self) -> str:
+        """Describe it beside a bar."""
         return str(self)
 
     def __str__(self) -> str:
@@ -179,16 +186,20 @@ class Plan:
             position: How much of its cost is done, by an earlier attempt as well.
             cost, seconds: What was done of it here, and in what time.
         """
+        told, left = f"{100 * self.share(name, position):.0f}% of the whole", self.left(name, position, cost, seconds)
+        return f"{told}, {left}" if left else told
+
+    def left(self, name: str, position: float, cost: float, seconds: float) -> str:
+        """Describe the time that is left of all steps, given the same; empty where it is unknown, or none is."""
         share = self.share(name, position)
-        told = f"{100 * share:.0f}% of the whole"
         if name not in self._finished:
             cost, seconds = cost + self._cost, seconds + self._seconds
         else:
             cost, seconds = self._cost, self._seconds
         if share >= 1 or cost <= 0 or seconds <= 0:
-            return told
-        left = (1 - share) * sum(step.cost for step in self.steps.values())
-        return f"{told}, {about(left * seconds / cost)} left in all"
+            return ""
+        cost_left = (1 - share) * sum(step.cost for step in self.steps.values())
+        return f"{about(cost_left * seconds / cost)} left in all"
 
 
 class Pieces:
@@ -221,14 +232,23 @@ class Pieces:
 
     def running(self) -> str:
         """Describe what is done so far."""
-        # Of a step of which more pieces are to come, nobody knows the total yet.
-        known = self._plan is None or sum(map(_whole_cost, self._pieces)) >= 0.99 * self._plan.steps[self._name].cost
-        return self._line([], of_total=known)
+        return self._with_state(self._work([], of_total=self._total_is_known))
+
+    def brief(self) -> str:
+        """Describe it beside a bar that shows the share: what comes last may be cut off."""
+        left = "" if self._plan is None else self._plan.left(self._name, self._position, *self._worked())
+        work = self._work([], of_total=self._total_is_known)
+        return f"{left}; {work}" if left else work
 
     def __str__(self) -> str:
-        return self._line([f"took {clock(time.monotonic() - self._began)}"], of_total=True)
+        return self._with_state(self._work([f"took {clock(time.monotonic() - self._began)}"], of_total=True))
 
-    def _line(self, more: list[str], *, of_total: bool) -> str:
+    @property
+    def _total_is_known(self) -> bool:
+        """Whether all pieces have begun."""
+        return self._plan is None or sum(map(_whole_cost, self._pieces)) >= 0.99 * self._plan.steps[self._name].cost
+
+    def _work(self, more: list[str], *, of_total: bool) -> str:
         counted = [piece for piece in self._pieces if piece.counts]
         parts = []
         if counted:
@@ -238,10 +258,12 @@ class Pieces:
             parts.append(f"{done:,}{f'/{total:,}' if total and of_total else ''} {unit}")
         parts += more
         parts += [piece.note for piece in self._pieces[-1:] if piece.note]
-        line = f"{self._title}: {', '.join(parts)}" if parts else self._title
+        return f"{self._title}: {', '.join(parts)}" if parts else self._title
+
+    def _with_state(self, work: str) -> str:
         if self._plan is None:
-            return line
-        return f"{line}; {self._plan.state(self._name, self._position, *self._worked())}"
+            return work
+        return f"{work}; {self._plan.state(self._name, self._position, *self._worked())}"
 
     @property
     def _position(self) -> float:
