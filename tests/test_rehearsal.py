@@ -48,12 +48,14 @@ def test_time_is_a_range_by_kind_of_work(accelerator, said):
     steps = {
         "learned": Step("learning", Effort(training=1000), Effort(training=250)),
         "scored": Step("scoring", Effort(preparing=100, scoring=100)),
+        "short": Step("short", Effort(training=15), Effort(training=1)),
     }
     rates = {"training": 6.0, "scoring": 60.0, "preparing": 0.0, "writing": 0.0}
     told = Needs(Plan(steps), rates, 2_000_000_000, accelerator, 5_000_000, 1).table()
     # 25 to 100 min and 100 min, with a quarter of doubt.
     assert "learning   about 20 min to 2.1 h" in told
     assert "scoring    about 80 min to 2.1 h" in told
-    assert "all of it  about 1.7 h to 4.2 h" in told
+    assert "all of it  about 1.7 to 4.2 h" in told
+    assert "short      up to 2 min" in told
     assert said in told
     assert "disk: 5 MB while it runs, 1 MB afterwards" in told

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
+# A lower rate would be shown as none at all.
+_LEAST_RATE = 0.05
+
+
 class Showable(Protocol):
     """What a bar or a line shows."""
 
@@ -91,7 +95,8 @@ class Progress:
     def __str__(self) -> str:
         rate = (self.done - self.skipped) / self.seconds if self.seconds > 0 else 0.0
         of_total = f"/{self.total:,}" if self.total else ""
-        parts = [f"{self.label}: {self.done:,}{of_total} {self.unit}", f"{rate:,.1f} {self.unit}/s"]
+        parts = [f"{self.label}: {self.done:,}{of_total} {self.unit}"]
+        parts += [f"{rate:,.1f} {self.unit}/s"] if rate >= _LEAST_RATE else []
         if 0 < self.done < self.total and rate > 0:
             parts.append(f"{clock((self.total - self.done) / rate)} left")
         else:

@@ -198,7 +198,12 @@ def _gpu_memory(bench: StageRunner) -> int | None:
 
 def _span(low: float, high: float) -> str:
     shortest, longest = about(low / _UNSURE), about(high * _UNSURE)
-    return shortest if shortest == longest else f"{shortest} to {longest.removeprefix('about ')}"
+    if shortest == longest:
+        return shortest
+    if not shortest.startswith("about "):
+        return f"up to {longest.removeprefix('about ')}"
+    unit = longest.rpartition(" ")[2]
+    return f"{shortest.removesuffix(f' {unit}')} to {longest.removeprefix('about ')}"
 
 
 def _size(count: int) -> str:
