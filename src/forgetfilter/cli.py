@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .boundary import report
-from .console import escaped, show
+from .console import count_of, escaped, show
 from .errors import SettingsError
 from .interruption import promise, status, tell
 from .models.processes import check_launch
@@ -231,7 +231,7 @@ def _rows(options: argparse.Namespace) -> None:
 
     settings = from_mapping(SourceSettings, _merge_values(options, SourceSettings), "options")
     count = write_rows(options.source, settings, options.output, Console(), overwrite=options.overwrite)
-    show(f"{escaped(str(options.output))}: {count:,} rows")
+    show(f"{escaped(str(options.output))}: {count_of(count, 'row')}")
 
 
 def _env(options: argparse.Namespace) -> None:  # noqa: ARG001

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-
 # A lower rate would be shown as none at all.
 _LEAST_RATE = 0.05
 
