@@ -26,8 +26,9 @@ def test_a_sample_is_filtered_and_the_rest_is_counted(command, noisy, tmp_path, 
     assert noisy.read_text() == "".join(json.dumps(row) + "\n" for row in NOISY)
     write_jsonl(noisy, NOISY[::-1])
     again = [word if word != str(tmp_path / "run") else str(tmp_path / "again") for word in command]
-    assert run(again, "--limit", "5", "--examples", "0") == 0
+    assert run(again, "--limit", "5", "--examples", "0", "--finetune") == 0
     assert kept_and_removed(tmp_path / "again") == sample
+    assert (tmp_path / "again" / "model" / "adapter_model.safetensors").exists()
 
 
 def test_a_limit_beyond_the_data_is_all_of_it(command, tmp_path, capsys):
