@@ -22,6 +22,7 @@ from .settings.command_line import Parser, add_options, help_of
 from .settings.groups import (
     PRESETS,
     STUDIES,
+    ApplySettings,
     CompareSettings,
     DataSettings,
     DecisionSettings,
@@ -143,6 +144,16 @@ def _decide(options: argparse.Namespace) -> None:
         finetune=options.finetune,
     )
     _show(run, summary)
+
+
+def _apply(options: argparse.Namespace) -> None:
+    from .applying.apply import applied_table, apply_run
+    from .console import Console
+
+    settings = from_mapping(ApplySettings, _merge_values(options, ApplySettings), "options")
+    if not settings.data.data:
+        raise SettingsError("apply needs RUN and DATA; see 'forgetfilter apply --help'")
+    print(applied_table(options.output, apply_run(options.run, settings, options.output, Console())))
 
 
 def _figure(options: argparse.Namespace) -> None:
@@ -278,6 +289,18 @@ def _parser() -> Parser:
     )
     add_options(command, DecisionSettings, default="as last decided, or as the overrides were saved with")
 
+    command = _command(
+        commands,
+        "apply",
+        _apply,
+        "divide further rows by what a run has learned, without training",
+        usage="RUN DATA --output FOLDER",
+    )
+    command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
+    command.add_argument("data", nargs="*", metavar="DATA", help=help_of(DataSettings, "data"))
+    command.add_argument("--output", type=_place("output"), required=True, metavar="FOLDER", help="where the rows go")
+    add_options(command, ApplySettings, leave_out={"data"})
+
     command = _command(commands, "figure", _figure, "draw a run's forgetting and its sessions, as SVG and PDF", _WHOLE)
     command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
     command.add_argument("--by", metavar="COLUMN", help="tell forgetting apart by the values of this column")
@@ -294,7 +317,7 @@ def _parser() -> Parser:
     )
     command.add_argument("data", nargs="*", metavar="DATA", help=help_of(DataSettings, "data"))
     command.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows to show (default: 3)")
-    add_options(command, PreviewSettings, leave_out={"data", "limit"})
+    add_options(command, PreviewSettings, leave_out={"data"})
 
     command = _command(
         commands,
@@ -311,7 +334,7 @@ def _parser() -> Parser:
     add_options(command, EvaluationSettings, leave_out={"held_out", "max_completion", "own_words"})
 
     left_out = {*options_of(DataSettings), *options_of(SafeSettings)}
-    left_out |= {"rivals", "signal", "finetune", "lm_eval", "examples"}
+    left_out |= {"rivals", "signal", "finetune", "lm_eval", "examples", "limit"}
     command = _command(
         commands,
         "compare",

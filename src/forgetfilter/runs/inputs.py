@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -49,7 +49,7 @@ from .layout import (
     numbered,
     tokens_of,
 )
-from .run import Run
+from .run import Run, Stages
 
 BUILTIN, SELF, NONE = "builtin", "self", "none"
 _BUILTIN = {SAFE: "safe", TRUSTED: "ordinary"}
@@ -207,7 +207,7 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
     for part, container in inputs.parts.items():
         of_package = "the package's ordinary rows" if part == TRUSTED else "the package's safe examples"
         name = of_package if sources.get(part) == BUILTIN else container.name
-        read_part(run, part, container, options[part], folder / part, encoder, console, name)
+        read_part(run, part, container, options[part], folder / part, encoder.check, console, name)
         refuse_changed(container, run.fingerprint(part))
     run.finish(ROWS)
 
@@ -223,26 +223,26 @@ def refuse_changed(container: Container, fingerprint: str) -> None:
 
 
 def read_part(
-    run: Run,
+    stages: Stages,
     part: str,
     container: Container,
     options: ReadOptions,
     folder: Path,
-    encoder: Encoder,
+    check: Callable[[Chat], None],
     console: Console,
     name: str = "",
 ) -> Rows:
     """Read and check one data set into a folder, and report what was not read or cannot be used."""
     start_afresh(folder)
     with console.progress(f"reading {name or container.name}", 0, "rows") as progress:
-        rows = read_rows(container, options, folder, progress.advance, encoder.check)
+        rows = read_rows(container, options, folder, progress.advance, check)
         layout = f"layout {rows.layout}{rows.columns_told}"
         progress.note = ", ".join(part for part in (layout, rows.note, rows.unread_told) if part)
     for line in rows.not_read:
         console.say(line)
     if rows.bad:
         file = bad_rows_of(part, rows.suffix)
-        run.write_file(file, rows.write_bad)
+        stages.write_file(file, rows.write_bad)
         counted = count_of(len(rows.bad), "row")
         console.say(f"{counted} that cannot be used: set aside in {file}; the first: {rows.bad[0]}")
     return rows
@@ -265,7 +265,7 @@ def _tokenize_parts(run: Run, encoder: Encoder, console: Console) -> dict[str, i
     """Write the tokens of all parts, and return how many rows of known kind there are, by part."""
     planted, seed, own_words = run.settings.planted, run.settings.training.seed, run.settings.tokens.own_words
     safe, folder = run.settings.safe.safe, run.partial(TOKENS)
-    sample = _count(Rows.open(run.folder(ROWS) / DATA), run.settings.data.limit)
+    sample = _count(Rows.open(run.folder(ROWS) / DATA), run.settings.sample.limit)
     _find_frames(run, encoder, folder, sample)
     # This many rows of known kind suffice, and do not make learning much longer.
     most = sample // 4

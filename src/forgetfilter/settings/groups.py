@@ -69,9 +69,6 @@ class DataSettings:
         shown="SPLIT",
         usual=True,
     )
-    limit: int | None = option(
-        None, "filter a random sample of N rows of the data, drawn by id; none is all rows", least=1, usual=True
-    )
     encoding: str = option(
         "", "encoding of text files, such as cp1252; empty: UTF-8, or what a file's own mark says", shown="NAME"
     )
@@ -80,6 +77,15 @@ class DataSettings:
     )
     skip_bad_rows: bool = option(
         False, "set unusable rows aside into a file of their own instead of stopping", usual=True
+    )
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How much of the data is filtered."""
+
+    limit: int | None = option(
+        None, "filter a random sample of N rows of the data, drawn by id; none is all rows", least=1, usual=True
     )
 
 
@@ -340,6 +346,7 @@ class Settings:
     """Everything that one run of the filter needs."""
 
     data: DataSettings = DataSettings()
+    sample: SampleSettings = SampleSettings()
     safe: SafeSettings = SafeSettings()
     planted: PlantedSettings = PlantedSettings()
     model: ModelSettings = ModelSettings()
@@ -412,6 +419,34 @@ class PreviewSettings:
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     tokens: TokenSettings = TokenSettings()
+
+
+# What further rows can be scored by; `states` adds hidden states to the words.
+EVIDENCE = ("words", "states")
+
+
+@dataclass(frozen=True)
+class ApplySettings:
+    """How further rows are scored."""
+
+    data: DataSettings = DataSettings()
+    evidence: str = option(
+        "words",
+        "what rows are scored by: words alone; or states, which adds hidden states of the run's model",
+        choices=EVIDENCE,
+        usual=True,
+    )
+    threshold: str = option(
+        "auto",
+        "remove rows above this: a number in the run's unit; top:10% or fdr:5% of the run's own rows; auto: as strict "
+        "as the run was decided",
+        check=parse_threshold,
+        shown="THRESHOLD",
+        usual=True,
+    )
+    device: str | None = option(
+        None, "where the model runs that states need; none is where the run was made", shown="DEVICE"
+    )
 
 
 @dataclass(frozen=True)
