@@ -25,7 +25,11 @@ def option_tables() -> str:
         everything = [("", [action for group in own for action in group._group_actions])]
         everything += [(group.title or "", group._group_actions) for group in groups]
         for title, actions in everything:
-            rows = [(_said(action), _help(action)) for action in actions if _key(action) not in known | {_HELP}]
+            rows = [
+                (_said(action), _help(action))
+                for action in actions
+                if _key(action) not in known and not _is_help(action)
+            ]
             if rows:
                 parts += [f"{title}:"] if title else []
                 parts.append(table(("option", "what it does"), rows))
@@ -36,7 +40,8 @@ def option_tables() -> str:
     return "\n\n".join(parts)
 
 
-_HELP: _Key = (("-h", "--help"), "show this help message and exit")
+def _is_help(action: argparse.Action) -> bool:
+    return any(flag.startswith("--help") for flag in action.option_strings)
 
 
 def _commands(parser: argparse.ArgumentParser, before: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -56,17 +61,12 @@ def _said(action: argparse.Action) -> str:
     if not action.option_strings:
         return f"`{action.metavar or action.dest}`"
     value = f" {action.metavar or action.dest.upper()}" if action.nargs != 0 else ""
-    if value.startswith(" {"):
-        value = ""
     return ", ".join(f"`{flag}{value}`" for flag in action.option_strings)
 
 
 def _help(action: argparse.Action) -> str:
     said = (action.help or "").replace("%%", "%").replace("|", "\\|").replace("<", "&lt;")
-    choices = str(action.metavar or "")
-    if choices.startswith("{"):
-        said += "; one of " + ", ".join(f"`{choice}`" for choice in choices.strip("{}").split(","))
-    return said
+    return said + (f"; one of {', '.join(map(str, action.choices))}" if action.choices else "")
 
 
 def field_table(cls: type) -> str:

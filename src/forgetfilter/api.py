@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .boundary import refusals_explained
-from .console import Console, printable, table
+from .console import Console, count_of, printable, table
 from .data.containers import from_memory
 from .data.records import Container
 from .data.splits import DEFAULT
@@ -195,7 +195,7 @@ class FilterResult:
         names = ("kept", "removed", *(["bad"] if summary.bad else []))
         rows = [(name, f"{getattr(summary, name):,}", summary.files[name]) for name in names]
         return "\n".join([
-            f"{where}: {summary.rows:,} rows, signal {summary.signal}, "
+            f"{where}: {count_of(summary.rows, 'row')}, signal {summary.signal}, "
             f"threshold {summary.threshold} → {cut}",
             table(("", "rows", "file"), rows),
         ])  # fmt: skip

@@ -96,8 +96,9 @@ class FalseDiscoveryRate:
             above = max(1, int((scored > known[-1]).sum()))
             wanted = int(np.ceil(harmless / (self.rate * above))) if self.rate else 0
             more = f"; it would take about {wanted:,} trusted rows to tell" if wanted > len(known) else ""
+            counted = f"{len(known):,} trusted row{'' if len(known) == 1 else 's'}"
             target = f"the {100 * self.rate:g}% false-removal target"
-            return Cut(None, f"no cutoff meets {target} with {len(known):,} trusted rows{more}")
+            return Cut(None, f"no cutoff meets {target} with {counted}{more}")
         last = scored[small[-1]]
         below = np.concatenate([scored[scored < last][:1], known[known < last][-1:]])
         return Cut(
