@@ -69,10 +69,8 @@ def group_by_words(texts: Sequence[str], first: int) -> Grouping:
         of[known], count = _by_size(of[known], of[places])
     stems = dict(zip(vocabulary.numbers.tolist(), vocabulary.words.to_pylist(), strict=True))
     telling = [
-        _written_out(
-            [stems[int(common[i])] for i in _telling(weights, of == group)], texts, np.flatnonzero(of == group)
-        )
-        for group in range(count)
+        _written_out([stems[int(common[i])] for i in _telling(weights, here)], texts, np.flatnonzero(here))
+        for here in (of == group for group in range(count))
     ]
     if (of < 0).any():
         of[of < 0], telling = count, [*telling, []]
@@ -109,7 +107,7 @@ def _directions(weights: FloatArray, first: int) -> FloatArray:
 
 
 def _cluster(directions: FloatArray, count: int) -> FloatArray:
-    """Find the centres of spherical k-means, shape (count, k), which begins with rows that represent the most others."""
+    """Find the centres of spherical k-means, shape (count, k), beginning with rows that represent most others."""
     alike = directions @ directions.T
     covered, leaders = np.zeros(len(directions)), list[int]()
     for _ in range(count):
