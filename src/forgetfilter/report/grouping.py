@@ -7,7 +7,7 @@ no word with each other but share words with the same third ones.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -46,7 +46,7 @@ class Grouping:
     telling: list[list[str]]
 
 
-def group_by_words(texts: Sequence[str], first: int) -> Grouping:
+def group_by_words(texts: Sequence[str], first: int, everyday: Set[str] = frozenset()) -> Grouping:
     """Group texts by their words into at most ten groups, which the first of them determine.
 
     The same texts in the same order give the same groups.
@@ -54,8 +54,9 @@ def group_by_words(texts: Sequence[str], first: int) -> Grouping:
     Args:
         texts: n texts.
         first: How many of them, from the first on, determine the groups; the others join the group nearest to them.
+        everyday: Stemmed words that are frequent in any text, and tell nothing about one.
     """
-    table, vocabulary = shared_words(words(text) for text in texts)
+    table, vocabulary = shared_words([word for word in words(text) if word not in everyday] for text in texts)
     common, weights = _common_words(table)
     directions = _directions(weights, first)
     known = np.abs(directions).sum(axis=1) > 0
@@ -70,7 +71,7 @@ def group_by_words(texts: Sequence[str], first: int) -> Grouping:
     stems = dict(zip(vocabulary.numbers.tolist(), vocabulary.words.to_pylist(), strict=True))
     telling = [
         _written_out([stems[int(common[i])] for i in _telling(weights, here)], texts, np.flatnonzero(here))
-        for here in (of == group for group in range(count))
+        for here in ((of == group) & (np.arange(len(of)) < first) for group in range(count))
     ]
     if (of < 0).any():
         of[of < 0], telling = count, [*telling, []]

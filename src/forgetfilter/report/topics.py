@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -10,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..classifiers.toxicity import WORDS, toxicity_classifier
 from ..data.rows import Rows
+from ..metrics.text import words
 from .grouping import find_near_copies, group_by_words
 
 # Rows in groups. Beside those above the cut there are as many below it, or at least these, for a lower threshold.
@@ -18,6 +23,8 @@ _MEMBERS, _BELOW = 5000, 200
 _SHARE, _LEAST = 0.05, 20
 # Characters of a prompt, and of an answer, that a row is grouped by.
 _READ = 2000
+# A word of this share of the package's safe demonstrations, which are about anything, is an everyday word.
+_EVERYDAY = 0.05
 
 
 def choose_members(suspicion: NDArray[np.floating], cut: float | None) -> NDArray[np.intp]:
@@ -51,15 +58,27 @@ def gather_topics(rows: Rows, members: pa.Table, cut: float | None) -> dict[str,
     text_of = {row: f"{chat.prompt[:_READ]}\n{chat.completion[:_READ]}" for row, chat in rows.at(positions)}
     texts = [text_of[position] for position in positions]
     copies = find_near_copies(texts)
-    grouping = group_by_words(texts, min(len(texts), max(1, _above(suspicion, cut))))
+    grouping = group_by_words(texts, min(len(texts), max(1, _above(suspicion, cut))), _everyday_words())
     listed = toxicity_classifier(WORDS)
     return {
         "telling": [
-            [{"word": word, "listed": bool(score > 0)} for word, score in zip(words, listed.scores(words), strict=True)]
-            for words in grouping.telling
+            [
+                {"word": word, "listed": bool(score > 0)}
+                for word, score in zip(telling, listed.scores(telling), strict=True)
+            ]
+            for telling in grouping.telling
         ],
         "ids": members.column("id").to_pylist(),
         "suspicion": suspicion.tolist(),
         "of": grouping.of[copies].tolist(),
         "copies": copies.tolist(),
     }
+
+
+@cache
+def _everyday_words() -> frozenset[str]:
+    """Return the stemmed words that are frequent in any English text."""
+    lines = (files("forgetfilter.builtin") / "safe.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = (" ".join(message["content"] for message in json.loads(line)["messages"]) for line in lines)
+    counts = Counter(word for text in texts for word in set(words(text)))
+    return frozenset(word for word, count in counts.items() if count >= _EVERYDAY * len(lines))
