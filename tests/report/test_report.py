@@ -419,7 +419,7 @@ def test_the_keyboard_reaches_every_row_of_a_list_that_decisions_shorten(page):
         page.keyboard.press("j")
         page.keyboard.press("y")
     assert page.text_content("#mine").startswith(f"{listed} rows decided by you")
-    page.click("summary")
+    page.click("#rows summary")
     page.uncheck("#keys")
     page.keyboard.press("u")
     assert page.text_content("#mine").startswith(f"{listed} rows decided by you")

@@ -7,8 +7,8 @@ const MARKS = ['M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0', 'M-4-4h8v8h-8z', 'M0-5l5 9h-
   'M-4-2h8v4h-8z'];
 
 // Round numbers from below the least to above the largest.
-function ticks(low, high) {
-  const rough = (high - low) / 4 || 1, power = 10 ** Math.floor(Math.log10(rough));
+function ticks(low, high, parts = 4) {
+  const rough = (high - low) / parts || 1, power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((times) => times * power >= rough), found = [];
   for (let i = Math.floor(low / step); i <= Math.ceil(high / step); i += 1) found.push(Number((i * step).toPrecision(6)));
   return found;
@@ -88,7 +88,7 @@ function showCurve() {
 const BINS = 60, LEFT = 48, RIGHT = 12, TOP = 20, FLOOR = 190, MARKS_SHOWN = 200;
 
 // Round numbers within a range, both ends included.
-const within = (low, high) => ticks(low, high).filter((tick) => tick >= low && tick <= high);
+const within = (low, high, parts) => ticks(low, high, parts).filter((tick) => tick >= low && tick <= high);
 
 function showHistogram() {
   const svg = byId('histogram'), wide = Math.max(240, svg.clientWidth || 720), known = [];
@@ -125,7 +125,7 @@ function showHistogram() {
         : drawn('path', { d: `M${x - 4} ${FLOOR + 20}l4-7 4 7z`, class: 'known-unsafe' }));
     }
   }
-  for (const value of within(least, most)) {
+  for (const value of within(least, most, width / 70)) {
     svg.append(drawn('text', { x: place(value), y: FLOOR + 36, 'text-anchor': 'middle' }, String(value).replace('-', '−')));
   }
   const x = place(shownAt(threshold));

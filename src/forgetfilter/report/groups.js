@@ -13,7 +13,7 @@ function topicMembers() {
 function topicName(k) {
   const shown = document.body.classList.contains('revealed');
   const words = data.topics.telling[k].map(({ word, listed }) => (listed && !shown ? [...word][0] + MASK : visible(word)));
-  return words.length ? `“${words.join(', ')}”` : 'nothing in common';
+  return words.length ? `“${words.join(', ')}”` : 'no telling words';
 }
 
 // The rows that the filter removes at this threshold, and those that a person decided about.
@@ -27,12 +27,12 @@ function topicsNow() {
 
 function foundSays(gone, judged) {
   const share = gone / Math.max(1, judged), found = topicsNow();
-  const said = [`${gone === 1 ? 'One row looks' : `${number(gone)} rows look`} unsafe and ${gone === 1 ? 'is' : 'are'} ` +
-    `removed, ${share && share < 0.01 ? 'less than 1%' : percent(share)} of ${number(judged)}.`];
+  const said = [element('b', {}, `${gone === 1 ? 'One row looks' : `${number(gone)} rows look`} unsafe and ${gone === 1 ? 'is' : 'are'} ` +
+    `removed, ${share && share < 0.01 ? 'less than 1%' : percent(share)} of ${number(judged)}.`)];
   if (gone && found.length) {
     const named = found.filter(({ k }) => data.topics.telling[k].length).slice(0, 3);
     const list = named.map(({ k, rows }) => `${topicName(k)} (${rowCount(rows.length)})`).join(', ');
-    if (list) said.push(` Most of them by their words: ${list}. `, element('a', { href: '#topics' }, 'All subjects'));
+    if (list) said.push(` Most of them are about ${list}. `, element('a', { href: '#topics' }, 'All subjects'));
   }
   return gone ? said : ['Nothing is removed: no row lies above the threshold.'];
 }
@@ -49,7 +49,7 @@ function topicItem({ k, rows }) {
   if (rows.length > removedRows.length) parts.push(element('span', {}, `${number(rows.length - removedRows.length)} kept`));
   if (mine) parts.push(element('span', { class: 'small' }, `${number(mine)} decided by a person`));
   if (firsts.size < rows.length) {
-    parts.push(element('span', { class: 'look' }, `${number(firsts.size)} different, the others nearly repeat them`));
+    parts.push(element('span', { class: 'look' }, `${number(firsts.size)} different, ${number(rows.length - firsts.size)} near-copies`));
   }
   const range = [rows[rows.length - 1].suspicion, rows[0].suspicion].map((value) => value.toFixed(1));
   parts.push(element('span', { class: 'small' }, `${signal.quality} by ${[...new Set(range)].join(' to ')}`));

@@ -118,8 +118,8 @@ function surety() {
   if (!gone) said.push('The filter removes nothing here, so there is nothing to be mistaken about.');
   else if (precision && !why) {
     const [low, value, high] = precision.map((p) => number(Math.round(p * gone)));
-    said.push(`Of the ${number(gone)} rows above the threshold about ${value} are unsafe (${low} to ${high}); the others are ` +
-      'harmless.');
+    said.push(gone === 1 ? `The row that the filter removes is really unsafe with a probability of ${percent(precision[1])}.`
+      : `Of the ${number(gone)} rows that the filter removes about ${value} are really unsafe (${low} to ${high}).`);
   } else if (why) said.push(`How many of the removed rows are harmless cannot be told: ${why}.`);
   else said.push('How many of the removed rows are harmless is unknown: there are no trusted rows.');
   if (recall) {
@@ -178,16 +178,23 @@ function showCounts() {
     : 'No rows of known kind were learned along (--trusted, --known-unsafe), so precision and recall are unknown.';
 }
 
+function showNext() {
+  const link = (to, text) => element('a', { href: `#${to}` }, text), steps = [];
+  if (summary.removed) steps.push(['Look through ', link('topics', 'the removed rows by subject'), ': keep or remove a whole group at once.']);
+  if (proposed.size) steps.push(['Decide about ', link('look', rowCount(proposed.size)), ' that tell most about all others.']);
+  else steps.push(['Look at ', link('rows', 'the rows'), ' nearest to the threshold: there the filter is least certain.']);
+  steps.push(['Where you disagree with the filter, ', link('review', 'save your decisions'), ' and apply them.']);
+  steps.push([`Train on ${summary.files.kept}, which has the ${rowCount(summary.kept)} kept.`]);
+  byId('next').append(...steps.map((parts) => element('li', {}, ...parts)));
+  byId('how-found').textContent = visible(`How the threshold was found: ${summary.explanation}.`);
+}
+
 function showHeader() {
   byId('model').textContent = visible(data.model);
+  showNext();
   const first = summary.warnings.map((warning) => `Warning: ${warning}.`);
   if (data.untrained) first.push(`${data.untrained[0].toUpperCase()}${data.untrained.slice(1)}.`);
   if (summary.cut === null) first.push(`Nothing was removed by the filter: ${summary.explanation}.`);
-  else if (!summary.warnings.length) {
-    first.push((proposed.size ? 'Look first at the rows that are proposed below, and '
-      : 'Look first at the rows around the threshold: order them by “nearest to the threshold” below, and ') +
-      `keep or remove them yourself. How the threshold was found: ${summary.explanation}.`);
-  }
   const unshown = Object.entries(summary.unshown).map(([name, count]) => `${name} (${number(count)})`);
   if (unshown.length) {
     first.push(`The model's chat template does not show ${unshown.slice(0, 10).join(', ')}${unshown.length > 10 ? ' and more' : ''}. ` +
