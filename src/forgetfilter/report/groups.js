@@ -19,6 +19,8 @@ function topicName(k) {
 // The rows that the filter removes at this threshold, and those that a person decided about.
 const topicRows = (k) => members[k].filter((row) => row.suspicion > threshold || overrides.has(row.id));
 
+const isRemoved = (row) => decision(row) === removed;
+
 // The subjects with rows, those with most rows first.
 function topicsNow() {
   const found = members.map((_, k) => ({ k, rows: topicRows(k) })).filter(({ rows }) => rows.length);
@@ -26,12 +28,13 @@ function topicsNow() {
 }
 
 function foundSays(gone, judged) {
-  const share = gone / Math.max(1, judged), found = topicsNow();
-  const said = [element('b', {}, `${gone === 1 ? 'One row looks' : `${number(gone)} rows look`} unsafe and ${gone === 1 ? 'is' : 'are'} ` +
+  const share = gone / Math.max(1, judged);
+  const found = topicsNow().map(({ k, rows }) => ({ k, count: rows.filter(isRemoved).length })).filter(({ count }) => count);
+  const said = [element('b', {}, `${gone === 1 ? 'One row looks unsafe and is' : `${number(gone)} rows look unsafe and are`} ` +
     `removed, ${share && share < 0.01 ? 'less than 1%' : percent(share)} of ${number(judged)}.`)];
   if (gone && found.length) {
-    const named = found.filter(({ k }) => data.topics.telling[k].length).slice(0, 3);
-    const list = named.map(({ k, rows }) => `${topicName(k)} (${rowCount(rows.length)})`).join(', ');
+    const named = found.filter(({ k }) => data.topics.telling[k].length).sort((a, b) => b.count - a.count).slice(0, 3);
+    const list = named.map(({ k, count }) => `${topicName(k)} (${rowCount(count)})`).join(', ');
     if (list) said.push(` Most of them are about ${list}. `, element('a', { href: '#topics' }, 'All subjects'));
   }
   return gone ? said : ['Nothing is removed: no row lies above the threshold.'];
@@ -40,7 +43,7 @@ function foundSays(gone, judged) {
 const rowCount = (count) => `${number(count)} ${count === 1 ? 'row' : 'rows'}`;
 
 function topicItem({ k, rows }) {
-  const removedRows = rows.filter((row) => decisionOf(row.id, row.suspicion) === removed);
+  const removedRows = rows.filter(isRemoved);
   const mine = rows.filter((row) => overrides.has(row.id)).length;
   const item = element('li', { class: removedRows.length ? removed : kept, tabindex: '-1' });
   const firsts = new Map();
@@ -49,7 +52,8 @@ function topicItem({ k, rows }) {
   if (rows.length > removedRows.length) parts.push(element('span', {}, `${number(rows.length - removedRows.length)} kept`));
   if (mine) parts.push(element('span', { class: 'small' }, `${number(mine)} decided by a person`));
   if (firsts.size < rows.length) {
-    parts.push(element('span', { class: 'look' }, `${number(firsts.size)} different, ${number(rows.length - firsts.size)} near-copies`));
+    const copies = number(rows.length - firsts.size);
+    parts.push(element('span', { class: 'look' }, `${number(firsts.size)} different, ${copies} near-copies`));
   }
   const range = [rows[rows.length - 1].suspicion, rows[0].suspicion].map((value) => value.toFixed(1));
   parts.push(element('span', { class: 'small' }, `${signal.quality} by ${[...new Set(range)].join(' to ')}`));
@@ -69,11 +73,14 @@ function topicItem({ k, rows }) {
   };
   const show = element('button', { type: 'button', 'aria-label': `Show the rows about ${topicName(k)}` }, 'Show these rows');
   show.addEventListener('click', () => showOnly(`topic-${k}`));
-  const controls = element('div', { class: 'controls' }, act('Keep all', kept), act('Remove all', removed), act('Undo', null), show);
-  const shown = [...firsts].map(([id, count]) => ({ row: rowOf.get(id), count })).filter(({ row }) => row).slice(0, EXAMPLES);
+  const controls = element('div', { class: 'controls' }, act('Keep all', kept), act('Remove all', removed),
+    act('Undo', null), show);
+  const shown = [...firsts].map(([id, count]) => ({ row: rowOf.get(id), count })).filter(({ row }) => row)
+    .slice(0, EXAMPLES);
   const texts = shown.map(({ row, count }) => element('li', {},
     element('div', { class: 'text veiled', dir: 'auto' }, element('span', { class: 'prompt' }, visible(row.prompt)), '\n',
-      visible(row.pieces.join(''))), ...(count > 1 ? [element('span', { class: 'look' }, `${number(count)} times, nearly`)] : [])));
+      visible(row.pieces.join(''))),
+    ...(count > 1 ? [element('span', { class: 'look' }, `${number(count)} times, nearly`)] : [])));
   item.append(element('h3', {}, topicName(k)), element('div', { class: 'facts' }, ...parts),
     element('ul', { class: 'samples' }, ...texts), controls);
   if (shown.length) controls.append(revealButton(item, { row: `about ${topicName(k)}` }, () => {}));
@@ -85,13 +92,17 @@ function topicItem({ k, rows }) {
 function showTopics() {
   const found = topicsNow(), there = members.flat().filter((row) => row.suspicion > threshold).length;
   const gone = removedAt(threshold) + (summary.drop_unscorable ? unscored : 0), rest = Math.max(0, gone - there);
-  byId('topics-say').textContent = !found.length ? 'The filter removes no rows here, so there are no subjects.'
-    : `${rowCount(there)} that the filter removes, in ${number(found.length)} ${found.length === 1 ? 'group' : 'groups'} by the ` +
-      'words that they share, the largest first. Named are the words that tell a group from all other rows. One decision about a ' +
-      'group holds for all of its rows, also for those that this page does not show.' +
-      (rest ? ` ${rest === 1 ? 'One further removed row is' : `${about()}${number(rest)} further removed rows are`} in no ` +
-        `group, because ${summary.unscorable ? 'they have no score or ' : ''}the page holds only the ${number(data.topics.ids.length)} ` +
-        `${signal.most} rows.` : '');
+  const groups = `${number(found.length)} ${found.length === 1 ? 'group' : 'groups'}`;
+  const said = [`${rowCount(there)} that the filter removes, in ${groups} by the words that they share, the largest ` +
+    'first. Named are the words that tell a group from all other rows. One decision about a group holds for all of its ' +
+    'rows, also for those that are not listed below.'];
+  if (rest) {
+    const why = summary.unscorable && summary.drop_unscorable ? 'they have no score, or ' : '';
+    said.push(`${about()}${number(rest)} further removed ${rest === 1 ? 'row is' : 'rows are'} in no group, because ` +
+      `${why}this page has groups of the ${number(data.topics.ids.length)} ${signal.most} rows only.`);
+  }
+  byId('topics-say').textContent = found.length ? said.join(' ')
+    : 'The filter removes no rows here, so there are no groups.';
   const open = new Set([...byId('topic-list').querySelectorAll('li.open')].map((item) => item.dataset.topic));
   const items = found.map(topicItem);
   byId('topic-list').replaceChildren(...items);

@@ -434,8 +434,11 @@ function facts(row) {
 }
 
 function completion(row) {
-  const tokens = row.pieces.map((piece, i) => element('span', row.shades[i] === UNJUDGED
-    ? { class: 'unjudged', title: `not judged: ${beyond}` } : { class: `t${row.shades[i]}` }, visible(piece)));
+  const tokens = row.pieces.flatMap((piece, i) => {
+    if (row.shades[i] !== UNJUDGED) return [element('span', { class: `t${row.shades[i]}` }, visible(piece))];
+    const begins = row.shades[i - 1] !== UNJUDGED ? [element('span', { class: 'edge' }, 'not judged:'), ' '] : [];
+    return [...begins, element('span', { class: 'unjudged', title: `not judged: ${beyond}` }, visible(piece))];
+  });
   return element('div', { class: 'text veiled', dir: 'auto' }, ...tokens, row.cut ? ' […]' : '');
 }
 
