@@ -147,7 +147,7 @@ def test_a_decision_about_a_group_holds_for_all_its_rows(page, folder, tmp_path)
     assert set(decisions) <= removed
     run = shutil.copytree(folder, tmp_path / "run")
     assert main(["decide", str(run), "--overrides", str(tmp_path / "overrides.json")]) == 0
-    kept = [json.loads(line)["id"] for line in (run / "kept.jsonl").read_text().splitlines()]
+    kept = [json.loads(line)["id"] for line in (run / "kept.jsonl").read_bytes().splitlines()]
     assert set(decisions) <= set(kept)
     first.locator("button", has_text="Undo").click()
     assert page.text_content("#mine").startswith("0 rows decided by you")
@@ -237,7 +237,7 @@ def test_hostile_words_and_values_are_only_text(page):
     assert page.evaluate("window.hacked") is None
     assert page.locator("#topics img, #topics script, #groups img, #groups script, #topic-list li b").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert "\u202e" not in page.text_content("body")
+    assert "\u202e" not in page.inner_text("body")
 
 
 def test_everything_that_acts_has_a_name_and_can_be_reached(page):

@@ -565,7 +565,7 @@ function showOnly(which) {
   current = -1;
   showList();
   byId('rows').scrollIntoView();
-  byId('which').focus({ preventScroll: true });
+  byId('h-rows').focus({ preventScroll: true });
 }
 
 // --- Start ---
