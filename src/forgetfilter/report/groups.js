@@ -98,8 +98,8 @@ function showTopics() {
     'rows, also for those that are not listed below.'];
   if (rest) {
     const why = summary.unscorable && summary.drop_unscorable ? 'they have no score, or ' : '';
-    said.push(`${about()}${number(rest)} further removed ${rest === 1 ? 'row is' : 'rows are'} in no group, because ` +
-      `${why}this page has groups of the ${number(data.topics.ids.length)} ${signal.most} rows only.`);
+    said.push(`${about() ? 'About ' : ''}${number(rest)} further removed ${rest === 1 ? 'row is' : 'rows are'} in no group, ` +
+      `because ${why}only the ${number(data.topics.ids.length)} rows that are ${signal.most} are grouped.`);
   }
   byId('topics-say').textContent = found.length ? said.join(' ')
     : 'The filter removes no rows here, so there are no groups.';
@@ -124,13 +124,12 @@ function showGroups() {
     : Math.round((above(one.suspicion, threshold) * one.count) / one.suspicion.length));
   const found = group.values.map((one) => ({ ...one, gone: removedOf(one) }));
   found.sort((a, b) => (a.value === null) - (b.value === null) || b.gone / b.count - a.gone / a.count || b.gone - a.gone);
-  const largest = Math.max(...found.map(({ count }) => count));
   const at = (v) => 4 + (192 * (v - least)) / (most - least || 1);
   byId('grouped').tBodies[0].replaceChildren(...found.map(({ value, others, count, gone, quartiles }) => {
     const bar = drawn('svg', { viewBox: '0 0 200 16', class: 'share', preserveAspectRatio: 'none', 'aria-hidden': 'true' });
-    const cut = (200 * gone) / largest, end = (200 * count) / largest;
+    const cut = (200 * gone) / count;
     bar.append(drawn('rect', { x: 0, width: cut, y: 1, height: 14, class: 'bar-removed' }),
-      drawn('rect', { x: cut, width: end - cut, y: 1, height: 14, class: 'bar-kept' }));
+      drawn('rect', { x: cut, width: 200 - cut, y: 1, height: 14, class: 'bar-kept' }));
     const spread = drawn('svg', { viewBox: '0 0 200 16', class: 'spread', 'aria-hidden': 'true' });
     const [a, b, m, c, d] = quartiles.map(at);
     spread.append(drawn('line', { x1: a, x2: d, y1: 8, y2: 8 }),
