@@ -27,6 +27,7 @@ from forgetfilter.data.containers import from_memory
 from forgetfilter.errors import InputError, ModelError, RunError, SettingsError
 from forgetfilter.settings.groups import Settings
 from forgetfilter.settings.option import options_of
+from support.damage import forget_checksums
 from support.quick_runs import NOISY, SAFE
 from support.tiny_models import make_tokenizer
 
@@ -264,6 +265,7 @@ def test_what_is_no_path_is_told(filter, noisy, safe, tmp_path):
 
 def test_a_result_whose_folder_is_damaged_or_gone_says_so(filter, noisy, safe, tmp_path):
     result = filter.run(noisy, safe, output=tmp_path / "run")
+    forget_checksums(tmp_path / "run")
     (tmp_path / "run" / "scores.parquet").write_bytes(b"x")
     for name in ("scores", "kept", "removed"):
         with pytest.raises(RunError, match=r"scores\.parquet: is damaged; decide again"):

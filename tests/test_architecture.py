@@ -16,10 +16,10 @@ LAYOUT = Path(layout.__file__)
 # Lower layers first: rooms, and modules where a room is not on one layer; the longest name holds.
 # A module imports from its own layer or those below.
 LAYERS = [
-    ["errors", "metrics"],
+    ["errors", "limits", "metrics"],
     ["forgetting.estimates", "forgetting.signals", "forgetting.thresholds"],
-    ["settings", "console", "models.processes", "plotting"],
-    ["runs", "data", "builtin", "suspicion"],
+    ["settings", "console", "interruption", "models.processes", "plotting"],
+    ["runs", "boundary", "data", "builtin", "suspicion"],
     ["models", "forgetting"],
     ["runs.inputs", "decision.overrides", "models.stage_runner", "classifiers"],
     ["rivals", "stages.filter_run", "stages.known_later", "stages.witnesses"],

@@ -134,3 +134,72 @@ def test_as_a_program(command, tmp_path):
     )
     assert wrong.returncode == 2
     assert wrong.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("overwrite: maybe", "overwrite must be true or false, found 'maybe'"),
+        ("overwrite: 1", "overwrite must be true or false, found 1"),
+        ("output: [a]", "output must be text"),
+        ('output: "a\\0b"', "output: found 'a\\x00b'"),
+        ("epochs: .nan", "epochs must be a number or none, found nan"),
+        ("data: {a: b}", "data must be a name or a list of names"),
+    ],
+)
+def test_a_wrong_value_of_a_file_is_told_even_where_an_option_has_another(refused, command, tmp_path, written, said):
+    (tmp_path / "c.yaml").write_text(written)
+    refused([*command, "--config", tmp_path / "c.yaml"], said)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["filter", "DATA", "--output", ""],
+        ["filter", "DATA", "--config", " "],
+        ["decide", ""],
+        ["decide", "RUN", "--overrides", ""],
+        ["figure", "RUN", "--output", ""],
+        ["evaluate", "DATA", "--output", ""],
+        ["compare", "", "--output", "RUN"],
+        ["study", "learning", "--mix", "", "--output", "RUN"],
+        ["demo", "--output", ""],
+        ["data", "rows", "rows=DATA", "--output", ""],
+        ["data", "mix", "--source", "rows=DATA", "--output", ""],
+    ],
+    ids=lambda arguments: "-".join(arguments),
+)
+def test_a_name_of_nothing_is_refused(refused, arguments):
+    refused(arguments, "a name of nothing but blanks")
+
+
+@pytest.mark.parametrize("option", ["--output", "--safe", "--known-unsafe", "--model", "--config"])
+def test_a_name_that_no_file_can_have_is_refused(refused, command, tmp_path, option):
+    refused([*command, option, tmp_path / ("x" * 300)])
+
+
+@pytest.mark.parametrize("device", ["meta", "cuda:99999999999999999", "vulkan", "x" * 4000, ""])
+def test_a_device_that_holds_nothing_is_refused(refused, command, device):
+    refused([*command, "--device", device], "device: '")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("WORLD_SIZE", "x"),
+        ("WORLD_SIZE", ""),
+        ("WORLD_SIZE", "0"),
+        ("WORLD_SIZE", "9" * 5000),
+        ("RANK", "x"),
+        ("RANK", "-1"),
+        ("RANK", "5"),
+        ("LOCAL_RANK", "1.5"),
+        ("LOCAL_WORLD_SIZE", "x"),
+        ("OMP_NUM_THREADS", "x"),
+        ("OMP_NUM_THREADS", "0"),
+    ],
+)
+def test_a_wrong_variable_of_a_launcher_is_named(refused, command, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    refused(command, f"the environment variable {variable} is")
+    refused(["env"], f"the environment variable {variable} is")

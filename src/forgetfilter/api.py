@@ -13,11 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .boundary import refusals_explained
 from .console import Console, printable, table
 from .data.containers import from_memory
 from .data.records import Container
 from .data.splits import DEFAULT
 from .errors import InputError, RunError, SettingsError
+from .runs.damage import damage_named
 from .runs.layout import SCORES, SUMMARY
 from .runs.run import Run, decide_command
 from .settings.groups import DecisionSettings, Settings
@@ -105,7 +107,8 @@ class FilterResult:
         while True:
             summary = self.summary
             if name not in self._loaded:
-                self._loaded[name] = self._scores() if name == SCORES else self._rows(name, summary)
+                with damage_named(self.path):
+                    self._loaded[name] = self._scores() if name == SCORES else self._rows(name, summary)
             # Another process may have decided again in the meantime.
             if self.summary is summary:
                 return self._loaded[name]
@@ -116,7 +119,7 @@ class FilterResult:
         return datasets.Dataset(self._read_scores())
 
     def _read_scores(self, *columns: str) -> pa.Table:
-        path = self.path / SCORES
+        path = self._run.file(SCORES)
         try:
             return pq.read_table(path, columns=list(columns) or None, memory_map=True)
         except (OSError, pa.ArrowException) as error:
@@ -130,11 +133,11 @@ class FilterResult:
         from .stages.final_model import kept_rows
 
         scored = self._read_scores("row").column("row").to_numpy()
-        positions = kept_rows(self.path, summary)
+        positions = kept_rows(self._run, summary)
         if role == "removed":
             positions = np.setdiff1d(scored, positions)
         rows = Snapshot.open(self._run.folder(ROWS) / DATA)
-        return rows.load(self.path / summary.files[role], positions.tolist())
+        return rows.load(self._run.file(summary.files[role]), positions.tolist())
 
     def decide(
         self,
@@ -177,7 +180,8 @@ class FilterResult:
             known = os.fspath(known)
         elif known is not None:
             known = _take_in(known, _name(known, KNOWN_UNSAFE), DEFAULT, console)
-        run_decide(self.path, changed, console, overrides=person, known_unsafe=known)
+        with refusals_explained(self.path):
+            run_decide(self.path, changed, console, overrides=person, known_unsafe=known)
         return self
 
     def __repr__(self) -> str:
@@ -318,7 +322,8 @@ class ForgetFilter:
             settings = with_options(settings, model=str(copied))
         inputs = find_inputs(settings, memory)
         folder = Path(tempfile.mkdtemp(prefix="forgetfilter-")) if output is None else _path(output, "output")
-        run, _ = run_filter(settings, inputs, folder, console, overwrite=overwrite)
+        with refusals_explained(folder):
+            run, _ = run_filter(settings, inputs, folder, console, overwrite=overwrite)
         return FilterResult(run.path)
 
 

@@ -378,3 +378,13 @@ def test_without_any_layout_the_first_row_is_described(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [{"ask": "q", "reply": "a"}] + [{"other": 1}] * 200)
     with pytest.raises(InputError, match="the columns ask, reply do not fit"):
         read(str(path), tmp_path / "s")
+
+
+@pytest.mark.parametrize("name", ["state.json", "dataset_info.json"])
+@pytest.mark.parametrize("content", ["[]", "5", "null", '"x"', '{"_data_files": 5, "features": 5}', "[" * 100_000])
+def test_a_saved_folder_whose_files_hold_something_else_is_refused(tmp_path, name, content):
+    datasets.Dataset.from_list([{"prompt": "q", "completion": "a"}]).save_to_disk(str(tmp_path / "d"))
+    (tmp_path / "d" / name).write_text(content)
+    with pytest.raises(InputError, match="not a folder that datasets' save_to_disk wrote") as error:
+        open_container(str(tmp_path / "d"))
+    assert "\n" not in str(error.value)

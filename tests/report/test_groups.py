@@ -14,7 +14,7 @@ from forgetfilter.cli import main
 from forgetfilter.data.rows import Rows
 from forgetfilter.decision.decide import read_summary
 from forgetfilter.report import write_report
-from forgetfilter.report.by_column import GUARD_CATEGORIES, break_down
+from forgetfilter.report.by_column import break_down
 from forgetfilter.report.topics import choose_members, gather_topics
 from forgetfilter.runs.layout import DATA, ROWS
 from forgetfilter.runs.run import Run
@@ -282,9 +282,9 @@ def test_values_that_are_too_many_are_told_together(folder):
 
 def test_what_a_guard_found_is_a_column(folder):
     count = pq.read_metadata(folder / "scores.parquet").num_rows
-    found = [["Violence"], ["Hate", "Sex"], [], None] * (count // 4 + 1)
-    rows, scores = table_of(folder, **{GUARD_CATEGORIES: found[:count]})
+    said = [(0.9, ["Violence"]), (0.7, ["Hate", "Sex"]), (0.1, []), (None, None)] * count
+    unsafe, categories = zip(*said[:count], strict=True)
+    rows, scores = table_of(folder, guard=unsafe, guard_categories=categories)
     columns = {column["column"]: column["values"] for column in break_down(rows, scores, None, seed=0)}
-    by_value = {value["value"]: value["count"] for value in columns["found by the guard model"]}
-    assert set(by_value) == {"Violence", "Hate, Sex", "nothing"}
-    assert by_value["nothing"] == pytest.approx(count / 2, abs=2)
+    by_value = {value["value"]: value["count"] for value in columns["guard model"]}
+    assert by_value == {"unsafe: Violence": count / 4, "unsafe: Hate, Sex": count / 4, "safe": count / 4}

@@ -25,6 +25,7 @@ from forgetfilter.runs.layout import DATA, ROWS, TOKENS
 from forgetfilter.runs.run import Run
 from forgetfilter.settings.groups import Settings
 from forgetfilter.settings.option import from_mapping
+from support.damage import forget_checksums
 from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
 from support.report_pages import HOSTILE, held, opened
 
@@ -442,6 +443,7 @@ def test_hostile_answers_neither_run_nor_break_the_page(browser, folder, tmp_pat
     examples = [json.loads(line) for line in (run / "examples.jsonl").read_bytes().splitlines()]
     said = [{**example, "learned": text[:2000], "reviewed": text[:2000]} for example in examples for text in HOSTILE]
     write_jsonl(run / "examples.jsonl", said)
+    forget_checksums(run)
     assert main(["decide", str(run)]) == 0
     with opened(browser, run) as page:
         page.set_viewport_size({"width": 360, "height": 740})
@@ -459,6 +461,7 @@ def test_hostile_answers_neither_run_nor_break_the_page(browser, folder, tmp_pat
 def test_examples_that_someone_changed_are_refused(folder, tmp_path, capsys, content):
     run = shutil.copytree(folder, tmp_path / "run")
     (run / "examples.jsonl").write_text(content)
+    forget_checksums(run)
     assert main(["decide", str(run)]) == 2
     assert "examples.jsonl: changed since it was written" in capsys.readouterr().err
 
@@ -466,6 +469,7 @@ def test_examples_that_someone_changed_are_refused(folder, tmp_path, capsys, con
 def test_runs_of_earlier_versions_have_neither(browser, folder, tmp_path):
     run = shutil.copytree(folder, tmp_path / "run")
     (run / "examples.jsonl").unlink()
+    forget_checksums(run)
     (run / "stages" / "reviewed" / "points.json").unlink()
     assert main(["decide", str(run)]) == 0
     with opened(browser, run) as page:

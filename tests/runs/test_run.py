@@ -117,7 +117,7 @@ def test_a_successor_replaces_the_old_run(tmp_path):
     with replacing(tmp_path):
         Run.start(tmp_path, settings_of(Settings, epochs=1.0), PRINTS)
     assert not Run.open(tmp_path).has("rows")
-    assert {file.name for file in tmp_path.iterdir()} == {"manifest.json", "config.yaml"}
+    assert {file.name for file in tmp_path.iterdir()} == {"manifest.json", "config.yaml", "checksums.json"}
 
 
 def test_what_an_attempt_that_was_killed_set_aside_does_not_come_back(tmp_path):
@@ -148,4 +148,5 @@ def test_what_an_earlier_version_left_half_written_in_a_stage_goes(tmp_path):
     (run.partial("learned") / "checkpoint.partial").write_text("half")
     (run.partial("learned") / "checkpoint.safetensors").write_text("whole")
     run.finish("learned")
-    assert [file.name for file in run.folder("learned").iterdir()] == ["checkpoint.safetensors"]
+    files = {file.name for file in run.folder("learned").iterdir()}
+    assert files == {"checkpoint.safetensors", "checksums.json"}

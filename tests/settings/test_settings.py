@@ -123,6 +123,79 @@ def test_a_number_that_is_none_is_refused(name, value):
         from_mapping(StudySettings, {name: value}, "s")
 
 
+@pytest.mark.parametrize("name", numbers())
+@pytest.mark.parametrize("value", ["1e300", 1e30, "1e30", 10**6000, "9" * 5000], ids=range(5))
+def test_a_number_beyond_reason_is_refused(name, value):
+    with pytest.raises(SettingsError, match=f"^s: {name} must be") as error:
+        from_mapping(StudySettings, {name: value}, "s")
+    assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("name", ["epochs", "learning_rate", "lora_alpha", "max_grad_norm", "weight_decay"])
+def test_a_number_that_is_next_to_nothing_is_refused(name):
+    with pytest.raises(SettingsError, match=f"{name} must be (0 or )?at least 1e-12"):
+        from_mapping(Settings, {name: "1e-300"})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model": "m" * 5000}, "model has at most 4,096 characters, found 'mmm"),
+        ({"data": ["a", "d" * 5000]}, "data has at most 4,096 characters"),
+        ({"safe": "a\0b"}, "safe: found 'a\\x00b', with a character that ends names"),
+        ({"data": ["", "a"]}, "data must be a name or a list of names"),
+        ({"columns": {"prompt": None}}, "columns must be name=column pairs"),
+        ({"columns": {"prompt": ["a"]}}, "columns must be name=column pairs"),
+        ({"columns": "prompt=a,prompt=b"}, "columns must be name=column pairs"),
+        ({"columns": "prompt="}, "columns must be name=column pairs"),
+        ({"k" * 100_000: 1}, "unknown setting 'kkk"),
+        ({"rivals": "r" * 4000}, "there is no rival 'rrr"),
+        ({"own_words": "(a{1000000}){1000000}"}, "takes more than 1 GB of memory; make it simpler"),
+        ({"own_words": "(" * 2000 + ")" * 2000}, "no regular expression: too deep"),
+        ({"own_words": "(" + "x" * 4000}, "xx…' is no regular expression: missing )"),
+    ],
+)
+def test_hostile_values_are_refused_in_a_short_line(values, said):
+    with pytest.raises(SettingsError) as error:
+        from_mapping(Settings, values, "c.yaml")
+    assert said in str(error.value)
+    assert str(error.value).count("\n") == 0
+    assert len(str(error.value)) < 900
+
+
+ANCHORS = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ANCHORS, "anchors"),
+        ("data: &a [*a]\n", "anchors"),
+        ("epochs: 1\nseed: 2\nepochs: 3\n", "'epochs' is there twice, again in line 3"),
+        ("batch-size: 4\nbatch_size: 8\n", "'batch_size' is there twice"),
+        ("columns: {prompt: a, prompt: b}\n", "'prompt' is there twice"),
+        ("data: " + "[" * 5000, "recursion"),
+        ("split: 2026-99-99\n", "month must be in"),
+        ("seed: " + "9" * 6000, "Exceeds the limit"),
+        ("seed: !!int foo", "invalid literal"),
+        ("split: !!timestamp foo", "not YAML"),
+        ("seed: !!int ''", "not YAML"),
+        ("seed: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
+        ("? 0x" + "f" * 9999 + "\n: 1", "expected names of settings before the colons, found a number of thousands"),
+        ("epochs: 1\0", "special characters"),
+        ("# x\n" * 100_000, "at most 256 KB"),
+        ("epochs: 1\n---\nepochs: 2\n", "not YAML"),
+    ],
+)
+def test_hostile_yaml_is_refused_in_a_line(tmp_path, text, said):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(SettingsError) as error:
+        read_config(tmp_path / "c.yaml")
+    assert said in str(error.value)
+    assert str(error.value).count("\n") == 0
+    assert len(str(error.value)) < 600
+
+
 @pytest.mark.parametrize("name", ["epochs", "finetune_epochs", "learning_rate", "lora_alpha", "review_steps"])
 def test_what_would_train_nothing_is_refused(name):
     with pytest.raises(SettingsError, match=f"{name} must be"):

@@ -15,6 +15,7 @@ from forgetfilter.cli import main
 from forgetfilter.errors import SettingsError
 from forgetfilter.suspicion.basis import Basis
 from forgetfilter.suspicion.word_table import Vocabulary, shared_words
+from support.damage import forget_checksums
 from support.quick_runs import QUICK, write_jsonl
 from support.tiny_models import make_model
 
@@ -190,6 +191,7 @@ def test_without_the_model_or_with_another(run, known, own_model, capsys):
 def test_runs_of_before_say_what_to_do_and_it_helps(command, run, known, capsys):
     for name in ("basis.npz", "vocabulary.parquet"):
         (run / "stages" / "witnesses" / name).unlink()
+    forget_checksums(run)
     before = suspicion(run)
     assert main(["decide", str(run), "--known-unsafe", str(known)]) == 2
     assert "run its 'forgetfilter filter' command again" in capsys.readouterr().err.splitlines()[-1]

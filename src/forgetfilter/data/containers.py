@@ -31,7 +31,7 @@ _TEXT_KINDS: dict[str, Callable[[Path, TextOptions], TextContainer]] = {
 }
 KINDS = (*_TEXT_KINDS, ".parquet")
 _NAMES = ".jsonl, .json, .csv, .tsv, .txt (each also .gz, .zst, .xz or .bz2) or .parquet"
-_SHOWN = 5
+_SHOWN, _WIDTH = 5, 60
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _common(places: Sequence[Path]) -> Path:
 def _check_split(parts: Mapping[Path, Sequence[_Part]], split: str, sources: Sequence[str]) -> None:
     if split in (DEFAULT, ALL) or any(part.container.has_splits for of in parts.values() for part in of):
         return
-    raise InputError(f"{sources[0]}: has no splits, so that --split {split} means nothing; leave it out")
+    raise InputError(f"{sources[0]}: has no splits, so that --split {split[:_WIDTH]} means nothing; leave it out")
 
 
 def _open(source: str, split: str, options: TextOptions, not_read: list[str]) -> Iterator[tuple[Path, list[_Part]]]:

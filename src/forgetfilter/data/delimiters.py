@@ -11,6 +11,7 @@ from ..errors import SettingsError
 
 DELIMITERS = (",", ";", "\t", "|")
 _RECORDS = 50
+_SHOWN = 60
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SPELT = {"tab": "\t", "\\t": "\t"}
 
@@ -23,7 +24,7 @@ def parse_delimiter(named: str) -> str:
     """
     delimiter = _SPELT.get(named.lower(), named)
     if delimiter and (len(delimiter) != 1 or delimiter in '"\r\n\0'):
-        raise SettingsError(f"delimiter: expected one character, such as ; or tab, found {named!r}")
+        raise SettingsError(f"delimiter: expected one character, such as ; or tab, found {named[:_SHOWN]!r}")
     return delimiter
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import IO
 
+from ..console import printable
 from ..errors import SettingsError
 
 _CHUNK = 1 << 20
+_SHOWN = 60
 MARK = "\ufeff"
 # The longer ones first: the mark of UTF-32 begins with that of UTF-16.
 _MARKS = (
@@ -32,7 +35,8 @@ def check_encoding(name: str) -> None:
     except (LookupError, UnicodeError, TypeError, ValueError):
         plain = False
     if not plain:
-        raise SettingsError(f"encoding: there is no text encoding '{name}'; for instance utf-8, latin-1, cp1252, gbk")
+        shown = printable(name, _SHOWN)
+        raise SettingsError(f"encoding: there is no text encoding '{shown}'; for instance utf-8, latin-1, cp1252, gbk")
 
 
 def _is_plain(encoding: str) -> bool:
@@ -75,11 +79,17 @@ def unmarked_wide(start: bytes) -> str:
     return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
 
 
-def byte_lines(file: IO[bytes], encoding: str) -> Iterator[bytes]:
-    """Yield the lines of a file as bytes, each with its end; only a newline ends a line."""
+def byte_lines(file: IO[bytes], encoding: str, most: int) -> Iterator[bytes]:
+    """Yield the lines of a file as bytes, each with its end; only a newline ends a line.
+
+    Args:
+        file: The file.
+        encoding: Of its text.
+        most: The longest line in bytes; of a longer one comes more than that, but not all.
+    """
     end = "\n".encode(encoding)
     if end == b"\n":
-        yield from file
+        yield from iter(partial(file.readline, most + 1), b"")
         return
     held, searched = b"", 0
     while chunk := file.read(_CHUNK):
@@ -94,6 +104,8 @@ def byte_lines(file: IO[bytes], encoding: str) -> Iterator[bytes]:
             start = searched = at + len(end)
         # The rest begins at a whole character, so that positions within it are those of characters again.
         held = held[start:]
+        if len(held) > most:
+            break
         searched = max(0, len(held) - len(end) + 1)
         searched -= searched % len(end)
     if held:

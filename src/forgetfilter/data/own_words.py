@@ -17,6 +17,7 @@ import regex
 
 from ..console import printable
 from ..errors import InputError
+from ..limits import ExceededError, bounded
 from .chats import Chat, Message
 from .frame_search import Seen, find_frames
 from .frames import Frame
@@ -26,6 +27,7 @@ from .frames import Frame
 AUTO, NONE = "auto", "none"
 # A pattern that takes longer for one answer would take forever for a hostile one.
 _SECONDS = 2.0
+_MEMORY = 1 << 30
 # At most this many answers of one row are searched for frames.
 _OF_A_ROW = 4
 # At most this many frames are shown, and this many characters of each.
@@ -103,10 +105,12 @@ class OwnWords:
     def _matched(self, answer: str) -> str:
         assert self._pattern is not None
         try:
-            match = self._pattern.search(answer, timeout=_SECONDS)
-        except TimeoutError as error:
+            with bounded(_MEMORY):
+                match = self._pattern.search(answer, timeout=_SECONDS)
+        except (TimeoutError, ExceededError) as error:
+            took = f"more than {_SECONDS:g} s" if isinstance(error, TimeoutError) else error
             raise InputError(
-                f"own_words: '{self._pattern.pattern}' takes more than {_SECONDS:g} s for one answer of "
+                f"own_words: '{printable(self._pattern.pattern, _WIDTH)}' takes {took} for one answer of "
                 f"{len(answer):,} characters; make it simpler"
             ) from error
         return (match[1 if self._pattern.groups else 0] or "") if match else ""

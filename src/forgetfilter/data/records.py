@@ -15,10 +15,15 @@ from typing import IO, Any, TypeVar, cast
 
 import pyarrow as pa
 
+from ..errors import InputError
+
 T = TypeVar("T")
 
 BATCH = 1000
 _BATCH_CHARACTERS = 1 << 26
+
+# No row is longer, in bytes, so that memory stays bounded whatever a file holds.
+LONGEST_ROW = 1 << 26
 
 # The endings of compressed files' names, and what such files are called.
 COMPRESSED = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2"}
@@ -179,6 +184,24 @@ def in_batches(rows: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]
             batch, held = [], 0
     if batch:
         yield batch
+
+
+def check_length(size: int, name: str, place: str) -> None:
+    """Refuse a row that is longer than any may be.
+
+    Args:
+        size: Its length in bytes, or what is read of it so far.
+        name: What to call its file in messages.
+        place: Where in it the row is, such as `line 7`.
+
+    Raises:
+        InputError: It is longer than `LONGEST_ROW`.
+    """
+    if size > LONGEST_ROW:
+        raise InputError(
+            f"{name}: {place}: a row of more than {LONGEST_ROW >> 20} MB, the most that a row may have; "
+            "cut it into several, or leave it out"
+        )
 
 
 def is_valid_text(text: str) -> bool:

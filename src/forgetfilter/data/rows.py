@@ -102,16 +102,20 @@ class Rows:
         """Open a snapshot.
 
         Raises:
-            RunError: Another version wrote it.
+            RunError: It is damaged, or another version wrote it.
         """
-        info = json.loads((folder / _INFO).read_text(encoding="utf-8"))
-        if "sources" not in info:
-            raise RunError(f"{folder}: another version of forgetfilter wrote this; start again with another --output")
-        info["bad"] = tuple(BadRow(**row) for row in info["bad"])
-        info["sources"] = tuple(Source.of(source) for source in info["sources"])
-        info["not_read"] = tuple(info["not_read"])
-        info["unread"] = tuple(info.get("unread", ()))
-        return cls(folder, **info)
+        try:
+            info = json.loads((folder / _INFO).read_text(encoding="utf-8"))
+            info["bad"] = tuple(BadRow(**row) for row in info["bad"])
+            info["sources"] = tuple(Source.of(source) for source in info["sources"])
+            info["not_read"] = tuple(info["not_read"])
+            info["unread"] = tuple(info.get("unread", ()))
+            return cls(folder, **info)
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise RunError(
+                f"{folder / _INFO}: damaged, or another version of forgetfilter wrote it; start again with --overwrite "
+                "or another --output"
+            ) from error
 
     def usable(self) -> Iterator[Said]:
         """Yield id, position and chat of every row that can be used, in order."""

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import InputError, first_line
+from ..limits import ExceededError, bounded
 from .arrow_types import plain_batch, plain_schema, value_decoder
 from .chats import DEEPEST, is_deep
-from .records import BATCH, Container, Record, hash_chunks, is_valid_text
+from .records import BATCH, LONGEST_ROW, Container, Record, check_length, hash_chunks, is_valid_text
 
 if TYPE_CHECKING:
     import datasets
@@ -27,6 +28,9 @@ _VALUES = "values"
 # What pyarrow and datasets raise for content that is damaged, encrypted, or of a kind that they cannot handle.
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, NotImplementedError, IndexError)
 _PROBLEM_SHOWN = 200
+# What some rows may take that are read at once; a small file may hold as much.
+_MEMORY = 1 << 32
+_BUFFER = 1 << 20
 
 
 class Table(Container):
@@ -47,15 +51,23 @@ class Table(Container):
         Raises:
             InputError: They cannot be read; says why.
         """
-        with readable(self.name):
-            yield from self._batches()
+        batches = self._batches()
+        while (batch := self._next(batches)) is not None:
+            yield batch
+
+    def _next(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+        with readable(self.name), bounded(_MEMORY):
+            return next(batches, None)
 
     def records(self) -> Iterator[Record]:
+        row = 0
         for batch in self.batches():
-            with readable(self.name):
-                rows = fields_of(batch)
-            for fields in rows:
-                yield Record(fields)
+            for part in _parts(batch, row, self.name):
+                with readable(self.name), bounded(_MEMORY):
+                    rows = fields_of(part)
+                row += len(part)
+                for fields in rows:
+                    yield Record(fields)
 
     def fingerprint(self) -> str:
         chunks = (batch.serialize().to_pybytes() for batch in self.batches())
@@ -85,8 +97,8 @@ class Parquet(Table):
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         # The file is opened each time, as a folder may have more files than can be open at once.
-        with pq.ParquetFile(self.path) as file:
-            for batch in file.iter_batches(BATCH):
+        with pq.ParquetFile(self.path, buffer_size=_BUFFER) as file:
+            for batch in file.iter_batches(_rows_at_once(file.metadata)):
                 yield plain_batch(batch)
 
 
@@ -131,8 +143,36 @@ def readable(name: str) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except ExceededError as error:
+        raise InputError(
+            f"{name}: takes {error} for some rows; cut long ones into several, or leave them out"
+        ) from error
     except _UNREADABLE as error:
         raise InputError(f"{name}: holds something that cannot be read: {first_line(error)}") from error
+
+
+def _rows_at_once(metadata: pq.FileMetaData) -> int:
+    """Return how many rows of a parquet file fit into memory together, by what the file says of their size."""
+    size: int = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    rows: int = max(1, metadata.num_rows)
+    return max(1, min(BATCH, _MEMORY // 4 * rows // max(1, size)))
+
+
+def _parts(batch: pa.RecordBatch, first: int, name: str) -> Iterator[pa.RecordBatch]:
+    """Cut a batch into parts no larger than a row may be.
+
+    Raises:
+        InputError: A row is larger.
+    """
+    size = sum(column.indices.nbytes if pa.types.is_dictionary(column.type) else column.nbytes for column in batch)
+    if size <= LONGEST_ROW:
+        yield batch
+        return
+    half = len(batch) // 2
+    if not half:
+        check_length(size, name, f"row {first}")
+    yield from _parts(batch.slice(0, half), first, name)
+    yield from _parts(batch.slice(half), first + half, name)
 
 
 def fields_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:

@@ -12,11 +12,15 @@ from typing import Any
 import jinja2
 import jinja2.ext
 import jinja2.meta
+import jinja2.sandbox
 import regex
 
+from ..console import printable
 from ..errors import ModelError, first_line
+from ..limits import ExceededError, bounded
 from .chats import ASSISTANT, REASONING, TOOL_CALLS, Chat, FieldError, Message, called, texts_in
 from .marking import CALL_NAME, CONTENT, Marker, Piece, Place, where
+from .records import LONGEST_ROW
 from .spans import Answer, Frame, Problem, Shown, Span, find_answers
 
 _GENERATION = regex.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
@@ -30,6 +34,12 @@ _MARKED = (
 )
 _WORD = regex.compile(r"\w+")
 _TOKEN = regex.compile(r"<[|｜]\S{1,40}[|｜]>")
+# What rendering one row may take: a gigabyte and five seconds, and more for each of its characters, which are written
+# some twenty times. A template that takes more for several rows would take it for most of them.
+_MEMORY, _MEMORY_A_CHARACTER = 1 << 30, 64
+_SECONDS, _SECONDS_A_CHARACTER = 5.0, 1e-5
+_MOST_EXCEEDED = 3
+_PROBLEM_WIDTH = 200
 _QUESTION, _ANSWER = {"role": "user", CONTENT: "A"}, {"role": ASSISTANT, CONTENT: "B"}
 
 
@@ -55,24 +65,47 @@ class ChatTemplate:
         tokenizer: A tokenizer that has one.
 
     Raises:
-        ModelError: It is no template.
+        ModelError: It is no template, or takes too much time or memory for the shortest chat.
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+        # It imports much, for which the bounds of a template are not meant.
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        self._tokenizer, self._render_marked = tokenizer, render_jinja_template
+        self._exceeded = 0
         try:
-            _environment().compile(_GENERATION.sub("", self._source()))
-        except (jinja2.TemplateSyntaxError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
-            problem = first_line(error)
+            with bounded(_MEMORY, _SECONDS):
+                _environment().compile(_GENERATION.sub("", self._source()))
+                self._apply([_QUESTION, _ANSWER], {})
+        except (jinja2.TemplateSyntaxError, ValueError, SyntaxError, RecursionError) as error:
+            problem = printable(first_line(error), _PROBLEM_WIDTH)
             raise ModelError(f"this model's chat template is broken: {problem}; use --template plain") from error
+        except ExceededError as error:
+            raise ModelError(
+                f"this model's chat template takes {error} for a short chat; use --template plain"
+            ) from error
 
     def render(self, chat: Chat) -> Rendered:
         """Render a chat and find its answers.
 
         Raises:
-            FieldError: The template refuses the chat, shows none of its answers, or does with an answer what cannot
-                be followed.
+            FieldError: The template refuses the chat, shows none of its answers, does with an answer what cannot be
+                followed, or takes too much time or memory.
+            ModelError: It takes too much for several chats.
         """
+        try:
+            with bounded(_MEMORY + _MEMORY_A_CHARACTER * chat.size, _SECONDS + _SECONDS_A_CHARACTER * chat.size):
+                return self._rendered(chat)
+        except ExceededError as error:
+            self._exceeded += 1
+            if self._exceeded == _MOST_EXCEEDED:
+                told = f"this model's chat template takes {error} for each of {_MOST_EXCEEDED} rows"
+                raise ModelError(f"{told}; use --template plain") from error
+            found = f"a chat for which the model's chat template takes {error}"
+            raise FieldError("", found, "one for which it does not, or --template plain") from error
+
+    def _rendered(self, chat: Chat) -> Rendered:
         arguments = self._arguments(chat)
         not_shown: Problem | None = None
         not_found: Problem | None = None
@@ -111,21 +144,21 @@ class ChatTemplate:
         tokenizer = self._tokenizer
         try:
             if not _marks_answers(self._source(arguments.get("tools"))):
-                return str(tokenizer.apply_chat_template(list(turns), tokenize=False, **arguments)), []
+                return _limited(str(tokenizer.apply_chat_template(list(turns), tokenize=False, **arguments)), [])
             # `apply_chat_template` itself returns which tokens are marked, where characters are wanted.
-            from transformers.utils.chat_template_utils import render_jinja_template
-
-            (text,), (blocks,) = render_jinja_template(
+            (text,), (blocks,) = self._render_marked(
                 [[{name: value for name, value in turn.items() if value is not None} for turn in turns]],
                 chat_template=self._source(arguments.get("tools")),
                 return_assistant_tokens_mask=True,
                 **{**tokenizer.special_tokens_map, **arguments},
             )
+        except MemoryError:
+            raise
         except Exception as error:
             # A template is a program of the model's author; whatever it raises is about this row and that model.
-            refusal = f"a chat that the model's chat template refuses ({first_line(error)})"
+            refusal = f"a chat that the model's chat template refuses ({printable(first_line(error), _PROBLEM_WIDTH)})"
             return Problem(refusal, "one that it takes, or --template plain")
-        return text, blocks
+        return _limited(text, blocks)
 
     def _show(self, turns: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]) -> Shown | Problem:
         """Render turns and find where each piece of them came out; return what is wrong where that fails.
@@ -193,9 +226,17 @@ class ChatTemplate:
                 yield from _unread(message, _words(self._source(chat.tools)))
 
 
+def _limited(text: str, blocks: list[Span]) -> tuple[str, list[Span]] | Problem:
+    """Return what was rendered, unless it is longer than any row may be."""
+    if len(text) <= LONGEST_ROW:
+        return text, blocks
+    found = f"a chat of which the model's chat template makes {len(text):,} characters"
+    return Problem(found, f"one of which it makes at most {LONGEST_ROW:,}, or --template plain")
+
+
 def _environment() -> jinja2.Environment:
     """Return the environment that parses templates; it never renders them."""
-    return jinja2.Environment(extensions=[jinja2.ext.loopcontrols], autoescape=True)
+    return jinja2.sandbox.ImmutableSandboxedEnvironment(extensions=[jinja2.ext.loopcontrols], autoescape=True)
 
 
 @cache

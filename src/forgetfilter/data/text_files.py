@@ -20,7 +20,18 @@ from typing import IO, Any
 from ..errors import InputError
 from .delimiters import csv_reader, name_delimiter, parse_delimiter, sniff_csv
 from .encodings import MARK, byte_lines, check_encoding, find_encoding, is_wide, not_text
-from .records import COMPRESSED, Container, Record, TextForm, compression_of, hash_chunks, open_bytes
+from .json_array import ArrayReader
+from .records import (
+    COMPRESSED,
+    LONGEST_ROW,
+    Container,
+    Record,
+    TextForm,
+    check_length,
+    compression_of,
+    hash_chunks,
+    open_bytes,
+)
 
 _READ_BYTES = 1 << 20
 _SAMPLE_BYTES = 1 << 18
@@ -86,7 +97,7 @@ class TextContainer(Container):
         return start.decode(self.encoding, "replace").removeprefix(MARK), len(start) < _SAMPLE_BYTES
 
     def fingerprint(self) -> str:
-        with self.path.open("rb") as file:
+        with whole_file(self.path), self.path.open("rb") as file:
             return hash_chunks(iter(lambda: file.read(_READ_BYTES), b""))
 
     def open(self) -> IO[bytes]:
@@ -101,7 +112,8 @@ class TextContainer(Container):
 
     def _lines(self, file: IO[bytes]) -> Iterator[bytes]:
         """Yield the lines as bytes, without the mark that is written before all rows."""
-        for number, raw in enumerate(byte_lines(file, self.encoding)):
+        for number, raw in enumerate(byte_lines(file, self.encoding, LONGEST_ROW)):
+            check_length(len(raw), self.name, f"line {number + 1}")
             yield raw if number else raw.removeprefix(self.head)
 
 
@@ -129,12 +141,14 @@ def _is_utf8(path: Path) -> bool:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[None]:
-    """Say in one line that a compressed file is damaged."""
+    """Say in one line that a compressed file is damaged, or that a file is gone."""
     packed = COMPRESSED.get(compression_of(path.name))
     try:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path}: not a whole {packed} file: {error}") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: is not there any more") from error
     except OSError as error:
         if packed is None or error.errno is not None:
             raise
@@ -170,35 +184,26 @@ class JsonArray(TextContainer):
         self.head += begin
 
     def _parse(self, file: IO[bytes]) -> Iterator[Record]:
-        text = self._decode_all(file.read())
-        position, line, counted = text.index("[") + 1, 1, 0
-        decoder = json.JSONDecoder()
-        while True:
-            position = _skip(text, position, " \t\r\n")
-            if text[position : position + 1] == "]":
-                if text[position + 1 :].strip():
-                    raise InputError(f"{self.name}: there is more after the end of the JSON array")
-                return
-            try:
-                value, end = decoder.raw_decode(text, position)
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{self.name}: not valid JSON: {error}") from error
-            line, counted = line + text.count("\n", counted, position), position
+        for value, text, line in ArrayReader(self._decoded(file), self.name).values():
             fields, problem = (value, None) if isinstance(value, dict) else (None, _not_an_object(value))
-            yield Record(fields, problem, line, text[position:end].encode(self.encoding, "surrogatepass"))
-            position = _skip(text, end, " \t\r\n")
-            if text[position : position + 1] == ",":
-                position += 1
-            elif text[position : position + 1] != "]":
-                at = text.count("\n", 0, position) + 1
-                raise InputError(f"{self.name}: line {at}: expected ',' or ']' after an object of the array")
+            yield Record(fields, problem, line, text.encode(self.encoding, "surrogatepass"))
 
-    def _decode_all(self, content: bytes) -> str:
-        try:
-            return content.decode(self.encoding).removeprefix(MARK)
-        except UnicodeDecodeError as error:
-            found, expected = not_text(error, self.encoding)
-            raise InputError(f"{self.name}: found {found}, expected {expected}") from error
+    def _decoded(self, file: IO[bytes]) -> Iterator[str]:
+        """Yield the text, a piece at a time, without its mark."""
+        decoder, read = codecs.getincrementaldecoder(self.encoding)(), 0
+        while True:
+            chunk = file.read(_READ_BYTES)
+            waiting = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                error.start += read - waiting
+                found, expected = not_text(error, self.encoding)
+                raise InputError(f"{self.name}: found {found}, expected {expected}") from error
+            yield text if read else text.removeprefix(MARK)
+            if not chunk:
+                return
+            read += len(chunk)
 
 
 class Csv(TextContainer):
@@ -228,8 +233,11 @@ class Csv(TextContainer):
         broken: list[tuple[str, str]] = []
 
         def lines() -> Iterator[str]:
+            held = 0
             for number, raw in enumerate(self._lines(file)):
                 taken.append(raw)
+                held = len(raw) if len(taken) == 1 else held + len(raw)
+                check_length(held, self.name, f"from line {line} on")
                 text = self._decode(raw, broken)
                 yield text if number else text.removeprefix(MARK)
 
@@ -295,7 +303,7 @@ class Text(TextContainer):
 
     def _parse(self, file: IO[bytes]) -> Iterator[Record]:
         held: list[bytes] = []
-        start, began, ended = 1, False, False
+        start, size, began, ended = 1, 0, False, False
         for number, raw in enumerate(self._lines(file), 1):
             blank = self._is_blank(raw)
             if began and not blank and (ended or not self.paragraphs):
@@ -305,6 +313,8 @@ class Text(TextContainer):
                 start = number
             began, ended = began or not blank, blank
             held.append(raw)
+            size = len(raw) if len(held) == 1 else size + len(raw)
+            check_length(size, self.name, f"from line {start} on")
         if began:
             yield self._record(held, start)
 
@@ -382,9 +392,3 @@ def _csv_record(
 
 def _not_an_object(value: Any) -> tuple[str, str]:
     return f"a JSON {type(value).__name__}", "a JSON object with the row's fields"
-
-
-def _skip(text: str, position: int, characters: str) -> int:
-    while position < len(text) and text[position] in characters:
-        position += 1
-    return position

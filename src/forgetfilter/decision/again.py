@@ -7,8 +7,8 @@ from dataclasses import fields
 from typing import Any
 
 from ..errors import RunError
-from ..runs.layout import KNOWN_LATER, OVERRIDES
-from ..runs.run import Run, decide_command, last_decision
+from ..runs.layout import KNOWN_LATER, OVERRIDES, SUMMARY
+from ..runs.run import Run, decide_command, last_decision, summary_problem
 from ..settings.groups import DecisionSettings
 from ..settings.option import from_mapping
 from ..stages.known_later import known_later
@@ -64,6 +64,8 @@ def settings_of_decision(
         if name in where and told[name]:
             by_place.setdefault(where[name], []).append(told[name])
     lines = [" and ".join(filter(None, [", ".join(of[:-1]), of[-1]])) + f", {at}" for at, of in by_place.items()]
+    if problem := summary_problem(run.path):
+        lines.append(f"what was last decided is not known: {run.path / SUMMARY}: {problem}")
     return settings, "; ".join(lines)
 
 

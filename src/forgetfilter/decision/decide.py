@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,21 +29,24 @@ from ..forgetting.estimates import (
     trusted_are_above,
     trusted_are_different,
 )
-from ..forgetting.measuring import columns_of, suspicion_column
+from ..forgetting.measuring import CATEGORIES, columns_of, suspicion_column
 from ..forgetting.pairs import Pairs, compare_answers
-from ..forgetting.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
+from ..forgetting.signals import GUARD, RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
 from ..forgetting.thresholds import Auto, AutoOfSuspicion, parse_threshold
 from ..runs.files import write_json
 from ..runs.inputs import planted_parts, read_unshown
 from ..runs.layout import (
     ASIDE,
+    CHECKSUMS,
     DATA,
     FORGETTING,
+    KNOWN_LATER,
     KNOWN_UNSAFE,
     OVERRIDES,
     PLANTED_SCORES,
     REASONS,
     REJECTED,
+    REPORT,
     ROWS,
     SCORES,
     SUMMARY,
@@ -54,11 +58,12 @@ from ..runs.layout import (
     table_of,
     tokens_of,
 )
+from ..runs.restoring import restoring
 from ..runs.run import Run, decide_command
 from ..settings.groups import DecisionSettings, SafeSettings
 from ..stages.known_later import known_later
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
-from .reasons import BAD, Decided, write_reasons, write_scores
+from .reasons import BAD, Decided, GuardOpinion, write_reasons, write_scores
 from .suspicion import by_review, suspect
 from .verdicts import NOBODY, UNSCORABLE, ByHand, Measured, judge
 
@@ -169,9 +174,8 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     reviews = _read_reviews(run, signal, scores)
     spared = np.any([covered(*review) for review in reviews], axis=0)
     verdicts = judge(suspicion, cut, spared, by_hand, drop_unscorable=settings.drop_unscorable)
-    decided = Decided(
-        signal, cut, measured, verdicts, overrides.reviewer, _compare_pairs(run, signal, scores[DATA], cut.value)
-    )
+    pairs = _compare_pairs(run, signal, scores[DATA], cut.value)
+    decided = Decided(signal, cut, measured, verdicts, overrides.reviewer, pairs, _read_guard(run))
     rows = Rows.open(run.folder(ROWS) / DATA)
     learned = learned_tokens(run.settings.tokens.max_completion, run.settings.decision.signal)
     judged = judged_tokens(learned, signal.name)
@@ -197,6 +201,17 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     )
     _write(run, decided, rows, scores, summary, overrides)
     return summary
+
+
+@contextmanager
+def last_decision_kept(run: Run) -> Iterator[None]:
+    """Let the last decision stand, whole, where deciding again or writing its report fails."""
+    suffix = Rows.open(run.folder(ROWS) / DATA).suffix if run.has(ROWS) else ""
+    known = run.folder(KNOWN_LATER).relative_to(run.path)
+    data = [KEPT + suffix, REMOVED + suffix, SCORES, OVERRIDES, REASONS, PLANTED_SCORES, REPORT]
+    names = [*data, str(known), CHECKSUMS, SUMMARY]
+    with restoring(run.path, names):
+        yield
 
 
 def _tokens(run: Run) -> TokenTable:
@@ -258,19 +273,22 @@ def _write(
     run: Run, decided: Decided, rows: Rows, scores: Mapping[str, Scores], summary: Summary, overrides: Overrides
 ) -> None:
     """Write the run's files; the summary is missing as long as the others may come from different decisions."""
-    (run.path / SUMMARY).unlink(missing_ok=True)
+    run.remove_file(SUMMARY)
     positions, gone = decided.measured.rows, decided.verdicts.gone
     for role, positions_of_role in ((KEPT, positions[~gone]), (REMOVED, positions[gone])):
         chosen = np.zeros(rows.count, dtype=bool)
         chosen[positions_of_role] = True
         run.write_file(summary.files[role], partial(rows.write, chosen))
+    if rows.bad:
+        # Reading wrote them, and who lost the file gets it back.
+        run.write_file(summary.files[BAD], rows.write_bad)
     run.write_file(SCORES, partial(write_scores, decided, _table_path(run, decided.signal, DATA), rows))
     if overrides.decisions:
         shown = {name: getattr(summary, name) for name in DecisionSettings.__dataclass_fields__}
         run.write_file(OVERRIDES, partial(write_overrides, replace(overrides, settings=shown)))
-    run.write_file(REASONS, partial(write_reasons, decided, run.path / SCORES, rows))
+    run.write_file(REASONS, partial(write_reasons, decided, run.file(SCORES), rows))
     run.write_file(PLANTED_SCORES, partial(_write_planted, scores))
-    write_json(asdict(summary), run.path / SUMMARY)
+    write_json(asdict(summary), run.path / SUMMARY, run.path)
 
 
 def read_summary(run: Run) -> Summary:
@@ -279,7 +297,7 @@ def read_summary(run: Run) -> Summary:
     Raises:
         RunError: Nothing was decided yet, or the summary is damaged.
     """
-    path = run.path / SUMMARY
+    path = run.file(SUMMARY)
     if not path.is_file():
         raise RunError(f"{run.path}: nothing is decided here yet; run: {decide_command(run.path, {})}")
     try:
@@ -292,9 +310,10 @@ def read_summary(run: Run) -> Summary:
 
 def read_planted(run: Run) -> Planted:
     """Read the suspicion of the rows of known kind at the last decision; empty where an earlier version made it."""
-    if not (run.path / PLANTED_SCORES).is_file():
+    path = run.file(PLANTED_SCORES)
+    if not path.is_file():
         return Planted(np.empty(0), np.empty(0), np.empty(0))
-    table = pq.read_table(run.path / PLANTED_SCORES)
+    table = pq.read_table(path)
     part, suspicion = table.column("part").to_numpy(zero_copy_only=False), table.column("suspicion").to_numpy()
     kinds = [TRUSTED], numbered(ASIDE, run.settings.safe.safe), [KNOWN_UNSAFE]
     return Planted(*(suspicion[np.isin(part, of_kind)] for of_kind in kinds))
@@ -387,6 +406,15 @@ def _compare_pairs(run: Run, signal: Signal, scores: Scores, cut: float | None) 
         rejected[places.is_valid().to_numpy()] = of_rejected.forgetting[places.drop_null().to_numpy()]
     # Answers are compared by forgetting, whose unit differs from that of a cut of suspicion.
     return compare_answers(forgetting, rejected, None if signal.fused else cut)
+
+
+def _read_guard(run: Run) -> GuardOpinion | None:
+    """Read what a guard model makes of the data; None where none was asked."""
+    path, signal = run.folder(rival_stage(GUARD)) / table_of(DATA), SIGNALS[GUARD]
+    if not path.exists():
+        return None
+    unsafe, categories = pq.read_table(path, columns=[suspicion_column(signal), CATEGORIES]).columns
+    return GuardOpinion(unsafe.to_numpy(), categories)
 
 
 def _table_path(run: Run, signal: Signal, part: str) -> Path:

@@ -125,15 +125,15 @@ def _read_adapter_settings(folder: Path) -> AdapterSettings:
         raise ModelError(f"{folder}: adapter_config.json is not that of a LoRA adapter") from error
     if not (folder / "adapter_model.safetensors").is_file():
         raise ModelError(f"{folder}: has no adapter_model.safetensors; pickled adapters are not loaded")
+    odd = [name for name, plain in _PLAIN_LORA.items() if (config.get(name) or plain) != plain]
+    if odd:
+        raise ModelError(f"{folder}: not a plain LoRA adapter ({', '.join(odd)}); merge it into its model first")
     shapes = read_header(folder / "adapter_model.safetensors")
     if any(shape[:1] != (rank,) for name, shape in shapes.items() if ".lora_A." in name):
         raise ModelError(
             f"{folder}: this adapter was made for another model, or changed: its configuration says rank {rank}, "
             "which its weights do not have"
         )
-    odd = [name for name, plain in _PLAIN_LORA.items() if (config.get(name) or plain) != plain]
-    if odd:
-        raise ModelError(f"{folder}: not a plain LoRA adapter ({', '.join(odd)}); merge it into its model first")
     return AdapterSettings(lora_rank=rank, lora_alpha=alpha, lora_targets=names)
 
 

@@ -28,7 +28,7 @@ from ..models.sources import ModelSource
 from ..models.stage_runner import BASE, StageRunner
 from ..models.token_scores import FloatArray, TokenScores, read_vectors
 from ..runs.files import start_afresh
-from ..runs.inputs import fingerprints, make_encoder, write_part
+from ..runs.inputs import fingerprints, make_encoder, refuse_changed, write_part
 from ..runs.layout import MADE_OF, MANIFEST, ONLY_TOKENS, ROWS, WATCHED, data_of
 from ..runs.manifest import Manifest, made_of, note_made_of
 from ..runs.run import Stages
@@ -162,6 +162,7 @@ class Experiment:
             start_afresh(folder)
             (folder / ROWS).mkdir()
             rows = read_rows(container, ReadOptions(), folder / ROWS, check=self.encoder.check)
+            refuse_changed(container, key)
             chosen = [row for row in rows.usable() if choose is None or choose(row[0])]
             if rewrite is not None:
                 chosen = [(id, row, rewrite(id, chat)) for id, row, chat in chosen]

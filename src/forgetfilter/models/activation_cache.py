@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
 from torch import Tensor
 
 from ..data.tokens import Tokens, TokenTable
+from ..errors import RunError
+from ..runs.checksums import hash_part
 from ..runs.files import write_text, written_whole
 from ..runs.layout import ACTIVATIONS, ROWS_DONE
 from .activations import KnownTable, KnownTokens, Readable, States
@@ -62,16 +64,19 @@ def keep_states(
         Whether they are cached; they are not if the disk has too little room.
     """
     main, wait = session.accelerator.is_main_process, session.accelerator.wait_for_everyone
-    table, states, progress = TokenTable(path), folder / ACTIVATIONS, folder / ROWS_DONE
+    table, states = TokenTable(path), folder / ACTIVATIONS
     if main and not states.exists():
+        (folder / ROWS_DONE).unlink(missing_ok=True)
         _reserve(states, States.size(table.lengths, session.width, session.hardware.dtype))
     wait()
     if not states.exists():
         return False
-    stored = _open(session, table, folder, writable=True)
+    if main:
+        check_states(folder)
+    chunks, stored = _read_chunks(folder), _open(session, table, folder, writable=True)
     known = KnownTable([path], [stored])
     scorer, rows = Reading(session, tokens_per_pass), table.scorable
-    done = int(progress.read_text()) if progress.exists() else 0
+    done = chunks[-1].rows if chunks else 0
     on_resume(done)
     for first in range(done, len(rows), _ROWS_AT_ONCE):
         chosen = rows[first : first + _ROWS_AT_ONCE]
@@ -79,8 +84,58 @@ def keep_states(
         stored.flush()
         wait()
         if main:
-            write_text(str(first + len(chosen)), progress)
+            start, end = chunks[-1].end if chunks else 0, stored.end(int(chosen[-1]))
+            chunks.append(_Chunk(first + len(chosen), end, hash_part(states, start, end)))
+            write_text("".join(map(str, chunks)), folder / ROWS_DONE)
     return True
+
+
+class _Chunk(NamedTuple):
+    """Records that the activations of some rows are cached.
+
+    Attributes:
+        rows: How many rows are cached up to its last.
+        end: Where it ends in the file, in bytes; 0 where an earlier version wrote it.
+        hash: Of its bytes, as `hash_part` computes it; empty where an earlier version wrote it.
+    """
+
+    rows: int
+    end: int = 0
+    hash: str = ""
+
+    @classmethod
+    def parse(cls, line: str) -> _Chunk:
+        rows, *more = line.split()
+        return cls(int(rows), int(more[0]), more[1]) if more else cls(int(rows))
+
+    def __str__(self) -> str:
+        return f"{self.rows} {self.end} {self.hash}\n"
+
+
+def check_states(folder: Path) -> None:
+    """Check that the activations which are cached in a folder are as they were written, chunk by chunk.
+
+    Raises:
+        RunError: They are not.
+    """
+    start = 0
+    for chunk in _read_chunks(folder):
+        if chunk.hash and hash_part(folder / ACTIVATIONS, start, chunk.end) != chunk.hash:
+            raise RunError(
+                f"{folder / ACTIVATIONS}: changed since it was written: its checksum differs; delete {folder} and run "
+                "the same command again"
+            )
+        start = chunk.end
+
+
+def _read_chunks(folder: Path) -> list[_Chunk]:
+    path = folder / ROWS_DONE
+    try:
+        return [_Chunk.parse(line) for line in path.read_text().splitlines()] if path.exists() else []
+    except (ValueError, IndexError) as error:
+        raise RunError(
+            f"{path}: changed since it was written; delete {folder} and run the same command again"
+        ) from error
 
 
 def _reserve(path: Path, size: int) -> None:
@@ -88,7 +143,7 @@ def _reserve(path: Path, size: int) -> None:
     if size > _MOST * shutil.disk_usage(path.parent).free:
         return
     # Writing to a mapped file on a full disk would kill the process.
-    with suppress(OSError), written_whole(path) as beside, beside.open("wb") as file:
+    with suppress(OSError), written_whole(path, changes=True) as beside, beside.open("wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
         else:

@@ -49,6 +49,10 @@ class States:
     def _place(self, i: int) -> slice:
         return slice(int(self._ends[i] - self._lengths[i]), int(self._ends[i]))
 
+    def end(self, i: int) -> int:
+        """Compute where the hidden states of a row end in the file, in bytes."""
+        return int(self._ends[i]) * int(self._numbers.strides[0])
+
     def read(self, i: int) -> Tensor:
         """Read the hidden states of a row, shape (length, width)."""
         return torch.from_numpy(np.array(self._numbers[self._place(i)])).view(self._dtype)

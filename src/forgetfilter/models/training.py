@@ -207,12 +207,13 @@ class _Checkpoint:
         try:
             with safe_open(self._path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                history = json.loads(file.metadata()["history"])
-        except SafetensorError as error:
+                history = [Step(**step) for step in json.loads(file.metadata()["history"])]
+            weights = {n: tensors[f"weight/{n}"] for n in self._parameters}
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
                 f"{self._path}: this checkpoint is damaged; delete it to start the session again"
             ) from error
-        self._session.set_trainable({n: tensors[f"weight/{n}"] for n in self._parameters})
+        self._session.set_trainable(weights)
         for name, parameter in self._parameters.items():
             keys = [key.removesuffix(f"/{name}") for key in tensors if key.endswith(f"/{name}")]
             self._optimizer.state[parameter] = {
@@ -222,7 +223,7 @@ class _Checkpoint:
                 for key in keys
                 if key != "weight"
             }
-        return [Step(**step) for step in history]
+        return history
 
     def _count(self, steps: Tensor, parameter: Tensor) -> Tensor:
         """Put the step count where the optimizer wants it."""

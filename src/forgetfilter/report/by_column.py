@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from ..data.columns import text_columns
 from ..data.rows import Rows
+from ..decision.reasons import GUARD_FIELDS, found_by_guard
 
 TAG_LENGTH, IN_FILE = 60, "in file"
 # Stands among the columns for what a guard model found.
-GUARD_CATEGORIES = "guard_categories"
-_GUARD_SAYS, _NOTHING_FOUND = "found by the guard model", "nothing"
+_GUARD_SAYS, _SAFE = "guard model", "safe"
 # Columns, values of a column that are shown, values that a column may have, and rows that are looked at.
 _COLUMNS, _SHOWN, _DISTINCT, _ROWS = 40, 12, 1000, 20_000
 # Numbers for each column, from which the page counts the rows above any threshold; exact up to this number of rows.
@@ -47,8 +47,7 @@ def break_down(rows: Rows, scores: pa.Table, cut: float | None, seed: int) -> li
 
     Args:
         rows: The data.
-        scores: The score table, with the columns `row` and `suspicion` and, where a guard model was asked, its
-            categories.
+        scores: The score table, with the columns `row` and `suspicion` and, where a guard model was asked, its two.
         cut: Rows above it are removed.
         seed: Seed of the sample.
 
@@ -81,11 +80,12 @@ def _fields(rows: Rows, scores: pa.Table) -> Iterator[tuple[int, dict[str, str]]
     order = np.argsort(positions, kind="stable")
     text_fields = text_columns(rows.layout, rows.columns)
     files = rows.files(positions).to_pylist() if len(rows.sources) > 1 else None
-    found = scores.column(GUARD_CATEGORIES).to_pylist() if GUARD_CATEGORIES in scores.column_names else None
+    guard = [scores.column(name).to_pylist() for name, _ in GUARD_FIELDS if name in scores.column_names]
     for place, columns in zip(order.tolist(), rows.fields(positions[order].tolist()), strict=True):
         fields = {IN_FILE: str(files[place])} if files else {}
-        if found is not None:
-            fields[_GUARD_SAYS] = ", ".join(found[place] or [])[:TAG_LENGTH] or _NOTHING_FOUND
+        if guard and guard[0][place] is not None and guard[0][place] == guard[0][place]:
+            unsafe, categories = (column[place] for column in guard)
+            fields[_GUARD_SAYS] = found_by_guard(unsafe, categories)[:TAG_LENGTH] or _SAFE
         yield place, fields | short_fields(columns, text_fields)
 
 

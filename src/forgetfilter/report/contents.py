@@ -20,26 +20,28 @@ from ..data.rows import Rows
 from ..data.tokens import Tokens, TokenTable
 from ..decision.decide import Summary, read_planted
 from ..decision.overrides import FILTER
-from ..decision.reasons import BY, NOTHING_TRAINED, PAIR_FIELDS, evidence_label
+from ..decision.reasons import BY, GUARD_FIELDS, NOTHING_TRAINED, PAIR_FIELDS, evidence_label, found_by_guard
 from ..forgetting.signals import ALL, RIVAL, SIGNALS, SUSPICION
 from ..runs.layout import (
     DATA,
+    EXAMPLES,
     EXAMPLES_FILE,
     LEARNED,
     REVIEWED,
     ROWS,
     SCORES,
     SHARDS,
+    STAGES,
     TOKENS,
     numbered,
     scores_of,
     tokens_of,
 )
-from ..runs.run import Run
+from ..runs.run import Run, check_file
 from ..stages.examples import TEXTS, read_examples
 from ..stages.witnesses import read_witnesses
 from ..suspicion.proposing import propose
-from .by_column import GUARD_CATEGORIES, IN_FILE, break_down, quantiles, short_fields
+from .by_column import IN_FILE, break_down, quantiles, short_fields
 from .review_curve import MOST_GROUPS, read_curve
 from .topics import choose_members, gather_topics
 
@@ -60,6 +62,7 @@ _SHADES, _NATS_A_SHADE = 5, 0.5
 UNJUDGED = -1
 _TAGS, _CURVE_COLUMNS = 12, 40
 _POINTS = 200
+_GUARD_TAG = "guard model"
 # Stand for the filter's decision among the columns, and for the value of a column that a row lacks.
 _DECISION, _NO_VALUE = None, "(none)"
 
@@ -121,7 +124,7 @@ def gather(run: Run, summary: Summary) -> Contents:
     """Read what the report shows of a decided run."""
     rows, short = Rows.open(run.folder(ROWS) / DATA), ["decision", "decided_by"]
     columns = ["row", "suspicion", *short, *_further_columns(run)]
-    scores = pq.read_table(run.path / SCORES, columns=columns, read_dictionary=short)
+    scores = pq.read_table(run.file(SCORES), columns=columns, read_dictionary=short)
     suspicion, signal = scores.column("suspicion").to_numpy(), SIGNALS[summary.signal]
     known = suspicion[~np.isnan(suspicion)]
     decided = pc.not_equal(scores.column("decided_by").cast(pa.string()), FILTER).to_numpy()
@@ -220,7 +223,7 @@ def _choose(
 def _further_columns(run: Run) -> list[str]:
     """Return the further columns of the score table where the data holds preferences or a guard model was asked."""
     columns = pq.read_schema(run.path / SCORES).names
-    return [name for name in (*(name for name, _ in PAIR_FIELDS), GUARD_CATEGORIES) if name in columns]
+    return [name for name, _ in (*PAIR_FIELDS, *GUARD_FIELDS) if name in columns]
 
 
 def _take(run: Run, places: NDArray[np.intp]) -> pa.Table:
@@ -256,6 +259,7 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
     if len(rows.sources) > 1:
         files = rows.files(np.array(positions, dtype=np.int64)).to_pylist()
         tags = {i: {IN_FILE: file} | tags[i] for i, file in zip(positions, files, strict=True)}
+    tags = {row["row"]: _guard_tag(row) | tags[row["row"]] for row in picked}
     shades = _shades(run, [row["id"] for row in picked])
     table = TokenTable(run.folder(TOKENS) / tokens_of(DATA))
     in_part, whole_answers = table.judged_in_part(summary.judged), run.settings.tokens.max_completion == ALL
@@ -285,6 +289,15 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
             "tags": dict(list(tags[row["row"]].items())[:_TAGS]),
         }
         yield shown
+
+
+def _guard_tag(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a guard model makes of a row, as a field to show beside those of the data."""
+    (unsafe, _), (categories, _) = GUARD_FIELDS
+    if row.get(unsafe) is None or row[unsafe] != row[unsafe]:
+        return {}
+    said = found_by_guard(row[unsafe], row[categories]) or "safe"
+    return {_GUARD_TAG: f"{said} ({row[unsafe]:.2f})"}
 
 
 def _finite(row: Mapping[str, Any], *keys: str) -> dict[str, float | None]:
@@ -393,10 +406,14 @@ def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
 
 def _examples(run: Run) -> Iterator[dict[str, Any]]:
     """Yield the examples with their rows' present decisions; long texts are cut."""
-    examples = read_examples(run.path / EXAMPLES_FILE)
+    path = run.path / EXAMPLES_FILE
+    if path.exists() or run.has(EXAMPLES):
+        again = f"delete {run.path / STAGES / EXAMPLES} and run the 'forgetfilter filter' command of this run again"
+        check_file(run.path, EXAMPLES_FILE, again)
+    examples = read_examples(path)
     wanted = pc.field("id").isin(pa.array([example["id"] for example in examples], pa.string()))
     columns = ["id", "row", "suspicion", "decision"]
-    rows = pq.read_table(run.path / SCORES, columns=columns, filters=wanted).to_pylist()
+    rows = pq.read_table(run.file(SCORES), columns=columns, filters=wanted).to_pylist()
     current = {row.pop("id"): {key: None if value != value else value for key, value in row.items()} for row in rows}
     for example in examples:
         if example["id"] not in current:

@@ -20,6 +20,7 @@ from ..errors import InputError, RunError, SettingsError
 from ..forgetting.signals import LIKELIHOOD_MEAN, SIGNALS
 from ..plotting.charts import side_by_side
 from ..plotting.style import HEIGHT, LINES, MARKERS, WIDTH, check_matplotlib, save_figure, shown
+from ..runs.damage import damage_named
 from ..runs.layout import DATA, LEARNED, REVIEWED, ROWS, SCORES, numbered
 from ..runs.run import Run
 from .review_curve import ReviewCurve, read_curve
@@ -49,7 +50,11 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
         RunError: The run is not decided.
         InputError: The column does not exist or has too many values.
     """
-    run = Run.open(output)
+    with damage_named(output):
+        return _write_figures(Run.open(output), folder, column)
+
+
+def _write_figures(run: Run, folder: Path, column: str | None) -> list[Path]:
     summary = read_summary(run)
     check_matplotlib()
     signal = SIGNALS[summary.signal]
@@ -77,7 +82,7 @@ def write_figures(output: Path, folder: Path, column: str | None = None) -> list
 
 def _by_group(run: Run, column: str | None) -> dict[str, NDArray[np.floating]]:
     """Group forgetting or suspicion of the scored rows by decision or by a column's values."""
-    scores = pq.read_table(run.path / SCORES, columns=["row", "suspicion", "decision"])
+    scores = pq.read_table(run.file(SCORES), columns=["row", "suspicion", "decision"])
     suspicion, positions = (scores.column(name).to_numpy() for name in ("suspicion", "row"))
     scored = ~np.isnan(suspicion)
     suspicion, positions = suspicion[scored], positions[scored]
@@ -103,7 +108,7 @@ def _groups_of_curve(run: Run, curve: ReviewCurve, column: str | None) -> list[s
     if column is not None:
         rows = Rows.open(run.folder(ROWS) / DATA)
         return [str(fields[column]) for fields in rows.fields(curve.rows.tolist())]
-    scores = pq.read_table(run.path / SCORES, columns=["row", "decision"])
+    scores = pq.read_table(run.file(SCORES), columns=["row", "decision"])
     at = np.searchsorted(scores.column("row").to_numpy(), curve.rows)
     return [str(decision) for decision in scores.column("decision").take(at).to_pylist()]
 

@@ -21,7 +21,7 @@ from ..runs.run import Run
 from .contents import gather
 
 # `page.js` comes last: it begins to act as soon as it is read.
-_SCRIPTS = ("charts.js", "groups.js", "page.js")
+_SCRIPTS = ("charts.js", "header.js", "groups.js", "page.js")
 
 
 def write_report(run: Run, summary: Summary) -> None:

@@ -202,9 +202,22 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
     options = dict.fromkeys((DATA, TRUSTED, KNOWN_UNSAFE), as_data) | dict.fromkeys(numbered(SAFE, safe.safe), as_safe)
     sources = {**_safe_files(safe), TRUSTED: run.settings.planted.trusted}
     options |= {part: ReadOptions() for part, source in sources.items() if source == BUILTIN}
+    folder = run.partial(ROWS)
+    start_afresh(folder)
     for part, container in inputs.parts.items():
-        read_part(run, part, container, options[part], run.partial(ROWS) / part, encoder, console)
+        read_part(run, part, container, options[part], folder / part, encoder, console)
+        refuse_changed(container, run.fingerprint(part))
     run.finish(ROWS)
+
+
+def refuse_changed(container: Container, fingerprint: str) -> None:
+    """Check that what was just read is still what it was before.
+
+    Raises:
+        InputError: It has changed meanwhile, so that what was read may be neither.
+    """
+    if container.fingerprint() != fingerprint:
+        raise InputError(f"{container.name}: changed while it was read; run the same command again once it is complete")
 
 
 def read_part(

@@ -18,6 +18,8 @@ UNSAFE_PROTOTYPES, SAFE_PROTOTYPES, ORDINARY_PROTOTYPES = "builtin-unsafe", "bui
 
 # Files of a run folder that are there from its start on.
 MANIFEST, CONFIG, LOG = "manifest.json", "config.yaml", "log.txt"
+# Sizes and hashes of the files of a folder: of a run, and of each of its stages.
+CHECKSUMS = "checksums.json"
 # What a decision writes, beside the kept, the removed and the bad rows, whose names depend on the input's.
 SUMMARY, SCORES, REASONS, OVERRIDES = "summary.json", "scores.parquet", "reasons.jsonl", "overrides.json"
 # Suspicion of the rows of known kind, as the last decision had it.
@@ -26,6 +28,8 @@ REPORT, EXAMPLES_FILE = "report.html", "examples.jsonl"
 
 # The folder of the stages, the lock, a run that is set aside for its successor, and what is not whole yet.
 STAGES, LOCK, PREVIOUS, PARTIAL = "stages", ".lock", ".previous", ".partial."
+# What a decision replaces, until it is whole; and what was there.
+BEFORE, BEFORE_NAMES = ".before", "names.json"
 # What the folder of an unfinished stage has after its name. So had files in it with earlier versions, and where one was
 # killed some are left.
 UNFINISHED = ".partial"

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import RunError
+from .checksums import read_checksums
 from .files import write_json, write_text
 from .layout import LOCK, MANIFEST, PARTIAL, PREVIOUS
 
@@ -59,9 +60,9 @@ class Manifest:
             raise RunError(f"{path}: not a manifest that forgetfilter wrote; name another folder")
         return found
 
-    def write(self, path: Path) -> None:
-        """Write it, whole or not at all."""
-        write_json(asdict(self), path)
+    def write(self, path: Path, keeper: Path | None = None) -> None:
+        """Write it, whole or not at all; `keeper` is that of `files.written_whole`."""
+        write_json(asdict(self), path, keeper)
 
     def differences(self, now: Manifest) -> dict[str, str]:
         """Tell what is not so now: name to description."""
@@ -99,7 +100,16 @@ class Manifest:
 
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run, or what is left of one that was to be replaced."""
-    return any(Manifest.find(folder / MANIFEST) is not None for folder in (path, path / PREVIOUS))
+    return any(Manifest.find(folder / MANIFEST) is not None or was_run(folder) for folder in (path, path / PREVIOUS))
+
+
+def was_run(path: Path) -> bool:
+    """Tell whether a folder held a run, by the checksums that it keeps, whatever happened to its manifest."""
+    try:
+        return MANIFEST in read_checksums(path)
+    except RunError:
+        # Somebody has a file of this name that is none of ours.
+        return False
 
 
 def refuse_others(path: Path, what: str, *, ours: bool) -> None:

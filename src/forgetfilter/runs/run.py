@@ -1,31 +1,48 @@
 """A run folder: finished stages, resolved settings, and what the run was made from.
 
 A stage is a folder. It is written beside its place, flushed to disk and renamed, so that a folder which
-is there is whole, whenever the process was killed.
+is there is whole, whenever the process was killed. It carries the checksums of its files, which are checked when it is
+opened; so does the run folder for the files that stand in it. Those of earlier versions have none, and are used as they
+are.
 """
 
 from __future__ import annotations
 
-import shlex
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..console import shell_word
 from ..errors import RunError
 from ..forgetting.signals import LIKELIHOOD, RIVALS, SIGNALS, SUSPICION
 from ..settings.groups import Settings
 from ..settings.option import from_mapping, read_config, values_of, with_options, write_config
-from .files import commit, folder_lock, read_json, remove, written_whole
-from .layout import CONFIG, HISTORY, LOCK, MANIFEST, MODEL, POINTS, PREVIOUS, ROWS, STAGES, SUMMARY, TOKENS, UNFINISHED
-from .manifest import Manifest, is_run, refuse_others
+from .checksums import difference, differences, is_of, read_checksums
+from .files import commit, commit_noted, folder_lock, forget, read_json, refuse_moved, remove, seal, written_whole
+from .layout import (
+    CHECKSUMS,
+    CONFIG,
+    HISTORY,
+    LOCK,
+    MANIFEST,
+    MODEL,
+    POINTS,
+    PREVIOUS,
+    ROWS,
+    STAGES,
+    SUMMARY,
+    TOKENS,
+    UNFINISHED,
+)
+from .manifest import Manifest, is_run, refuse_others, was_run
+from .restoring import restore
 
 # Settings that say where something lies, or that only add to a run. What lies there is compared by content.
 _NOT_COMPARED = {
     *("data", "split", "safe", "safe_split", "trusted", "known_unsafe", "model", "revision"),
-    *("finetune", "finetune_epochs", "rivals", "judge", "toxicity_classifier", "training"),
+    *("finetune", "finetune_epochs", "rivals", "judge", "guard", "guard_policy", "toxicity_classifier", "training"),
     # It changes speed and memory alone.
     "tokens_per_batch",
 }
@@ -41,57 +58,102 @@ class Stages:
         path: The folder.
     """
 
+    # What to do once a damaged stage is deleted.
+    _again = "run the same command again"
+
     def __init__(self, path: Path) -> None:
         self.path = path
+        # What was found to be whole: stages by the sizes of their files, and by what is in these.
+        self._whole: set[tuple[str, bool]] = set()
 
     def has(self, stage: str) -> bool:
-        """Whether a stage is finished."""
-        return self.folder(stage).is_dir()
+        """Whether a stage is finished.
+
+        Raises:
+            RunError: It is, but files of it are missing now, or have another size.
+        """
+        self._check(stage, contents=False)
+        return self._finished(stage).is_dir()
 
     def folder(self, stage: str) -> Path:
-        """Where a finished stage lies; the final model stands beside the other results."""
-        return self.path / MODEL if stage == MODEL else self.path / STAGES / stage
+        """Return where a finished stage lies, once its files were read and are as they were written.
+
+        Raises:
+            RunError: They are not; names one, and how the stage is made again.
+        """
+        self._check(stage, contents=True)
+        return self._finished(stage)
 
     def partial(self, stage: str) -> Path:
-        """A folder to write an unfinished stage into; what an earlier, killed attempt left is still there."""
+        """Make a folder to write an unfinished stage into; what an earlier, killed attempt left is still there.
+
+        Raises:
+            RunError: It is not as it was left; names what is damaged.
+        """
         partial = self._unfinished(stage)
-        partial.mkdir(parents=True, exist_ok=True)
+        refuse_moved(partial)
+        if stage != MODEL:
+            # Not the folder itself, which may be gone.
+            partial.parent.mkdir(exist_ok=True)
+        partial.mkdir(exist_ok=True)
         for left in partial.rglob(f"*{UNFINISHED}"):
             remove(left)
+        for name, problem in differences(partial, contents=True):
+            # What is missing is written again.
+            if (partial / name).exists():
+                raise RunError(f"{partial / name}: {problem}; delete {partial}, which is work that has not ended yet")
+        if CHECKSUMS in read_checksums(partial):
+            # A process was killed between sealing and finishing it. What is written anew now need not be the same.
+            (partial / CHECKSUMS).unlink(missing_ok=True)
         return partial
 
+    def _finished(self, stage: str) -> Path:
+        # The final model stands beside the other results.
+        return self.path / MODEL if stage == MODEL else self.path / STAGES / stage
+
     def _unfinished(self, stage: str) -> Path:
-        return self.folder(stage).with_name(f"{stage}{UNFINISHED}")
+        return self._finished(stage).with_name(f"{stage}{UNFINISHED}")
+
+    def _check(self, stage: str, *, contents: bool) -> None:
+        if (stage, contents) in self._whole:
+            return
+        folder = self._finished(stage)
+        if not folder.is_dir():
+            return
+        # The final model is for others as well, who need no file of ours in it.
+        keeper, of = (self.path, MODEL) if stage == MODEL else (folder, "")
+        for name, problem in differences(keeper, of, contents=contents):
+            raise RunError(f"{keeper / name}: {problem}; delete {folder} and {self._again}")
+        self._whole |= {(stage, contents), (stage, False)}
 
     def finish(self, stage: str) -> None:
-        """Put a stage that was written whole in its place."""
-        commit(self._unfinished(stage), self.folder(stage))
+        """Put a stage that was written whole in its place, with the checksums of its files."""
+        partial = self._unfinished(stage)
+        refuse_moved(partial)
+        if stage == MODEL:
+            remove(partial / CHECKSUMS)
+            commit_noted(partial, self._finished(stage), self.path)
+        else:
+            seal(partial)
+            commit(partial, self._finished(stage))
+        self._whole |= {(stage, True), (stage, False)}
 
     def drop(self, stage: str) -> None:
         """Delete a stage, finished or not, that nothing needs any more."""
-        remove(self.folder(stage))
+        refuse_moved(self._finished(stage))
+        self._whole -= {(stage, True), (stage, False)}
+        remove(self._finished(stage))
         remove(self._unfinished(stage))
-
-    @contextmanager
-    def restoring(self, stage: str) -> Iterator[None]:
-        """Put a finished stage, or that there is none, back as it was where what is done meanwhile fails."""
-        before = self.folder(stage).with_name(f"{stage}.before")
-        remove(before)
-        if self.has(stage):
-            shutil.copytree(self.folder(stage), before)
-        try:
-            yield
-        except BaseException:
-            self.drop(stage)
-            if before.is_dir():
-                before.rename(self.folder(stage))
-            raise
-        remove(before)
 
     def write_file(self, name: str, write: Callable[[Path], None]) -> None:
         """Write one file of the folder: whole, or not at all."""
-        with written_whole(self.path / name) as beside:
+        with written_whole(self.path / name, self.path) as beside:
             write(beside)
+
+    def remove_file(self, name: str) -> None:
+        """Delete one file of the folder, if it is there."""
+        forget(self.path, name)
+        (self.path / name).unlink(missing_ok=True)
 
     def history(self, stage: str) -> list[dict[str, Any]]:
         """The optimizer steps of a session, as `models.training.Step` has them; none where it is not finished."""
@@ -106,6 +168,8 @@ class Run(Stages):
         settings: The settings that the run was started with.
     """
 
+    _again = "run the 'forgetfilter filter' command of this run again, or pass --overwrite to start anew"
+
     def __init__(self, path: Path, settings: Settings) -> None:
         super().__init__(path)
         self.settings = settings
@@ -115,8 +179,10 @@ class Run(Stages):
         """Open a run that is there already.
 
         Raises:
-            RunError: There is none.
+            RunError: There is none, or its settings are not as they were written.
         """
+        _check_manifest(path)
+        check_file(path, CONFIG, _WRITTEN_AT_START)
         if Manifest.find(path / MANIFEST) is None or not (path / CONFIG).is_file():
             raise RunError(f"{path}: not a run folder; expected one that 'forgetfilter filter' wrote")
         return cls(path, from_mapping(Settings, read_config(path / CONFIG), str(path / CONFIG)))
@@ -130,6 +196,7 @@ class Run(Stages):
         """
         path = path.absolute()
         manifest = Manifest.now(fingerprints, _compared(settings))
+        _check_manifest(path)
         if (path / MANIFEST).is_file():
             earlier = Manifest.read(path / MANIFEST)
             if _holds_work(path) and _began_with_whole_answers(earlier.settings, settings):
@@ -148,7 +215,7 @@ class Run(Stages):
                 _clear(path)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, settings)
-        manifest.write(path / MANIFEST)
+        manifest.write(path / MANIFEST, path)
         run.write_file(CONFIG, lambda file: write_config(file, settings))
         return run
 
@@ -163,6 +230,14 @@ class Run(Stages):
         if changed:
             raise RunError(f"{self.path}: {', '.join(changed)} changed since this run was made; start a new one")
 
+    def file(self, name: str) -> Path:
+        """Return where a file that a decision wrote lies, or a folder of them, once checked to be as it was written.
+
+        Raises:
+            RunError: They are not; names the command that writes them anew.
+        """
+        return check_file(self.path, name, f"decide again, which writes it anew: {decide_command(self.path, {})}")
+
     def fingerprint(self, part: str) -> str:
         """Of an input that the run was made from."""
         return str(Manifest.read(self.path / MANIFEST).fingerprints.get(part, ""))
@@ -173,6 +248,38 @@ class Run(Stages):
         return points
 
 
+_WRITTEN_AT_START = "run the 'forgetfilter filter' command of this run again, which writes it anew"
+
+
+def check_file(path: Path, name: str, mend: str) -> Path:
+    """Check that a file of a folder is as it was written, or all files of a folder in it.
+
+    Args:
+        path: The folder, which keeps the checksums.
+        name: Of the file or folder.
+        mend: What to do where it is not.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
+    for other, expected in read_checksums(path).items():
+        if not is_of(other, name):
+            continue
+        problem = difference(path / other, expected)
+        # Another process may have replaced it meanwhile.
+        if problem and read_checksums(path).get(other) == expected:
+            raise RunError(f"{path / other}: {problem}; {mend}")
+    return path / name
+
+
+def _check_manifest(path: Path) -> None:
+    if was_run(path):
+        check_file(path, MANIFEST, "name another --output, or pass --overwrite to start again")
+
+
 def last_decision(path: Path) -> dict[str, Any]:
     """The decision settings that the files in a run folder were last decided with, by name; empty where none were."""
     try:
@@ -180,7 +287,15 @@ def last_decision(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         # Deciding was cut short, or somebody changed the file: the next decision writes it anew.
         return {}
+    if summary_problem(path):
+        return {}
     return {name: values[name] for name in _DECIDED if name in values} if isinstance(values, dict) else {}
+
+
+def summary_problem(path: Path) -> str:
+    """Say what is wrong with the summary of the last decision; empty where nothing is, or there is none."""
+    expected = read_checksums(path).get(SUMMARY)
+    return difference(path / SUMMARY, expected) if expected and (path / SUMMARY).is_file() else ""
 
 
 def decide_command(path: Path, settings: Mapping[str, Any], overrides: Path | None = None) -> str:
@@ -191,9 +306,9 @@ def decide_command(path: Path, settings: Mapping[str, Any], overrides: Path | No
         settings: Decision settings that it names; the others stay as they were last decided.
         overrides: A file of a person's decisions.
     """
-    words = ["forgetfilter decide", shlex.quote(str(path)), *_as_options(settings)]
+    words = ["forgetfilter decide", shell_word(str(path)), *_as_options(settings)]
     if overrides is not None:
-        words.append(f"--overrides {shlex.quote(str(overrides))}")
+        words.append(f"--overrides {shell_word(str(overrides))}")
     return " ".join(words)
 
 
@@ -204,18 +319,19 @@ def _as_options(settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"--{'' if value else 'no-'}{flag}"
         elif value is not None:
             # A threshold below zero would be taken for an option.
-            yield f"--{flag}{'=' if str(value).startswith('-') else ' '}{shlex.quote(str(value))}"
+            yield f"--{flag}{'=' if str(value).startswith('-') else ' '}{shell_word(str(value))}"
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes out of a run folder.
+    """Keep other processes out of a run folder; a decision that was cut short there is taken back first.
 
     Raises:
         RunError: Another process works in it, it holds something that is no run, or it cannot be written to.
     """
     refuse_others(path, "not a run", ours=is_run(path))
     with folder_lock(path):
+        restore(path)
         yield
 
 
@@ -227,7 +343,7 @@ def replacing(path: Path) -> Iterator[None]:
         if _holds_work(path) or not (previous / MANIFEST).is_file():
             # What lies aside from an attempt that was killed is older than the work that is here.
             remove(previous)
-        if not previous.is_dir() and (path / MANIFEST).is_file():
+        if not previous.is_dir() and ((path / MANIFEST).is_file() or was_run(path)):
             _move_entries(path, previous)
         yield
     except BaseException:

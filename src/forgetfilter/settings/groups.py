@@ -12,25 +12,36 @@ from dataclasses import dataclass
 
 import regex
 
+from ..console import printable
 from ..errors import SettingsError
 from ..forgetting.signals import DEFAULT_SIGNAL, RIVALS, SIGNALS, MostTokens
 from ..forgetting.thresholds import parse_threshold
+from ..limits import ExceededError, bounded
 from .option import Names, option, split_names
+
+# What compiling an expression may take, and how much of a name is shown.
+_PATTERN_MEMORY, _PATTERN_SECONDS = 1 << 30, 10.0
+_SHOWN = 60
 
 
 def _check_own_words(pattern: str) -> None:
     # Nothing is none, in runs of before there was a word for it; `auto` and `none` are expressions, too.
     try:
-        regex.compile(pattern)
-    except regex.error as error:
-        raise SettingsError(f"own_words: '{pattern}' is no regular expression: {error}") from error
+        with bounded(_PATTERN_MEMORY, _PATTERN_SECONDS):
+            regex.compile(pattern, regex.DOTALL)
+    except (regex.error, RecursionError) as error:
+        problem = "too deep" if isinstance(error, RecursionError) else error
+        raise SettingsError(f"own_words: '{printable(pattern, _SHOWN)}' is no regular expression: {problem}") from error
+    except ExceededError as error:
+        raise SettingsError(f"own_words: '{printable(pattern, _SHOWN)}' takes {error}; make it simpler") from error
 
 
 def _names_among(setting: str, kind: str, known: Collection[str]) -> Callable[[str], None]:
     def check(value: str) -> None:
         unknown = [name for name in split_names(value) if name not in known]
         if unknown:
-            raise SettingsError(f"{setting}: there is no {kind} '{unknown[0]}'; there are {', '.join(known)}")
+            found = printable(unknown[0], _SHOWN)
+            raise SettingsError(f"{setting}: there is no {kind} '{found}'; there are {', '.join(known)}")
 
     return check
 
@@ -108,8 +119,10 @@ class AdapterSettings:
     """What is trained: a LoRA adapter, or every weight."""
 
     full_finetuning: bool = option(False, "train every weight instead of a LoRA adapter")
-    lora_rank: int = option(8, "rank of the LoRA adapter", least=1)
-    lora_alpha: float = option(16.0, "scale of the LoRA adapter; its update is multiplied by alpha/rank", above=0)
+    lora_rank: int = option(8, "rank of the LoRA adapter", least=1, most=4096)
+    lora_alpha: float = option(
+        16.0, "scale of the LoRA adapter; its update is multiplied by alpha/rank", above=0, most=1e6
+    )
     lora_dropout: float = option(0.0, "dropout inside the LoRA adapter, 0 to 0.99", least=0, most=0.99)
     lora_targets: str = option(
         "all-linear",
@@ -167,10 +180,11 @@ class TrainingSettings:
         "peak learning rate; none is 0.576 over the model's width with LoRA (1e-3 for SmolLM2-135M, 1.4e-4 for a "
         "7B model; the paper uses 2e-4), and a tenth of that for full fine-tuning",
         above=0,
+        most=100,
     )
     batch_size: int = option(16, "rows in one optimizer step, over all processes", least=1)
     warmup: float = option(0.1, "share of the steps in which the learning rate rises, 0 to 1", least=0, most=1)
-    weight_decay: float = option(0.0, "AdamW's weight decay", least=0)
+    weight_decay: float = option(0.0, "AdamW's weight decay", least=0, most=100)
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm; 0 leaves them as they are", least=0)
     seed: int = option(0, "seed of everything that is random", least=0, most=2**32 - 1)
 
@@ -238,6 +252,12 @@ class RivalSettings:
         f"also ask these, with commas between: {', '.join(RIVALS)}; then decide --signal NAME decides by one of them",
         check=_names_among("rivals", "rival", RIVALS),
     )
+    guard: str = option(
+        "",
+        "the guard model that the rival guard asks, as MODEL or MODEL#FAMILY: Llama Guard, Qwen3Guard-Gen, ShieldGemma,"
+        " WildGuard, Granite Guardian, gpt-oss-safeguard",
+    )
+    guard_policy: str = option("", "file with the policy that gpt-oss-safeguard judges by; empty is one of the package")
 
 
 @dataclass(frozen=True)
@@ -265,6 +285,14 @@ class Settings:
     classifiers: ClassifierSettings = ClassifierSettings()
     rivals: RivalSettings = RivalSettings()
     final: FinetuneSettings = FinetuneSettings()
+
+
+@dataclass(frozen=True)
+class RunFolderSettings:
+    """Where a run is kept; no settings of the run itself."""
+
+    output: str = option("", "run folder; a run there goes on where it stopped")
+    overwrite: bool = option(False, "start again even if RUN holds a run")
 
 
 @dataclass(frozen=True)
@@ -378,7 +406,9 @@ def _shares(value: str) -> list[float]:
     except ValueError:
         shares = []
     if not shares or not all(0 < share < 1 for share in shares):
-        raise SettingsError(f"unsafe_shares: expected numbers between 0 and 1 with commas between, found {value!r}")
+        raise SettingsError(
+            f"unsafe_shares: expected numbers between 0 and 1 with commas between, found {printable(value, _SHOWN)}"
+        )
     return shares
 
 

@@ -23,6 +23,10 @@ T = TypeVar("T")
 # How a shell and a program write that a setting is left to its default, as YAML's null does.
 NONE = "none"
 _LONGEST_SHOWN = 60
+# What a setting may be where nothing else is said: numbers that are 0 or between these, and texts no longer than the
+# name of a file may be.
+_SMALLEST, _LARGEST = 1e-12, 1e9
+_LONGEST = 4096
 
 # Several names; a single one may be given as text.
 Names = tuple[str, ...]
@@ -74,7 +78,8 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], source: str = "setting
     for key, value in values.items():
         name = str(key).replace("-", "_")
         if name not in options:
-            raise SettingsError(f"{source}: unknown setting '{key}'{_did_you_mean(name, list(options))}")
+            hint = _did_you_mean(name[:_LONGEST_SHOWN], list(options))
+            raise SettingsError(f"{source}: unknown setting {_shown(key)}{hint}")
         parsed[name] = _parse(options[name], kinds[name], value, source)
     return settings_of(cls, **parsed)
 
@@ -147,21 +152,18 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read a YAML configuration file into raw values.
 
     Raises:
-        SettingsError: The file is missing, is not YAML, or is not a mapping.
+        SettingsError: The file is missing, is not YAML, or is not a mapping of names.
     """
-    import yaml
+    from .yaml_file import read_yaml
 
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot read this configuration file: {error}") from error
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise SettingsError(f"{path}: not YAML: {problem}") from error
+    values = read_yaml(path)
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected 'key: value' lines, found a {type(values).__name__}")
+    odd = [key for key in values if not isinstance(key, str)]
+    if odd:
+        raise SettingsError(f"{path}: expected names of settings before the colons, found {_shown(odd[0])}")
     return values
 
 
@@ -189,6 +191,7 @@ def _parse(spec: dataclasses.Field[Any], kind: Any, value: Any, source: str) -> 
         hint = "; leave it out for its default" if value is None else ""
         raise SettingsError(f"{source}: {spec.name} must be {expected}, found {_shown(value)}{hint}") from None
     _check_range(spec, parsed, words, source)
+    _check_texts(spec, parsed, source)
     if spec.metadata["check"] is not None:
         try:
             spec.metadata["check"](parsed)
@@ -201,11 +204,28 @@ def _check_range(spec: dataclasses.Field[Any], value: Any, words: list[str], sou
     choices, least, above, most = (spec.metadata[key] for key in ("choices", "least", "above", "most"))
     if choices and value not in choices:
         raise SettingsError(f"{source}: {spec.name} must be one of {', '.join(choices)}; found {_shown(value)}")
+    if type(value) not in (int, float):
+        return
     low = (least is not None and value < least) or (above is not None and value <= above)
-    if low or (most is not None and value > most):
-        lower = f"above {above:g}" if above is not None else f"at least {least:g}"
-        bounds = lower if most is None else f"between {least:.10g} and {most:.10g}"
-        raise SettingsError(f"{source}: {spec.name} must be {_either(bounds, *words)}, found {_shown(value)}")
+    if isinstance(value, float) and 0 < abs(value) < _SMALLEST:
+        bounds = f"at least {_SMALLEST:g}" if above is not None else f"0 or at least {_SMALLEST:g}"
+    elif not low and value <= (_LARGEST if most is None else most):
+        return
+    elif most is None and not low:
+        bounds = f"at most {_LARGEST:g}"
+    elif above is not None:
+        bounds = f"above {above:g}" if low else f"at most {most:.10g}"
+    else:
+        bounds = f"at least {least:g}" if most is None else f"between {least:.10g} and {most:.10g}"
+    raise SettingsError(f"{source}: {spec.name} must be {_either(bounds, *words)}, found {_shown(value)}")
+
+
+def _check_texts(spec: dataclasses.Field[Any], value: Any, source: str) -> None:
+    for text in value if isinstance(value, tuple) else (value,):
+        if isinstance(text, str) and len(text) > _LONGEST:
+            raise SettingsError(f"{source}: {spec.name} has at most {_LONGEST:,} characters, found {_shown(text)}")
+        if isinstance(text, str) and "\0" in text:
+            raise SettingsError(f"{source}: {spec.name}: found {_shown(text)}, with a character that ends names")
 
 
 def _either(*values: str) -> str:
@@ -214,7 +234,11 @@ def _either(*values: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python does not write so long a number.
+        return "a number of thousands of digits"
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
 
 
@@ -235,15 +259,21 @@ def _convert(kind: Any, value: Any) -> Any:
         names = [value] if isinstance(value, (str, Path)) else value
         if not isinstance(names, (list, tuple)):
             raise TypeError
+        if "" in names and len(names) > 1:
+            raise ValueError
         return tuple(_convert(str, str(name) if isinstance(name, Path) else name) for name in names if name != "")
     if value is None or (isinstance(value, str) and value.strip().lower() == NONE):
         return {}
     if isinstance(value, str):
-        pairs = [pair.split("=", 1) for pair in value.split(",") if pair]
-        return {name.strip(): column.strip() for name, column in pairs}
-    if not isinstance(value, Mapping):
+        pairs = [(name.strip(), column.strip()) for name, column in (pair.split("=", 1) for pair in split_names(value))]
+    elif isinstance(value, Mapping):
+        pairs = [(_convert(str, name), _convert(str, column)) for name, column in value.items()]
+    else:
         raise TypeError
-    return {str(name): str(column) for name, column in value.items()}
+    columns = dict(pairs)
+    if len(columns) < len(pairs) or not all((*columns, *columns.values())):
+        raise ValueError
+    return columns
 
 
 def _number(kind: type, value: Any) -> int | float:

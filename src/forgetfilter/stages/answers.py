@@ -49,7 +49,7 @@ def ask_examples(work: FilterRun, cut: float | None) -> None:
 
 def _ask_examples(work: FilterRun, cut: float | None, folder: Path) -> None:
     table = work.material.tokens(DATA)
-    decided = pq.read_table(work.run.path / SCORES, columns=["id", "row", "suspicion"])
+    decided = pq.read_table(work.run.file(SCORES), columns=["id", "row", "suspicion"])
     chosen = choose_examples(table, decided, cut)
     # M2 first: that is what the model is after the review.
     answers = {state: folder / state for state in (REVIEWED, LEARNED)}

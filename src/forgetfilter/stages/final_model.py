@@ -20,6 +20,7 @@ from ..models.stage_runner import BASE
 from ..runs.files import start_afresh, written_whole
 from ..runs.layout import DATA, DECISION, MODEL, ONLY_TOKENS, SCORES
 from ..runs.manifest import made_of, note_made_of
+from ..runs.run import Run
 from .filter_run import FilterRun
 
 
@@ -43,7 +44,7 @@ def _finetune_kept(work: FilterRun, summary: Summary, folder: Path) -> None:
     work.processes.wait()
     bench.check_tokens([folder / ONLY_TOKENS])
     table = TokenTable(folder / ONLY_TOKENS)
-    rows = np.intersect1d(table.scorable, np.flatnonzero(np.isin(table.rows, kept_rows(work.run.path, summary))))
+    rows = np.intersect1d(table.scorable, np.flatnonzero(np.isin(table.rows, kept_rows(work.run, summary))))
     if not len(rows):
         raise InputError(f"{work.run.path}: no kept row has a completion to train on; raise the threshold")
     bench.bring(BASE)
@@ -53,9 +54,9 @@ def _finetune_kept(work: FilterRun, summary: Summary, folder: Path) -> None:
         (folder / ONLY_TOKENS).unlink()
 
 
-def kept_rows(output: Path, summary: Summary) -> NDArray[np.int64]:
+def kept_rows(run: Run, summary: Summary) -> NDArray[np.int64]:
     """Return the positions in the input of the rows that a run kept."""
-    decided = pq.read_table(output / SCORES, columns=["row", "decision"])
+    decided = pq.read_table(run.file(SCORES), columns=["row", "decision"])
     kept = [KEPT] if summary.drop_unscorable else [KEPT, UNSCORABLE]
     rows: NDArray[np.int64] = decided.column("row").to_numpy()
     return rows[np.isin(decided.column("decision").to_numpy().astype(str), kept)]

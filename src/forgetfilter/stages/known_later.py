@@ -20,7 +20,7 @@ from ..data.tokens import TokenTable
 from ..errors import BadRowsError, InputError, RunError
 from ..models.stage_runner import StageRunner
 from ..runs.files import read_json, start_afresh, write_json
-from ..runs.inputs import read_frames, read_part, write_part
+from ..runs.inputs import read_frames, read_part, refuse_changed, write_part
 from ..runs.layout import KNOWN_LATER, KNOWN_LATER_INFO, ONLY_TOKENS, ROWS, WITNESSES
 from ..runs.run import Run
 from .witnesses import Witnesses, can_look_further, measure_further, no_witnesses, read_witnesses
@@ -46,8 +46,15 @@ class KnownLater:
 
 def known_later(run: Run) -> KnownLater | None:
     """Read the record of the rows that became known after a run; None where there are none."""
-    info = read_json(run.folder(KNOWN_LATER) / KNOWN_LATER_INFO)
-    return None if info is None else KnownLater(**info)
+    path = run.folder(KNOWN_LATER) / KNOWN_LATER_INFO
+    try:
+        info = read_json(path)
+        return None if info is None else KnownLater(**info)
+    except (ValueError, TypeError) as error:
+        raise RunError(
+            f"{path}: damaged, or another version of forgetfilter wrote it; delete {path.parent} and run "
+            "'forgetfilter decide' with --known-unsafe again"
+        ) from error
 
 
 def with_known_later(run: Run, witnesses: Witnesses) -> Witnesses:
@@ -92,6 +99,7 @@ def look_at_known(run: Run, source: str | Container, bench: StageRunner, console
         key = source.fingerprint()
         options = ReadOptions(settings.data.layout, settings.data.columns, settings.data.skip_bad_rows)
         count = _measure_rows(run, source, options, bench, console, folder)
+        refuse_changed(source, key)
         known = KnownLater(source.name, count, key)
         write_json(asdict(known), folder / KNOWN_LATER_INFO)
     except BaseException:

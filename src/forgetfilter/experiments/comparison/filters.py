@@ -107,7 +107,7 @@ def _decision_settings(settings: Settings) -> dict[str, Any]:
 
 def _suspicion_and_decisions(run: Run, ids: list[str]) -> tuple[FloatArray, Mask]:
     """Read the suspicion of the rows with these ids, NaN where unscored, and whether each was removed."""
-    scores = pq.read_table(run.path / SCORES, columns=["id", "suspicion", "decision"]).to_pydict()
+    scores = pq.read_table(run.file(SCORES), columns=["id", "suspicion", "decision"]).to_pydict()
     by_id = {id: i for i, id in enumerate(scores["id"])}
     order = [by_id[id] for id in ids]
     suspicion = np.array(scores["suspicion"], dtype=float)[order]

@@ -98,7 +98,7 @@ def _share(context: StudyContext, wanted: float) -> _ShareResult:
         kinds, path = _write(rows, context.folder / STUDY_ROWS, f"{folder_name(mix)}-{unsafe}-unsafe")
         folder = context.folder / "filters" / path.stem
         run = filtered_rows(path, mix.safe, context.settings, folder, context.console)[0]
-        scores = pq.read_table(run.path / SCORES).to_pydict()
+        scores = pq.read_table(run.file(SCORES)).to_pydict()
         results = zip(scores["id"], scores["suspicion"], scores["decision"], strict=True)
         kinds_of_draws.append(kinds)
         return _by_kind(kinds, {id: (forgetting, decision) for id, forgetting, decision in results})
