@@ -30,12 +30,14 @@ function topicsNow() {
 function foundSays(gone, judged) {
   const share = gone / Math.max(1, judged);
   const found = topicsNow().map(({ k, rows }) => ({ k, count: rows.filter(isRemoved).length })).filter(({ count }) => count);
-  const said = [element('b', {}, `${gone === 1 ? 'One row looks unsafe and is' : `${number(gone)} rows look unsafe and are`} ` +
+  // Rows without a score do not look like anything.
+  const looks = summary.drop_unscorable && unscored ? ['is', 'are'] : ['looks unsafe and is', 'look unsafe and are'];
+  const said = [element('b', {}, `${gone === 1 ? `One row ${looks[0]}` : `${number(gone)} rows ${looks[1]}`} ` +
     `removed, ${share && share < 0.01 ? 'less than 1%' : percent(share)} of ${number(judged)}.`)];
   if (gone && found.length) {
     const named = found.filter(({ k }) => data.topics.telling[k].length).sort((a, b) => b.count - a.count).slice(0, 3);
     const list = named.map(({ k, count }) => `${topicName(k)} (${rowCount(count)})`).join(', ');
-    if (list) said.push(` Most of them are about ${list}. `, element('a', { href: '#topics' }, 'All subjects'));
+    if (list) said.push(` The largest groups: ${list}. `, element('a', { href: '#topics' }, 'All subjects'));
   }
   return gone ? said : ['Nothing is removed: no row lies above the threshold.'];
 }
@@ -45,7 +47,7 @@ const rowCount = (count) => `${number(count)} ${count === 1 ? 'row' : 'rows'}`;
 function topicItem({ k, rows }) {
   const removedRows = rows.filter(isRemoved);
   const mine = rows.filter((row) => overrides.has(row.id)).length;
-  const item = element('li', { class: removedRows.length ? removed : kept, tabindex: '-1' });
+  const item = element('li', { class: removedRows.length ? removed : kept });
   const firsts = new Map();
   for (const row of rows) firsts.set(row.original, (firsts.get(row.original) || 0) + 1);
   const parts = [element('span', { class: 'badge' }, `${number(removedRows.length)} removed`)];

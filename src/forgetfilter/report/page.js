@@ -205,7 +205,10 @@ const decision = (row) => decisionOf(row.id, row.suspicion);
 const members = topicMembers();
 const copyOf = new Map(members.flat().map((row) => [row.id, row.original]));
 const copiesOf = new Map();
-for (const row of members.flat()) copiesOf.set(row.original, [...(copiesOf.get(row.original) || []), row]);
+for (const row of members.flat()) {
+  if (!copiesOf.has(row.original)) copiesOf.set(row.original, []);
+  copiesOf.get(row.original).push(row);
+}
 const rowOf = new Map(data.rows.map((row) => [row.id, row]));
 const suspicionOf = new Map([...data.rows, ...members.flat()].map((row) => [row.id, row.suspicion]));
 

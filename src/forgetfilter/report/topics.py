@@ -19,7 +19,7 @@ from .grouping import find_near_copies, group_by_words
 
 # Rows in groups. Beside those above the cut there are as many below it, or at least these, for a lower threshold.
 _MEMBERS, _BELOW = 5000, 200
-# Without a cut this share of the rows, or at least these, stand for the removed ones.
+# Where nothing is above the cut this share of the rows, or at least these, stand for the removed ones.
 _SHARE, _LEAST = 0.05, 20
 # Characters of a prompt, and of an answer, that a row is grouped by.
 _READ = 2000
@@ -30,14 +30,13 @@ _EVERYDAY = 0.05
 def choose_members(suspicion: NDArray[np.floating], cut: float | None) -> NDArray[np.intp]:
     """Choose the places of the rows to group, the largest values first: those above the cut and the next ones below."""
     scored = int((~np.isnan(suspicion)).sum())
-    count = min(_MEMBERS, max(2 * _above(suspicion, cut), _above(suspicion, cut) + _BELOW), scored)
+    above = _above(suspicion, cut) or max(_LEAST, int(_SHARE * scored))
+    count = min(_MEMBERS, max(2 * above, above + _BELOW), scored)
     return np.argsort(-np.nan_to_num(suspicion, nan=-np.inf), kind="stable")[:count]
 
 
 def _above(suspicion: NDArray[np.floating], cut: float | None) -> int:
-    if cut is None:
-        return max(_LEAST, int(_SHARE * len(suspicion)))
-    return int((suspicion > cut).sum())
+    return 0 if cut is None else int((suspicion > cut).sum())
 
 
 def gather_topics(rows: Rows, members: pa.Table, cut: float | None) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def gather_topics(rows: Rows, members: pa.Table, cut: float | None) -> dict[str,
     Args:
         rows: The data.
         members: The rows to group, with the columns `id`, `row` and `suspicion`.
-        cut: The groups are those of the rows above it; others join them.
+        cut: The rows above it determine the groups, which the others join; where there are none, the first half does.
 
     Returns:
         `telling`: for every group its telling words, and whether each is on the list of offensive words; and for every
@@ -58,7 +57,7 @@ def gather_topics(rows: Rows, members: pa.Table, cut: float | None) -> dict[str,
     text_of = {row: f"{chat.prompt[:_READ]}\n{chat.completion[:_READ]}" for row, chat in rows.at(positions)}
     texts = [text_of[position] for position in positions]
     copies = find_near_copies(texts)
-    grouping = group_by_words(texts, min(len(texts), max(1, _above(suspicion, cut))), _everyday_words())
+    grouping = group_by_words(texts, _above(suspicion, cut) or -(-len(texts) // 2), _everyday_words())
     listed = toxicity_classifier(WORDS)
     return {
         "telling": [
