@@ -92,7 +92,7 @@ def test_the_page_holds_every_removed_row_in_a_group(folder):
     first = {topics["ids"][i]: topics["ids"][original] for i, original in enumerate(topics["copies"])}
     assert len({first[f"copy-{i}"] for i in range(10)}) == 1
     words = {word["word"]: word["listed"] for words in topics["telling"] for word in words}
-    assert words.get("bastard", True)
+    assert words["bastard"]
     assert not words.get("engine", False)
 
 
@@ -229,11 +229,11 @@ def test_the_slider_stands_under_the_threshold_and_moves_with_the_keys(page, wid
 def test_hostile_words_and_values_are_only_text(page):
     move(page, -100)
     page.set_viewport_size({"width": 360, "height": 740})
-    if "bastard" in page.evaluate(
-        "JSON.stringify(JSON.parse(document.getElementById('data').textContent).topics.telling)"
-    ):
-        assert "bastard" not in page.text_content("#found") + page.text_content("#topic-list h3")
+    names = [page.text_content("#found"), *page.locator("#topic-list h3").all_text_contents()]
+    assert "bastard" not in "".join(names)
+    assert "b•••" in names[0]
     page.check("#reveal")
+    assert "bastard" in page.text_content("#found")
     assert page.evaluate("window.hacked") is None
     assert page.locator("#topics img, #topics script, #groups img, #groups script, #topic-list li b").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
