@@ -22,7 +22,8 @@ function showCounts() {
   const now = removedNow(), judged = summary.rows - summary.bad;
   const counts = [['rows', summary.rows], ['kept', judged - now.removed], ['removed', now.removed]];
   for (const [name, label] of [['unscorable', 'without a score'], ['never_learned', 'never learned'],
-    ['truncated', 'cut to length'], ['judged_in_part', 'judged in part'], ['bad', 'unusable']]) {
+    ['truncated', 'cut to length'], ['judged_in_part', 'judged in part'], ['bad', 'unusable'],
+    ['left_out', 'left out of the random sample']]) {
     if (summary[name]) counts.push([label, summary[name]]);
   }
   if (now.otherwise) counts.push(['decided otherwise by a person', now.otherwise]);
