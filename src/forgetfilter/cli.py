@@ -1,6 +1,7 @@
 """Parse the command line, call, and print.
 
-Exit status 0: done; 2: an error that the user can mend; 1: our fault; 128 and its number: a signal.
+Exit status 0: done; 3: done, and more rows were removed than --fail-above allows; 2: an error that the user can mend;
+1: our fault; 128 and its number: a signal.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import signal
+import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ from . import __version__
 from .boundary import report
 from .console import escaped, fit_to_show, show
 from .errors import SettingsError
+from .forgetting.thresholds import parse_most_removed
 from .interruption import promise, status, tell
 from .models.processes import check_launch
 from .settings.groups import (
@@ -27,6 +30,7 @@ from .settings.groups import (
     DecisionSettings,
     EvaluationSettings,
     FinetuneSettings,
+    GateSettings,
     MixSettings,
     PreviewSettings,
     RunFolderSettings,
@@ -45,6 +49,7 @@ _GOES_ON = "what is finished in {folder} is kept, and the same command goes on f
 _STANDS = "the last decision in {folder} stands, whole"
 _WHOLE = "no file in {folder} is half written"
 _NOTHING = "nothing was written"
+_TOO_MANY_REMOVED = 3
 # No more rows are looked at one by one.
 _MOST_PREVIEWED = 1_000_000
 _SHOWN = 60
@@ -57,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _parser().parse_args(arguments, options)
         check_launch()
-        options.command(options)
+        exit_status: int = options.command(options) or 0
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:
@@ -67,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return report(error, _outcome(options), _folder(options))
         tell()
         return interrupted or 128 + signal.SIGINT
-    return 0
+    return exit_status
 
 
 def _folder(options: argparse.Namespace) -> Path | None:
@@ -84,12 +89,13 @@ def _outcome(options: argparse.Namespace) -> str:
     return outcome.format(folder=escaped(str(folder)))
 
 
-def _filter(options: argparse.Namespace) -> None:
+def _filter(options: argparse.Namespace) -> int:
     beside = options_of(RunFolderSettings)
     values = _merge_values(options, Settings, beside)
-    # These two concern the run folder and are not settings of the run.
+    # These concern the run folder, or what follows, and are not settings of the run.
     source = str(options.config or "options")
     named = {name: values.pop(name) for name in beside if name in values}
+    named |= {name: getattr(options, name) for name in options_of(GateSettings) if hasattr(options, name)}
     folder = from_mapping(RunFolderSettings, named, source)
     options.output = options.output or (_place("output")(folder.output) if folder.output else None)
     settings = from_mapping(Settings, values, source)
@@ -98,10 +104,11 @@ def _filter(options: argparse.Namespace) -> None:
         missing.append("--output")
     if missing:
         raise SettingsError(f"filter needs {', '.join(missing)}; see 'forgetfilter filter --help'")
-    _run_and_show(settings, options.output, overwrite=options.overwrite or folder.overwrite)
+    _, summary = _run_and_show(settings, options.output, overwrite=options.overwrite or folder.overwrite)
+    return _exit_status(summary, folder.gate)
 
 
-def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
+def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> tuple[Path, Summary]:
     from .console import Console
     from .models.processes import Processes
     from .pipeline import run_filter
@@ -113,14 +120,31 @@ def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
     )
     if main_process:
         _show(run.path, summary)
-    return run.path
+    return run.path, summary
 
 
-def _decide(options: argparse.Namespace) -> None:
+def _exit_status(summary: Summary, gate: GateSettings) -> int:
+    """Return the exit status for what was removed, and say so where it is more than the gate allows."""
+    if gate.fail_above is None:
+        return 0
+    most = parse_most_removed(gate.fail_above)
+    if not most.is_exceeded(summary.removed, summary.rows):
+        return 0
+    share = summary.removed / max(summary.rows, 1)
+    show(
+        f"forgetfilter: {summary.removed:,} of {summary.rows:,} rows are removed, {share:.2%}; --fail-above allows "
+        f"{most.text}",
+        sys.stderr,
+    )
+    return _TOO_MANY_REMOVED
+
+
+def _decide(options: argparse.Namespace) -> int:
     from .console import Console
     from .decision.overrides import read_overrides
     from .pipeline import run_decide
 
+    gate = from_mapping(GateSettings, _merge_values(options, GateSettings), "options")
     changed = _merge_values(options, DecisionSettings)
     overrides = read_overrides(options.overrides) if options.overrides else None
     run, summary = run_decide(
@@ -132,6 +156,7 @@ def _decide(options: argparse.Namespace) -> None:
         finetune=options.finetune,
     )
     _show(run.path, summary)
+    return _exit_status(summary, gate)
 
 
 def _figure(options: argparse.Namespace) -> None:
@@ -171,7 +196,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _demo(options: argparse.Namespace) -> None:
     from .demo import demo_settings, known_labels
 
-    path = _run_and_show(demo_settings(options.model), options.output, overwrite=options.overwrite)
+    path, _ = _run_and_show(demo_settings(options.model), options.output, overwrite=options.overwrite)
     show(known_labels(path))
 
 
@@ -248,6 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--overwrite", action="store_true", help=_help(RunFolderSettings, "overwrite"))
     _add_options(command, Settings, leave_out={"data"})
+    _add_options(command, GateSettings)
 
     command = _command(commands, "decide", _decide, "decide again from a run's scores", _STANDS)
     command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
@@ -262,6 +288,7 @@ def _parser() -> argparse.ArgumentParser:
         "decisions; they alone take the model; none: drop those that were given before",
     )
     _add_options(command, DecisionSettings, default="as last decided, or as the overrides were saved with")
+    _add_options(command, GateSettings)
 
     command = _command(commands, "figure", _figure, "draw a run's forgetting and its sessions, as SVG and PDF", _WHOLE)
     command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")

@@ -15,7 +15,7 @@ import regex
 from ..console import printable
 from ..errors import SettingsError
 from ..forgetting.signals import DEFAULT_SIGNAL, RIVALS, SIGNALS, MostTokens
-from ..forgetting.thresholds import parse_threshold
+from ..forgetting.thresholds import parse_most_removed, parse_threshold
 from ..limits import ExceededError, bounded
 from .option import Names, option, split_names
 
@@ -288,9 +288,22 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class RunFolderSettings:
-    """Where a run is kept; no settings of the run itself."""
+class GateSettings:
+    """When a command that did its work fails nevertheless, for a gate in continuous integration."""
 
+    fail_above: str | None = option(
+        None,
+        "exit with status 3 where more rows than this are removed, once all is written: a share of the rows such as "
+        "1%, or a number of rows; none never does",
+        check=parse_most_removed,
+    )
+
+
+@dataclass(frozen=True)
+class RunFolderSettings:
+    """Where a run is kept, and what follows it; no settings of the run itself."""
+
+    gate: GateSettings = GateSettings()
     output: str = option("", "run folder; a run there goes on where it stopped")
     overwrite: bool = option(False, "start again even if RUN holds a run")
 
