@@ -21,7 +21,7 @@ from .console import escaped, fit_to_show, show
 from .errors import SettingsError
 from .forgetting.thresholds import parse_most_removed
 from .interruption import promise, status, tell
-from .models.processes import check_launch
+from .models.processes import Processes, check_launch
 from .settings.groups import (
     PRESETS,
     STUDIES,
@@ -105,12 +105,12 @@ def _filter(options: argparse.Namespace) -> int:
     if missing:
         raise SettingsError(f"filter needs {', '.join(missing)}; see 'forgetfilter filter --help'")
     _, summary = _run_and_show(settings, options.output, overwrite=options.overwrite or folder.overwrite)
-    return _exit_status(summary, folder.gate)
+    # Of several processes, one speaks.
+    return _exit_status(summary, folder.gate) if Processes(settings.model.device).main else 0
 
 
 def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> tuple[Path, Summary]:
     from .console import Console
-    from .models.processes import Processes
     from .pipeline import run_filter
     from .runs.inputs import find_inputs
 
@@ -120,6 +120,8 @@ def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> tuple
     )
     if main_process:
         _show(run.path, summary)
+        if settings.final.finetune:
+            _show_model(run.path)
     return run.path, summary
 
 
@@ -156,6 +158,8 @@ def _decide(options: argparse.Namespace) -> int:
         finetune=options.finetune,
     )
     _show(run.path, summary)
+    if options.finetune:
+        _show_model(run.path)
     return _exit_status(summary, gate)
 
 
@@ -456,3 +460,9 @@ def _show(path: Path, summary: Summary) -> None:
     from .report.terminal import closing_table
 
     show(closing_table(path, summary))
+
+
+def _show_model(path: Path) -> None:
+    from .report.terminal import final_model
+
+    show(final_model(path))

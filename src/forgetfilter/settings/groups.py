@@ -127,6 +127,7 @@ class AdapterSettings:
     lora_targets: str = option(
         "all-linear",
         "layers that get an adapter: all-linear, last-block, query-value (the paper's), or names such as q_proj,v_proj",
+        listed=True,
     )
     top_blocks: float | None = option(
         None,
@@ -251,6 +252,7 @@ class RivalSettings:
         "",
         f"also ask these, with commas between: {', '.join(RIVALS)}; then decide --signal NAME decides by one of them",
         check=_names_among("rivals", "rival", RIVALS),
+        listed=True,
     )
     guard: str = option(
         "",
@@ -319,7 +321,9 @@ class MeasureSettings:
     )
     max_new_tokens: int = option(128, "longest answer, in tokens", least=1)
     jailbreak: bool = option(False, "ask the harmful prompts also as people do who want an answer nevertheless")
-    lm_eval: str = option("", "tasks of lm-evaluation-harness to run as well, e.g. squadv2,hellaswag; needs lm_eval")
+    lm_eval: str = option(
+        "", "tasks of lm-evaluation-harness to run as well, e.g. squadv2,hellaswag; needs lm_eval", listed=True
+    )
 
 
 @dataclass(frozen=True)
@@ -401,11 +405,13 @@ class CompareSettings(Settings):
         "variability,forgetting-events,neighbours,gradient,random",
         "filters to compare, with commas between: signals of forgetting and rivals",
         check=_names_among("filters", "filter", SIGNALS),
+        listed=True,
     )
     strategies: str = option(
         ",".join(STRATEGIES),
         "strategies to compare, with commas between; empty for none of them",
         check=_names_among("strategies", "strategy", STRATEGIES),
+        listed=True,
     )
     align: bool = option(False, "fine-tune the model on the safe examples first, as the paper makes its aligned model")
     thought_through: str = option(
@@ -430,10 +436,12 @@ class StudySettings(Settings):
     """What a study varies, beside what it trains and asks with."""
 
     measures: MeasureSettings = MeasureSettings()
-    models: str = option("", "models to study, with commas between, the smallest first; empty is --model alone")
+    models: str = option(
+        "", "models to study, with commas between, the smallest first; empty is --model alone", listed=True
+    )
     rounds: int = option(3, "rounds of noisy and safe sessions in the study interleaved", least=1)
     unsafe_shares: str = option(
-        "0.02,0.05,0.1", "shares of unsafe rows in the study realistic, with commas between", check=_shares
+        "0.02,0.05,0.1", "shares of unsafe rows in the study realistic, with commas between", check=_shares, listed=True
     )
 
 
