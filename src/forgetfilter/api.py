@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -183,6 +183,38 @@ class FilterResult:
         with refusals_explained(self.path):
             run_decide(self.path, changed, console, overrides=person, known_unsafe=known)
         return self
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        removed: bool = False,
+        model: Literal["adapter", "merged"] | None = None,
+        private: bool = False,
+    ) -> list[str]:
+        """Push the kept rows to the hub, with a card that says what was removed, how, and with what error.
+
+        Args:
+            name: Name on the hub, as `user/name`. What is not there yet is created; rows of an earlier push to it are
+                replaced.
+            removed: Also push the removed rows, as a second config.
+            model: Also push the model that was fine-tuned on the kept rows: the `"adapter"`, which is the whole model
+                after full fine-tuning, or the adapter `"merged"` into its base.
+            private: Whether what is created is private.
+
+        Returns:
+            The URLs of the data set and of the model.
+
+        Raises:
+            HubError: The hub cannot be reached, or refuses.
+            RunError: There is no model of this decision.
+        """
+        from .publishing.hub import push
+
+        if model not in (None, "adapter", "merged"):
+            raise SettingsError(f"model: expected 'adapter', 'merged' or None, found {repr(model)[:60]}")
+        with refusals_explained(self.path):
+            return push(self._run, name, Console(quiet=True), removed=removed, model=model, private=private)
 
     def __repr__(self) -> str:
         where = f"FilterResult({printable(str(self.path))!r})"

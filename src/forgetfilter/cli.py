@@ -31,6 +31,7 @@ from .settings.groups import (
     EvaluationSettings,
     FinetuneSettings,
     GateSettings,
+    HubSettings,
     MixSettings,
     PreviewSettings,
     RunFolderSettings,
@@ -95,7 +96,8 @@ def _filter(options: argparse.Namespace) -> int:
     # These concern the run folder, or what follows, and are not settings of the run.
     source = str(options.config or "options")
     named = {name: values.pop(name) for name in beside if name in values}
-    named |= {name: getattr(options, name) for name in options_of(GateSettings) if hasattr(options, name)}
+    after = (*options_of(GateSettings), *options_of(HubSettings))
+    named |= {name: getattr(options, name) for name in after if hasattr(options, name)}
     folder = from_mapping(RunFolderSettings, named, source)
     options.output = options.output or (_place("output")(folder.output) if folder.output else None)
     settings = from_mapping(Settings, values, source)
@@ -104,9 +106,31 @@ def _filter(options: argparse.Namespace) -> int:
         missing.append("--output")
     if missing:
         raise SettingsError(f"filter needs {', '.join(missing)}; see 'forgetfilter filter --help'")
-    _, summary = _run_and_show(settings, options.output, overwrite=options.overwrite or folder.overwrite)
+    if folder.hub.push_to_hub is not None:
+        from .publishing.hub import check_can_push
+
+        check_can_push(folder.hub.push_to_hub)
+    path, summary = _run_and_show(settings, options.output, overwrite=options.overwrite or folder.overwrite)
     # Of several processes, one speaks.
-    return _exit_status(summary, folder.gate) if Processes(settings.model.device).main else 0
+    if not Processes(settings.model.device).main:
+        return 0
+    if folder.hub.push_to_hub is not None:
+        _push_and_show(path, folder.hub.push_to_hub, private=folder.hub.private)
+    return _exit_status(summary, folder.gate)
+
+
+def _push_and_show(path: Path, name: str, **choices: Any) -> None:
+    from .console import Console
+    from .publishing.hub import push
+    from .runs.run import Run
+
+    for place in push(Run.open(path), name, Console(), **choices):
+        show(f"Pushed to {escaped(place)}")
+
+
+def _push(options: argparse.Namespace) -> None:
+    choices = {name: getattr(options, name) for name in ("removed", "model", "private")}
+    _push_and_show(options.run, options.name, **choices)
 
 
 def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> tuple[Path, Summary]:
@@ -278,6 +302,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--overwrite", action="store_true", help=_help(RunFolderSettings, "overwrite"))
     _add_options(command, Settings, leave_out={"data"})
     _add_options(command, GateSettings)
+    _add_options(command, HubSettings)
 
     command = _command(commands, "decide", _decide, "decide again from a run's scores", _STANDS)
     command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
@@ -300,6 +325,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--output", type=_place("output"), metavar="FOLDER", help="where the figures go (default: RUN/figures)"
     )
+
+    command = _command(commands, "push", _push, "push a run's kept rows, and its model, to the hub", _STANDS)
+    command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
+    command.add_argument("name", metavar="NAME", help="name on the hub, as user/name, for data set and model alike")
+    command.add_argument("--removed", action="store_true", help="also push the removed rows, as a second config")
+    command.add_argument(
+        "--model",
+        nargs="?",
+        const="adapter",
+        choices=("adapter", "merged"),
+        help="also push the model of --finetune: as it is in RUN (the default), or merged into its base",
+    )
+    command.add_argument("--private", action="store_true", help=_help(HubSettings, "private"))
 
     command = _command(commands, "preview", _preview, "show the tokens of a few rows and which are trained on")
     command.add_argument("data", nargs="*", metavar="DATA", help=_help(DataSettings, "data"))

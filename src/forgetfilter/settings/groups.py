@@ -302,10 +302,21 @@ class GateSettings:
 
 
 @dataclass(frozen=True)
+class HubSettings:
+    """What is pushed to the hub once a decision is there."""
+
+    push_to_hub: str | None = option(
+        None, "push the kept rows, with a card, to this data set of the hub, as user/name; none pushes nothing"
+    )
+    private: bool = option(False, "what is created on the hub is private")
+
+
+@dataclass(frozen=True)
 class RunFolderSettings:
     """Where a run is kept, and what follows it; no settings of the run itself."""
 
     gate: GateSettings = GateSettings()
+    hub: HubSettings = HubSettings()
     output: str = option("", "run folder; a run there goes on where it stopped")
     overwrite: bool = option(False, "start again even if RUN holds a run")
 
