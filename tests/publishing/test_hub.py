@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,10 @@ from transformers import AutoModelForCausalLM
 
 from forgetfilter import FilterResult, ForgetFilterError
 from forgetfilter.cli import main
-from support.quick_runs import NOISY, run, write_jsonl
+from forgetfilter.decision.decide import read_summary
+from forgetfilter.publishing.cards import data_card
+from forgetfilter.runs.run import Run
+from support.quick_runs import NOISY, run
 
 
 class Hub:
@@ -143,15 +147,17 @@ def test_the_model_is_pushed_with_a_card_of_its_own(command, hub, model, tmp_pat
         FilterResult(folder).push_to_hub("me/model", model="adapter")
 
 
-def test_a_card_quotes_no_markup_and_no_place(command, hub, safe, tmp_path):
-    hostile = write_jsonl(tmp_path / "[x](evil) <b>.jsonl", [json.loads(line) for line in safe.open()])
-    place = command.index("--safe")
-    command[place + 1] = str(hostile)
-    assert run([*command, "--safe", str(safe)], "--own-words", "Question `(.*)` <b>", "--push-to-hub", "me/clean") == 0
-    body = card_of(hub.place("me/clean", "dataset"))[1]
-    assert "[x](evil)" not in body
-    assert not re.search("(?<!`)<b>(?!`)", body.replace("'(.*)' <b>`", ""))
-    assert str(tmp_path) not in body
+def test_a_card_quotes_no_markup_and_no_place(command, safe, tmp_path):
+    hostile = tmp_path / "[x](evil) <b>.jsonl"
+    safe.rename(hostile)
+    command[command.index("--safe") + 1] = str(hostile)
+    assert run(command, "--threshold", "top:25%", "--own-words", "(.*)(`|<b>|)") == 0
+    opened = Run.open(tmp_path / "run")
+    summary = replace(read_summary(opened), warnings=[f"{hostile}: mind *this*"])
+    card = data_card(opened, summary, {"kept": ["kept/kept.jsonl"]})
+    assert "\n- \\[x\\](evil) &lt;b\\>.jsonl: mind \\*this\\*\n" in card
+    assert "| `own_words` | `(.*)('\\|<b>\\|)` |" in card
+    assert str(tmp_path) not in card
 
 
 def response(status):

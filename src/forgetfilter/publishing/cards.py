@@ -178,14 +178,17 @@ def _errors(run: Run, summary: Summary) -> Iterator[str]:
     for name, (meaning, count, kind) in told.items():
         estimate = summary.errors[name]
         if estimate is not None:
-            lines.append(f"{meaning.capitalize()}: {Estimate(**estimate)}, judged by {count:,} {kind} rows.")
+            doubt = summary.doubt if kind == "trusted" else ""
+            caveat = f", but not to be relied on: {_without_places(run, doubt)}" if doubt else ""
+            lines.append(f"{meaning.capitalize()}: {Estimate(**estimate)}, judged by {count:,} {kind} rows{caveat}.")
         else:
             why = f"no {kind} rows were learned with the data" if not count else "nothing was removed"
             if count and kind == "trusted" and summary.doubt:
                 why = _without_places(run, summary.doubt)
             lines.append(f"{meaning.capitalize()}: not known; {why}.")
     yield _list(lines)
-    yield "Intervals are at 95%. They hold if the rows of known kind are like those of the data."
+    if any(summary.errors[name] is not None for name in told):
+        yield "Intervals are at 95%. They hold if the rows of known kind are like those of the data."
 
 
 def _limits(run: Run, summary: Summary) -> list[str]:
