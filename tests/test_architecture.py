@@ -25,7 +25,7 @@ LAYERS = [
     ["rivals", "stages.filter_run", "stages.known_later", "stages.witnesses"],
     ["decision"],
     ["stages", "publishing.cards", "report.review_curve"],
-    ["publishing", "report", "environment", "evaluation"],
+    ["publishing", "tracking", "report", "environment", "evaluation"],
     ["pipeline", "demo"],
     ["experiments.sampling", "experiments.published"],
     ["experiments.mixing"],

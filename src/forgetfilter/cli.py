@@ -39,8 +39,9 @@ from .settings.groups import (
     Settings,
     SourceSettings,
     StudySettings,
+    TrackingSettings,
 )
-from .settings.option import from_mapping, groups_of, options_of, read_config
+from .settings.option import from_mapping, groups_of, options_of, read_config, to_mapping
 
 if TYPE_CHECKING:
     from .decision.decide import Summary
@@ -96,7 +97,7 @@ def _filter(options: argparse.Namespace) -> int:
     # These concern the run folder, or what follows, and are not settings of the run.
     source = str(options.config or "options")
     named = {name: values.pop(name) for name in beside if name in values}
-    after = (*options_of(GateSettings), *options_of(HubSettings))
+    after = (name for group in (GateSettings, HubSettings, TrackingSettings) for name in options_of(group))
     named |= {name: getattr(options, name) for name in after if hasattr(options, name)}
     folder = from_mapping(RunFolderSettings, named, source)
     options.output = options.output or (_place("output")(folder.output) if folder.output else None)
@@ -110,7 +111,9 @@ def _filter(options: argparse.Namespace) -> int:
         from .publishing.hub import check_can_push
 
         check_can_push(folder.hub.push_to_hub)
-    path, summary = _run_and_show(settings, options.output, overwrite=options.overwrite or folder.overwrite)
+    path, summary = _run_and_show(
+        settings, options.output, overwrite=options.overwrite or folder.overwrite, report_to=folder.tracking.report_to
+    )
     # Of several processes, one speaks.
     if not Processes(settings.model.device).main:
         return 0
@@ -133,15 +136,23 @@ def _push(options: argparse.Namespace) -> None:
     _push_and_show(options.run, options.name, **choices)
 
 
-def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> tuple[Path, Summary]:
+def _run_and_show(settings: Settings, output: Path, *, overwrite: bool, report_to: str = "") -> tuple[Path, Summary]:
     from .console import Console
     from .pipeline import run_filter
     from .runs.inputs import find_inputs
 
     main_process = Processes(settings.model.device).main
-    run, summary = run_filter(
-        settings, find_inputs(settings), output, Console(quiet=not main_process), overwrite=overwrite
-    )
+    console = Console(quiet=not main_process)
+    trackers = None
+    if report_to and main_process:
+        from .runs.layout import TRACKED
+        from .tracking import Trackers
+
+        trackers = Trackers(report_to, output / TRACKED, to_mapping(settings), console)
+        console.report_steps_to(trackers.report_step)
+    run, summary = run_filter(settings, find_inputs(settings), output, console, overwrite=overwrite)
+    if trackers is not None:
+        trackers.report_summary(summary)
     if main_process:
         _show(run.path, summary)
         if settings.final.finetune:
@@ -303,6 +314,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(command, Settings, leave_out={"data"})
     _add_options(command, GateSettings)
     _add_options(command, HubSettings)
+    _add_options(command, TrackingSettings)
 
     command = _command(commands, "decide", _decide, "decide again from a run's scores", _STANDS)
     command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")

@@ -13,11 +13,11 @@ import shlex
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeAlias
 
 _SECONDS_BETWEEN_LINES = 10.0
 _LONGEST_LINE = 1000
@@ -167,6 +167,9 @@ class Progress:
         return ", ".join([*parts, self.note] if self.note else parts)
 
 
+OnStep: TypeAlias = Callable[[str, int, Mapping[str, float]], None]
+
+
 class Console:
     """Shows a person what is going on.
 
@@ -179,10 +182,20 @@ class Console:
         self._stream: TextIO | None = sys.stderr if stream is None else stream
         self._quiet = quiet
         self._log: Path | None = None
+        self._on_step: OnStep | None = None
 
     def log_to(self, path: Path) -> None:
         """Also append every line to this file, with the time."""
         self._log = path
+
+    def report_steps_to(self, on_step: OnStep) -> None:
+        """Also pass every optimizer step on: the session, the step in it, counted from 1, and its values by name."""
+        self._on_step = on_step
+
+    def report_step(self, session: str, step: int, values: Mapping[str, float]) -> None:
+        """Report an optimizer step to whom it may concern."""
+        if self._on_step is not None:
+            self._on_step(session, step, values)
 
     def say(self, text: str) -> None:
         """Show one line."""

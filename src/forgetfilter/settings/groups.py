@@ -312,11 +312,24 @@ class HubSettings:
 
 
 @dataclass(frozen=True)
+class TrackingSettings:
+    """To whom a run is reported."""
+
+    report_to: str = option(
+        "",
+        "report steps and result to these experiment trackers, with commas between: tensorboard, wandb, trackio or "
+        "another that Accelerate knows, each with its package installed; empty reports nothing",
+        listed=True,
+    )
+
+
+@dataclass(frozen=True)
 class RunFolderSettings:
     """Where a run is kept, and what follows it; no settings of the run itself."""
 
     gate: GateSettings = GateSettings()
     hub: HubSettings = HubSettings()
+    tracking: TrackingSettings = TrackingSettings()
     output: str = option("", "run folder; a run there goes on where it stopped")
     overwrite: bool = option(False, "start again even if RUN holds a run")
 
