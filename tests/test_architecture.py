@@ -25,7 +25,7 @@ LAYERS = [
     ["rivals", "stages.filter_run", "stages.known_later", "stages.witnesses"],
     ["decision"],
     ["stages", "publishing.cards", "report.review_curve"],
-    ["publishing", "tracking", "report", "environment", "evaluation"],
+    ["applying", "publishing", "tracking", "report", "environment", "evaluation"],
     ["pipeline", "demo"],
     ["experiments.sampling", "experiments.published"],
     ["experiments.mixing"],
@@ -34,7 +34,7 @@ LAYERS = [
     ["experiments.strategies"],
     ["experiments.comparison"],
     ["experiments.studies"],
-    ["api", "cli"],
+    ["api", "cli", "integrations"],
     ["__main__"],
 ]
 # The same inside models/: what a model is made of, the model, and what is done with it.
@@ -157,6 +157,7 @@ def modules_after(statement: str) -> set[str]:
         "from forgetfilter import ForgetFilter, FilterResult, ForgetFilterError",
         "import forgetfilter.cli, forgetfilter.decision.decide, forgetfilter.report.terminal",
         "import forgetfilter.metrics.detection",
+        "from forgetfilter import RowScorer, apply",
         "import forgetfilter.evaluation.evaluate, forgetfilter.evaluation.command, forgetfilter.classifiers.judge",
         "import forgetfilter.data.rows, forgetfilter.data.tokens, forgetfilter.data.containers, forgetfilter.runs.run",
         "import forgetfilter.experiments.mixing",
@@ -172,7 +173,15 @@ def test_help_needs_next_to_nothing():
 
 
 def test_public_names():
-    assert forgetfilter.__all__ == ["FilterResult", "ForgetFilter", "ForgetFilterError", "__version__"]
+    assert forgetfilter.__all__ == [
+        "AppliedResult",
+        "FilterResult",
+        "ForgetFilter",
+        "ForgetFilterError",
+        "RowScorer",
+        "__version__",
+        "apply",
+    ]
     assert all(getattr(forgetfilter, name) is not None for name in forgetfilter.__all__)
     with pytest.raises(AttributeError):
         _ = forgetfilter.nonsense

@@ -25,6 +25,7 @@ from .models.processes import Processes, check_launch
 from .settings.groups import (
     PRESETS,
     STUDIES,
+    ApplySettings,
     CompareSettings,
     DataSettings,
     DecisionSettings,
@@ -198,6 +199,16 @@ def _decide(options: argparse.Namespace) -> int:
     return _exit_status(summary, gate)
 
 
+def _apply(options: argparse.Namespace) -> None:
+    from .applying.apply import applied_table, apply_run
+    from .console import Console
+
+    settings = from_mapping(ApplySettings, _merge_values(options, ApplySettings), "options")
+    if not settings.data.data:
+        raise SettingsError("apply needs RUN and DATA; see 'forgetfilter apply --help'")
+    print(applied_table(options.output, apply_run(options.run, settings, options.output, Console())))
+
+
 def _figure(options: argparse.Namespace) -> None:
     from .report.figure import write_figures
 
@@ -330,6 +341,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_options(command, DecisionSettings, default="as last decided, or as the overrides were saved with")
     _add_options(command, GateSettings)
+
+    command = _command(commands, "apply", _apply, "divide further rows by what a run has learned, without training")
+    command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
+    command.add_argument("data", nargs="*", metavar="DATA", help=_help(DataSettings, "data"))
+    command.add_argument("--output", type=_place("output"), required=True, metavar="FOLDER", help="where the rows go")
+    _add_options(command, ApplySettings, leave_out={"data"})
 
     command = _command(commands, "figure", _figure, "draw a run's forgetting and its sessions, as SVG and PDF", _WHOLE)
     command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -49,7 +49,7 @@ from .layout import (
     numbered,
     tokens_of,
 )
-from .run import Run
+from .run import Run, Stages
 
 BUILTIN, SELF, NONE = "builtin", "self", "none"
 _BUILTIN = {SAFE: "safe", TRUSTED: "ordinary"}
@@ -205,7 +205,7 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
     folder = run.partial(ROWS)
     start_afresh(folder)
     for part, container in inputs.parts.items():
-        read_part(run, part, container, options[part], folder / part, encoder, console)
+        read_part(run, part, container, options[part], folder / part, encoder.check, console)
         refuse_changed(container, run.fingerprint(part))
     run.finish(ROWS)
 
@@ -221,25 +221,25 @@ def refuse_changed(container: Container, fingerprint: str) -> None:
 
 
 def read_part(
-    run: Run,
+    stages: Stages,
     part: str,
     container: Container,
     options: ReadOptions,
     folder: Path,
-    encoder: Encoder,
+    check: Callable[[Chat], None],
     console: Console,
 ) -> Rows:
     """Read and check one data set into a folder, and report what was not read or cannot be used."""
     start_afresh(folder)
     with console.progress(f"reading {container.name}", 0, "rows") as progress:
-        rows = read_rows(container, options, folder, progress.advance, encoder.check)
+        rows = read_rows(container, options, folder, progress.advance, check)
         layout = f"layout {rows.layout}{rows.columns_told}"
         progress.note = ", ".join(part for part in (layout, rows.note, rows.unread_told) if part)
     for line in rows.not_read:
         console.say(line)
     if rows.bad:
         file = bad_rows_of(part, rows.suffix)
-        run.write_file(file, rows.write_bad)
+        stages.write_file(file, rows.write_bad)
         counted = f"{len(rows.bad):,} rows" if len(rows.bad) > 1 else "1 row"
         console.say(f"{counted} that cannot be used: set aside in {file}; the first: {rows.bad[0]}")
     return rows

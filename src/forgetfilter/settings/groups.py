@@ -373,6 +373,29 @@ class PreviewSettings:
     tokens: TokenSettings = TokenSettings()
 
 
+# What further rows can be scored by; `states` adds hidden states to the words.
+EVIDENCE = ("words", "states")
+
+
+@dataclass(frozen=True)
+class ApplySettings:
+    """How further rows are scored."""
+
+    data: DataSettings = DataSettings()
+    evidence: str = option(
+        "words",
+        "what rows are scored by: words alone; or states, which adds hidden states of the run's model",
+        choices=EVIDENCE,
+    )
+    threshold: str = option(
+        "auto",
+        "remove rows above this: a number in the run's unit; top:10% or fdr:5% of the run's own rows; auto: as strict "
+        "as the run was decided",
+        check=parse_threshold,
+    )
+    device: str | None = option(None, "where the model runs that states need; none is where the run was made")
+
+
 @dataclass(frozen=True)
 class SourceSettings:
     """How published data sets are read."""
