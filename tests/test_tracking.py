@@ -5,6 +5,7 @@ import json
 import pytest
 from accelerate import tracking
 
+from forgetfilter import ForgetFilter, ForgetFilterError
 from forgetfilter.cli import main
 from support.quick_runs import run
 
@@ -72,6 +73,15 @@ def test_sessions_and_result_are_reported(command, kept, tmp_path):
     assert [values for _, values in steps] == expected
     assert [step for step, _ in steps] == list(range(1, len(expected) + 1))
     assert (result["summary/rows"], result["summary/removed"], result["summary/kept"]) == (12, 3, 9)
+
+
+def test_from_python_as_well(noisy, safe, model, kept, tmp_path):
+    settings = {"device": "cpu", "dtype": "float32", "epochs": 1, "review_steps": 2, "signal": "likelihood"}
+    filtering = ForgetFilter(model=str(model), quiet=True, trusted="none", set_aside=0, **settings)
+    filtering.run(str(noisy), str(safe), output=tmp_path / "run", report_to=["kept"])
+    assert [told[0] for told in kept()] == ["settings", 1, 2, 3, 4, "finish"]
+    with pytest.raises(ForgetFilterError, match="there is no tracker 'nope'"):
+        filtering.run(str(noisy), str(safe), output=tmp_path / "other", report_to=["nope"])
 
 
 @pytest.mark.parametrize("at", [0, 3])

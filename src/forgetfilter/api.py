@@ -22,7 +22,7 @@ from .errors import InputError, RunError, SettingsError
 from .runs.damage import damage_named
 from .runs.layout import SCORES, SUMMARY
 from .runs.run import Run, decide_command
-from .settings.groups import ApplySettings, DecisionSettings, Settings
+from .settings.groups import ApplySettings, DecisionSettings, Settings, TrackingSettings
 from .settings.option import (
     default_of,
     from_mapping,
@@ -301,6 +301,7 @@ class ForgetFilter:
         known_unsafe: RowSource | None = None,
         output: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
+        report_to: str | Sequence[str] = "",
     ) -> FilterResult:
         """Filter a data set.
 
@@ -315,6 +316,7 @@ class ForgetFilter:
             known_unsafe: Rows known to be unsafe, likewise.
             output: The run folder; a run there goes on where it stopped. A new temporary folder if None.
             overwrite: Start again even if the folder holds a run.
+            report_to: Names of experiment trackers, such as `tensorboard`, to report steps and result to.
 
         Raises:
             ForgetFilterError: Inputs, settings or the folder do not allow the run; the message says what to do.
@@ -323,6 +325,7 @@ class ForgetFilter:
         from .pipeline import run_filter
         from .runs.inputs import find_inputs
         from .runs.layout import DATA, KNOWN_UNSAFE, SAFE, TRUSTED, numbered
+        from .tracking import Trackers
 
         console = Console(quiet=self._quiet)
         safe_sets = dict(zip(numbered(SAFE, sets), sets, strict=True)) if (sets := _sets(safe)) else {SAFE: safe}
@@ -355,8 +358,11 @@ class ForgetFilter:
             settings = with_options(settings, model=str(copied))
         inputs = find_inputs(settings, memory)
         folder = Path(tempfile.mkdtemp(prefix="forgetfilter-")) if output is None else _path(output, "output")
+        tracking = from_mapping(TrackingSettings, {"report_to": report_to}, "run")
+        trackers = Trackers(tracking.report_to, folder, settings, console)
         with refusals_explained(folder):
-            run, _ = run_filter(settings, inputs, folder, console, overwrite=overwrite)
+            run, summary = run_filter(settings, inputs, folder, console, overwrite=overwrite)
+        trackers.report_summary(summary)
         return FilterResult(run.path)
 
 

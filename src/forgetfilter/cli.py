@@ -42,7 +42,7 @@ from .settings.groups import (
     StudySettings,
     TrackingSettings,
 )
-from .settings.option import from_mapping, groups_of, options_of, read_config, to_mapping
+from .settings.option import from_mapping, groups_of, options_of, read_config
 
 if TYPE_CHECKING:
     from .decision.decide import Summary
@@ -141,19 +141,13 @@ def _run_and_show(settings: Settings, output: Path, *, overwrite: bool, report_t
     from .console import Console
     from .pipeline import run_filter
     from .runs.inputs import find_inputs
+    from .tracking import Trackers
 
     main_process = Processes(settings.model.device).main
     console = Console(quiet=not main_process)
-    trackers = None
-    if report_to and main_process:
-        from .runs.layout import TRACKED
-        from .tracking import Trackers
-
-        trackers = Trackers(report_to, output / TRACKED, to_mapping(settings), console)
-        console.report_steps_to(trackers.report_step)
+    trackers = Trackers(report_to if main_process else "", output, settings, console)
     run, summary = run_filter(settings, find_inputs(settings), output, console, overwrite=overwrite)
-    if trackers is not None:
-        trackers.report_summary(summary)
+    trackers.report_summary(summary)
     if main_process:
         _show(run.path, summary)
         if settings.final.finetune:

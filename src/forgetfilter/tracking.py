@@ -9,7 +9,9 @@ from typing import Any
 from .console import Console, printable
 from .decision.decide import Summary
 from .errors import SettingsError, first_line
-from .settings.option import split_names
+from .runs.layout import TRACKED
+from .settings.groups import Settings
+from .settings.option import split_names, to_mapping
 
 # What runs are called, or belong to, where a tracker has several.
 _PROJECT = "forgetfilter"
@@ -22,20 +24,21 @@ class Trackers:
     Steps are counted over all sessions. A tracker that fails is left out from then on, which is said; the run goes on.
 
     Args:
-        names: Names of trackers, with commas between.
-        folder: Where those lie that write files.
-        settings: Settings of the run, by name.
-        console: Where to tell what goes on.
+        names: Names of trackers, with commas between; empty for none.
+        output: The run folder, in which trackers that write files have a folder.
+        settings: Settings of the run.
+        console: Where to tell what goes on; it passes the optimizer steps on.
 
     Raises:
         SettingsError: There is no tracker of a name, or its package is not installed.
     """
 
-    def __init__(self, names: str, folder: Path, settings: Mapping[str, Any], console: Console) -> None:
-        self._folder, self._settings, self._console = folder, settings, console
+    def __init__(self, names: str, output: Path, settings: Settings, console: Console) -> None:
+        self._folder, self._settings, self._console = output / TRACKED, settings, console
         self._waiting = [_found(name) for name in dict.fromkeys(split_names(names))]
         self._started: list[Any] = []
         self._session, self._before, self._step = "", 0, 0
+        console.report_steps_to(self.report_step)
 
     def report_step(self, session: str, step: int, values: Mapping[str, float]) -> None:
         """Report an optimizer step of a session; `step` is counted within it, from 1."""
@@ -68,7 +71,10 @@ class Trackers:
         if hasattr(tracker, "start"):
             tracker.start()
         tracker.store_init_configuration(
-            {name: v if isinstance(v, (bool, int, float, str)) else str(v) for name, v in self._settings.items()}
+            {
+                name: v if isinstance(v, (bool, int, float, str)) else str(v)
+                for name, v in to_mapping(self._settings).items()
+            }
         )
         self._started.append(tracker)
 
