@@ -211,3 +211,17 @@ def test_offline_nothing_is_begun(command, tmp_path, capsys):
     assert run(command, "--push-to-hub", "me/clean") == 2
     assert "offline mode" in capsys.readouterr().err
     assert not Path(tmp_path / "run").exists()
+
+
+def test_a_saved_data_set_and_several_files_are_read_from_the_hub(command, hub, tmp_path):
+    fields = [{name: row[name] for name in ("id", "prompt", "completion")} for row in NOISY]
+    datasets.Dataset.from_list(fields).save_to_disk(tmp_path / "saved")
+    (tmp_path / "parts").mkdir()
+    for name, part in (("a", fields[:6]), ("b", fields[6:])):
+        datasets.Dataset.from_list(part).to_csv(tmp_path / "parts" / f"{name}.csv")
+    for name in ("saved", "parts"):
+        command[1] = str(tmp_path / name)
+        command[command.index("--output") + 1] = str(tmp_path / f"{name}-run")
+        assert run(command, "--threshold", "top:25%", "--push-to-hub", f"me/{name}") == 0
+        kept = datasets.load_dataset(str(hub.place(f"me/{name}", "dataset")), "kept")["train"]
+        assert kept.to_list() == FilterResult(tmp_path / f"{name}-run").kept.to_list()
