@@ -18,6 +18,7 @@ LAYOUT = Path(layout.__file__)
 LAYERS = [
     ["errors", "limits", "metrics"],
     ["forgetting.estimates", "forgetting.signals", "forgetting.thresholds"],
+    ["progress"],
     ["settings", "console", "interruption", "models.processes", "plotting"],
     ["runs", "boundary", "data", "builtin", "suspicion"],
     ["models", "forgetting"],
@@ -26,7 +27,7 @@ LAYERS = [
     ["decision"],
     ["stages", "publishing.cards", "report.review_curve"],
     ["applying", "publishing", "tracking", "report", "environment", "evaluation"],
-    ["pipeline", "demo"],
+    ["pipeline", "rehearsal", "demo"],
     ["experiments.sampling", "experiments.published"],
     ["experiments.mixing"],
     ["experiments.experiment"],

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .boundary import refusals_explained
-from .console import Console, printable, table
+from .console import Console, count_of, printable, table
 from .data.containers import from_memory
 from .data.records import Container
 from .data.splits import DEFAULT
@@ -22,7 +22,7 @@ from .errors import InputError, RunError, SettingsError
 from .runs.damage import damage_named
 from .runs.layout import SCORES, SUMMARY
 from .runs.run import Run, decide_command
-from .settings.groups import ApplySettings, DecisionSettings, Settings, TrackingSettings
+from .settings.groups import ApplySettings, DecisionSettings, Settings
 from .settings.option import (
     default_of,
     from_mapping,
@@ -32,6 +32,7 @@ from .settings.option import (
     values_of,
     with_options,
 )
+from .settings.run_folder import TrackingSettings
 
 if TYPE_CHECKING:
     import datasets
@@ -227,7 +228,7 @@ class FilterResult:
         names = ("kept", "removed", *(["bad"] if summary.bad else []))
         rows = [(name, f"{getattr(summary, name):,}", summary.files[name]) for name in names]
         return "\n".join([
-            f"{where}: {summary.rows:,} rows, signal {summary.signal}, "
+            f"{where}: {count_of(summary.rows, 'row')}, signal {summary.signal}, "
             f"threshold {summary.threshold} → {cut}",
             table(("", "rows", "file"), rows),
         ])  # fmt: skip

@@ -133,6 +133,7 @@ def _list(items: Sequence[str]) -> str:
 def _removed(run: Run, summary: Summary) -> Iterator[str]:
     counts = [("input", summary.rows), ("kept", summary.kept), ("removed", summary.removed)]
     counts += [("unusable, set aside", summary.bad)] if summary.bad else []
+    counts += [("left out of a random sample", summary.left_out)] if summary.left_out else []
     counts += [("kept or removed by a person against the filter", summary.overridden)] if summary.overridden else []
     yield markdown_table(("", "rows"), counts)
     signal = SIGNALS[summary.signal]

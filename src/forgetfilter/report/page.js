@@ -124,7 +124,8 @@ function showHeader() {
   byId('model').textContent = visible(data.model);
   const counts = [['rows', summary.rows], ['kept', summary.kept], ['removed', summary.removed]];
   for (const [name, label] of [['unscorable', 'without a score'], ['never_learned', 'never learned'],
-    ['truncated', 'cut to length'], ['judged_in_part', 'judged in part'], ['bad', 'unusable'], ['overridden', 'decided otherwise by a person']]) {
+    ['truncated', 'cut to length'], ['judged_in_part', 'judged in part'], ['bad', 'unusable'], ['overridden', 'decided otherwise by a person'],
+    ['left_out', 'left out of the random sample']]) {
     if (summary[name]) counts.push([label, summary[name]]);
   }
   for (const [label, count] of counts) {

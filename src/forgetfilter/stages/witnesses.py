@@ -226,7 +226,7 @@ def _write_states(bench: StageRunner, scorer: Scorer, name: str, table: TokenTab
     """Write the mean hidden states of those rows of a part that have a completion, in order."""
     states.mkdir(exist_ok=True)
     label = "prototypes" if name in PROTOTYPES else f"{name} rows"
-    bench.score(f"looking at the {label} with the model as it came", scorer, table, table.scorable, states)
+    bench.score(f"reading {label} with the untouched model", scorer, table, table.scorable, states)
 
 
 def _rows(tables: dict[str, TokenTable]) -> pa.Table:
