@@ -33,7 +33,6 @@ class HubSettings:
         None,
         "push the kept rows, with a card, to this data set of the hub, as user/name; none pushes nothing",
         shown="NAME",
-        usual=True,
     )
     private: bool = option(False, "what is created on the hub is private")
 
@@ -48,7 +47,6 @@ class TrackingSettings:
         "another that Accelerate knows, each with its package installed; empty reports nothing",
         listed=True,
         shown="NAMES",
-        usual=True,
     )
 
 
