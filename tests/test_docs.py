@@ -24,7 +24,7 @@ from support.documents import ROOT, blocks
 from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
 
 DOCS = ["quickstart", "choosing", "report", "formats", "how-it-works", "python", "evaluation", "comparing", "applying"]
-DOCS += ["many-gpus"]
+DOCS += ["many-gpus", "summary"]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in DOCS)]
 # A large model stands for itself in the documents, and for a tiny one here.
 LARGE, LARGER = "meta-llama/Llama-2-7b-chat-hf", "meta-llama/Llama-2-70b-chat-hf"

@@ -67,6 +67,9 @@ from .reasons import BAD, Decided, GuardOpinion, write_reasons, write_scores
 from .suspicion import by_review, suspect
 from .verdicts import NOBODY, UNSCORABLE, ByHand, Measured, judge
 
+# Of `summary.json`, as other programs read it (docs/summary.md): higher where a key changes its meaning or goes.
+SUMMARY_VERSION = 1
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -291,7 +294,7 @@ def _write(
         run.write_file(OVERRIDES, partial(write_overrides, replace(overrides, settings=shown)))
     run.write_file(REASONS, partial(write_reasons, decided, run.file(SCORES), rows))
     run.write_file(PLANTED_SCORES, partial(_write_planted, scores))
-    write_json(asdict(summary), run.path / SUMMARY, run.path)
+    write_json({"version": SUMMARY_VERSION, **asdict(summary)}, run.path / SUMMARY, run.path)
 
 
 def read_summary(run: Run) -> Summary:

@@ -203,6 +203,9 @@ class StageRunner:
 
             def on_step(step: Step) -> None:
                 progress.advance(note=f"loss {step.loss:.3f}")
+                speed = step.tokens / step.seconds
+                values = {"loss": step.loss, "learning_rate": step.learning_rate, "tokens_per_second": speed}
+                self.console.report_step(becomes, step.step, values)
 
             training, most = self.settings.training, self.settings.passes.tokens_per_batch
             history = finetune(

@@ -14,8 +14,9 @@ from ..decision.decide import Summary
 from ..decision.reasons import BAD, NOTHING_TRAINED
 from ..forgetting.estimates import Estimate
 from ..forgetting.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS
+from ..models.sources import ADAPTER_CONFIG
 from ..runs.inputs import unshown_told
-from ..runs.layout import DATA, OVERRIDES, REPORT, ROWS, SCORES
+from ..runs.layout import DATA, MODEL, OVERRIDES, REPORT, ROWS, SCORES
 from ..runs.run import Run, decide_command
 
 _SHOWN = 5
@@ -51,6 +52,13 @@ def closing_table(path: Path, summary: Summary) -> str:
         f"Another threshold, in a second: {_example(path, summary)}",
     ]
     return "\n".join(lines)
+
+
+def final_model(path: Path) -> str:
+    """Say where the model is that was fine-tuned on the kept rows, and what it is."""
+    folder = path / MODEL
+    kind = "a LoRA adapter" if (folder / ADAPTER_CONFIG).is_file() else "a whole model"
+    return f"Fine-tuned on the kept rows, {kind}: {escaped(str(folder))}"
 
 
 def _errors(summary: Summary) -> str:

@@ -25,6 +25,8 @@ SUMMARY, SCORES, REASONS, OVERRIDES = "summary.json", "scores.parquet", "reasons
 # Suspicion of the rows of known kind, as the last decision had it.
 PLANTED_SCORES = "planted.parquet"
 REPORT, EXAMPLES_FILE = "report.html", "examples.jsonl"
+# Files of experiment trackers.
+TRACKED = "tracking"
 
 # The folder of the stages, the lock, a run that is set aside for its successor, and what is not whole yet.
 STAGES, LOCK, PREVIOUS, PARTIAL = "stages", ".lock", ".previous", ".partial."
