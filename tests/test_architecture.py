@@ -41,6 +41,7 @@ LAYERS = [
 MODEL_LAYERS = [
     [
         "processes",
+        "checkpoint",
         "sources",
         "token_scores",
         "checking",
@@ -54,7 +55,7 @@ MODEL_LAYERS = [
     ["cpu", "gpu.cuda_graphs", "gpu.varlen_attention"],
     ["collating", "merging", "sharding"],
     ["architecture", "loading"],
-    ["from_memory", "frozen_blocks"],
+    ["fitting", "from_memory", "frozen_blocks"],
     ["forward"],
     ["gpu.packed_rows"],
     ["forward_path"],

@@ -60,6 +60,8 @@ def _errors(summary: Summary) -> str:
         if estimate is not None:
             caveat = f", but not to be relied on: {doubt}" if doubt else ""
             phrases.append(f"{name} {Estimate(**estimate)}, judged by {count:,} {kind} rows{caveat}")
+        elif summary.planted_unlearned:
+            phrases.append(f"{name} cannot be told with --learned")
         elif not count:
             phrases.append(f"{name} unknown (--{kind} FILE would tell)")
         elif doubt and summary.cut is not None:

@@ -41,7 +41,7 @@ from .manifest import Manifest, is_run, refuse_others, was_run
 
 # Settings that say where something lies, or that only add to a run. What lies there is compared by content.
 _NOT_COMPARED = {
-    *("data", "split", "safe", "safe_split", "trusted", "known_unsafe", "model", "revision"),
+    *("data", "split", "safe", "safe_split", "trusted", "known_unsafe", "model", "revision", "learned"),
     *("finetune", "finetune_epochs", "rivals", "judge", "toxicity_classifier", "training"),
     # It changes speed and memory alone.
     "tokens_per_batch",

@@ -27,17 +27,20 @@ def reviews(work: FilterRun) -> list[tuple[str, str]]:
 
 
 def learn(work: FilterRun) -> None:
-    """M1: train the aligned model on the untrusted data, and on the rows of known kind among it."""
+    """M1: train the aligned model on the untrusted data, and on the rows of known kind among it; or take it over."""
     work.bench.stage(LEARNED, partial(_learn, work))
 
 
 def _learn(work: FilterRun, folder: Path) -> None:
     from ..models.callbacks.loss_plateau import LossPlateau
 
-    bench, material = work.bench, work.material
+    bench, material, learned = work.bench, work.material, work.learned
     bench.bring(BASE)
     # The tokens of the reviews are checked now as well, before anything is learned.
     bench.check_tokens(material.files(*material.parts, *material.safe_parts).values())
+    if learned is not None:
+        bench.take_over(learned, folder, LEARNED)
+        return
     table = _tokens(work, *material.parts)
     rows, epochs = table.scorable, work.run.settings.sessions.epochs
     callbacks = [LossPlateau(bench.steps(len(rows), 1))] if epochs is None else []
