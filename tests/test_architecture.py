@@ -34,7 +34,7 @@ LAYERS = [
     ["experiments.strategies"],
     ["experiments.comparison"],
     ["experiments.studies"],
-    ["api", "cli"],
+    ["api", "cli", "integrations"],
     ["__main__"],
 ]
 # The same inside models/: what a model is made of, the model, and what is done with it.
@@ -173,7 +173,7 @@ def test_help_needs_next_to_nothing():
 
 
 def test_public_names():
-    assert forgetfilter.__all__ == ["FilterResult", "ForgetFilter", "ForgetFilterError", "__version__"]
+    assert forgetfilter.__all__ == ["FilterResult", "ForgetFilter", "ForgetFilterError", "KeepLearned", "__version__"]
     assert all(getattr(forgetfilter, name) is not None for name in forgetfilter.__all__)
     with pytest.raises(AttributeError):
         _ = forgetfilter.nonsense

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["FilterResult", "ForgetFilter", "ForgetFilterError", "__version__"]
+__all__ = ["FilterResult", "ForgetFilter", "ForgetFilterError", "KeepLearned", "__version__"]
 
 if TYPE_CHECKING:
     from .api import FilterResult, ForgetFilter
     from .errors import ForgetFilterError
+    from .integrations.trainers import KeepLearned
 
 
 def __getattr__(name: str) -> Any:
@@ -26,4 +27,8 @@ def __getattr__(name: str) -> Any:
         from .errors import ForgetFilterError
 
         return ForgetFilterError
+    if name == "KeepLearned":
+        from .integrations.trainers import KeepLearned
+
+        return KeepLearned
     raise AttributeError(f"module 'forgetfilter' has no attribute '{name}'")

@@ -263,15 +263,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_options(command, EvaluationSettings, leave_out={"held_out", "max_completion", "own_words"})
 
-    left_out = {
-        *options_of(DataSettings),
-        *options_of(SafeSettings),
-        "rivals",
-        "signal",
-        "finetune",
-        "lm_eval",
-        "learned",
-    }
+    left_out = {*options_of(DataSettings), *options_of(SafeSettings), "rivals", "signal", "finetune", "lm_eval"}
+    left_out |= {"learned"}
     command = _command(commands, "compare", _compare, "compare filters and strategies on noisy sets with known labels")
     command.add_argument("mix", nargs="+", type=_place("mix"), metavar="MIX", help="folder that 'data mix' wrote")
     command.add_argument(

@@ -219,8 +219,8 @@ def _told_of_learned(summary: Summary) -> list[str]:
     """Say what a run costs whose M1 was trained elsewhere, and whether that was on other rows, as it seems."""
     costs = [
         "M1 was trained elsewhere (--learned), without rows of known kind: precision, recall and the share of harmless "
-        "rows removed cannot be told, and auto has no such rows to check its cut against; a run without --learned tells "
-        "them, for the time that learning takes"
+        "rows removed cannot be told, and auto has no such rows to check its cut against; a run without --learned "
+        "tells them, for the time that learning takes"
     ]
     scored = summary.rows - summary.bad - summary.unscorable
     if 2 * summary.never_learned > scored:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import regex
+from numpy.typing import NDArray
 
 from ..console import printable
 from ..data.records import hash_chunks
 from ..errors import ModelError
+from ..runs.files import read_json, write_json
+from ..runs.layout import TRAINED_ELSEWHERE
 from .checking import CONFIG
 from .sources import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ModelSource, fingerprint, has_tokenizer, read_adapter_config
 from .weights import read_header, read_shapes, weight_files
@@ -27,6 +32,8 @@ _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 # An alpha may be given for layers by an expression, of which only parts that cannot take forever to match are read.
 _HARMLESS = regex.compile(r"[\w.\\^$()|-]*(\.\*)?[\w.\\^$()|-]*")
 _SHOWN = 120
+# How many rows the note of a training tells of, and how many tokens of each.
+MOST_BEGINNINGS, _BEGINNING = 256, 32
 _MERGE = "merge it into its model (peft: merge_and_unload, save_pretrained) and name that folder"
 
 
@@ -54,6 +61,47 @@ class LoraShape:
 
 
 @dataclass(frozen=True)
+class Record:
+    """How a checkpoint was trained, as the callback `KeepLearned` notes it.
+
+    Attributes:
+        model: The model that it was trained from.
+        max_length: The longest row, in tokens; None where that is not known.
+        template: Hash of the chat template; empty where there was none.
+        beginnings: Hashes of how some of the rows begin, in tokens; none where rows were packed.
+    """
+
+    model: str
+    max_length: int | None
+    template: str
+    beginnings: tuple[str, ...]
+
+    def write(self, folder: Path) -> None:
+        """Write it beside the checkpoint."""
+        write_json(asdict(self), folder / TRAINED_ELSEWHERE)
+
+    @classmethod
+    def find(cls, folder: Path) -> Record | None:
+        """Read the note beside a checkpoint; None where there is none, or another program's."""
+        try:
+            found = read_json(folder / TRAINED_ELSEWHERE, {})
+            length, beginnings = found["max_length"], found["beginnings"]
+            texts = [found["model"], found["template"], *beginnings]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        if not all(isinstance(text, str) for text in texts) or not isinstance(length, int | None):
+            return None
+        return cls(found["model"], length, found["template"], tuple(beginnings[:MOST_BEGINNINGS]))
+
+
+def beginning(tokens: Sequence[int] | NDArray[np.integer]) -> str:
+    """Hash the first tokens of a row; empty where it is shorter."""
+    if len(tokens) < _BEGINNING:
+        return ""
+    return hash_chunks([np.asarray(tokens[:_BEGINNING], dtype=np.int64).tobytes()])
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A model that was fine-tuned on the data elsewhere.
 
@@ -61,11 +109,13 @@ class Checkpoint:
         folder: Where it lies.
         base: The model that it says it was trained from; empty where it does not say.
         lora: The adapter, if it is one; otherwise the folder holds a whole model.
+        record: How it was trained, where that was noted.
     """
 
     folder: Path
     base: str
     lora: LoraShape | None
+    record: Record | None = None
 
     @property
     def source(self) -> ModelSource:
@@ -106,13 +156,15 @@ def find_checkpoint(name: str) -> Checkpoint:
         if (folder / ADAPTER_CONFIG).exists():
             config = read_adapter_config(folder, f"learned: {folder}")
             base = config.get("base_model_name_or_path")
-            return Checkpoint(folder, base if isinstance(base, str) else "", _lora_shape(folder, config))
+            base = base if isinstance(base, str) else ""
+            return Checkpoint(folder, base, _lora_shape(folder, config), Record.find(folder))
         if not (folder / CONFIG).exists():
             raise ModelError(f"learned: {folder}: has neither {ADAPTER_CONFIG} nor {CONFIG}, so it is no model")
         read_shapes(weight_files(folder))
     except OSError as error:
         raise ModelError(f"learned: {folder}: cannot be read: {error.strerror or error}") from error
-    return Checkpoint(folder, "", None)
+    record = Record.find(folder)
+    return Checkpoint(folder, record.model if record else "", None, record)
 
 
 def _lora_shape(folder: Path, config: Mapping[str, Any]) -> LoraShape:
@@ -128,9 +180,9 @@ def _lora_shape(folder: Path, config: Mapping[str, Any]) -> LoraShape:
         value = printable(repr(config[variants[0]]), 60)
         raise _refusal(folder, f"its adapter is not LoRA alone: {variants[0]} is {value}")
     alphas = config.get("alpha_pattern") or {}
-    rank, alpha = config.get("r"), config.get("lora_alpha")
+    rank, alpha = (config.get(name, math.nan) for name in ("r", "lora_alpha"))
     numbers = [rank, alpha, *(alphas.values() if isinstance(alphas, dict) else [None])]
-    if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
+    if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers) or rank < 1:
         raise _refusal(folder, f"{ADAPTER_CONFIG} lacks numbers for r, lora_alpha or alpha_pattern")
     if not all(len(key) <= _SHOWN and _HARMLESS.fullmatch(key) for key in alphas):
         raise _refusal(folder, "alpha_pattern has expressions other than names of layers")

@@ -190,7 +190,7 @@ def find_learned(settings: Settings) -> Checkpoint | None:
     learned = find_checkpoint(settings.sessions.learned)
     if learned.lora is not None and settings.adapter.full_finetuning:
         raise SettingsError(
-            f"full_finetuning: {learned.folder} is an adapter, with which the review goes on; leave --full-finetuning out"
+            f"full_finetuning: {learned.folder} is an adapter, with which the review goes on; leave it out"
         )
     return learned
 

@@ -52,6 +52,8 @@ WITNESS_ROWS, WITNESS_STATES, WITNESS_WORDS = "rows.parquet", "states.npy", "wor
 WITNESS_BASIS, WITNESS_VOCABULARY = "basis.npz", "vocabulary.parquet"
 # What rows that became known later were read from.
 KNOWN_LATER_INFO = "info.json"
+# What `KeepLearned` notes beside a model that it saves.
+TRAINED_ELSEWHERE = "forgetfilter.json"
 # The files of a folder with scores, in order.
 SHARDS = "part-*.parquet"
 # Which model or list a rival went by, and which decision the final model is made from.

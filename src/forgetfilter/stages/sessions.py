@@ -15,6 +15,7 @@ from ..models.stage_runner import BASE
 from ..runs.layout import DATA, FORGETTING, LEARNED, REJECTED, REVIEWED, SAFE, numbered, scores_of
 from ..settings.groups import MOST_REVIEW_STEPS
 from .filter_run import FilterRun
+from .trained_elsewhere import doubts_about
 
 if TYPE_CHECKING:
     from ..models.scoring import Scorer
@@ -39,6 +40,8 @@ def _learn(work: FilterRun, folder: Path) -> None:
     # The tokens of the reviews are checked now as well, before anything is learned.
     bench.check_tokens(material.files(*material.parts, *material.safe_parts).values())
     if learned is not None:
+        for line in doubts_about(learned, work):
+            work.console.say(line)
         bench.take_over(learned, folder, LEARNED)
         return
     table = _tokens(work, *material.parts)

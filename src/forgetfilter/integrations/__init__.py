@@ -1,0 +1,1 @@
+"""Steps for other programs that process data; each module needs its program installed."""
