@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from ..data.records import hash_chunks
 from ..models.checkpoint import MOST_BEGINNINGS, Record, beginning
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
 
-class KeepLearned(TrainerCallback):
+class KeepLearned(TrainerCallback):  # type: ignore[misc]
     """Saves the trained model, its tokenizer and a note of how it was trained, at the end of the training.
 
     `forgetfilter filter --learned FOLDER` goes on from there, and compares its own rows with the note.
@@ -50,14 +49,11 @@ class KeepLearned(TrainerCallback):
 
 
 def _record(trainer: Trainer, args: TrainingArguments) -> Record:
-    tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
-    template = getattr(trainer, "chat_template", None) or getattr(tokenizer, "chat_template", None)
     length = getattr(args, "max_length", None)
     packed = bool(getattr(args, "packing", False))
     return Record(
         model=str(getattr(trainer.model.config, "_name_or_path", "")),
         max_length=length if isinstance(length, int) else None,
-        template=hash_chunks([str(template).encode("utf-8", "replace")]) if template else "",
         beginnings=() if packed else tuple(islice(_beginnings(trainer.train_dataset), MOST_BEGINNINGS)),
     )
 

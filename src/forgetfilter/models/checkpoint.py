@@ -67,13 +67,12 @@ class Record:
     Attributes:
         model: The model that it was trained from.
         max_length: The longest row, in tokens; None where that is not known.
-        template: Hash of the chat template; empty where there was none.
-        beginnings: Hashes of how some of the rows begin, in tokens; none where rows were packed.
+        beginnings: Hashes of how some of the rows begin, in tokens, which tell of the template as well; none where rows
+            were packed.
     """
 
     model: str
     max_length: int | None
-    template: str
     beginnings: tuple[str, ...]
 
     def write(self, folder: Path) -> None:
@@ -86,12 +85,12 @@ class Record:
         try:
             found = read_json(folder / TRAINED_ELSEWHERE, {})
             length, beginnings = found["max_length"], found["beginnings"]
-            texts = [found["model"], found["template"], *beginnings]
+            texts = [found["model"], *beginnings]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         if not all(isinstance(text, str) for text in texts) or not isinstance(length, int | None):
             return None
-        return cls(found["model"], length, found["template"], tuple(beginnings[:MOST_BEGINNINGS]))
+        return cls(found["model"], length, tuple(beginnings[:MOST_BEGINNINGS]))
 
 
 def beginning(tokens: Sequence[int] | NDArray[np.integer]) -> str:

@@ -46,6 +46,6 @@ def _about_rows(record: Record, work: FilterRun) -> Iterator[str]:
     found = sum(hashed in there for hashed in record.beginnings) / len(record.beginnings)
     if found < _LEAST_FOUND:
         yield (
-            f"of the rows that M1 was trained on, {found:.0%} begin like a row of the data: these are other rows, or they "
-            "were put into another chat template or none; forgetting says little then (docs/trainers.md)"
+            f"of the rows that M1 was trained on, {found:.0%} begin like a row of the data: these are other rows, or "
+            "they were put into another chat template or none; forgetting says little then (docs/trainers.md)"
         )
