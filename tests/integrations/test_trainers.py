@@ -10,7 +10,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from forgetfilter import KeepLearned
+from forgetfilter import ForgetFilter, KeepLearned
 from forgetfilter.cli import main
 from support.quick_runs import NOISY, write_jsonl
 
@@ -81,7 +81,7 @@ def test_rows_that_were_learned_in_another_form_are_noticed(model, command, tmp_
     # TRL puts prompts and completions that are plain text end to end, without the chat template.
     train(model, tmp_path, adapter=True, rows=[{key: row[key] for key in ("prompt", "completion")} for row in NOISY])
     assert main([*command, "--learned", str(tmp_path / "learned"), "--max-length", "300"]) == 0
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert "0% begin like a row of the data" in said
     assert "first 256 tokens of each row" in said
 
