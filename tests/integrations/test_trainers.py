@@ -59,12 +59,12 @@ def logprobs(model, rows):
 
 
 @pytest.mark.parametrize("adapter", [True, False], ids=["an adapter", "whole weights"])
-def test_what_trl_trained_is_what_the_review_begins_with(adapter, model, command, tmp_path, capsys):
+def test_what_trl_trained_is_what_the_review_begins_with(adapter, model, command, tmp_path):
     trainer = train(model, tmp_path, adapter)
     write_jsonl(tmp_path / "noisy.jsonl", CHATS)
     assert main([*command, "--max-completion", "all", "--learned", str(tmp_path / "learned")]) == 0
-    assert "begin like a row" not in capsys.readouterr().out
     run = tmp_path / "run"
+    assert "begin like a row" not in (run / "log.txt").read_text()
     scored = pq.read_table(run / "stages" / "learned-scores" / "data").to_pydict()
     own = dict(zip(scored["id"], scored["logprobs"], strict=True))
     known = list(logprobs(trainer.model, trainer.train_dataset))
@@ -77,11 +77,11 @@ def test_what_trl_trained_is_what_the_review_begins_with(adapter, model, command
     assert json.loads((run / "summary.json").read_text())["planted_unlearned"]
 
 
-def test_rows_that_were_learned_in_another_form_are_noticed(model, command, tmp_path, capsys):
+def test_rows_that_were_learned_in_another_form_are_noticed(model, command, tmp_path):
     # TRL puts prompts and completions that are plain text end to end, without the chat template.
     train(model, tmp_path, adapter=True, rows=[{key: row[key] for key in ("prompt", "completion")} for row in NOISY])
     assert main([*command, "--learned", str(tmp_path / "learned"), "--max-length", "300"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
+    said = (tmp_path / "run" / "log.txt").read_text()
     assert "0% begin like a row of the data" in said
     assert "first 256 tokens of each row" in said
 
