@@ -167,6 +167,7 @@ def _kept_by(layers, fast, width, middle, heads, of_keys, tokens=256):
     return sum(kept.values()) / tokens
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_the_page_on_trainers_runs_as_it_stands(place, monkeypatch):
     trl = pytest.importorskip("trl")
     quick = {"use_cpu": True, "bf16": False, "max_steps": 1, "save_strategy": "no", "report_to": "none"}
