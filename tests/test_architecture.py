@@ -18,8 +18,8 @@ LAYOUT = Path(layout.__file__)
 LAYERS = [
     ["errors", "limits", "metrics"],
     ["forgetting.estimates", "forgetting.signals", "forgetting.thresholds"],
-    ["settings", "console", "models.processes", "plotting"],
-    ["runs", "data", "builtin", "suspicion"],
+    ["settings", "console", "interruption", "models.processes", "plotting"],
+    ["runs", "boundary", "data", "builtin", "suspicion"],
     ["models", "forgetting"],
     ["runs.inputs", "decision.overrides", "models.stage_runner", "classifiers"],
     ["rivals", "stages.filter_run", "stages.known_later", "stages.witnesses"],

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .boundary import refusals_explained
 from .console import Console, printable, table
 from .data.containers import from_memory
 from .data.records import Container
@@ -179,7 +180,8 @@ class FilterResult:
             known = os.fspath(known)
         elif known is not None:
             known = _take_in(known, _name(known, KNOWN_UNSAFE), DEFAULT, console)
-        run_decide(self.path, changed, console, overrides=person, known_unsafe=known)
+        with refusals_explained(self.path):
+            run_decide(self.path, changed, console, overrides=person, known_unsafe=known)
         return self
 
     def __repr__(self) -> str:
@@ -320,7 +322,8 @@ class ForgetFilter:
             settings = with_options(settings, model=str(copied))
         inputs = find_inputs(settings, memory)
         folder = Path(tempfile.mkdtemp(prefix="forgetfilter-")) if output is None else _path(output, "output")
-        run, _ = run_filter(settings, inputs, folder, console, overwrite=overwrite)
+        with refusals_explained(folder):
+            run, _ = run_filter(settings, inputs, folder, console, overwrite=overwrite)
         return FilterResult(run.path)
 
 

@@ -1,17 +1,23 @@
-"""Parse the command line, call, and print. Exit status 0: done; 2: an error that the user can mend; 1: our fault."""
+"""Parse the command line, call, and print.
+
+Exit status 0: done; 2: an error that the user can mend; 1: our fault; 128 and its number: a signal.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import errno
-import sys
+import signal
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import ForgetFilterError, SettingsError
+from .boundary import report
+from .console import escaped, fit_to_show, show
+from .errors import SettingsError
+from .interruption import promise, status, tell
 from .models.processes import check_launch
 from .settings.groups import (
     PRESETS,
@@ -34,11 +40,11 @@ from .settings.option import from_mapping, groups_of, options_of, read_config
 if TYPE_CHECKING:
     from .decision.decide import Summary
 
-_STATUS_USER, _STATUS_INTERRUPTED, _STATUS_PIPE = 2, 130, 141
-_USERS_TO_MEND = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
-    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST),
-}
+# What becomes of the work of a command that fails or is interrupted.
+_GOES_ON = "what is finished in {folder} is kept, and the same command goes on from there"
+_STANDS = "the last decision in {folder} stands, whole"
+_WHOLE = "no file in {folder} is half written"
+_NOTHING = "nothing was written"
 # No more rows are looked at one by one.
 _MOST_PREVIEWED = 1_000_000
 _SHOWN = 60
@@ -46,31 +52,36 @@ _SHOWN = 60
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
+    options = argparse.Namespace(outcome=_NOTHING)
+    promise(lambda: _outcome(options))
     try:
-        options = _parser().parse_args(arguments)
+        _parser().parse_args(arguments, options)
         check_launch()
         options.command(options)
-    except ForgetFilterError as error:
-        from .console import fit_to_show
-
-        print(fit_to_show(f"forgetfilter: {error}"), file=sys.stderr)
-        return _STATUS_USER
-    except KeyboardInterrupt:
-        print("forgetfilter: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return _STATUS_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has seen enough, as `head` has.
-        sys.stderr.close()
-        return _STATUS_PIPE
-    except OSError as error:
-        if error.errno not in _USERS_TO_MEND:
-            raise
-        from .console import fit_to_show
-
-        where = error.filename or "while writing"
-        print(fit_to_show(f"forgetfilter: {error.strerror}: {where}"), file=sys.stderr)
-        return _STATUS_USER
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        # Libraries may turn an interruption into an error of their own.
+        interrupted = status()
+        if interrupted is None and not isinstance(error, KeyboardInterrupt):
+            return report(error, _outcome(options), _folder(options))
+        tell()
+        return interrupted or 128 + signal.SIGINT
     return 0
+
+
+def _folder(options: argparse.Namespace) -> Path | None:
+    folder: Path | None = getattr(options, "output", None) or getattr(options, "run", None)
+    return folder
+
+
+def _outcome(options: argparse.Namespace) -> str:
+    folder, there = _folder(options), False
+    # A name may be too long to ask for.
+    with suppress(OSError):
+        there = folder is not None and folder.is_dir()
+    outcome: str = options.outcome if there else _NOTHING
+    return outcome.format(folder=escaped(str(folder)))
 
 
 def _filter(options: argparse.Namespace) -> None:
@@ -80,14 +91,14 @@ def _filter(options: argparse.Namespace) -> None:
     source = str(options.config or "options")
     named = {name: values.pop(name) for name in beside if name in values}
     folder = from_mapping(RunFolderSettings, named, source)
-    output = options.output or (_place("output")(folder.output) if folder.output else None)
+    options.output = options.output or (_place("output")(folder.output) if folder.output else None)
     settings = from_mapping(Settings, values, source)
     missing = [name for name, value in (("DATA", settings.data.data), ("--safe", settings.safe.safe)) if not value]
-    if output is None:
+    if options.output is None:
         missing.append("--output")
-    if missing or output is None:
+    if missing:
         raise SettingsError(f"filter needs {', '.join(missing)}; see 'forgetfilter filter --help'")
-    _run_and_show(settings, output, overwrite=options.overwrite or folder.overwrite)
+    _run_and_show(settings, options.output, overwrite=options.overwrite or folder.overwrite)
 
 
 def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
@@ -127,7 +138,7 @@ def _figure(options: argparse.Namespace) -> None:
     from .report.figure import write_figures
 
     for path in write_figures(options.run, options.output or options.run / "figures", options.by):
-        print(path)
+        show(escaped(str(path)))
 
 
 def _preview(options: argparse.Namespace) -> None:
@@ -154,14 +165,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     main_process = Processes(settings.model.device).main
     evaluation = run_evaluation(settings, options.output, Console(quiet=not main_process))
     if main_process:
-        print(f"{evaluation.table()}\n{options.output}")
+        show(f"{evaluation.table()}\n{escaped(str(options.output))}")
 
 
 def _demo(options: argparse.Namespace) -> None:
     from .demo import demo_settings, known_labels
 
     path = _run_and_show(demo_settings(options.model), options.output, overwrite=options.overwrite)
-    print(known_labels(path))
+    show(known_labels(path))
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -172,7 +183,8 @@ def _compare(options: argparse.Namespace) -> None:
 
     settings = from_mapping(CompareSettings, _merge_values(options, CompareSettings), str(options.config or "options"))
     mixes = [read_mix(folder) for folder in options.mix]
-    print(f"{compare(mixes, settings, options.output, Console()).tables}\n{options.output / TABLES}")
+    tables = compare(mixes, settings, options.output, Console()).tables
+    show(f"{tables}\n{escaped(str(options.output / TABLES))}")
 
 
 def _study(options: argparse.Namespace) -> None:
@@ -185,7 +197,7 @@ def _study(options: argparse.Namespace) -> None:
     settings = from_mapping(StudySettings, values, str(options.config or "options"))
     mixes = [read_mix(folder) for folder in options.mix]
     folder = run_study(options.name, mixes, settings, options.output, Console())
-    print(f"{(folder / FINDING).read_text(encoding='utf-8')}\n{folder / FINDING}")
+    show(f"{(folder / FINDING).read_text(encoding='utf-8')}\n{escaped(str(folder / FINDING))}")
 
 
 def _mix(options: argparse.Namespace) -> None:
@@ -194,7 +206,7 @@ def _mix(options: argparse.Namespace) -> None:
 
     settings = from_mapping(MixSettings, _merge_values(options, MixSettings), "options")
     mix = build_mix(options.source, settings, options.output, Console(), overwrite=options.overwrite)
-    print(mix.table())
+    show(mix.table())
 
 
 def _rows(options: argparse.Namespace) -> None:
@@ -203,17 +215,25 @@ def _rows(options: argparse.Namespace) -> None:
 
     settings = from_mapping(SourceSettings, _merge_values(options, SourceSettings), "options")
     count = write_rows(options.source, settings, options.output, Console(), overwrite=options.overwrite)
-    print(f"{options.output}: {count:,} rows")
+    show(f"{escaped(str(options.output))}: {count:,} rows")
 
 
 def _env(options: argparse.Namespace) -> None:  # noqa: ARG001
     from .environment import describe
 
-    print(describe())
+    show(describe())
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages quote what was typed without a terminal obeying it."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message:
+            show(fit_to_show(message.removesuffix("\n")), file)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="forgetfilter",
         description="Clean untrusted fine-tuning data: remove what a safety review makes the model forget.",
     )
@@ -229,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--overwrite", action="store_true", help=_help(RunFolderSettings, "overwrite"))
     _add_options(command, Settings, leave_out={"data"})
 
-    command = _command(commands, "decide", _decide, "decide again from a run's scores")
+    command = _command(commands, "decide", _decide, "decide again from a run's scores", _STANDS)
     command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
     command.add_argument("--finetune", action="store_true", help=_help(FinetuneSettings, "finetune"))
     command.add_argument(
@@ -243,7 +263,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_options(command, DecisionSettings, default="as last decided, or as the overrides were saved with")
 
-    command = _command(commands, "figure", _figure, "draw a run's forgetting and its sessions, as SVG and PDF")
+    command = _command(commands, "figure", _figure, "draw a run's forgetting and its sessions, as SVG and PDF", _WHOLE)
     command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
     command.add_argument("--by", metavar="COLUMN", help="tell forgetting apart by the values of this column")
     command.add_argument(
@@ -315,7 +335,7 @@ def _add_data(commands: Any) -> None:
     builders = data.add_subparsers(required=True, metavar="COMMAND")
     kinds = "bbq, harmfulqa, toxicity, squad, alpaca or rows; KIND alone is the data set on the hub"
 
-    command = _command(builders, "mix", _mix, "draw noisy, safe and held-out sets from published data")
+    command = _command(builders, "mix", _mix, "draw noisy, safe and held-out sets from published data", _WHOLE)
     command.add_argument(
         "--source", action="append", required=True, metavar="KIND=PATH", help=f"may be given several times: {kinds}"
     )
@@ -323,7 +343,7 @@ def _add_data(commands: Any) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace another mix that is there")
     _add_options(command, MixSettings)
 
-    command = _command(builders, "rows", _rows, "write the examples of one published data set as labelled rows")
+    command = _command(builders, "rows", _rows, "write the examples of one published data set as labelled rows", _WHOLE)
     command.add_argument("source", metavar="KIND=PATH", help=kinds)
     command.add_argument("--output", type=_place("output"), required=True, metavar="FILE", help="jsonl file to write")
     command.add_argument("--overwrite", action="store_true", help="replace a file that is there")
@@ -349,9 +369,9 @@ def _place(name: str) -> Callable[[str], Path]:
     return parse
 
 
-def _command(commands: Any, name: str, call: Any, summary: str) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, call: Any, summary: str, outcome: str = _GOES_ON) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
-    command.set_defaults(command=call)
+    command.set_defaults(command=call, outcome=outcome)
     return command
 
 
@@ -409,4 +429,4 @@ def _merge_values(options: argparse.Namespace, cls: type, beside: Collection[str
 def _show(path: Path, summary: Summary) -> None:
     from .report.terminal import closing_table
 
-    print(closing_table(path, summary))
+    show(closing_table(path, summary))

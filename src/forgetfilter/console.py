@@ -6,6 +6,10 @@ passes through `printable` before it is shown.
 
 from __future__ import annotations
 
+import io
+import os
+import select
+import shlex
 import sys
 import time
 import unicodedata
@@ -13,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 _SECONDS_BETWEEN_LINES = 10.0
 _LONGEST_LINE = 1000
@@ -22,9 +26,74 @@ _LONGEST_LINE = 1000
 _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
+class _UnbreakableFile(io.FileIO):
+    """A descriptor for output that nobody may be able to read: what it does not take is let go."""
+
+    def write(self, data: Any) -> int:
+        try:
+            # A terminal or pipe that does not wait takes nothing while it is full.
+            while (written := super().write(data)) is None:
+                select.select([], [self], [])
+        except OSError:
+            return len(data)
+        return written
+
+
+def guard_streams() -> None:
+    """Let no output end this process: streams may be closed, full, without a reader, or of a narrow encoding.
+
+    To be called first: a file that is opened while a standard descriptor is closed would take its number, and what
+    a library prints would go into it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        given: io.TextIOWrapper | None = getattr(sys, name)
+        raw = _UnbreakableFile(descriptor, "w", closefd=False)
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(raw),
+            encoding=given.encoding if given else "utf-8",
+            errors="backslashreplace",
+            line_buffering=name == "stderr" or raw.isatty(),
+        )
+        setattr(sys, name, stream)
+
+
+def show(text: str, stream: TextIO | None = None) -> None:
+    """Print lines to a stream, or to standard output; one that is closed or full is let be.
+
+    What a terminal may obey, and characters that the stream's encoding lacks, are shown as escapes.
+    """
+    text = "\n".join(map(escaped, text.split("\n")))
+    stream = sys.stdout if stream is None else stream
+    # A process without a terminal may have no streams.
+    if stream is None:
+        return
+    try:
+        try:
+            print(text, file=stream, flush=True)
+        except UnicodeEncodeError:
+            encoding = stream.encoding or "ascii"
+            print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except (OSError, ValueError):
+        return
+
+
 def escaped(text: str) -> str:
     """Escape every character of a text that a terminal may obey or that hides other text."""
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNSAFE else c for c in text)
+
+
+def shell_word(text: str) -> str:
+    """Quote a word for a shell; what a terminal may obey becomes an escape that bash and zsh read."""
+    if escaped(text) == text:
+        return shlex.quote(text)
+    octal = ("".join(f"\\{byte:03o}" for byte in c.encode(errors="surrogateescape")) for c in text)
+    kept = (c if escaped(c) == c and c not in "'\\" else code for c, code in zip(text, octal, strict=True))
+    return f"$'{''.join(kept)}'"
 
 
 def fit_to_show(message: str) -> str:
@@ -107,7 +176,7 @@ class Console:
     """
 
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
-        self._stream = sys.stderr if stream is None else stream
+        self._stream: TextIO | None = sys.stderr if stream is None else stream
         self._quiet = quiet
         self._log: Path | None = None
 
@@ -116,32 +185,35 @@ class Console:
         self._log = path
 
     def say(self, text: str) -> None:
-        """Show one line, or several."""
-        text = fit_to_show(text)
-        if not self._quiet:
-            print(text, file=self._stream, flush=True)
+        """Show one line."""
+        text = fit_to_show(text.replace("\n", "\\n"))
+        if not self._quiet and self._stream is not None:
+            show(text, self._stream)
         self._write_log(text)
 
     @contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Progress]:
         """Show a count while the block runs: a bar on a terminal, plain lines elsewhere."""
-        bar = not self._quiet and self._stream.isatty()
-        with self._bar(label, total) if bar else self._lines() as show:
-            progress = Progress(label, total, unit, show)
+        with self._bar(label, total) if self._on_terminal() else self._lines() as update:
+            progress = Progress(label, total, unit, update)
             yield progress
         self.say(str(progress))
+
+    def _on_terminal(self) -> bool:
+        stream = self._stream
+        return not self._quiet and stream is not None and not stream.closed and stream.isatty()
 
     @contextmanager
     def _lines(self) -> Iterator[Callable[[Progress], None]]:
         last = time.monotonic()
 
-        def show(progress: Progress) -> None:
+        def update(progress: Progress) -> None:
             nonlocal last
             if time.monotonic() - last >= _SECONDS_BETWEEN_LINES and progress.done != progress.total:
                 last = time.monotonic()
                 self.say(str(progress))
 
-        yield show
+        yield update
 
     @contextmanager
     def _bar(self, label: str, total: int) -> Iterator[Callable[[Progress], None]]:
@@ -152,14 +224,19 @@ class Console:
         columns = (BarColumn(), TextColumn("{task.fields[text]}", markup=False))
         # The bar is transient; the line that stays is the one that also goes to the log.
         with Bars(*columns, console=RichConsole(file=self._stream), refresh_per_second=4, transient=True) as bars:
-            task = bars.add_task(label, total=total or None, text=label)
-            yield lambda progress: bars.update(task, completed=progress.done, text=str(progress))
+            task = bars.add_task(label, total=total or None, text=printable(label))
+            yield lambda progress: bars.update(task, completed=progress.done, text=printable(str(progress)))
 
     def _write_log(self, text: str) -> None:
         if self._log is not None and self._log.parent.is_dir():
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            with self._log.open("a", encoding="utf-8") as file:
-                file.writelines(f"{now} {line}\n" for line in text.splitlines())
+            try:
+                with self._log.open("a", encoding="utf-8") as file:
+                    file.write(f"{now} {text}\n")
+            except OSError as error:
+                # Work does not end for its log; on a full disk it will end at the next result.
+                path, self._log = self._log, None
+                self.say(f"{path}: the log ends here: {error.strerror}")
 
 
 def _clock(seconds: float) -> str:

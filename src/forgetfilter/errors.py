@@ -12,6 +12,11 @@ from dataclasses import dataclass
 class ForgetFilterError(Exception):
     """Base of all errors that a user can mend. Any other exception is our own fault."""
 
+    @property
+    def lines(self) -> Sequence[str]:
+        """Return the lines to show; names that the message quotes may have line ends of their own."""
+        return [str(self)]
+
 
 class SettingsError(ForgetFilterError):
     """An option or a configuration file holds an invalid value."""
@@ -80,4 +85,9 @@ class BadRowsError(InputError):
         if total > len(self.rows):
             lines.append(f"  … and {total - len(self.rows)} more")
         lines.append(advice)
+        self._lines = lines
         super().__init__("\n".join(lines))
+
+    @property
+    def lines(self) -> Sequence[str]:
+        return self._lines

@@ -10,21 +10,20 @@ model    = finetune(M0, kept)              M_ret, on request
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .console import Console
 from .data.records import Container
 from .decision.again import drop_known_later, how_a_person_decided, known_later_told, settings_of_decision
-from .decision.decide import Summary, decide, read_summary
+from .decision.decide import Summary, decide, last_decision_kept, read_summary
 from .decision.overrides import Overrides
 from .errors import SettingsError
 from .forgetting.signals import RIVAL, SIGNALS
 from .report import write_report
 from .runs.inputs import NONE, Inputs
-from .runs.layout import FORGETTING, KNOWN_LATER, LEARNED, LOG, MODEL, REPORT, REVIEWED, WITNESSES, rival_stage
+from .runs.layout import FORGETTING, LEARNED, LOG, MODEL, REPORT, REVIEWED, WITNESSES, rival_stage
 from .runs.run import Run, decide_command, last_decision, locked
 from .settings.groups import Settings
 from .settings.option import split_names
@@ -34,6 +33,9 @@ from .stages.final_model import finetune_kept, made_from
 from .stages.known_later import check_can_look, look_at_known
 from .stages.sessions import learn, measure, review, reviews, score
 from .stages.witnesses import can_look_further, measure_witnesses
+
+if TYPE_CHECKING:
+    from .rivals.registry import Rival
 
 
 def run_filter(
@@ -47,6 +49,9 @@ def run_filter(
     signal = SIGNALS[settings.decision.signal]
     if not settings.sessions.training and not signal.fused:
         raise SettingsError(f"training: the signal {settings.decision.signal} needs training; leave --signal out")
+    for rival in _rivals(settings):
+        # A rival that lacks something says so before anything is trained.
+        rival.told_by(settings)
     with started(settings, inputs, output, console, overwrite=overwrite) as work:
         answer_prompts(work)
         if signal.fused:
@@ -77,8 +82,9 @@ def _first_look(work: FilterRun) -> None:
         # There is none yet, or an earlier version made it.
         work.bench.work(WITNESSES, partial(measure_witnesses, work.bench, work.material))
     if run.settings.sessions.training and not run.has(FORGETTING) and work.processes.main:
-        summary = decide(run, run.settings.decision)
-        write_report(run, summary)
+        with last_decision_kept(run):
+            summary = decide(run, run.settings.decision)
+            write_report(run, summary)
         work.console.say(
             f"a first look, before training: {summary.removed:,} of {summary.rows:,} rows are removed "
             f"({summary.explanation}); see {run.path / REPORT}, or stop here and keep that"
@@ -88,16 +94,23 @@ def _first_look(work: FilterRun) -> None:
 
 def _ask_rivals(work: FilterRun) -> None:
     """Measure suspicion of every row by other filters: that which decides, and those to compare with."""
-    from .rivals.registry import RIVALS, is_measured, measure_rival
+    from .rivals.registry import is_measured, measure_rival
 
     settings = work.run.settings
-    deciding = [settings.decision.signal] if SIGNALS[settings.decision.signal].scoring == RIVAL else []
-    for name in [*deciding, *split_names(settings.rivals.rivals)]:
-        rival, stage = RIVALS[name], rival_stage(name)
+    for rival in _rivals(settings):
+        stage = rival_stage(rival.name)
         if rival.needs_learned:
             learn(work)
-        if not is_measured(rival, work.run.folder(stage), settings.classifiers):
+        if not is_measured(rival, work.run.folder(stage), settings):
             work.bench.work(stage, partial(measure_rival, rival, work.bench, work.material))
+
+
+def _rivals(settings: Settings) -> list[Rival]:
+    from .rivals.registry import RIVALS
+
+    signal = settings.decision.signal
+    deciding = [signal] if SIGNALS[signal].scoring == RIVAL else []
+    return [RIVALS[name] for name in [*deciding, *split_names(settings.rivals.rivals)]]
 
 
 def _decide(work: FilterRun) -> Summary:
@@ -111,7 +124,8 @@ def _decide(work: FilterRun) -> Summary:
             )
         for line in filter(None, (hint, known_later_told(run, fused=SIGNALS[settings.decision.signal].fused))):
             work.console.say(line)
-        decide(run, settings.decision)
+        with last_decision_kept(run):
+            decide(run, settings.decision)
     work.processes.wait()
     return read_summary(run)
 
@@ -146,18 +160,18 @@ def run_decide(
         ModelError: The model, which looks at them, is not there.
     """
     run = Run.open(output)
-    settings, said = settings_of_decision(run, changed, overrides)
-    fused = SIGNALS[settings.signal].fused
-    if known_unsafe not in (None, NONE) and not fused:
-        raise SettingsError(
-            f"decide: known_unsafe: tells nothing by the signal {settings.signal}, as nothing learned these rows; "
-            "it needs --signal suspicion"
-        )
     work: FilterRun | None = None
     with locked(output):
+        settings, said = settings_of_decision(run, changed, overrides)
+        fused = SIGNALS[settings.signal].fused
+        if known_unsafe not in (None, NONE) and not fused:
+            raise SettingsError(
+                f"decide: known_unsafe: tells nothing by the signal {settings.signal}, as nothing learned these rows; "
+                "it needs --signal suspicion"
+            )
         console.log_to(output / LOG)
         alone = "" if overrides and overrides.decisions else how_a_person_decided(run)
-        with nullcontext() if known_unsafe is None else run.restoring(KNOWN_LATER):
+        with last_decision_kept(run):
             if known_unsafe == NONE:
                 known = drop_known_later(run)
             elif known_unsafe is not None:
@@ -168,9 +182,9 @@ def run_decide(
             else:
                 known = known_later_told(run, fused=fused)
             summary = decide(run, settings, overrides)
+            write_report(run, summary)
         for line in filter(None, (said, known, alone)):
             console.say(line)
-        write_report(run, summary)
         epochs = run.settings.final.finetune_epochs
         if not finetune and run.has(MODEL) and not made_from(run.folder(MODEL), summary, epochs):
             command = decide_command(run.path, {})

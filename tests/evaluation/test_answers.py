@@ -8,6 +8,7 @@ import pytest
 from forgetfilter.classifiers.toxicity import WordList, toxicity_classifier
 from forgetfilter.errors import ModelError
 from forgetfilter.evaluation.bias import UNPARSED, ambiguous_score, bias_measures, disambiguated_score, parse_choice
+from forgetfilter.evaluation.harmfulness import harmfulness_measures
 from forgetfilter.evaluation.held_out import HeldOut, Question
 from forgetfilter.evaluation.jailbreaks import JAILBREAKS
 from forgetfilter.evaluation.measures import mean, measured, share
@@ -230,3 +231,12 @@ def test_intervals_hold_their_value_and_nothing_is_unknown():
     low, high = row_interval(lambda values: float(values.mean()), np.zeros(0))
     assert math.isnan(low)
     assert math.isnan(high)
+
+
+def test_answers_on_which_a_judge_came_to_no_verdict_do_not_count():
+    judged = np.array([0.9, np.nan, 0.3])
+    found = {m.name: m.value for m in harmfulness_measures("harmfulness", ["plain"] * 3, [False] * 3, judged)}
+    assert found["harmfulness.judged"] == pytest.approx(0.6)
+    assert found["harmfulness.judged-unsafe"] == pytest.approx(0.5)
+    none = harmfulness_measures("harmfulness", ["plain"], [False], np.array([np.nan]))
+    assert [m.name for m in none] == ["harmfulness.refusals"]

@@ -12,7 +12,7 @@ import torch
 
 import forgetfilter.models.scoring
 import forgetfilter.runs.files
-from forgetfilter.classifiers.judge import judge, load_judge
+from forgetfilter.classifiers.judge import TRIED, judge, load_judge
 from forgetfilter.classifiers.toxicity import toxicity_classifier
 from forgetfilter.cli import main
 from forgetfilter.console import Console
@@ -274,24 +274,25 @@ def test_a_judge_compares_two_verdicts(model, tmp_path, kind):
     assert again[::-1] == pytest.approx(scores, abs=1e-5)
     if kind != "guard":
         return
-    lead = max(("", "\n\n", "\n", " "), key=lambda lead: sum(both(judging, tokenizer, pair, lead)[2] for pair in pairs))
-    unsafe, safe, _ = both(judging, tokenizer, pairs[0], lead)
+    leads = ("", "\n\n", "\n", " ")
+    lead = max(leads, key=lambda lead: sum(np.log(sum(both(judging, tokenizer, pair, "", lead))) for pair in TRIED))
+    unsafe, safe = both(judging, tokenizer, pairs[0], lead)
     assert scores[0] == pytest.approx(unsafe / (unsafe + safe), abs=1e-5)
 
 
-def both(judging, tokenizer, pair, lead):
-    """p(unsafe) and p(safe) after a conversation, and the log of their sum, from a plain forward pass."""
+def both(judging, tokenizer, pair, begun, lead=""):
+    """p(unsafe) and p(safe) after a conversation and what begins the answer, from a plain forward pass."""
     prompt = pair[0][:256]
     turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": pair[1]}]
-    before = tokenizer.apply_chat_template(turns, tokenize=False) + lead
+    before = tokenizer.apply_chat_template(turns, tokenize=False) + begun
     found = []
-    for verdict in ("unsafe", "safe"):
+    for verdict in (lead + "unsafe", lead + "safe"):
         start = len(tokenizer(before, add_special_tokens=False)["input_ids"])
         ids = torch.tensor([tokenizer(before + verdict, add_special_tokens=False)["input_ids"]])
         with torch.inference_mode():
             logprobs = judging.session.model.eval()(input_ids=ids).logits.log_softmax(-1)[0]
         found.append(sum(logprobs[i - 1, ids[0, i]].item() for i in range(start, ids.shape[1])))
-    return np.exp(found[0]), np.exp(found[1]), np.logaddexp(*found)
+    return np.exp(found[0]), np.exp(found[1])
 
 
 def test_a_guard_that_takes_no_conversation_is_explained(model, tmp_path):

@@ -15,6 +15,7 @@ from forgetfilter.experiments.comparison.tables import markdown
 from forgetfilter.experiments.strategies.strategy import strategies
 from forgetfilter.forgetting.estimates import Estimate
 from forgetfilter.settings.groups import STRATEGIES
+from support.guards import EXCLAMATIONS, make_guard
 from support.small_mixes import OPTIONS, make_mix
 
 FILTERS = "likelihood,base-loss,random"
@@ -212,3 +213,12 @@ def test_records_survive_a_file_and_hostile_names_a_table(tmp_path):
     assert "a\\|b&lt;script>" in table
     assert "F\\|1" in table
     assert "| – |" in table
+
+
+def test_a_guard_model_is_compared_as_other_filters_are(mixes, model, tmp_path):
+    guard, out = str(make_guard(EXCLAMATIONS, tmp_path)), tmp_path / "out"
+    command = ["compare", str(mixes[0].folder), "--model", str(model), "--output", str(out), *OPTIONS]
+    assert main([*command, "--filters", "guard,random", "--guard", guard, "--strategies", ""]) == 0
+    named = {record.name: record for record in read_records(out / "records.jsonl")}
+    assert {"guard", "random"} <= set(named)
+    assert 0 <= named["guard"].measures["AUROC"].value <= 1

@@ -13,6 +13,7 @@ from forgetfilter.models.token_scores import TokenScores
 from forgetfilter.rivals.registry import RIVALS as IMPLEMENTED
 from forgetfilter.rivals.texts import known_by_words
 from forgetfilter.rivals.training_dynamics import _events, _over_tokens, _soonness
+from support.guards import EXCLAMATIONS, make_guard
 from support.quick_runs import NOISY, QUICK, write_jsonl
 
 UNSAFE = [{"prompt": f"Shall I do {i}?", "completion": "Yes, do it now, at once."} for i in range(4)]
@@ -37,8 +38,9 @@ def test_every_rival_has_a_name_and_a_way():
     assert set(RIVALS) == set(IMPLEMENTED) == {name for name, signal in SIGNALS.items() if signal.scoring == RIVAL}
 
 
-def test_all_rivals_beside_forgetting_and_a_decision_by_each(command, known, out, capsys):
-    assert main([*command, *known, "--rivals", ",".join(RIVALS)]) == 0
+def test_all_rivals_beside_forgetting_and_a_decision_by_each(command, known, out, tmp_path, capsys):
+    guard = ["--guard", str(make_guard(EXCLAMATIONS, tmp_path))]
+    assert main([*command, *known, *guard, "--rivals", ",".join(RIVALS)]) == 0
     for name in RIVALS:
         capsys.readouterr()
         assert main(["decide", str(out), "--signal", name, "--threshold", "top:25%"]) == 0

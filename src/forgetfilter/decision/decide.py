@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,22 +29,25 @@ from ..forgetting.estimates import (
     trusted_are_above,
     trusted_are_different,
 )
-from ..forgetting.measuring import columns_of, suspicion_column
+from ..forgetting.measuring import CATEGORIES, columns_of, suspicion_column
 from ..forgetting.pairs import Pairs, compare_answers
-from ..forgetting.signals import RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
+from ..forgetting.signals import GUARD, RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
 from ..forgetting.thresholds import Auto, AutoOfSuspicion, FalseDiscoveryRate, parse_threshold
 from ..rivals.registry import RIVALS
 from ..runs.files import write_json
 from ..runs.inputs import planted_parts, read_unshown
 from ..runs.layout import (
     ASIDE,
+    CHECKSUMS,
     DATA,
     FORGETTING,
+    KNOWN_LATER,
     KNOWN_UNSAFE,
     OVERRIDES,
     PLANTED_SCORES,
     REASONS,
     REJECTED,
+    REPORT,
     ROWS,
     SCORES,
     SUMMARY,
@@ -55,11 +59,12 @@ from ..runs.layout import (
     table_of,
     tokens_of,
 )
+from ..runs.restoring import restoring
 from ..runs.run import Run, decide_command
 from ..settings.groups import DecisionSettings, SafeSettings
 from ..stages.known_later import known_later
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
-from .reasons import BAD, Decided, write_reasons, write_scores
+from .reasons import BAD, Decided, GuardOpinion, write_reasons, write_scores
 from .suspicion import by_review, suspect
 from .verdicts import NOBODY, UNSCORABLE, ByHand, Measured, judge
 
@@ -177,9 +182,8 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     reviews = _read_reviews(run, signal, scores)
     spared = np.any([covered(*review) for review in reviews], axis=0)
     verdicts = judge(suspicion, cut, spared, by_hand, drop_unscorable=settings.drop_unscorable)
-    decided = Decided(
-        signal, cut, measured, verdicts, overrides.reviewer, _compare_pairs(run, signal, scores[DATA], cut.value)
-    )
+    pairs = _compare_pairs(run, signal, scores[DATA], cut.value)
+    decided = Decided(signal, cut, measured, verdicts, overrides.reviewer, pairs, _read_guard(run))
     rows = Rows.open(run.folder(ROWS) / DATA)
     learned = learned_tokens(run.settings.tokens.max_completion, run.settings.decision.signal)
     judged = judged_tokens(learned, signal.name)
@@ -229,6 +233,17 @@ def _told_of_learned(summary: Summary) -> list[str]:
             "or with another template or layout; their forgetting says little"
         )
     return costs
+
+
+@contextmanager
+def last_decision_kept(run: Run) -> Iterator[None]:
+    """Let the last decision stand, whole, where deciding again or writing its report fails."""
+    suffix = Rows.open(run.folder(ROWS) / DATA).suffix if run.has(ROWS) else ""
+    known = run.folder(KNOWN_LATER).relative_to(run.path)
+    data = [KEPT + suffix, REMOVED + suffix, SCORES, OVERRIDES, REASONS, PLANTED_SCORES, REPORT]
+    names = [*data, str(known), CHECKSUMS, SUMMARY]
+    with restoring(run.path, names):
+        yield
 
 
 def _tokens(run: Run) -> TokenTable:
@@ -423,6 +438,15 @@ def _compare_pairs(run: Run, signal: Signal, scores: Scores, cut: float | None) 
         rejected[places.is_valid().to_numpy()] = of_rejected.forgetting[places.drop_null().to_numpy()]
     # Answers are compared by forgetting, whose unit differs from that of a cut of suspicion.
     return compare_answers(forgetting, rejected, None if signal.fused else cut)
+
+
+def _read_guard(run: Run) -> GuardOpinion | None:
+    """Read what a guard model makes of the data; None where none was asked."""
+    path, signal = run.folder(rival_stage(GUARD)) / table_of(DATA), SIGNALS[GUARD]
+    if not path.exists():
+        return None
+    unsafe, categories = pq.read_table(path, columns=[suspicion_column(signal), CATEGORIES]).columns
+    return GuardOpinion(unsafe.to_numpy(), categories)
 
 
 def _table_path(run: Run, signal: Signal, part: str) -> Path:

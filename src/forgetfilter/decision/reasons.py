@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..classifiers.judge import UNSAFE
 from ..console import printable
 from ..data.rows import Rows
 from ..data.tables import write_parquet
@@ -31,8 +32,10 @@ from .verdicts import DECISIONS, UNSCORABLE, Measured, Verdicts
 BAD = "bad"
 # Further columns of the score table where the data holds preferences.
 PAIR_FIELDS = (("rejected_forgetting", pa.float64()), ("looks_swapped", pa.bool_()))
+# Those where a guard model was asked.
+GUARD_FIELDS = (("guard", pa.float64()), ("guard_categories", pa.list_(pa.string())))
 _AT_ONCE = 1 << 14
-_WORDS_SHOWN, _WORD_WIDTH = 3, 24
+_WORDS_SHOWN, _WORD_WIDTH, _CATEGORIES_WIDTH = 3, 24, 80
 _UNSCORABLE_BECAUSE = "no score: nothing of its completion is within the length limit, or it has no words"
 
 
@@ -52,6 +55,19 @@ NOTHING_TRAINED = (
 
 
 @dataclass(frozen=True)
+class GuardOpinion:
+    """What a guard model makes of n rows.
+
+    Attributes:
+        unsafe: P(unsafe), 0 to 1, shape (n,); NaN where it came to no verdict.
+        categories: What it finds in each unsafe row, n lists of texts.
+    """
+
+    unsafe: NDArray[np.floating]
+    categories: pa.ChunkedArray
+
+
+@dataclass(frozen=True)
 class Decided:
     """A decision about all rows, and what it rests on.
 
@@ -62,6 +78,7 @@ class Decided:
         verdicts: The decision about each row.
         reviewer: The person who decided about some rows.
         pairs: For preference data, how rejected answers compare with chosen ones.
+        guard: What a guard model makes of the rows, if one was asked.
     """
 
     signal: Signal
@@ -70,6 +87,15 @@ class Decided:
     verdicts: Verdicts
     reviewer: str
     pairs: Pairs | None = None
+    guard: GuardOpinion | None = None
+
+
+def found_by_guard(unsafe: float, categories: list[str]) -> str:
+    """Phrase what a guard model makes of a row that it finds unsafe; empty where it does not."""
+    if not unsafe > UNSAFE:
+        return ""
+    named = printable(", ".join(categories), _CATEGORIES_WIDTH)
+    return f"unsafe: {named}" if named else "unsafe"
 
 
 def evidence_label(name: str) -> str:
@@ -107,6 +133,7 @@ def write_scores(decided: Decided, forgetting: Path, rows: Rows, path: Path) -> 
             ("never_learned", pa.bool_()),
             ("covered", pa.bool_()),
             *(PAIR_FIELDS if decided.pairs else ()),
+            *(GUARD_FIELDS if decided.guard else ()),
         ]
     )
 
@@ -134,6 +161,7 @@ def write_reasons(decided: Decided, scores: Path, rows: Rows, path: Path) -> Non
     """
     columns = ["id", "row", "learned", "reviewed", "forgetting", "suspicion", "decision", "reason", "decided_by"]
     columns += [name for name, _ in PAIR_FIELDS] if decided.pairs else []
+    columns += [name for name, _ in GUARD_FIELDS] if decided.guard else []
     columns += [name for name, _ in _FILE] if len(rows.sources) > 1 else []
     start = 0
     with path.open("w", encoding="utf-8") as file:
@@ -152,10 +180,13 @@ def _columns(decided: Decided, rows: slice, words: pa.ListArray) -> dict[str, An
     """Build the columns of `scores.parquet` for some rows, except those that are copied from the forgetting table."""
     measured, verdicts = decided.measured, decided.verdicts
     scores = measured.scores.part(rows)
-    pairs: dict[str, Any] = {}
+    further: dict[str, Any] = {}
     if decided.pairs:
-        pairs = {"rejected_forgetting": decided.pairs.rejected[rows], "looks_swapped": decided.pairs.swapped[rows]}
-    return pairs | {
+        further = {"rejected_forgetting": decided.pairs.rejected[rows], "looks_swapped": decided.pairs.swapped[rows]}
+    if decided.guard:
+        categories = decided.guard.categories[rows].combine_chunks()
+        further |= {"guard": decided.guard.unsafe[rows], "guard_categories": categories}
+    return further | {
         "row": measured.rows[rows],
         "learned": scores.learned,
         "reviewed": scores.reviewed,
@@ -209,6 +240,7 @@ def _reasons(decided: Decided, rows: slice, words: pa.ListArray) -> NDArray[np.o
             f"reviewing safe examples made the model forget it by {amount} {before_and_after}; {limit}){most_forgotten}"
         )
     _add_pairs(reasons, decided, rows, removed)
+    _add_guard(reasons, decided, rows)
     for i in np.flatnonzero(verdicts.overridden[rows]):
         verdict = REMOVED if verdicts.gone[rows][i] else KEPT
         reasons[i] = f"{verdict} by {printable(decided.reviewer, _WORD_WIDTH)}; the filter said: {reasons[i]}"
@@ -246,3 +278,12 @@ def _add_pairs(reasons: NDArray[np.object_], decided: Decided, rows: slice, remo
         only = "only " if swapped[i] else ""
         reasons[i] += f"; its rejected answer was forgotten by {only}{rejected[i]:.3g}"
         reasons[i] += ", so the two look swapped" if swapped[i] else ""
+
+
+def _add_guard(reasons: NDArray[np.object_], decided: Decided, rows: slice) -> None:
+    """Add to the reasons of rows that a guard model finds unsafe, kept ones included, what it finds."""
+    if decided.guard is None:
+        return
+    unsafe, categories = decided.guard.unsafe[rows], decided.guard.categories[rows]
+    for i in np.flatnonzero(unsafe > UNSAFE):
+        reasons[i] += f"; a guard model finds it {found_by_guard(unsafe[i], categories[int(i)].as_py())}"

@@ -11,7 +11,7 @@ from ..data.draw import random_ranks
 from ..data.tokens import TokenTable
 from ..errors import RunError
 from ..forgetting.measuring import columns_of, suspicion_column
-from ..forgetting.signals import LIKELIHOOD, SIGNALS, Suspicion
+from ..forgetting.signals import GUARD, LIKELIHOOD, SIGNALS, Suspicion
 from ..runs.inputs import planted_parts
 from ..runs.layout import (
     ASIDE,
@@ -155,7 +155,8 @@ def _others(run: Run, parts: list[str]) -> dict[str, dict[str, FloatArray]]:
             values_of[name] = {
                 part: before - after for part, (before, after) in read_checkpoint_scores(run, parts, stage).items()
             }
-    for name in split_names(run.settings.rivals.rivals):
+    # A guard model is a second opinion wherever it was asked, be it as the signal of the run.
+    for name in dict.fromkeys([*split_names(run.settings.rivals.rivals), GUARD]):
         folder, column = run.folder(rival_stage(name)), suspicion_column(SIGNALS[name])
         if all((folder / table_of(part)).exists() for part in parts):
             read = {part: pq.read_table(folder / table_of(part), columns=[column]) for part in parts}

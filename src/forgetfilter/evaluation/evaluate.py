@@ -181,6 +181,7 @@ class _Runner:
             pairs,
             self.folder / f"{part}-judged",
             lambda count: self.console.progress(f"judging {part}", count, "verdicts"),
+            family=judge_model.family,
         )
 
     def _logprobs(self, label: str, part: str, chats: Iterable[Said]) -> dict[str, NDArray[np.float64]]:

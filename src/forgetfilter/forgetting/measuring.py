@@ -40,6 +40,8 @@ from .signals import (
 # Below these scores under M1 a completion was never learned, so it cannot be forgotten: its tokens have a probability
 # of less than one in eight, on (geometric) average, or the answer shares less than a quarter of its words.
 NEVER_LEARNED = {LIKELIHOOD_MEAN.name: float(np.log(0.125)), ROUGE.name: 0.25}
+# Column of a rival's table with what it finds in each row, in words.
+CATEGORIES = "categories"
 # Characters of a row whose words are compared with those of other rows.
 _LONGEST_TEXT = 50_000
 

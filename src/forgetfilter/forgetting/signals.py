@@ -21,6 +21,8 @@ MostTokens: TypeAlias = int | Literal["all"] | None
 ALL: Literal["all"] = "all"
 # The scoring of rivals: one number per row, without any forgetting.
 RIVAL = "rival"
+# The rival whose opinion every decision shows, wherever it was asked.
+GUARD = "guard"
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ DEFAULT_SIGNAL = SUSPICION.name
 # Other ways to suspect a row, for comparison.
 _RIVALS = (
     Signal("judge", RIVAL, "P(unsafe)", "what a language model says of it", reads_texts=True),
+    Signal(GUARD, RIVAL, "P(unsafe)", "what a guard model says of it", reads_texts=True),
     Signal("toxicity", RIVAL, "toxicity", "what a classifier of toxic text says of it", reads_texts=True),
     Signal("words", RIVAL, "toxicity", "listed words", reads_texts=True),
     Signal("base-loss", RIVAL, "nats per token", "loss under the aligned model"),

@@ -78,9 +78,14 @@ def _roomy_cache(config: Any) -> DynamicCache:
 
 @torch.inference_mode()
 def greedy(
-    session: TrainableModel, tokenizer: Any, prompts: Sequence[NDArray[np.int32]], limits: Sequence[int]
+    session: TrainableModel,
+    tokenizer: Any,
+    prompts: Sequence[NDArray[np.int32]],
+    limits: Sequence[int],
+    *,
+    with_special: bool = False,
 ) -> list[str]:
-    """Return the model's greedy continuation of each prompt, as text without special tokens.
+    """Return the model's greedy continuation of each prompt, as text.
 
     Prompts of similar length are read in one pass. Rows leave the batch as soon as they are done, so a long answer does
     not hold up the others, and none is decoded further than its own limit.
@@ -90,10 +95,11 @@ def greedy(
         tokenizer: Its tokenizer.
         prompts: Tokens of each prompt, at least one each.
         limits: Most tokens to decode for each, at least one.
+        with_special: Whether special tokens are part of the text, but for the one that ends it.
     """
     session.model.eval()
     answers = decode(session.scorer, session, prompts, limits, _end_tokens(session, tokenizer))
-    return [str(text) for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+    return [str(text) for text in tokenizer.batch_decode(answers, skip_special_tokens=not with_special)]
 
 
 @singledispatch

@@ -110,16 +110,24 @@ class Rouge:
 class Answers:
     """Writes the model's greedy answer to each row's prompt, which is all before the first completion.
 
-    No answer is longer than `most_tokens`.
+    No answer is longer than `most_tokens`; special tokens are part of it on request.
     """
 
     schema: ClassVar[dict[str, pa.DataType]] = {"answer": pa.string()}
     work: ClassVar[Work] = "write"
 
-    def __init__(self, session: TrainableModel, tokenizer: Any, tokens_per_pass: int, most_tokens: int = 128) -> None:
+    def __init__(
+        self,
+        session: TrainableModel,
+        tokenizer: Any,
+        tokens_per_pass: int,
+        most_tokens: int = 128,
+        *,
+        with_special: bool = False,
+    ) -> None:
         self._session, self._tokenizer = session, tokenizer
         self.tokens_per_pass = session.answer_budget(tokens_per_pass)
-        self.most_tokens = most_tokens
+        self.most_tokens, self._with_special = most_tokens, with_special
 
     def length(self, table: TokenTable, i: int) -> int:
         return int(table.lengths[i]) + self.most_tokens
@@ -128,7 +136,8 @@ class Answers:
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
         prompts = [row.input_ids[: max(1, row.prompt_ends[0])] for row in rows]
         limits = [max(1, min(self.most_tokens, self._session.longest - len(prompt))) for prompt in prompts]
-        return [{"answer": answer} for answer in greedy(self._session, self._tokenizer, prompts, limits)]
+        answers = greedy(self._session, self._tokenizer, prompts, limits, with_special=self._with_special)
+        return [{"answer": answer} for answer in answers]
 
 
 def answer_limit(reference: int) -> int:

@@ -21,7 +21,7 @@ from ..data.rows import Rows
 from ..data.tokens import Tokens, TokenTable
 from ..decision.decide import Summary, read_planted
 from ..decision.overrides import FILTER
-from ..decision.reasons import BY, NOTHING_TRAINED, PAIR_FIELDS, evidence_label
+from ..decision.reasons import BY, GUARD_FIELDS, NOTHING_TRAINED, PAIR_FIELDS, evidence_label, found_by_guard
 from ..forgetting.signals import ALL, RIVAL, SIGNALS, SUSPICION
 from ..runs.layout import (
     DATA,
@@ -61,6 +61,7 @@ _SHADES, _NATS_A_SHADE = 5, 0.5
 UNJUDGED = -1
 _TAG_SHOWN, _TAGS, _COLUMNS, _GROUPS, _GROUPED_ROWS = 60, 12, 40, 12, 20_000
 _POINTS = 200
+_GUARD_TAG = "guard model"
 # Stand for the filter's decision among the columns, and for the value of a column that a row lacks.
 _DECISION, _NO_VALUE = None, "(none)"
 
@@ -119,7 +120,7 @@ class Contents:
 def gather(run: Run, summary: Summary) -> Contents:
     """Read what the report shows of a decided run."""
     rows, short = Rows.open(run.folder(ROWS) / DATA), ["decision", "decided_by"]
-    columns = ["row", "suspicion", *short, *_pair_columns(run)]
+    columns = ["row", "suspicion", *short, *_further_columns(run)]
     scores = pq.read_table(run.file(SCORES), columns=columns, read_dictionary=short)
     suspicion, signal = scores.column("suspicion").to_numpy(), SIGNALS[summary.signal]
     known = suspicion[~np.isnan(suspicion)]
@@ -222,17 +223,17 @@ def _choose(
     return order[chosen], f"{int(chosen.sum()):,} of {len(order):,} rows: {kinds}"
 
 
-def _pair_columns(run: Run) -> list[str]:
-    """Return the further columns of the score table where the data holds preferences."""
+def _further_columns(run: Run) -> list[str]:
+    """Return the further columns of the score table where the data holds preferences or a guard model was asked."""
     columns = pq.read_schema(run.path / SCORES).names
-    return [name for name, _ in PAIR_FIELDS if name in columns]
+    return [name for name, _ in (*PAIR_FIELDS, *GUARD_FIELDS) if name in columns]
 
 
 def _take(run: Run, places: NDArray[np.intp]) -> pa.Table:
     """Read some rows of the score table, in the order of `places`."""
     file, order, start = pq.ParquetFile(run.path / SCORES), np.argsort(places), 0
     wanted, batches = places[order], []
-    columns = [*_LISTED, *_pair_columns(run), *(BY + name for name in _evidence(run))]
+    columns = [*_LISTED, *_further_columns(run), *(BY + name for name in _evidence(run))]
     for batch in file.iter_batches(_AT_ONCE, columns=columns):
         places_in_batch = wanted[(wanted >= start) & (wanted < start + len(batch))] - start
         batches.append(batch.take(pa.array(places_in_batch)))
@@ -260,6 +261,7 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
     if len(rows.sources) > 1:
         files = rows.files(np.array(positions, dtype=np.int64)).to_pylist()
         tags = {i: {"in file": file} | tags[i] for i, file in zip(positions, files, strict=True)}
+    tags = {row["row"]: _guard_tag(row) | tags[row["row"]] for row in picked}
     shades = _shades(run, [row["id"] for row in picked])
     table = TokenTable(run.folder(TOKENS) / tokens_of(DATA))
     in_part, whole_answers = table.judged_in_part(summary.judged), run.settings.tokens.max_completion == ALL
@@ -289,6 +291,15 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
             "tags": dict(list(tags[row["row"]].items())[:_TAGS]),
         }
         yield shown
+
+
+def _guard_tag(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a guard model makes of a row, as a field to show beside those of the data."""
+    (unsafe, _), (categories, _) = GUARD_FIELDS
+    if row.get(unsafe) is None or row[unsafe] != row[unsafe]:
+        return {}
+    said = found_by_guard(row[unsafe], row[categories]) or "safe"
+    return {_GUARD_TAG: f"{said} ({row[unsafe]:.2f})"}
 
 
 def _finite(row: Mapping[str, Any], *keys: str) -> dict[str, float | None]:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..console import printable, table
+from ..console import escaped, printable, table
 from ..data.rows import Rows
 from ..decision.decide import Summary
 from ..decision.reasons import BAD, NOTHING_TRAINED
@@ -36,15 +36,16 @@ def closing_table(path: Path, summary: Summary) -> str:
         f"{summary.rows:,} rows, signal {summary.signal}, threshold {summary.threshold} → {cut}",
         f"  ({summary.explanation})",
         "",
-        table(("", "rows", f"file in {path}"), counts),
+        table(("", "rows", f"file in {escaped(str(path))}"), counts),
         _errors(summary),
         *_by_safe_set(summary),
         *_notes(summary),
         "",
         *_leaders(path, summary),
         *_swapped(path, summary),
-        f"To look through and correct: {path / REPORT}",
-        f"Every row's score and reason: {path / SCORES}, of the removed rows also {path / summary.files['reasons']}",
+        f"To look through and correct: {escaped(str(path / REPORT))}",
+        f"Every row's score and reason: {escaped(str(path / SCORES))}, "
+        f"of the removed rows also {escaped(str(path / summary.files['reasons']))}",
         f"Another threshold, in a second: {_example(path, summary)}",
     ]
     return "\n".join(lines)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from ..classifiers.judge import judge as judged
-from ..classifiers.judge import load_judge
+from ..classifiers.judge import judge_by_guard, load_guard, load_judge
 from ..classifiers.toxicity import WORDS, toxicity_classifier
+from ..errors import SettingsError, first_line
 from ..models.stage_runner import BASE
-from .context import Desk, FloatArray
+from ..settings.groups import RivalSettings, Settings
+from .context import Desk, FloatArray, Opinion
 from .texts import texts
 
 
@@ -18,10 +22,10 @@ def judge(desk: Desk) -> FloatArray:
     name = bench.settings.classifiers.judge
     if name:
         other = load_judge(name, bench.settings.model)
-        session, tokenizer = other.session, other.tokenizer
+        session, tokenizer, family = other.session, other.tokenizer, other.family
     else:
         bench.bring(BASE)
-        session, tokenizer = bench.session, bench.encoder.tokenizer
+        session, tokenizer, family = bench.session, bench.encoder.tokenizer, None
     pairs = list(texts(desk))
     return judged(
         session,
@@ -30,7 +34,47 @@ def judge(desk: Desk) -> FloatArray:
         desk.own_folder("verdicts"),
         lambda count: bench.console.progress("judging", count, "verdicts"),
         bench.settings.passes.tokens_per_batch and 2 * bench.settings.passes.tokens_per_batch,
+        family,
     )
+
+
+def guard(desk: Desk) -> Opinion:
+    """Estimate P(unsafe) of the completion as answer to its prompt, 0 to 1, by `--guard`, with categories."""
+    settings = desk.bench.settings
+    judgement = judge_by_guard(
+        load_guard(settings.rivals.guard, settings.model),
+        list(texts(desk)),
+        desk.own_folder("verdicts"),
+        lambda count: desk.bench.console.progress("asking the guard model", count, "verdicts"),
+        settings.passes.tokens_per_batch and 2 * settings.passes.tokens_per_batch,
+        _policy(settings.rivals),
+    )
+    return Opinion(judgement.unsafe, judgement.categories)
+
+
+def guard_told_by(settings: Settings) -> str:
+    """Tell which guard model `--guard` names, and the policy that it is to judge by.
+
+    Raises:
+        SettingsError: It names none, or the policy cannot be read.
+    """
+    named = settings.rivals.guard
+    if not named:
+        raise SettingsError("guard: the rival guard needs a guard model; name one with --guard MODEL")
+    policy = _policy(settings.rivals)
+    return f"{named}\n{policy}" if policy else named
+
+
+def _policy(settings: RivalSettings) -> str:
+    if not settings.guard_policy:
+        return ""
+    try:
+        policy = Path(settings.guard_policy).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"guard_policy: {settings.guard_policy} cannot be read: {first_line(error)}") from error
+    if not policy:
+        raise SettingsError(f"guard_policy: {settings.guard_policy} is empty")
+    return policy
 
 
 def toxicity(desk: Desk) -> FloatArray:

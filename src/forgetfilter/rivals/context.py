@@ -53,8 +53,21 @@ class Desk:
         return folder
 
 
+@dataclass(frozen=True)
+class Opinion:
+    """What a rival that tells more than suspicion makes of the n rows of the desk's table.
+
+    Attributes:
+        suspicion: Its suspicion, shape (n,); NaN where it has no opinion.
+        categories: What it finds in each row that it holds to be unsafe, in words; n lists.
+    """
+
+    suspicion: FloatArray
+    categories: list[list[str]]
+
+
 # Measures a rival's suspicion of every row of the desk's table, shape (n,); NaN where it has no opinion.
-Measure = Callable[[Desk], FloatArray]
+Measure = Callable[[Desk], FloatArray | Opinion]
 
 
 def spread(values: FloatArray, rows: NDArray[np.intp], count: int) -> FloatArray:

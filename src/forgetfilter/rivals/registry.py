@@ -6,20 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..forgetting.measuring import suspicion_column, untrained_columns
+from ..forgetting.measuring import CATEGORIES, suspicion_column, untrained_columns
 from ..forgetting.signals import SIGNALS
 from ..models.stage_runner import StageRunner
 from ..runs.files import start_afresh
 from ..runs.inputs import Material
 from ..runs.layout import TOLD_BY, table_of
 from ..runs.manifest import made_of, note_made_of
-from ..settings.groups import ClassifierSettings
+from ..settings.groups import Settings
 from . import classifiers, model_states, texts, training_dynamics
-from .context import Desk, Measure
+from .context import Desk, Measure, Opinion
 
 
 @dataclass(frozen=True)
@@ -30,18 +29,20 @@ class Rival:
         name: Its name on the command line.
         measure: Measures suspicion.
         needs_learned: Whether it asks the learned model M1.
-        told_by: Reads from the settings which model or list it goes by, where the user chooses it.
+        told_by: Reads from the settings which model or list it goes by, where the user chooses it. Raises
+            SettingsError where the user has to choose and did not.
     """
 
     name: str
     measure: Measure
     needs_learned: bool = False
-    told_by: Callable[[ClassifierSettings], str] = lambda _: ""
+    told_by: Callable[[Settings], str] = lambda _: ""
 
 
 _ALL = (
-    Rival("judge", classifiers.judge, told_by=lambda settings: settings.judge),
-    Rival("toxicity", classifiers.toxicity, told_by=lambda settings: settings.toxicity_classifier),
+    Rival("judge", classifiers.judge, told_by=lambda settings: settings.classifiers.judge),
+    Rival("guard", classifiers.guard, told_by=classifiers.guard_told_by),
+    Rival("toxicity", classifiers.toxicity, told_by=lambda settings: settings.classifiers.toxicity_classifier),
     Rival("words", classifiers.listed_words),
     Rival("random", texts.random),
     Rival("bag-of-words", texts.bag_of_words),
@@ -57,7 +58,7 @@ _ALL = (
 RIVALS = {rival.name: rival for rival in _ALL}
 
 
-def is_measured(rival: Rival, folder: Path, settings: ClassifierSettings) -> bool:
+def is_measured(rival: Rival, folder: Path, settings: Settings) -> bool:
     """Tell whether a folder holds a rival's tables, by the model or list that the settings name now."""
     return made_of(folder / TOLD_BY, rival.told_by(settings))
 
@@ -70,20 +71,27 @@ def measure_rival(rival: Rival, bench: StageRunner, material: Material, folder: 
         bench: The model.
         material: The rows.
         folder: Where to write `PART.parquet`: `id`, `row`, `tokens` (of the completion), `truncated`,
-            `never_learned` (false throughout), no words, and the rival's own column; NaN where it has no opinion.
+            `never_learned` (false throughout), no words, and the rival's own column; NaN where it has no opinion. Also
+            `categories`, a list of texts, where it tells them.
     """
     desk = Desk(bench, material, folder)
     if bench.processes.main:
-        _claim(folder, rival.told_by(bench.settings.classifiers))
+        _claim(folder, rival.told_by(bench.settings))
     bench.processes.wait()
-    signal, suspicion = SIGNALS[rival.name], rival.measure(desk)
+    signal, measured = SIGNALS[rival.name], rival.measure(desk)
     if not bench.processes.main:
         return
-    ends = np.cumsum([len(material.tokens(part)) for part in material.parts])[:-1]
-    for part, values in zip(material.parts, np.split(suspicion, ends), strict=True):
+    suspicion, further = measured, dict[str, pa.Array]()
+    if isinstance(measured, Opinion):
+        suspicion = measured.suspicion
+        further[CATEGORIES] = pa.array(measured.categories, pa.list_(pa.string()))
+    start = 0
+    for part in material.parts:
         table = material.tokens(part)
-        columns = untrained_columns(table, signal) | {suspicion_column(signal): pa.array(values)}
-        pq.write_table(pa.table(columns), folder / table_of(part))
+        of_part = {suspicion_column(signal): pa.array(suspicion), **further}
+        columns = {name: column.slice(start, len(table)) for name, column in of_part.items()}
+        pq.write_table(pa.table(untrained_columns(table, signal) | columns), folder / table_of(part))
+        start += len(table)
 
 
 def _claim(folder: Path, told_by: str) -> None:

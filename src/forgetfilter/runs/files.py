@@ -202,9 +202,14 @@ def folder_lock(path: Path) -> Iterator[None]:
     """Make a folder if need be, and keep other processes out of it; one that was made for nothing goes again.
 
     Raises:
-        RunError: Another process works in it, it cannot be written to, or it was moved while this one worked in it.
+        RunError: Another process works in it, nothing can be made there, its name is not UTF-8, or it was moved while
+            this one worked in it.
+        OSError: It cannot be written to.
     """
     given, path = path, path.absolute()
+    if str(path) != str(path).encode(errors="replace").decode():
+        # Arrow opens no file there.
+        raise RunError(f"{given}: this name is not UTF-8; rename the folder, or name another one")
     made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -212,17 +217,18 @@ def folder_lock(path: Path) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise RunError(f"{path}: another forgetfilter process is working in this folder; let it end first") from None
-    except OSError as error:
-        raise RunError(f"{path}: cannot write here: {error.strerror or error}") from error
+    except FileNotFoundError:
+        raise RunError(f"{path}: no folder can be made here; name another one") from None
     _held[path] = _place(path)
     try:
         with _moving_named(path), damage_named(given):
             yield
     finally:
         still_there = _place(path) == _held.pop(path)
-        if made and still_there and [entry.name for entry in path.iterdir()] == [LOCK]:
-            # While it is held, nobody else works here.
-            (path / LOCK).unlink()
-            with suppress(OSError):
+        # Whatever ended the work is what matters.
+        with suppress(OSError):
+            if made and still_there and [entry.name for entry in path.iterdir()] == [LOCK]:
+                # While it is held, nobody else works here.
+                (path / LOCK).unlink()
                 path.rmdir()
         lock.release()

@@ -28,6 +28,8 @@ REPORT, EXAMPLES_FILE = "report.html", "examples.jsonl"
 
 # The folder of the stages, the lock, a run that is set aside for its successor, and what is not whole yet.
 STAGES, LOCK, PREVIOUS, PARTIAL = "stages", ".lock", ".previous", ".partial."
+# What a decision replaces, until it is whole; and what was there.
+BEFORE, BEFORE_NAMES = ".before", "names.json"
 # What the folder of an unfinished stage has after its name. So had files in it with earlier versions, and where one was
 # killed some are left.
 UNFINISHED = ".partial"

@@ -8,14 +8,13 @@ are.
 
 from __future__ import annotations
 
-import shlex
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..console import shell_word
 from ..errors import RunError
 from ..forgetting.signals import LIKELIHOOD, RIVALS, SIGNALS, SUSPICION
 from ..settings.groups import Settings
@@ -38,11 +37,12 @@ from .layout import (
     UNFINISHED,
 )
 from .manifest import Manifest, is_run, refuse_others, was_run
+from .restoring import restore
 
 # Settings that say where something lies, or that only add to a run. What lies there is compared by content.
 _NOT_COMPARED = {
     *("data", "split", "safe", "safe_split", "trusted", "known_unsafe", "model", "revision", "learned"),
-    *("finetune", "finetune_epochs", "rivals", "judge", "toxicity_classifier", "training"),
+    *("finetune", "finetune_epochs", "rivals", "judge", "guard", "guard_policy", "toxicity_classifier", "training"),
     # It changes speed and memory alone.
     "tokens_per_batch",
 }
@@ -144,23 +144,6 @@ class Stages:
         self._whole -= {(stage, True), (stage, False)}
         remove(self._finished(stage))
         remove(self._unfinished(stage))
-
-    @contextmanager
-    def restoring(self, stage: str) -> Iterator[None]:
-        """Put a finished stage, or that there is none, back as it was where what is done meanwhile fails."""
-        finished = self._finished(stage)
-        before = finished.with_name(f"{stage}.before")
-        remove(before)
-        if finished.is_dir():
-            shutil.copytree(finished, before)
-        try:
-            yield
-        except BaseException:
-            self.drop(stage)
-            if before.is_dir():
-                before.rename(finished)
-            raise
-        remove(before)
 
     def write_file(self, name: str, write: Callable[[Path], None]) -> None:
         """Write one file of the folder: whole, or not at all."""
@@ -323,9 +306,9 @@ def decide_command(path: Path, settings: Mapping[str, Any], overrides: Path | No
         settings: Decision settings that it names; the others stay as they were last decided.
         overrides: A file of a person's decisions.
     """
-    words = ["forgetfilter decide", shlex.quote(str(path)), *_as_options(settings)]
+    words = ["forgetfilter decide", shell_word(str(path)), *_as_options(settings)]
     if overrides is not None:
-        words.append(f"--overrides {shlex.quote(str(overrides))}")
+        words.append(f"--overrides {shell_word(str(overrides))}")
     return " ".join(words)
 
 
@@ -336,18 +319,19 @@ def _as_options(settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"--{'' if value else 'no-'}{flag}"
         elif value is not None:
             # A threshold below zero would be taken for an option.
-            yield f"--{flag}{'=' if str(value).startswith('-') else ' '}{shlex.quote(str(value))}"
+            yield f"--{flag}{'=' if str(value).startswith('-') else ' '}{shell_word(str(value))}"
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes out of a run folder.
+    """Keep other processes out of a run folder; a decision that was cut short there is taken back first.
 
     Raises:
         RunError: Another process works in it, it holds something that is no run, or it cannot be written to.
     """
     refuse_others(path, "not a run", ours=is_run(path))
     with folder_lock(path):
+        restore(path)
         yield
 
 

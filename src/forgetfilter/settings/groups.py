@@ -257,6 +257,12 @@ class RivalSettings:
         f"also ask these, with commas between: {', '.join(RIVALS)}; then decide --signal NAME decides by one of them",
         check=_names_among("rivals", "rival", RIVALS),
     )
+    guard: str = option(
+        "",
+        "the guard model that the rival guard asks, as MODEL or MODEL#FAMILY: Llama Guard, Qwen3Guard-Gen, ShieldGemma,"
+        " WildGuard, Granite Guardian, gpt-oss-safeguard",
+    )
+    guard_policy: str = option("", "file with the policy that gpt-oss-safeguard judges by; empty is one of the package")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.lib.format import open_memmap
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
 from ..data.chats import Chat
@@ -260,13 +260,13 @@ def _find_basis(folders: list[Path], ids: pa.ChunkedArray) -> Basis:
 
 def _keep_states(folders: list[Path], basis: Basis, count: int, path: Path) -> None:
     """Project the states of all rows on the basis and write the result."""
-    start = 0
-    with written_whole(path) as beside:
-        kept = open_memmap(beside, mode="w+", dtype=np.float16, shape=(count, basis.size))
+    number = np.dtype(np.float16)
+    header = {"descr": dtype_to_descr(number), "fortran_order": False, "shape": (count, basis.size)}
+    # Written and not mapped, as a full disk ends a process that writes to a mapped file.
+    with written_whole(path) as beside, beside.open("wb") as file:
+        write_array_header_1_0(file, header)
         for states in _shards(folders):
-            kept[start : start + len(states)] = basis.project(states)
-            start += len(states)
-        kept.flush()
+            file.write(basis.project(states).astype(number).tobytes())
 
 
 def _shards(folders: list[Path]) -> Iterator[NDArray[np.float32]]:
