@@ -45,7 +45,8 @@ def test_a_whole_model_is_reviewed_with_an_adapter_and_the_final_model_begins_wi
     assert main([*command, "--full-finetuning", "--output", str(tmp_path / "earlier")]) == 0
     whole = tmp_path / "earlier" / "stages" / "learned"
     given = tmp_path / "run"
-    assert main([*command, "--learned", str(whole), "--finetune", "--finetune-epochs", "1"]) == 0
+    # Of all evidence together, likeness caches what the lower blocks of M0 make of the rows; those of M1 differ.
+    assert main([*command, "--signal", "suspicion", "--learned", str(whole), "--finetune"]) == 0
     alike(learned_scores(tmp_path / "earlier"), learned_scores(given))
     assert np.nanmax(np.abs(scores(given)["forgetting"])) > 0
     for folder, base in ((given / "stages" / "reviewed", whole), (given / "model", model)):
@@ -61,6 +62,7 @@ def test_all_evidence_together_tells_no_errors_of_rows_that_were_not_learned(com
     assert (summary["trusted"], summary["known_unsafe"]) == (0, 0)
     assert "precision cannot be told with --learned" in said
     assert "M1 was trained elsewhere" in said
+    assert "M1 was trained elsewhere" in (tmp_path / "run" / "report.html").read_text()
     assert not pq.read_table(tmp_path / "run" / "planted.parquet").num_rows
     # All of the safe rows are reviewed, as nothing would learn those set aside.
     assert not list((tmp_path / "run" / "stages" / "tokens").glob("set-aside*"))
