@@ -69,7 +69,7 @@ def test_what_trl_trained_is_what_the_review_begins_with(adapter, model, command
     own = dict(zip(scored["id"], scored["logprobs"], strict=True))
     known = list(logprobs(trainer.model, trainer.train_dataset))
     base = logprobs(AutoModelForCausalLM.from_pretrained(model), trainer.train_dataset)
-    assert np.mean(np.concatenate(known)) > np.mean(np.concatenate(list(base))) + 0.5
+    assert np.mean(np.concatenate(known)) > np.mean(np.concatenate(list(base))) + 0.05
     for row, expected in zip(CHATS, known, strict=True):
         # TRL trains on the line break after an answer's end, too.
         assert len(own[row["id"]]) in (len(expected), len(expected) - 1)
