@@ -18,6 +18,7 @@ LAYOUT = Path(layout.__file__)
 LAYERS = [
     ["errors", "limits", "metrics"],
     ["forgetting.estimates", "forgetting.signals", "forgetting.thresholds"],
+    ["progress"],
     ["settings", "console", "interruption", "models.processes", "plotting"],
     ["runs", "boundary", "data", "builtin", "suspicion"],
     ["models", "forgetting"],
@@ -25,8 +26,8 @@ LAYERS = [
     ["rivals", "stages.filter_run", "stages.known_later", "stages.witnesses"],
     ["decision"],
     ["stages", "report.review_curve"],
-    ["report", "environment", "evaluation"],
-    ["pipeline", "demo"],
+    ["applying", "report", "environment", "evaluation"],
+    ["pipeline", "rehearsal", "demo"],
     ["experiments.sampling", "experiments.published"],
     ["experiments.mixing"],
     ["experiments.experiment"],
@@ -158,6 +159,7 @@ def modules_after(statement: str) -> set[str]:
         "from forgetfilter import ForgetFilter, FilterResult, ForgetFilterError",
         "import forgetfilter.cli, forgetfilter.decision.decide, forgetfilter.report.terminal",
         "import forgetfilter.metrics.detection",
+        "from forgetfilter import RowScorer, apply",
         "import forgetfilter.evaluation.evaluate, forgetfilter.evaluation.command, forgetfilter.classifiers.judge",
         "import forgetfilter.data.rows, forgetfilter.data.tokens, forgetfilter.data.containers, forgetfilter.runs.run",
         "import forgetfilter.experiments.mixing",
@@ -173,7 +175,16 @@ def test_help_needs_next_to_nothing():
 
 
 def test_public_names():
-    assert forgetfilter.__all__ == ["FilterResult", "ForgetFilter", "ForgetFilterError", "KeepLearned", "__version__"]
+    assert forgetfilter.__all__ == [
+        "AppliedResult",
+        "FilterResult",
+        "ForgetFilter",
+        "ForgetFilterError",
+        "KeepLearned",
+        "RowScorer",
+        "__version__",
+        "apply",
+    ]
     assert all(getattr(forgetfilter, name) is not None for name in forgetfilter.__all__)
     with pytest.raises(AttributeError):
         _ = forgetfilter.nonsense

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from forgetfilter.cli import main
+from forgetfilter.settings.groups import STUDIES
 from forgetfilter.settings.option import read_config
 from support.quick_runs import NOISY, write_jsonl
 
@@ -71,6 +72,17 @@ def test_preview_shows_what_is_trained_on(noisy, model, capsys):
     assert "\x1b" not in shown
 
 
+def test_preview_of_unusable_rows_fails_and_names_the_file(model, tmp_path, capsys):
+    rows = [{"prompt": "Hi", "completion": "Yes."}, {"prompt": "Hi", "completion": 3}]
+    bad = write_jsonl(tmp_path / "bad.jsonl", rows[::-1])
+    command = ["preview", str(bad), "--model", str(model), "--rows"]
+    assert main([*command, "1"]) == 2
+    shown = capsys.readouterr()
+    assert f"{bad}: line 1, field 'completion'" in " ".join(shown.out.split())
+    assert shown.err == f"forgetfilter: {bad}: the row shown cannot be used\n"
+    assert main([*command, "2"]) == 0
+
+
 @pytest.mark.parametrize(
     ("most", "said", "shown"),
     [
@@ -106,14 +118,44 @@ def test_env_tells_versions(capsys):
     assert "memory" in shown
 
 
-def test_help_explains_every_option(capsys):
+def help_of(capsys, *arguments):
     with pytest.raises(SystemExit) as ended:
-        main(["filter", "--help"])
+        main([*arguments])
     assert ended.value.code == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "--learning-rate X peak learning rate" in shown
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_help_explains_every_option(capsys):
+    shown = help_of(capsys, "filter", "--help-all")
+    assert "--learning-rate RATE peak learning rate" in shown
     assert "top:10%" in shown
     assert "(default: auto)" in shown
+
+
+@pytest.mark.parametrize("command", ["filter", "decide", "preview", "evaluate", "compare", "study"])
+def test_help_shows_what_one_needs_and_the_rest_on_request(command, capsys):
+    usual, whole = (help_of(capsys, command, flag) for flag in ("--help", "--help-all"))
+    assert usual.count(" --") <= 24
+    assert whole.count(" --") > usual.count(" --")
+    assert " X " not in whole
+    options = {word for word in whole.split() if word.startswith("--")}
+    assert options > {word for word in usual.split() if word.startswith("--")}
+    assert "--help-all" in usual
+
+
+def test_study_without_a_name_lists_the_studies(capsys):
+    assert main(["study"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n{name} " in shown for name in STUDIES)
+
+
+def test_wrong_option_gets_one_line_with_the_right_one(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["filter", "x.jsonl", "--thresold=3"])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("forgetfilter filter: there is no option '--thresold', perhaps --threshold;")
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["decide"], ["filter", "--nonsense"], []])

@@ -24,7 +24,8 @@ from forgetfilter.settings.groups import AdapterSettings
 from support.documents import ROOT, blocks
 from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
 
-DOCS = ["quickstart", "choosing", "report", "formats", "how-it-works", "python", "evaluation", "comparing", "many-gpus"]
+DOCS = ["quickstart", "choosing", "report", "formats", "how-it-works", "python", "evaluation", "comparing", "applying"]
+DOCS += ["many-gpus"]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in DOCS)]
 # A large model stands for itself in the documents, and for a tiny one here.
 LARGE, LARGER = "meta-llama/Llama-2-7b-chat-hf", "meta-llama/Llama-2-70b-chat-hf"
@@ -57,6 +58,7 @@ def place(tmp_path, model, monkeypatch):
     umlauts = [f"Wärst du so nett, {i}?;Schön wär’s.\n" for i in range(12)]
     (tmp_path / "umlauts.csv").write_bytes("".join(["prompt;completion\n", *umlauts]).encode("cp1252"))
     write_jsonl(tmp_path / "part1.jsonl", rows[:24])
+    write_jsonl(tmp_path / "next-week.jsonl", rows[24:])
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "a.csv").write_text("prompt,completion\nWhat now?,Nothing.\nAnd then?,That.\n")
     whole = datasets.Dataset.from_list([{key: row[key] for key in ("id", "prompt", "completion")} for row in rows])

@@ -199,6 +199,21 @@ def test_changed_data_is_refused_until_overwritten(command, noisy, out, capsys):
     assert len(scores(out)["id"]) == 6
 
 
+def test_the_decision_is_shown_before_the_model_is_asked_for_examples(command, out, capsys, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("forgetfilter.pipeline.ask_examples", stop)
+        assert run(command) == 130
+        assert "removed.jsonl" in capsys.readouterr().out
+        assert (out / "report.html").exists()
+        assert run(command, "--examples", "0") == 0
+    assert not (out / "examples.jsonl").exists()
+    assert run(command, "--examples", "2") == 0
+    assert len(read_examples(out / "examples.jsonl")) == 2
+
+
 def test_examples_are_what_the_models_answer(command, out, model):
     assert run(command, "--threshold", "top:25%") == 0
     examples = read_examples(out / "examples.jsonl")

@@ -9,20 +9,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["FilterResult", "ForgetFilter", "ForgetFilterError", "KeepLearned", "__version__"]
+__all__ = [
+    "AppliedResult",
+    "FilterResult",
+    "ForgetFilter",
+    "ForgetFilterError",
+    "KeepLearned",
+    "RowScorer",
+    "__version__",
+    "apply",
+]
 
 if TYPE_CHECKING:
-    from .api import FilterResult, ForgetFilter
+    from .api import AppliedResult, FilterResult, ForgetFilter, apply
+    from .applying.scorer import RowScorer
     from .errors import ForgetFilterError
     from .integrations.trainers import KeepLearned
 
 
 def __getattr__(name: str) -> Any:
     # Loaded on first use, so that importing the package costs next to nothing.
-    if name in ("ForgetFilter", "FilterResult"):
+    if name in ("AppliedResult", "ForgetFilter", "FilterResult", "apply"):
         from . import api
 
         return getattr(api, name)
+    if name == "RowScorer":
+        from .applying.scorer import RowScorer
+
+        return RowScorer
     if name == "ForgetFilterError":
         from .errors import ForgetFilterError
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .boundary import refusals_explained
-from .console import Console, printable, table
+from .console import Console, count_of, printable, table
 from .data.containers import from_memory
 from .data.records import Container
 from .data.splits import DEFAULT
@@ -22,7 +22,7 @@ from .errors import InputError, RunError, SettingsError
 from .runs.damage import damage_named
 from .runs.layout import SCORES, SUMMARY
 from .runs.run import Run, decide_command
-from .settings.groups import DecisionSettings, Settings
+from .settings.groups import ApplySettings, DecisionSettings, Settings
 from .settings.option import (
     default_of,
     from_mapping,
@@ -36,6 +36,7 @@ from .settings.option import (
 if TYPE_CHECKING:
     import datasets
 
+    from .applying.apply import Applied
     from .decision.decide import Summary
 
     # A path, a hub id, or anything that `data.containers.from_memory` accepts. Tables of other packages offer Arrow's
@@ -194,7 +195,7 @@ class FilterResult:
         names = ("kept", "removed", *(["bad"] if summary.bad else []))
         rows = [(name, f"{getattr(summary, name):,}", summary.files[name]) for name in names]
         return "\n".join([
-            f"{where}: {summary.rows:,} rows, signal {summary.signal}, "
+            f"{where}: {count_of(summary.rows, 'row')}, signal {summary.signal}, "
             f"threshold {summary.threshold} → {cut}",
             table(("", "rows", "file"), rows),
         ])  # fmt: skip
@@ -327,6 +328,89 @@ class ForgetFilter:
         return FilterResult(run.path)
 
 
+class AppliedResult:
+    """The further rows that a run was applied to, as they lie in a folder.
+
+    Args:
+        path: The folder that `apply` or `forgetfilter apply` wrote.
+
+    Attributes:
+        path: The folder.
+        summary: Counts, the cut, how well the scores agree with the run, and the names of the files.
+
+    Raises:
+        RunError: Nothing was applied there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        from .applying.apply import read_applied
+
+        self.path = _path(path, "path").absolute()
+        self.summary: Applied = read_applied(self.path)
+
+    @property
+    def kept(self) -> datasets.Dataset:
+        """The kept rows, with all of their fields, in the order of the input."""
+        return self._rows("kept")
+
+    @property
+    def removed(self) -> datasets.Dataset:
+        """The removed rows, with all of their fields, in the order of the input."""
+        return self._rows("removed")
+
+    @property
+    def scores(self) -> datasets.Dataset:
+        """One line per row: `id`, `row`, `suspicion`, `most_suspicious`, `decision` and `reason`."""
+        import datasets
+
+        return datasets.Dataset(pq.read_table(self.path / SCORES, memory_map=True))
+
+    def _rows(self, role: str) -> datasets.Dataset:
+        from .applying.apply import applied_rows
+
+        return applied_rows(self.path, self.summary, role)
+
+    def __repr__(self) -> str:
+        from .applying.apply import applied_table
+
+        return f"AppliedResult({printable(str(self.path))!r}){applied_table(self.path, self.summary)}"
+
+
+def apply(
+    run: str | os.PathLike[str],
+    data: RowSource | Sequence[str | os.PathLike[str]],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> AppliedResult:
+    """Divide further rows into kept and removed ones by what a run has learned; nothing is trained.
+
+    Example:
+        >>> forgetfilter.apply("run", "next-week.jsonl").kept
+
+    Args:
+        run: The folder of a run that was decided by suspicion.
+        data: The rows, in any form that `ForgetFilter.run` accepts.
+        output: Where the rows go; a new temporary folder if None.
+        quiet: Show no progress.
+        **settings: Those of `forgetfilter apply`, with underscores: `evidence`, `threshold`, `layout` and more.
+
+    Raises:
+        ForgetFilterError: The run, the rows, settings or the folder do not allow it; the message says what to do.
+    """
+    from .applying.apply import apply_run
+    from .runs.layout import DATA
+
+    console = Console(quiet=quiet)
+    parsed = from_mapping(ApplySettings, {"data": _names(data, DATA), **settings}, "apply")
+    in_memory = not isinstance(data, (str, os.PathLike)) and not _are_paths(data)
+    source = _take_in(data, _name(data, DATA), parsed.data.split, console) if in_memory else None
+    folder = Path(tempfile.mkdtemp(prefix="forgetfilter-")) if output is None else _path(output, "output")
+    apply_run(_path(run, "run"), parsed, folder, console, source)
+    return AppliedResult(folder)
+
+
 def _take_in(source: Any, name: str, split: str, console: Console) -> Container:
     # A source without a length may take long, or never end.
     streamed = not hasattr(source, "__len__") and not hasattr(source, "__arrow_c_stream__")
@@ -384,6 +468,9 @@ def _describe() -> None:
     decide = inspect.signature(FilterResult.decide)
     decide_parameters = [one for one in decide.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
     decide_parameters += [one for one in keyword_parameters(DecisionSettings, optional=True) if one.name != "threshold"]
+    apply_parameters = list(inspect.signature(apply).parameters.values())[:-1]
+    apply_parameters += [one for one in keyword_parameters(ApplySettings) if one.name != "data"]
+    apply.__signature__ = inspect.Signature(apply_parameters)  # type: ignore[attr-defined]
     FilterResult.decide.__signature__ = decide.replace(parameters=decide_parameters)  # type: ignore[attr-defined]
 
 

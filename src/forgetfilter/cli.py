@@ -6,7 +6,6 @@ Exit status 0: done; 2: an error that the user can mend; 1: our fault; 128 and i
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import signal
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -15,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .boundary import report
-from .console import escaped, fit_to_show, show
+from .console import count_of, escaped, show
 from .errors import SettingsError
 from .interruption import promise, status, tell
 from .models.processes import check_launch
+from .settings.command_line import Parser, add_options, help_of
 from .settings.groups import (
     PRESETS,
     STUDIES,
+    ApplySettings,
     CompareSettings,
     DataSettings,
     DecisionSettings,
@@ -35,10 +36,11 @@ from .settings.groups import (
     SourceSettings,
     StudySettings,
 )
-from .settings.option import from_mapping, groups_of, options_of, read_config
+from .settings.option import from_mapping, options_of, read_config
 
 if TYPE_CHECKING:
     from .decision.decide import Summary
+    from .runs.run import Run
 
 # What becomes of the work of a command that fails or is interrupted.
 _GOES_ON = "what is finished in {folder} is kept, and the same command goes on from there"
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.Namespace(outcome=_NOTHING)
     promise(lambda: _outcome(options))
     try:
-        _parser().parse_args(arguments, options)
+        _parser().parse(arguments, options)
         check_launch()
         options.command(options)
     except (SystemExit, GeneratorExit):
@@ -94,11 +96,24 @@ def _filter(options: argparse.Namespace) -> None:
     options.output = options.output or (_place("output")(folder.output) if folder.output else None)
     settings = from_mapping(Settings, values, source)
     missing = [name for name, value in (("DATA", settings.data.data), ("--safe", settings.safe.safe)) if not value]
-    if options.output is None:
+    dry_run = options.dry_run or folder.dry_run
+    if options.output is None and not dry_run:
         missing.append("--output")
     if missing:
         raise SettingsError(f"filter needs {', '.join(missing)}; see 'forgetfilter filter --help'")
+    if dry_run:
+        _rehearse(settings)
+        return
+    assert options.output is not None
     _run_and_show(settings, options.output, overwrite=options.overwrite or folder.overwrite)
+
+
+def _rehearse(settings: Settings) -> None:
+    from .console import Console
+    from .rehearsal import rehearse
+    from .runs.inputs import find_inputs
+
+    show(rehearse(settings, find_inputs(settings), Console()).table())
 
 
 def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
@@ -108,11 +123,8 @@ def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
     from .runs.inputs import find_inputs
 
     main_process = Processes(settings.model.device).main
-    run, summary = run_filter(
-        settings, find_inputs(settings), output, Console(quiet=not main_process), overwrite=overwrite
-    )
-    if main_process:
-        _show(run.path, summary)
+    console = Console(quiet=not main_process)
+    run, _ = run_filter(settings, find_inputs(settings), output, console, overwrite=overwrite, show=_show)
     return run.path
 
 
@@ -131,7 +143,17 @@ def _decide(options: argparse.Namespace) -> None:
         known_unsafe=options.known_unsafe,
         finetune=options.finetune,
     )
-    _show(run.path, summary)
+    _show(run, summary)
+
+
+def _apply(options: argparse.Namespace) -> None:
+    from .applying.apply import applied_table, apply_run
+    from .console import Console
+
+    settings = from_mapping(ApplySettings, _merge_values(options, ApplySettings), "options")
+    if not settings.data.data:
+        raise SettingsError("apply needs RUN and DATA; see 'forgetfilter apply --help'")
+    print(applied_table(options.output, apply_run(options.run, settings, options.output, Console())))
 
 
 def _figure(options: argparse.Namespace) -> None:
@@ -190,9 +212,14 @@ def _compare(options: argparse.Namespace) -> None:
 def _study(options: argparse.Namespace) -> None:
     from .console import Console
     from .experiments.mixing import read_mix
-    from .experiments.studies.command import run_study
+    from .experiments.studies.command import list_studies, run_study
     from .runs.layout import FINDING
 
+    if options.name is None:
+        show(list_studies())
+        return
+    if not options.output:
+        raise SettingsError(f"study {options.name} needs --output FOLDER; see 'forgetfilter study --help'")
     values = PRESETS[options.preset] | _merge_values(options, StudySettings)
     settings = from_mapping(StudySettings, values, str(options.config or "options"))
     mixes = [read_mix(folder) for folder in options.mix]
@@ -215,7 +242,7 @@ def _rows(options: argparse.Namespace) -> None:
 
     settings = from_mapping(SourceSettings, _merge_values(options, SourceSettings), "options")
     count = write_rows(options.source, settings, options.output, Console(), overwrite=options.overwrite)
-    show(f"{escaped(str(options.output))}: {count:,} rows")
+    show(f"{escaped(str(options.output))}: {count_of(count, 'row')}")
 
 
 def _env(options: argparse.Namespace) -> None:  # noqa: ARG001
@@ -224,34 +251,33 @@ def _env(options: argparse.Namespace) -> None:  # noqa: ARG001
     show(describe())
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose messages quote what was typed without a terminal obeying it."""
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        if message:
-            show(fit_to_show(message.removesuffix("\n")), file)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="forgetfilter",
         description="Clean untrusted fine-tuning data: remove what a safety review makes the model forget.",
     )
     parser.add_argument("--version", action="version", version=f"forgetfilter {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = _command(commands, "filter", _filter, "filter a data set into a run folder")
-    command.add_argument("data", nargs="*", metavar="DATA", help=_help(DataSettings, "data"))
-    command.add_argument("--output", type=_place("output"), metavar="RUN", help=_help(RunFolderSettings, "output"))
+    command = _command(
+        commands,
+        "filter",
+        _filter,
+        "filter a data set into a run folder",
+        usage="DATA --safe FILE --model MODEL --output RUN",
+    )
+    command.add_argument("data", nargs="*", metavar="DATA", help=help_of(DataSettings, "data"))
+    command.add_argument("--output", type=_place("output"), metavar="RUN", help=help_of(RunFolderSettings, "output"))
     command.add_argument(
         "--config", type=_place("config"), metavar="FILE", help="YAML file with any of these options as keys"
     )
-    command.add_argument("--overwrite", action="store_true", help=_help(RunFolderSettings, "overwrite"))
-    _add_options(command, Settings, leave_out={"data"})
+    command.add_argument("--overwrite", action="store_true", help=help_of(RunFolderSettings, "overwrite"))
+    command.add_argument("--dry-run", action="store_true", help=help_of(RunFolderSettings, "dry_run"))
+    add_options(command, Settings, leave_out={"data"})
 
-    command = _command(commands, "decide", _decide, "decide again from a run's scores", _STANDS)
+    command = _command(commands, "decide", _decide, "decide again from a run's scores", _STANDS, usage="RUN")
     command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
-    command.add_argument("--finetune", action="store_true", help=_help(FinetuneSettings, "finetune"))
+    command.add_argument("--finetune", action="store_true", help=help_of(FinetuneSettings, "finetune"))
     command.add_argument(
         "--overrides", type=_place("overrides"), metavar="FILE", help="a person's decisions, saved in the report"
     )
@@ -261,7 +287,19 @@ def _parser() -> argparse.ArgumentParser:
         help="rows known to be unsafe that were found since, read as the data was: evidence at once, also for later "
         "decisions; they alone take the model; none: drop those that were given before",
     )
-    _add_options(command, DecisionSettings, default="as last decided, or as the overrides were saved with")
+    add_options(command, DecisionSettings, default="as last decided, or as the overrides were saved with")
+
+    command = _command(
+        commands,
+        "apply",
+        _apply,
+        "divide further rows by what a run has learned, without training",
+        usage="RUN DATA --output FOLDER",
+    )
+    command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
+    command.add_argument("data", nargs="*", metavar="DATA", help=help_of(DataSettings, "data"))
+    command.add_argument("--output", type=_place("output"), required=True, metavar="FOLDER", help="where the rows go")
+    add_options(command, ApplySettings, leave_out={"data"})
 
     command = _command(commands, "figure", _figure, "draw a run's forgetting and its sessions, as SVG and PDF", _WHOLE)
     command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
@@ -270,22 +308,40 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=_place("output"), metavar="FOLDER", help="where the figures go (default: RUN/figures)"
     )
 
-    command = _command(commands, "preview", _preview, "show the tokens of a few rows and which are trained on")
-    command.add_argument("data", nargs="*", metavar="DATA", help=_help(DataSettings, "data"))
+    command = _command(
+        commands,
+        "preview",
+        _preview,
+        "show the tokens of a few rows and which are trained on",
+        usage="DATA --model MODEL",
+    )
+    command.add_argument("data", nargs="*", metavar="DATA", help=help_of(DataSettings, "data"))
     command.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows to show (default: 3)")
-    _add_options(command, PreviewSettings, leave_out={"data"})
+    add_options(command, PreviewSettings, leave_out={"data"})
 
-    command = _command(commands, "evaluate", _evaluate, "measure bias, toxicity, harmfulness and tasks of a model")
-    command.add_argument("held_out", nargs="?", metavar="HELD_OUT", help=_help(EvaluationSettings, "held_out"))
+    command = _command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "measure bias, toxicity, harmfulness and tasks of a model",
+        usage="HELD_OUT --model MODEL --output EVAL",
+    )
+    command.add_argument("held_out", nargs="?", metavar="HELD_OUT", help=help_of(EvaluationSettings, "held_out"))
     command.add_argument("--output", type=_place("output"), metavar="EVAL", help="folder; an evaluation there goes on")
     command.add_argument(
         "--config", type=_place("config"), metavar="FILE", help="YAML file with any of these options as keys"
     )
-    _add_options(command, EvaluationSettings, leave_out={"held_out", "max_completion", "own_words"})
+    add_options(command, EvaluationSettings, leave_out={"held_out", "max_completion", "own_words"})
 
-    left_out = {*options_of(DataSettings), *options_of(SafeSettings), "rivals", "signal", "finetune", "lm_eval"}
-    left_out |= {"learned"}
-    command = _command(commands, "compare", _compare, "compare filters and strategies on noisy sets with known labels")
+    left_out = {*options_of(DataSettings), *options_of(SafeSettings)}
+    left_out |= {"rivals", "signal", "finetune", "lm_eval", "examples", "limit", "learned"}
+    command = _command(
+        commands,
+        "compare",
+        _compare,
+        "compare filters and strategies on noisy sets with known labels",
+        usage="MIX --model MODEL --output FOLDER",
+    )
     command.add_argument("mix", nargs="+", type=_place("mix"), metavar="MIX", help="folder that 'data mix' wrote")
     command.add_argument(
         "--output", type=_place("output"), required=True, metavar="FOLDER", help="a comparison there goes on"
@@ -293,10 +349,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--config", type=_place("config"), metavar="FILE", help="YAML file with any of these options as keys"
     )
-    _add_options(command, CompareSettings, leave_out=left_out)
+    add_options(command, CompareSettings, leave_out=left_out)
 
-    command = _command(commands, "study", _study, "do one of the paper's studies, or of those that it lacks")
-    command.add_argument("name", choices=STUDIES, metavar="NAME", help=", ".join(STUDIES))
+    command = _command(
+        commands,
+        "study",
+        _study,
+        "do one of the paper's studies, or of those that it lacks",
+        usage="NAME --mix MIX --model MODEL --output FOLDER",
+    )
+    command.add_argument(
+        "name", nargs="?", choices=STUDIES, metavar="NAME", help="which study; without a name, all are listed"
+    )
     command.add_argument(
         "--mix",
         action="append",
@@ -306,13 +370,11 @@ def _parser() -> argparse.ArgumentParser:
         help="folder that 'data mix' wrote; may be given several times",
     )
     command.add_argument("--preset", choices=PRESETS, default="small", help="sizes and settings (default: small)")
-    command.add_argument(
-        "--output", type=_place("output"), required=True, metavar="FOLDER", help="sessions there are used again"
-    )
+    command.add_argument("--output", type=_place("output"), metavar="FOLDER", help="sessions there are used again")
     command.add_argument(
         "--config", type=_place("config"), metavar="FILE", help="YAML file with any of these options as keys"
     )
-    _add_options(command, StudySettings, leave_out=left_out)
+    add_options(command, StudySettings, leave_out=left_out)
 
     command = _command(commands, "demo", _demo, "run the filter on a small data set that comes with the package")
     command.add_argument("--model", default="smollm2-135m", help="aligned model (default: smollm2-135m)")
@@ -335,19 +397,26 @@ def _add_data(commands: Any) -> None:
     builders = data.add_subparsers(required=True, metavar="COMMAND")
     kinds = "bbq, harmfulqa, toxicity, squad, alpaca or rows; KIND alone is the data set on the hub"
 
-    command = _command(builders, "mix", _mix, "draw noisy, safe and held-out sets from published data", _WHOLE)
+    command = _command(
+        builders,
+        "mix",
+        _mix,
+        "draw noisy, safe and held-out sets from published data",
+        _WHOLE,
+        usage="--source KIND=PATH --output FOLDER",
+    )
     command.add_argument(
         "--source", action="append", required=True, metavar="KIND=PATH", help=f"may be given several times: {kinds}"
     )
     command.add_argument("--output", type=_place("output"), required=True, metavar="FOLDER", help="where the sets go")
     command.add_argument("--overwrite", action="store_true", help="replace another mix that is there")
-    _add_options(command, MixSettings)
+    add_options(command, MixSettings)
 
     command = _command(builders, "rows", _rows, "write the examples of one published data set as labelled rows", _WHOLE)
     command.add_argument("source", metavar="KIND=PATH", help=kinds)
     command.add_argument("--output", type=_place("output"), required=True, metavar="FILE", help="jsonl file to write")
     command.add_argument("--overwrite", action="store_true", help="replace a file that is there")
-    _add_options(command, SourceSettings)
+    add_options(command, SourceSettings)
 
 
 def _place(name: str) -> Callable[[str], Path]:
@@ -369,45 +438,19 @@ def _place(name: str) -> Callable[[str], Path]:
     return parse
 
 
-def _command(commands: Any, name: str, call: Any, summary: str, outcome: str = _GOES_ON) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+def _command(commands: Any, name: str, call: Any, summary: str, outcome: str = _GOES_ON, *, usage: str = "") -> Parser:
+    """Add a command.
+
+    Args:
+        commands: Where it is added.
+        name, call, summary: What it is called, runs and does.
+        outcome: What becomes of its work where it fails or is interrupted.
+        usage: What its line of usage says besides its name.
+    """
+    line = f"{commands._prog_prefix} {name} {usage} [options]" if usage else None
+    command: Parser = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.", usage=line)
     command.set_defaults(command=call, outcome=outcome)
     return command
-
-
-def _add_options(
-    parser: argparse.ArgumentParser, cls: type, *, leave_out: set[str] | None = None, default: str | None = None
-) -> None:
-    """Add one option for each setting of a class. Values stay text, which `from_mapping` parses."""
-    for group, fields in groups_of(cls).items():
-        heading = parser.add_argument_group((group.__doc__ or "").strip().splitlines()[0].rstrip("."))
-        for name, field in fields.items():
-            if name in (leave_out or set()):
-                continue
-            flag = "--" + name.replace("_", "-")
-            if isinstance(field.default, bool):
-                heading.add_argument(
-                    flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=_help(cls, name)
-                )
-                continue
-            shown = default or _shown_default(field)
-            heading.add_argument(
-                flag,
-                action="append" if isinstance(field.default, tuple) else "store",
-                default=argparse.SUPPRESS,
-                metavar="{" + ",".join(field.metadata["choices"]) + "}" if field.metadata["choices"] else "X",
-                help=_help(cls, name) + (f" (default: {shown})" if shown else ""),
-            )
-
-
-def _shown_default(field: dataclasses.Field[Any]) -> str:
-    if field.default is dataclasses.MISSING or field.default is None:
-        return "none"
-    return "" if field.default == () else str(field.default).replace("%", "%%")
-
-
-def _help(cls: type, name: str) -> str:
-    return str(options_of(cls)[name].metadata["help"]).replace("%", "%%")
 
 
 def _merge_values(options: argparse.Namespace, cls: type, beside: Collection[str] = ()) -> dict[str, Any]:
@@ -426,7 +469,7 @@ def _merge_values(options: argparse.Namespace, cls: type, beside: Collection[str
     return values
 
 
-def _show(path: Path, summary: Summary) -> None:
+def _show(run: Run, summary: Summary) -> None:
     from .report.terminal import closing_table
 
-    show(closing_table(path, summary))
+    show(closing_table(run.path, summary))

@@ -17,10 +17,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-_SECONDS_BETWEEN_LINES = 10.0
+from .progress import Pieces, Plan, Progress, Showable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+_SECONDS_BETWEEN_LINES = 30.0
 _LONGEST_LINE = 1000
+# Cells of a bar: most of a line is for words.
+_BAR = 16
 # Categories of characters that a terminal may obey or that hide text: control, format (bidirectional marks
 # among them), surrogate, private use, line and paragraph separators.
 _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
@@ -116,6 +123,11 @@ def printable(text: str, width: int | None = None) -> str:
     return safe if width is None or len(safe) <= width else safe[: max(0, width - 1)] + "…"
 
 
+def count_of(count: int, noun: str) -> str:
+    """Write a count of something: `1 row`, `1,200 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Align columns of cells, which must be printable already; columns of numbers are aligned to the right."""
     cells = [list(header), *(list(row) for row in rows)]
@@ -131,42 +143,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-class Progress:
-    """A count on its way to a total (0 where that is unknown). Each advance calls `show`."""
-
-    def __init__(self, label: str, total: int, unit: str, show: Callable[[Progress], None]) -> None:
-        self.label, self.total, self.unit = label, total, unit
-        self.done = self._skipped = 0
-        self.note = ""
-        self._show = show
-        self._began = time.monotonic()
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """Add to the count of what is done; `note` is shown beside the rate."""
-        self.done += count
-        self.note = note or self.note
-        self._show(self)
-
-    def skip(self, count: int) -> None:
-        """Add what an earlier attempt had done; it does not count for the rate."""
-        self.done += count
-        self._skipped += count
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
-
-    def __str__(self) -> str:
-        rate = (self.done - self._skipped) / self.seconds if self.seconds > 0 else 0.0
-        of_total = f"/{self.total:,}" if self.total else ""
-        parts = [f"{self.label}: {self.done:,}{of_total} {self.unit}", f"{rate:,.1f} {self.unit}/s"]
-        if 0 < self.done < self.total and rate > 0:
-            parts.append(f"{_clock((self.total - self.done) / rate)} left")
-        else:
-            parts.append(f"took {_clock(self.seconds)}")
-        return ", ".join([*parts, self.note] if self.note else parts)
-
-
 class Console:
     """Shows a person what is going on.
 
@@ -179,6 +155,14 @@ class Console:
         self._stream: TextIO | None = sys.stderr if stream is None else stream
         self._quiet = quiet
         self._log: Path | None = None
+        self._plan: Plan | None = None
+        self._pieces: Pieces | None = None
+        self._update: Callable[[Showable], None] = lambda _: None
+        self._bars: Bars | None = None
+
+    def follow(self, plan: Plan) -> None:
+        """Tell from now on, with each step of this plan, how much of the whole is done, and the time left."""
+        self._plan = plan
 
     def log_to(self, path: Path) -> None:
         """Also append every line to this file, with the time."""
@@ -187,45 +171,105 @@ class Console:
     def say(self, text: str) -> None:
         """Show one line."""
         text = fit_to_show(text.replace("\n", "\\n"))
-        if not self._quiet and self._stream is not None:
+        if self._bars is not None:
+            # A line that another writes would be mixed with the bar's.
+            self._bars.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        elif not self._quiet and self._stream is not None:
             show(text, self._stream)
         self._write_log(text)
 
     @contextmanager
-    def progress(self, label: str, total: int, unit: str) -> Iterator[Progress]:
-        """Show a count while the block runs: a bar on a terminal, plain lines elsewhere."""
-        with self._bar(label, total) if self._on_terminal() else self._lines() as update:
-            progress = Progress(label, total, unit, update)
-            yield progress
-        self.say(str(progress))
+    def step(self, name: str) -> Iterator[None]:
+        """Show one line for all progress of a step of the plan while the block runs; other steps show their own."""
+        if self._plan is None or name not in self._plan.steps or self._pieces is not None:
+            yield
+        else:
+            with self._together(Pieces(self._plan.title(name), self._plan, name)):
+                yield
 
     def _on_terminal(self) -> bool:
         stream = self._stream
         return not self._quiet and stream is not None and not stream.closed and stream.isatty()
 
     @contextmanager
-    def _lines(self) -> Iterator[Callable[[Progress], None]]:
+    def together(self, title: str) -> Iterator[None]:
+        """Show one line for all progress while the block runs."""
+        with self._together(Pieces(title)):
+            yield
+
+    @contextmanager
+    def _together(self, pieces: Pieces) -> Iterator[None]:
+        self._pieces = pieces
+        try:
+            with self._shown() as self._update:
+                yield
+        finally:
+            self._pieces = None
+        pieces.end()
+        self.say(str(pieces))
+
+    @contextmanager
+    def progress(
+        self, label: str, total: int, unit: str, cost: float = 0.0, *, counts: bool = True
+    ) -> Iterator[Progress]:
+        """Show a count while the block runs: a bar on a terminal, plain lines elsewhere.
+
+        Args:
+            label: What is done; not shown within a step, which has a title.
+            total, unit: How many of what.
+            cost: What all of it costs, in the unit of the plan.
+            counts: Whether the step counts its units.
+        """
+        if (pieces := self._pieces) is not None:
+            update = self._update
+            piece = Progress(label, total, unit, lambda _: update(pieces), cost, counts=counts)
+            pieces.add(piece)
+            yield piece
+            piece.end()
+        else:
+            with self._shown() as update:
+                progress = Progress(label, total, unit, update)
+                yield progress
+            self.say(str(progress))
+
+    @contextmanager
+    def _shown(self) -> Iterator[Callable[[Showable], None]]:
+        with self._bar() if self._on_terminal() else self._lines() as update:
+            yield update
+
+    @contextmanager
+    def _lines(self) -> Iterator[Callable[[Showable], None]]:
         last = time.monotonic()
 
-        def update(progress: Progress) -> None:
+        def update(what: Showable) -> None:
             nonlocal last
-            if time.monotonic() - last >= _SECONDS_BETWEEN_LINES and progress.done != progress.total:
+            if time.monotonic() - last >= _SECONDS_BETWEEN_LINES and what.share != 1:
                 last = time.monotonic()
-                self.say(str(progress))
+                self.say(what.running())
 
         yield update
 
     @contextmanager
-    def _bar(self, label: str, total: int) -> Iterator[Callable[[Progress], None]]:
+    def _bar(self) -> Iterator[Callable[[Showable], None]]:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bars
 
-        columns = (BarColumn(), TextColumn("{task.fields[text]}", markup=False))
+        columns = (BarColumn(_BAR), TextColumn("{task.fields[text]}", markup=False))
         # The bar is transient; the line that stays is the one that also goes to the log.
         with Bars(*columns, console=RichConsole(file=self._stream), refresh_per_second=4, transient=True) as bars:
-            task = bars.add_task(label, total=total or None, text=printable(label))
-            yield lambda progress: bars.update(task, completed=progress.done, text=printable(str(progress)))
+            task = bars.add_task("", total=None, text="")
+
+            def update(what: Showable) -> None:
+                known = what.share is not None
+                text = printable(what.brief())
+                bars.update(task, completed=what.share or 0, total=1 if known else None, text=text)
+
+            self._bars = bars
+            try:
+                yield update
+            finally:
+                self._bars = None
 
     def _write_log(self, text: str) -> None:
         if self._log is not None and self._log.parent.is_dir():
@@ -237,12 +281,6 @@ class Console:
                 # Work does not end for its log; on a full disk it will end at the next result.
                 path, self._log = self._log, None
                 self.say(f"{path}: the log ends here: {error.strerror}")
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _cells(text: str) -> int:

@@ -9,12 +9,12 @@ model    = finetune(M0, kept)              M_ret, on request
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .console import Console
+from .console import Console, count_of
 from .data.records import Container
 from .decision.again import drop_known_later, how_a_person_decided, known_later_told, settings_of_decision
 from .decision.decide import Summary, decide, last_decision_kept, read_summary
@@ -23,7 +23,7 @@ from .errors import SettingsError
 from .forgetting.signals import RIVAL, SIGNALS
 from .report import write_report
 from .runs.inputs import NONE, Inputs
-from .runs.layout import FORGETTING, LEARNED, LOG, MODEL, REPORT, REVIEWED, WITNESSES, rival_stage
+from .runs.layout import EXAMPLES, FORGETTING, LEARNED, LOG, MODEL, REPORT, REVIEWED, WITNESSES, rival_stage
 from .runs.run import Run, decide_command, last_decision, locked
 from .settings.groups import Settings
 from .settings.option import split_names
@@ -31,6 +31,7 @@ from .stages.answers import answer_prompts, ask_examples
 from .stages.filter_run import FilterRun, started
 from .stages.final_model import finetune_kept, made_from
 from .stages.known_later import check_can_look, look_at_known
+from .stages.planning import plan_run
 from .stages.sessions import learn, measure, review, reviews, score
 from .stages.witnesses import can_look_further, measure_witnesses
 
@@ -39,9 +40,22 @@ if TYPE_CHECKING:
 
 
 def run_filter(
-    settings: Settings, inputs: Inputs, output: Path, console: Console, *, overwrite: bool = False
+    settings: Settings,
+    inputs: Inputs,
+    output: Path,
+    console: Console,
+    *,
+    overwrite: bool = False,
+    show: Callable[[Run, Summary], None] = lambda *_: None,
 ) -> tuple[Run, Summary]:
     """Filter a data set into a run folder, going on where an earlier attempt stopped.
+
+    Args:
+        settings, inputs: What is filtered, and how.
+        output: The run folder.
+        console: Where to tell what goes on.
+        overwrite: Start again even if the folder holds a run.
+        show: Called with the decision in the first process, before the model is asked for examples or fine-tuned.
 
     Raises:
         ForgetFilterError: Anything the user can mend: inputs, settings, the folder.
@@ -53,6 +67,7 @@ def run_filter(
         # A rival that lacks something says so before anything is trained.
         rival.told_by(settings)
     with started(settings, inputs, output, console, overwrite=overwrite) as work:
+        console.follow(plan_run(work))
         answer_prompts(work)
         if signal.fused:
             _first_look(work)
@@ -66,10 +81,13 @@ def run_filter(
         _ask_rivals(work)
         work.drop_states()
         summary = _decide(work)
-        if work.run.has(REVIEWED):
-            ask_examples(work, summary.cut)
         if work.processes.main:
             write_report(work.run, summary)
+            show(work.run, summary)
+        if work.run.has(REVIEWED) and not work.run.has(EXAMPLES) and settings.report.examples:
+            ask_examples(work, summary.cut)
+            if work.processes.main:
+                write_report(work.run, summary)
         if settings.final.finetune:
             finetune_kept(work, summary)
         return work.run, summary
@@ -86,7 +104,7 @@ def _first_look(work: FilterRun) -> None:
             summary = decide(run, run.settings.decision)
             write_report(run, summary)
         work.console.say(
-            f"a first look, before training: {summary.removed:,} of {summary.rows:,} rows are removed "
+            f"a first look, before training: {summary.removed:,} of {count_of(summary.rows, 'row')} would be removed "
             f"({summary.explanation}); see {run.path / REPORT}, or stop here and keep that"
         )
     work.processes.wait()

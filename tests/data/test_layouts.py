@@ -191,7 +191,10 @@ def test_an_unknown_layout_says_what_is_there(row, columns, said):
         ([{"role": "robot", "content": "A"}], "the str 'robot'"),
         (["A"], "the str 'A'"),
         ([{"role": "assistant", "content": [{"type": "image_url"}]}], "a part of type 'image_url'"),
-        ([{"role": "assistant", "content": "A", "weight": 0}], "no message of the assistant"),
+        (
+            [{"role": "assistant", "content": "A", "weight": 0}],
+            "no message of the assistant to learn, as each",
+        ),
     ],
 )
 def test_an_unusable_completion_is_described(completion, found):

@@ -230,6 +230,7 @@ def test_what_of_the_splits_was_not_read_is_said(tmp_path):
     ("split", "said"),
     [
         ("nope", "has no split 'nope'; it has train, test"),
+        ("nope", "choose with --split train"),
         ("train+nope", "has no split 'nope'"),
         ("train[1:", "cannot read the split"),
         ("train[:200%]", "cannot read the split"),

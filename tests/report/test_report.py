@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import shutil
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +27,7 @@ from forgetfilter.settings.groups import Settings
 from forgetfilter.settings.option import from_mapping
 from support.damage import forget_checksums
 from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
-
-HOSTILE = [
-    "</script><script>window.hacked = 1</script>",
-    '<img src=x onerror="window.hacked = 1">',
-    "{{ 7 * 7 }} {% raw %} ${7*7} <!-- <![CDATA[",
-    "\u202eright to left\u202c and \u200bnothing\u2028here",
-    "\x1b[31mred\x1b[0m \x07",
-    "w" * 10_000_000,
-]
+from support.report_pages import HOSTILE, held, opened
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +47,6 @@ def folder(tmp_path_factory, model):
     command = ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(run)]
     assert main([*command, "--threshold", "top:25%", *QUICK]) == 0
     return run
-
-
-def held(page):
-    """The data that a report carries."""
-    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    return json.loads(found)
 
 
 def test_the_report_carries_the_decision_and_the_rows(folder):
@@ -281,32 +266,6 @@ def test_wrong_overrides_change_nothing(folder, tmp_path, capsys, content, said)
     assert before == {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file() and f.suffix != ".txt"}
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs a browser: 'make browser' installs Debian's chromium")
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@contextmanager
-def opened(browser, run):
-    """A run's report in a browser; whatever goes wrong in it fails the test."""
-    context = browser.new_context(accept_downloads=True)
-    page, wrong = context.new_page(), []
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: wrong.append(request.url) if request.url.startswith("http") else None)
-    page.goto((run / "report.html").as_uri())
-    yield page
-    context.close()
-    assert not wrong
-
-
 @pytest.fixture
 def page(browser, folder):
     with opened(browser, folder) as page:
@@ -420,7 +379,7 @@ def test_the_keyboard_reaches_every_row_of_a_list_that_decisions_shorten(page):
         page.keyboard.press("j")
         page.keyboard.press("y")
     assert page.text_content("#mine").startswith(f"{listed} rows decided by you")
-    page.click("summary")
+    page.click("#rows summary")
     page.uncheck("#keys")
     page.keyboard.press("u")
     assert page.text_content("#mine").startswith(f"{listed} rows decided by you")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, first_line
 from .encodings import find_encoding, unmarked_wide
+from .hub import can_reach_hub, why_not
 from .memory import splits_of, take_in
 from .places import find_paths, is_saved
 from .records import COMPRESSED, Container, Several, compression_of
@@ -348,13 +349,13 @@ def _hub_dataset(name: str, split: str, not_read: list[str]) -> list[_Part]:
     import huggingface_hub
 
     huggingface_hub.utils.logging.set_verbosity_error()
+    reached = can_reach_hub()
     try:
         loaded = datasets.load_dataset(name)
     except Exception as error:
         # The hub's client raises a wide family of errors; whichever it is, the user cannot have this data set.
-        raise InputError(
-            f"{name}: there is no such file, and the hub does not give this data set: {first_line(error)}"
-        ) from error
+        why = first_line(error) if reached else f"{why_not()}, and its cache does not have it"
+        raise InputError(f"{name}: there is no such file, and the hub does not give this data set: {why}") from error
     chosen = choose_splits(loaded, split, name)
     not_read.extend(chosen.not_read)
     return _of_splits(Path(name), name, chosen, as_folder=False)

@@ -219,6 +219,9 @@ def _answers(value: Any, field: str) -> list[Message]:
 
 def _with_answer(turns: list[Message], field: str) -> list[Message]:
     if not any(turn.trained for turn in turns):
+        if any(turn.role == ASSISTANT for turn in turns):
+            found = "no message of the assistant to learn, as each has a weight of 0"
+            raise FieldError(field, found, "at least one without, to train on and to score")
         raise FieldError(field, "no message of the assistant", "at least one, to train on and to score")
     return turns
 

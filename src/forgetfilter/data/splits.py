@@ -60,7 +60,10 @@ def choose_splits(splits: Mapping[str, datasets.Dataset], named: str, name: str)
     except (ValueError, AssertionError) as error:
         missing = re.fullmatch(r'Unknown split "(.*?)"\..*', str(error), re.DOTALL)
         problem = (
-            f"has no split '{missing[1]}'; it has {there}" if missing else f"cannot read the split '{named}': {error}"
+            f"has no split '{missing[1]}'; it has {there}; choose with --split {next(iter(splits))} (of safe examples: "
+            "--safe-split)"
+            if missing
+            else f"cannot read the split '{named}': {error}"
         )
         raise InputError(f"{name}: {' '.join(problem.split())}") from error
     ranges: dict[str, list[range]] = defaultdict(list)

@@ -307,6 +307,10 @@ class TokenTable:
         self.counts = self._column(lambda batch: _list_lengths(batch.column("pieces")))
         self.truncated = self._column(lambda batch: batch.column("truncated").to_numpy(zero_copy_only=False))
 
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows as they are stored, in order."""
+        yield from self._batches
+
     def _column(self, get: Any) -> NDArray[Any]:
         return np.concatenate([get(batch) for batch in self._batches])
 

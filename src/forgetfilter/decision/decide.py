@@ -74,7 +74,7 @@ class Summary:
     """A run's decision: counts, the cut, estimated errors and the files.
 
     Attributes:
-        rows: Rows of the input, including bad ones.
+        rows: Rows of the input, including bad ones; of a sample, those of the sample.
         kept, removed: Rows in the two files.
         unscorable: Rows without a score that no person decided about; in the kept file unless they are to be dropped.
         never_learned: Rows that the learned model does not know, so that their forgetting says little.
@@ -107,6 +107,7 @@ class Summary:
             where they can. With the signal `suspicion` both are then None, with other signals unreliable.
         trained: Whether anything was trained, so that forgetting is known.
         planted_unlearned: Whether rows of known kind tell nothing of errors, as M1 was trained elsewhere without them.
+        left_out: Rows of the input that `limit` left out of the sample; they are in none of the files.
         by_safe_set: For each of several safe sets, by name: how many of its rows that were set aside have a score,
             `count`, and which share of these would be `removed`, with its 95% interval, `low` and `high`.
     """
@@ -143,6 +144,7 @@ class Summary:
     doubt: str = ""
     trained: bool = True
     planted_unlearned: bool = False
+    left_out: int = 0
     by_safe_set: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
@@ -272,7 +274,8 @@ def _summarise(
     files = {role: role + rows.suffix for role in (KEPT, REMOVED, *([BAD] if rows.bad else []))}
     gone = int(verdicts.gone.sum())
     return Summary(
-        rows=rows.count,
+        rows=len(suspicion) + len(rows.bad),
+        left_out=rows.count - len(rows.bad) - len(suspicion),
         kept=len(suspicion) - gone,
         removed=gone,
         unscorable=int(verdicts.are(UNSCORABLE).sum()),

@@ -85,6 +85,26 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
     Raises:
         RunError: The run lacks the stage `witnesses`, or that stage holds other rows.
     """
+    witnesses, fused, tables = fuse_all(run, by_hand)
+    scores = read_checkpoint_scores(run, list(tables))
+    suspected = {part: _suspicion(fused, witnesses.of(part), scores[part], table) for part, table in tables.items()}
+    later = witnesses.of(KNOWN_LATER)
+    if len(later):
+        unknown = np.full(len(later), np.nan)
+        known = Suspicion(unknown, unknown, fused.suspicion[later], {k: part[later] for k, part in fused.parts.items()})
+        suspected[KNOWN_UNSAFE] = suspected[KNOWN_UNSAFE].followed_by(known) if KNOWN_UNSAFE in suspected else known
+    return suspected
+
+
+def fuse_all(run: Run, by_hand: ByHand) -> tuple[Witnesses, Fused, dict[str, TokenTable]]:
+    """Fuse the evidence about all rows of a run's witnesses, the package's own rows among them; see `suspect`.
+
+    Returns:
+        The rows with their features, their suspicion in the same order, and the tokens of those that are the run's own.
+
+    Raises:
+        RunError: The same as `suspect`.
+    """
     if not run.has(WITNESSES):
         raise no_witnesses(run)
     witnesses = with_known_later(run, read_witnesses(run))
@@ -102,14 +122,7 @@ def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
     if harmless.sum() < _FEWEST_HARMLESS:
         harmless = np.isin(witnesses.part, safe)
     fused = fuse(likeness, others, witnesses.part == DATA, harmless)
-    scores = read_checkpoint_scores(run, list(tables))
-    suspected = {part: _suspicion(fused, witnesses.of(part), scores[part], table) for part, table in tables.items()}
-    later = witnesses.of(KNOWN_LATER)
-    if len(later):
-        unknown = np.full(len(later), np.nan)
-        known = Suspicion(unknown, unknown, fused.suspicion[later], {k: part[later] for k, part in fused.parts.items()})
-        suspected[KNOWN_UNSAFE] = suspected[KNOWN_UNSAFE].followed_by(known) if KNOWN_UNSAFE in suspected else known
-    return suspected
+    return witnesses, fused, tables
 
 
 def _tables(run: Run, witnesses: Witnesses) -> dict[str, TokenTable]:

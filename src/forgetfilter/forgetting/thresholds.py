@@ -96,7 +96,8 @@ class FalseDiscoveryRate:
             above = max(1, int((scored > known[-1]).sum()))
             wanted = int(np.ceil(harmless / (self.rate * above))) if self.rate else 0
             more = f"; it would take about {wanted:,} trusted rows to tell" if wanted > len(known) else ""
-            return Cut(None, f"no cut keeps the promise of {100 * self.rate:g}% with {len(known):,} trusted rows{more}")
+            counted = f"{len(known):,} trusted row{'' if len(known) == 1 else 's'}"
+            return Cut(None, f"no cut keeps the promise of {100 * self.rate:g}% with {counted}{more}")
         last = scored[small[-1]]
         below = np.concatenate([scored[scored < last][:1], known[known < last][-1:]])
         return Cut(

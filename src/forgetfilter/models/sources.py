@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..data.hub import can_reach_hub, is_cached, why_not
 from ..data.records import hash_chunks
 from ..errors import ModelError
 from .gguf_header import check_gguf
@@ -75,7 +76,17 @@ def _find(name: str, revision: str | None, above: tuple[Path, ...]) -> ModelSour
         return ModelSource(str(path.parent.absolute()), gguf=path.name)
     if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") > 1:
         raise ModelError(f"{name}: there is no such model file or folder")
+    _check_hub(name, revision)
     return ModelSource(name, revision=revision)
+
+
+def _check_hub(name: str, revision: str | None) -> None:
+    """Refuse a model at once that can be had neither from the hub nor from its cache."""
+    if not can_reach_hub() and not is_cached(name, "config.json", revision):
+        raise ModelError(
+            f"{name}: cannot load this model: there is no such file or folder, {why_not()}, and the hub's cache does "
+            "not have it"
+        )
 
 
 def with_base(folder: Path, *, name: str = "", above: tuple[Path, ...] = ()) -> ModelSource:
@@ -137,6 +148,7 @@ def _smollm2() -> ModelSource:
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for file in sorted(Path(folder).glob("*.gguf")):
             return ModelSource(folder, gguf=file.name)
+    _check_hub(_SMOLLM2_HUB_ID, None)
     return ModelSource(_SMOLLM2_HUB_ID)
 
 

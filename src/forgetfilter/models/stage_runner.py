@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..console import Console
 from ..data.tokens import Encoder, TokenTable
 from ..errors import SettingsError
+from ..progress import Effort
 from ..runs.files import write_json
 from ..runs.layout import CHECKPOINT, HISTORY, activations_of
 from ..runs.run import Stages
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 BASE = "base"
 # What the names of activations begin with that are not of the model that is M0.
 _OF_ANOTHER = "other-"
+# Of a forward pass: what a training step costs, and what writing a token costs, which goes one by one.
+_TRAINING, _WRITING = 3, 4
 
 
 class StageRunner:
@@ -122,7 +125,8 @@ class StageRunner:
         folder = self.stages.partial(name)
         # No process may still be about to make the folder while another works in it, or empties it.
         self.processes.wait()
-        work(folder)
+        with self.console.step(name):
+            work(folder)
         self.processes.wait()
         if self.processes.main:
             self.stages.finish(name)
@@ -171,10 +175,14 @@ class StageRunner:
     def _keep_states(self, name: str, file: Path, folder: Path) -> None:
         from .activation_cache import keep_states
 
-        label, rows = f"the {name} rows through the lower blocks", len(TokenTable(file).scorable)
-        with self._memory_explained(), self.console.progress(label, rows, "rows") as progress:
+        table = TokenTable(file)
+        label, rows, cost = f"preparing the {name} rows", len(table.scorable), self.preparing(table).cost
+        with self._memory_explained(), self.console.progress(label, rows, "rows", cost, counts=False) as progress:
             if not keep_states(self.session, file, folder, self.budget, progress.advance, progress.skip):
-                progress.note = "not kept, as the disk has too little room; every pass computes them anew"
+                self.console.say(
+                    f"activations of the {name} rows: not kept, as the disk has too little room; every pass computes "
+                    "them anew"
+                )
 
     def drop_states(self, names: Sequence[str]) -> None:
         """Delete the activations that `tokens` cached for files with these names."""
@@ -241,10 +249,11 @@ class StageRunner:
         from .training import finetune
 
         self._state = f"{becomes}, in training"
-        with self._memory_explained(), self.console.progress(label, steps, "steps") as progress:
+        cost = self.training(table, rows, steps).cost
+        with self._memory_explained(), self.console.progress(label, steps, "steps", cost) as progress:
 
             def on_step(step: Step) -> None:
-                progress.advance(note=f"loss {step.loss:.3f}, {step.tokens / step.seconds:,.0f} tokens/s")
+                progress.advance(note=f"loss {step.loss:.3f}")
 
             training, most = self.settings.training, self.settings.passes.tokens_per_batch
             history = finetune(
@@ -259,12 +268,46 @@ class StageRunner:
             write_json([asdict(step) for step in history], folder / HISTORY)
         self._state = becomes
 
-    def score(self, label: str, scorer: Scorer, table: TokenTable, rows: NDArray[np.intp], folder: Path) -> None:
-        """Score some rows in the present state; see `models.scoring.score`."""
+    def score(
+        self,
+        label: str,
+        scorer: Scorer,
+        table: TokenTable,
+        rows: NDArray[np.intp],
+        folder: Path,
+        *,
+        new_tokens: int = 0,
+    ) -> None:
+        """Score some rows in the present state; see `models.scoring.score`.
+
+        Args:
+            label: What is done, for the screen.
+            scorer, table, rows, folder: As `score` takes them.
+            new_tokens: How many tokens the model writes for each row.
+        """
         from .scoring import score
 
-        with self._memory_explained(), self.console.progress(label, len(rows), "rows") as progress:
+        cost = self.scoring(int(table.lengths[rows].sum()), len(rows) * new_tokens).cost
+        with self._memory_explained(), self.console.progress(label, len(rows), "rows", cost) as progress:
             score(self.session, scorer, table, rows, folder, progress.advance, progress.skip)
+
+    def preparing(self, table: TokenTable) -> Effort:
+        """Estimate what it costs to cache the activations of the frozen blocks."""
+        return Effort(preparing=(1 - self._learned_blocks) * float(table.lengths.sum()))
+
+    def scoring(self, tokens: int, new_tokens: int = 0) -> Effort:
+        """Estimate what it costs to score so many tokens, and to write so many new ones."""
+        return Effort(scoring=self._learned_blocks * tokens, writing=_WRITING * new_tokens)
+
+    def training(self, table: TokenTable, rows: NDArray[np.intp], steps: int) -> Effort:
+        """Estimate what so many optimizer steps with some rows cost."""
+        rows_of_step = min(self.settings.training.batch_size, len(rows))
+        tokens = steps * rows_of_step * float(table.lengths[rows].mean())
+        return Effort(training=_TRAINING * self._learned_blocks * tokens)
+
+    @property
+    def _learned_blocks(self) -> float:
+        return self.settings.adapter.top_blocks or 1.0
 
     def steps(self, rows: int, epochs: float | None) -> int:
         """Compute the optimizer steps of so many epochs over so many rows."""

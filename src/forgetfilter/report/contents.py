@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -42,7 +41,9 @@ from ..runs.run import Run, check_file
 from ..stages.examples import TEXTS, read_examples
 from ..stages.witnesses import read_witnesses
 from ..suspicion.proposing import propose
+from .by_column import IN_FILE, break_down, quantiles, short_fields
 from .review_curve import MOST_GROUPS, read_curve
+from .topics import choose_members, gather_topics
 
 # Values from which the page counts the rows above any threshold; the count is exact up to this number of rows.
 _VALUES, _PLANTED = 4000, 2000
@@ -59,7 +60,7 @@ _LISTED = ["id", "row", "learned", "reviewed", "forgetting", "suspicion", "decis
 _SHADES, _NATS_A_SHADE = 5, 0.5
 # The shade of text that the decision does not depend on.
 UNJUDGED = -1
-_TAG_SHOWN, _TAGS, _COLUMNS, _GROUPS, _GROUPED_ROWS = 60, 12, 40, 12, 20_000
+_TAGS, _CURVE_COLUMNS = 12, 40
 _POINTS = 200
 _GUARD_TAG = "guard model"
 # Stand for the filter's decision among the columns, and for the value of a column that a row lacks.
@@ -87,7 +88,8 @@ class Contents:
         rows: Rows worth looking at, those with the largest values first.
         proposed: Why a person should look at some rows first, by the row's id, the most informative first.
         shown: How the rows were chosen, in words.
-        groups: For every column of the data with few values, forgetting or suspicion by value.
+        topics: What the most suspicious or most forgotten rows are about; see `gather_topics`.
+        groups: Forgetting or suspicion by column; see `break_down`.
         decided: A person's earlier decisions: `kept` or `removed` by the row's id.
         examples: The answers of the learned and the reviewed model to the prompts of a few rows.
         sessions: Loss, steps, tokens and seconds of learning and review.
@@ -110,6 +112,7 @@ class Contents:
     rows: list[dict[str, Any]]
     proposed: dict[str, str]
     shown: str
+    topics: dict[str, Any]
     groups: list[dict[str, Any]]
     decided: dict[str, str]
     examples: list[dict[str, Any]]
@@ -131,6 +134,7 @@ def gather(run: Run, summary: Summary) -> Contents:
         named.append(np.flatnonzero(scores.column(_SWAPPED).to_numpy())[:_NEAR])
     chosen, shown = _choose(suspicion, summary.cut, np.concatenate(named), run.settings.training.seed, signal.most)
     picked, left_out = _drop_long_ids(_take(run, chosen))
+    members, _ = _drop_long_ids(_take(run, choose_members(suspicion, summary.cut)))
     planted = read_planted(run)
     return Contents(
         name=Path(rows.name).name or rows.name,
@@ -143,12 +147,13 @@ def gather(run: Run, summary: Summary) -> Contents:
         untrained="" if summary.trained or signal.scoring == RIVAL else NOTHING_TRAINED,
         scored=len(known),
         above=0 if summary.cut is None else int((known > summary.cut).sum()),
-        values=_quantiles(known, _VALUES).tolist(),
+        values=quantiles(known, _VALUES).tolist(),
         planted={"trusted": _planted_values(planted.trusted), "known_unsafe": _planted_values(planted.known_unsafe)},
         rows=list(_rows(run, rows, summary, picked.to_pylist())),
         proposed=_by_id(run, proposed, picked),
         shown=shown + left_out,
-        groups=_groups(run, rows, scores),
+        topics=gather_topics(rows, members, summary.cut),
+        groups=break_down(rows, scores, summary.cut, run.settings.training.seed),
         decided=_decisions_by_id(_take(run, np.flatnonzero(decided))),
         examples=list(_examples(run)),
         sessions=list(_sessions(run)),
@@ -191,19 +196,11 @@ def _decisions_by_id(rows: pa.Table) -> dict[str, str]:
 
 
 def _planted_values(suspicion: NDArray[np.floating]) -> dict[str, Any]:
-    return {"count": int((~np.isnan(suspicion)).sum()), "values": _quantiles(suspicion, _PLANTED).tolist()}
+    return {"count": int((~np.isnan(suspicion)).sum()), "values": quantiles(suspicion, _PLANTED).tolist()}
 
 
 def _numbers(values: Iterable[float]) -> list[float]:
     return [float(f"{value:.5g}") for value in values]
-
-
-def _quantiles(values: NDArray[np.floating], most: int) -> NDArray[np.floating]:
-    """Sort values in ascending order, and thin them out evenly where there are too many."""
-    ordered = np.sort(values[~np.isnan(values)])
-    if len(ordered) <= most:
-        return ordered
-    return ordered[np.linspace(0, len(ordered) - 1, most).round().astype(np.intp)]
 
 
 def _choose(
@@ -256,11 +253,12 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
     chats = dict(rows.at(positions))
     text_fields = text_columns(rows.layout, rows.columns)
     tags = {
-        i: _tags(columns, text_fields) for i, columns in zip(sorted(positions), rows.fields(positions), strict=True)
+        i: short_fields(columns, text_fields)
+        for i, columns in zip(sorted(positions), rows.fields(positions), strict=True)
     }
     if len(rows.sources) > 1:
         files = rows.files(np.array(positions, dtype=np.int64)).to_pylist()
-        tags = {i: {"in file": file} | tags[i] for i, file in zip(positions, files, strict=True)}
+        tags = {i: {IN_FILE: file} | tags[i] for i, file in zip(positions, files, strict=True)}
     tags = {row["row"]: _guard_tag(row) | tags[row["row"]] for row in picked}
     shades = _shades(run, [row["id"] for row in picked])
     table = TokenTable(run.folder(TOKENS) / tokens_of(DATA))
@@ -383,15 +381,6 @@ def _fit_into(pieces: list[str], most: int) -> list[str]:
     return pieces[: max(1, int(np.searchsorted(ends, most, side="right")))]
 
 
-def _tags(columns: Mapping[str, Any], text_fields: set[str]) -> dict[str, str]:
-    """Return a row's short fields other than its texts: labels, sources, scores."""
-    return {
-        str(name)[:_TAG_SHOWN]: str(value)
-        for name, value in columns.items()
-        if isinstance(value, (str, int, float)) and name not in text_fields and 0 < len(str(value)) <= _TAG_SHOWN
-    }
-
-
 def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
     """Compute how much of each completion token was forgotten, from 0 to the number of shades, by the row's id."""
     checkpoints = [LEARNED, *numbered(REVIEWED, run.settings.safe.safe)]
@@ -413,42 +402,6 @@ def _shades(run: Run, ids: list[str]) -> dict[str, list[int]]:
             drop = np.mean([learned.values.to_numpy() - by_id[name].values.to_numpy() for by_id in reviewed], axis=0)
             shades[name] = np.clip(np.round(drop / _NATS_A_SHADE), 0, _SHADES).astype(int)[:_TOKENS_SHOWN].tolist()
     return shades
-
-
-def _groups(run: Run, rows: Rows, scores: pa.Table) -> list[dict[str, Any]]:
-    """Group forgetting or suspicion by each column of few values, over all rows or a sample of them."""
-    positions, suspicion = scores.column("row").to_numpy(), scores.column("suspicion").to_numpy()
-    scored = np.flatnonzero(~np.isnan(suspicion))
-    sampled = len(scored) > _GROUPED_ROWS
-    if sampled:
-        scored = np.sort(np.random.default_rng(run.settings.training.seed).choice(scored, _GROUPED_ROWS, replace=False))
-    scored = scored[np.argsort(positions[scored], kind="stable")]
-    values_of: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    excluded: set[str] = set()
-    text_fields = text_columns(rows.layout, rows.columns)
-    for i, columns in zip(scored, rows.fields(positions[scored].tolist()), strict=True):
-        for name, value in _tags(columns, text_fields).items():
-            if name not in excluded and (name in values_of or len(values_of) < _COLUMNS):
-                values_of[name][value].append(float(suspicion[i]))
-                if len(values_of[name]) > _GROUPS:
-                    excluded.add(name)
-                    del values_of[name]
-    return [
-        {
-            "column": column,
-            "sampled": sampled,
-            "values": [
-                {
-                    "value": value,
-                    "count": len(group),
-                    "quartiles": _numbers(np.quantile(group, (0, 0.25, 0.5, 0.75, 1))),
-                }
-                for value, group in sorted(values.items(), key=lambda item: -float(np.median(item[1])))
-            ],
-        }
-        for column, values in values_of.items()
-        if len(values) > 1
-    ]
 
 
 def _examples(run: Run) -> Iterator[dict[str, Any]]:
@@ -480,7 +433,7 @@ def _curve(run: Run, rows: Rows, scores: pa.Table) -> dict[str, Any] | None:
     decisions = scores.select(["row", "decision"]).filter(on_curve).to_pydict()
     decided = dict(zip(decisions["row"], decisions["decision"], strict=True))
     text_fields = text_columns(rows.layout, rows.columns)
-    tags = [_tags(columns, text_fields) for columns in rows.fields(positions)]
+    tags = [short_fields(columns, text_fields) for columns in rows.fields(positions)]
     groupings: dict[str | None, list[str]] = {_DECISION: [decided[row] for row in positions]}
     names = dict.fromkeys(name for of_row in tags for name in of_row)
     groupings |= {name: [of_row.get(name, _NO_VALUE) for of_row in tags] for name in names}
@@ -491,7 +444,7 @@ def _curve(run: Run, rows: Rows, scores: pa.Table) -> dict[str, Any] | None:
             {"column": column, "values": [_mean(value, *mean) for value, mean in curve.means(groups).items()]}
             for column, groups in groupings.items()
             if column == _DECISION or 1 < len(set(groups)) <= MOST_GROUPS
-        ][:_COLUMNS],
+        ][:_CURVE_COLUMNS],
     }
 
 

@@ -38,6 +38,7 @@ const least = values.length ? values[0] : 0, most = values.length ? values[value
 // Without a cut nothing is removed, however suspicious it is.
 const decided = summary.cut === null ? Infinity : summary.cut;
 let threshold = decided;
+const unscored = summary.rows - summary.bad - data.scored;
 
 function above(sorted, limit) {
   let low = 0, high = sorted.length;
@@ -87,21 +88,27 @@ function doubt(limit) {
   return surelyAbove(spared, left, keptRows, there) ? `the trusted rows are ${signal.more} than the kept rows` : '';
 }
 
-function estimates(limit) {
-  const gone = removedAt(limit), said = [], { trusted, known_unsafe: unsafe } = data.planted;
+// Low, best and high estimate of precision and recall; nothing where they are unknown.
+function estimated(limit) {
+  const gone = removedAt(limit), { trusted, known_unsafe: unsafe } = data.planted;
   const of = (known) => share((above(known.values, limit) * known.count) / known.values.length, known.count);
   const why = trusted.count && gone ? doubt(limit) : '';
-  if (why && signal.fused) said.push(`precision cannot be told (${why})`);
-  else if (trusted.count && gone) {
+  const found = { why, precision: null, recall: unsafe.count ? of(unsafe) : null };
+  if (trusted.count && gone && !(why && signal.fused)) {
     const harmless = of(trusted)
       .map((p) => (p < 1 ? Math.min(1, ((p / (1 - p)) * (data.scored - gone)) / gone) : 1));
-    said.push(`precision ${percent(1 - harmless[1])} (${percent(1 - harmless[2])} to ${percent(1 - harmless[0])})` +
-      (why ? `, not to be relied on as ${why}` : ''));
-  } else said.push('precision unknown');
-  if (unsafe.count) {
-    const [low, p, high] = of(unsafe);
-    said.push(`recall ${percent(p)} (${percent(low)} to ${percent(high)})`);
-  } else said.push('recall unknown');
+    found.precision = harmless.map((p) => 1 - p).reverse();
+  }
+  return found;
+}
+
+function estimates(limit) {
+  const { why, precision, recall } = estimated(limit);
+  const told = (name, [low, value, high]) => `${name} ${percent(value)} (${percent(low)} to ${percent(high)})`;
+  const said = [];
+  if (precision) said.push(told('precision', precision) + (why ? `, not to be relied on as ${why}` : ''));
+  else said.push(why ? `precision cannot be told (${why})` : 'precision unknown');
+  said.push(recall ? told('recall', recall) : 'recall unknown');
   return said.join(', ');
 }
 
@@ -118,77 +125,10 @@ function showUnjudged() {
     : `${beyond}, which alone is judged. ${number(summary.judged_in_part)} rows have answers that go on like this`;
 }
 
-// --- Header ---
-
-function showHeader() {
-  byId('model').textContent = visible(data.model);
-  const counts = [['rows', summary.rows], ['kept', summary.kept], ['removed', summary.removed]];
-  for (const [name, label] of [['unscorable', 'without a score'], ['never_learned', 'never learned'],
-    ['truncated', 'cut to length'], ['judged_in_part', 'judged in part'], ['bad', 'unusable'], ['overridden', 'decided otherwise by a person']]) {
-    if (summary[name]) counts.push([label, summary[name]]);
-  }
-  for (const [label, count] of counts) {
-    byId('counts').append(element('div', {}, element('dt', {}, label), element('dd', {}, number(count))));
-  }
-  byId('errors').textContent = summary.trusted + summary.known_unsafe
-    ? `Estimated from ${number(summary.trusted)} trusted and ${number(summary.known_unsafe)} known-unsafe rows: ` +
-      `${estimates(decided)}.`
-    : 'No rows of known kind were learned along (--trusted, --known-unsafe), so precision and recall are unknown.';
-  const first = summary.warnings.map((warning) => `Warning: ${warning}.`);
-  if (data.untrained) first.push(`${data.untrained[0].toUpperCase()}${data.untrained.slice(1)}.`);
-  if (summary.cut === null) first.push(`Nothing was removed by the filter: ${summary.explanation}.`);
-  else if (!summary.warnings.length) {
-    first.push((proposed.size ? 'Look first at the rows that are proposed below, and '
-      : 'Look first at the rows around the threshold: order them by “nearest to the threshold” below, and ') +
-      `keep or remove them yourself. How the threshold was found: ${summary.explanation}.`);
-  }
-  const unshown = Object.entries(summary.unshown).map(([name, count]) => `${name} (${number(count)})`);
-  if (unshown.length) {
-    first.push(`The model's chat template does not show ${unshown.slice(0, 10).join(', ')}${unshown.length > 10 ? ' and more' : ''}. ` +
-      'What is not shown is neither learned nor scored.');
-  }
-  const bySet = Object.entries(summary.by_safe_set)
-    .map(([name, { count, removed }]) => `${percent(removed)} of ${number(count)} from ${name}`);
-  if (bySet.length) first.push(`Of the safe rows set aside would be removed, as decided: ${bySet.join(', ')}.`);
-  for (const line of summary.not_read) first.push(`${line}.`);
-  if (summary.swapped) {
-    first.push(`${number(summary.swapped)} of ${number(summary.pairs)} pairs look swapped: the chosen answer was ` +
-      'forgotten much more than the rejected one. Below they can be shown alone.');
-  }
-  byId('first').append(...first.map((text) => element('p', {}, visible(text))));
-}
-
-// --- Histogram ---
-
-const BINS = 60, LEFT = 0, WIDTH = 720, FLOOR = 170, HEIGHT = 150;
-const place = (value) => LEFT + (WIDTH * (value - least)) / (most - least || 1);
+// --- The threshold ---
 
 // Where a threshold stands on the scale; one that removes nothing stands at its end.
 const shownAt = (value) => Math.max(least, Math.min(most, value));
-
-function showHistogram() {
-  const svg = byId('histogram');
-  svg.replaceChildren();
-  const counts = new Array(BINS).fill(0);
-  for (const value of values) {
-    counts[Math.min(BINS - 1, Math.floor((BINS * (value - least)) / (most - least || 1)))] += 1;
-  }
-  const tallest = Math.max(1, ...counts);
-  counts.forEach((count, i) => {
-    const x = LEFT + (WIDTH * i) / BINS, height = (HEIGHT * count) / tallest, wide = WIDTH / BINS - 1;
-    const gone = least + ((i + 0.5) * (most - least)) / BINS > threshold;
-    svg.append(drawn('rect', { x, y: FLOOR - height, width: wide, height, class: gone ? 'bar-removed' : 'bar-kept' }));
-    if (gone && height > 4) {
-      svg.append(drawn('line', { x1: x, y1: FLOOR, x2: x + wide, y2: FLOOR - Math.min(height, wide), class: 'stripe' }));
-    }
-  });
-  svg.append(drawn('line', { x1: LEFT, x2: LEFT + WIDTH, y1: FLOOR, y2: FLOOR, class: 'axis' }));
-  const x = place(shownAt(threshold));
-  svg.append(drawn('line', { x1: x, x2: x, y1: 8, y2: FLOOR, class: 'cut' }));
-  byId('scale').replaceChildren(...[least, (least + most) / 2, most].map((value) => element('span', {}, short(value))));
-  byId('histogram-says').textContent = `Rows by ${signal.quantity}, in ${summary.unit}, from ${short(least)} to ${short(most)}; ` +
-    'the dashed line is the threshold, striped bars right of it are removed.';
-}
 
 function quoted(text) {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replace(/'/g, `'"'"'`)}'`;
@@ -200,14 +140,23 @@ function setThreshold(value) {
   threshold = value === decided ? decided : Number(value.toPrecision(6));
   byId('slider').value = String(shownAt(threshold));
   byId('number').value = String(Number((threshold === Infinity ? most : threshold).toPrecision(6)));
-  const unscored = summary.drop_unscorable ? summary.unscorable : 0, gone = removedAt(threshold) + unscored;
-  const about = threshold !== decided && data.scored > values.length ? 'about ' : '';
+  byId('slider').setAttribute('aria-valuetext', `${short(shownAt(threshold))} ${summary.unit}`);
+  const gone = removedAt(threshold) + (summary.drop_unscorable ? unscored : 0);
   const at = threshold === Infinity ? 'As decided' : `At ${short(threshold)} ${summary.unit}`;
-  byId('effect').textContent = `${at} the filter removes ${about}${number(gone)} rows and keeps ` +
-    `${about}${number(summary.rows - summary.bad - gone)}; ${estimates(threshold)}.`;
+  byId('effect').textContent = `${at} the filter removes ${about()}${number(gone)} rows and keeps ` +
+    `${about()}${number(summary.rows - summary.bad - gone)}; ${estimates(threshold)}.`;
   showCommand();
   showHistogram();
+  showDecisions();
+  showGroups();
+  showExamples();
   showList();
+}
+
+// What depends on the threshold or on a person's decisions, beside the list.
+function showDecisions() {
+  showCounts();
+  showTopics();
 }
 
 const wanted = () => (threshold === decided ? summary.threshold : String(threshold));
@@ -244,19 +193,41 @@ function recall() {
   unsaved = Boolean(stored && stored.unsaved);
 }
 
-function filterSays(row) {
-  if (row.suspicion === null) return summary.drop_unscorable ? removed : kept;
-  return row.suspicion > threshold ? removed : kept;
+function filterSays(suspicion) {
+  if (suspicion === null) return summary.drop_unscorable ? removed : kept;
+  return suspicion > threshold ? removed : kept;
 }
 
-const decision = (row) => overrides.get(row.id) || filterSays(row);
+const decisionOf = (id, suspicion) => overrides.get(id) || filterSays(suspicion);
+const decision = (row) => decisionOf(row.id, row.suspicion);
 
-function override(row, verdict) {
-  if (verdict === null) overrides.delete(row.id); else overrides.set(row.id, verdict);
+// Rows that are nearly the same and are decided alike are one where they are folded.
+const members = topicMembers();
+const copyOf = new Map(members.flat().map((row) => [row.id, row.original]));
+const copiesOf = new Map();
+for (const row of members.flat()) {
+  if (!copiesOf.has(row.original)) copiesOf.set(row.original, []);
+  copiesOf.get(row.original).push(row);
+}
+const rowOf = new Map(data.rows.map((row) => [row.id, row]));
+const suspicionOf = new Map([...data.rows, ...members.flat()].map((row) => [row.id, row.suspicion]));
+
+// The ids of a row and of those folded under it.
+function alike(row) {
+  const copies = byId('fold').checked ? copiesOf.get(copyOf.get(row.id)) || [] : [], verdict = decision(row);
+  return [row.id, ...copies.filter(({ id, suspicion }) => id !== row.id && decisionOf(id, suspicion) === verdict)
+    .map(({ id }) => id)];
+}
+
+function override(ids, verdict) {
+  for (const id of ids) {
+    if (verdict === null) overrides.delete(id); else overrides.set(id, verdict);
+  }
   unsaved = true;
   remember();
   showMine();
   showCommand();
+  showDecisions();
 }
 
 function showProposed() {
@@ -305,8 +276,11 @@ let listed = [], limit = PAGE, current = -1;
 
 function chosenRows() {
   const which = byId('which').value, wanted = byId('search').value.trim().toLowerCase(), order = byId('order').value;
+  const topic = new Set(which.startsWith('topic-') ? topicRows(Number(which.slice(6))).map(({ id }) => id) : []);
   const found = data.rows.filter((row) => {
-    if (which === 'swapped') {
+    if (which.startsWith('topic-')) {
+      if (!topic.has(row.id)) return false;
+    } else if (which === 'swapped') {
       if (!row.pair || !row.pair.swapped) return false;
     } else if (which === 'look') {
       if (!proposed.has(row.id)) return false;
@@ -316,6 +290,17 @@ function chosenRows() {
   const height = (row) => (row.suspicion === null ? -Infinity : row.suspicion);
   const keys = { most: (row) => -height(row), least: height, near: (row) => Math.abs(height(row) - shownAt(threshold)) };
   return found.sort((a, b) => keys[order](a) - keys[order](b) || a.row - b.row);
+}
+
+// Of rows that are nearly the same and decided alike only the first.
+function folded(rows) {
+  if (!byId('fold').checked) return rows;
+  const seen = new Set();
+  return rows.filter((row) => {
+    const key = `${decision(row)} ${copyOf.get(row.id) ?? row.id}`, first = !seen.has(key);
+    seen.add(key);
+    return first;
+  });
 }
 
 const amount = (row) => (row.suspicion === null ? 'no score' : `${signal.quality} by ${short(row.suspicion)}`);
@@ -349,6 +334,8 @@ function facts(row) {
   const said = !overrides.has(row.id) ? verdict : `${verdict} (by ${earlier ? visible(summary.reviewer) : 'you'})`;
   const parts = [element('span', { class: 'badge' }, said),
     element('span', {}, amount(row)), ...forgotten(row), element('span', { class: 'small' }, `row ${number(row.row)}`)];
+  const like = alike(row).length - 1;
+  if (like) parts.push(element('span', { class: 'look' }, `and ${number(like)} nearly the same`));
   if (proposed.has(row.id)) parts.push(element('span', { class: 'look' }, `look first: ${proposed.get(row.id)}`));
   if (row.shades.includes(UNJUDGED)) parts.push(element('span', { class: 'small' }, 'judged in part'));
   if (row.pair && summary.trained) {
@@ -363,8 +350,11 @@ function facts(row) {
 }
 
 function completion(row) {
-  const tokens = row.pieces.map((piece, i) => element('span', row.shades[i] === UNJUDGED
-    ? { class: 'unjudged', title: `not judged: ${beyond}` } : { class: `t${row.shades[i]}` }, visible(piece)));
+  const tokens = row.pieces.flatMap((piece, i) => {
+    if (row.shades[i] !== UNJUDGED) return [element('span', { class: `t${row.shades[i]}` }, visible(piece))];
+    const begins = row.shades[i - 1] !== UNJUDGED ? [element('span', { class: 'edge' }, 'not judged:'), ' '] : [];
+    return [...begins, element('span', { class: 'unjudged', title: `not judged: ${beyond}` }, visible(piece))];
+  });
   return element('div', { class: 'text veiled', dir: 'auto' }, ...tokens, row.cut ? ' […]' : '');
 }
 
@@ -374,9 +364,10 @@ function notChosen(row) {
     visible(row.pair.text), row.pair.cut ? ' […]' : '')];
 }
 
-function name(button, label, row) {
-  button.textContent = label;
-  button.setAttribute('aria-label', `${label} row ${row.row}`);
+function name(button, label, row, like = 0) {
+  button.textContent = like ? `${label} all ${number(like + 1)}` : label;
+  button.setAttribute('aria-label', `${label} ${typeof row.row === 'number' ? `row ${row.row}` : row.row}` +
+    (like ? ` and ${number(like)} nearly the same` : ''));
 }
 
 // Shows and hides the texts of one row alone.
@@ -395,14 +386,14 @@ function rowItem(row, i) {
   const item = element('li', { tabindex: '-1', class: decision(row) });
   const button = (label, act) => {
     const made = element('button', { type: 'button' });
-    name(made, label, row);
+    name(made, label, row, alike(row).length - 1);
     made.addEventListener('click', () => { current = i; act(); });
     return made;
   };
-  const again = (verdict) => () => { override(row, verdict); refresh(i); };
+  const again = (verdict) => () => { override(alike(row), verdict); refresh(i); };
   item.append(facts(row), ...evidence(row), element('div', { class: 'text prompt veiled', dir: 'auto' }, visible(row.prompt)), completion(row),
     ...notChosen(row),
-    element('p', { class: 'reason veiled' }, visible(row.reason)),
+    element('p', { class: 'reason veiled' }, (threshold === decided ? '' : 'As decided: ') + visible(row.reason)),
     element('div', { class: 'controls' }, button('Keep', again(kept)), button('Remove', again(removed)),
       button('Undo', again(null)), revealButton(item, row, () => { current = i; })));
   veil(item);
@@ -425,12 +416,14 @@ function refresh(i) {
 
 function showList() {
   const row = listed[current];
-  listed = chosenRows();
+  const chosen = chosenRows();
+  listed = folded(chosen);
   current = listed.indexOf(row);
   limit = Math.max(PAGE, current + 1);
   byId('list').replaceChildren(...listed.slice(0, limit).map(rowItem));
   byId('more').hidden = listed.length <= limit;
-  byId('shown').textContent = `Here are ${data.shown}; ${number(listed.length)} of them fit what you chose.`;
+  byId('shown').textContent = `Here are ${data.shown}; ${number(chosen.length)} of them fit what you chose` +
+    `${listed.length < chosen.length ? `, ${number(chosen.length - listed.length)} of these folded under others` : ''}.`;
 }
 
 // More of the same list: rows that were decided meanwhile stay where they are.
@@ -452,40 +445,21 @@ function key(event) {
   if (event.target.matches('select, input:not([type=checkbox], [type=range])')) return;
   const acts = { j: () => move(1), k: () => move(-1), s: () => byId('reveal').click() };
   for (const [letter, verdict] of [['y', kept], ['x', removed], ['u', null]]) {
-    acts[letter] = () => { if (listed[current]) { override(listed[current], verdict); refresh(current); } };
+    acts[letter] = () => { if (listed[current]) { override(alike(listed[current]), verdict); refresh(current); } };
   }
   if (acts[event.key]) { event.preventDefault(); acts[event.key](); }
 }
 
-// --- Columns and examples ---
-
-const round = (value) => String(Number(value.toPrecision(3)));
-
-function showGroups() {
-  const group = data.groups[Number(byId('column').value)];
-  byId('sampled').hidden = !group.sampled;
-  const body = byId('grouped').tBodies[0];
-  body.replaceChildren(...group.values.map(({ value, count, quartiles }) => {
-    const svg = drawn('svg', { viewBox: '0 0 200 16', class: 'spread', 'aria-hidden': 'true' });
-    const at = (v) => 4 + (192 * (v - least)) / (most - least || 1);
-    const [a, b, m, c, d] = quartiles.map(at);
-    svg.append(drawn('line', { x1: a, x2: d, y1: 8, y2: 8 }),
-      drawn('rect', { x: b, width: Math.max(1, c - b), y: 3, height: 10 }),
-      drawn('line', { x1: m, x2: m, y1: 0, y2: 16, class: 'median' }));
-    return element('tr', {}, element('td', {}, visible(value)), element('td', {}, number(count)),
-      element('td', {}, round(quartiles[2])), element('td', {}, `${round(quartiles[1])} to ${round(quartiles[3])}`),
-      element('td', {}, svg));
-  }));
-}
+// --- Examples ---
 
 function exampleItem(example) {
-  const item = element('li', { class: example.decision });
+  const item = element('li', { class: decision(example) });
   const text = (part) => (example[part].trim() ? visible(example[part]) + (example.cut[part] ? ' […]' : '')
     : element('span', { class: 'empty' }, 'nothing'));
   const said = (label, part, kind) => element('div', { class: kind }, element('dt', {}, label),
     element('dd', { class: 'text veiled', dir: 'auto' }, text(part)));
   item.append(
-    element('div', { class: 'facts' }, element('span', { class: 'badge' }, example.decision),
+    element('div', { class: 'facts' }, element('span', { class: 'badge' }, decision(example)),
       element('span', {}, amount(example)),
       element('span', { class: 'small' }, `row ${number(example.row)}`)),
     element('dl', { class: 'said' }, said('Prompt', 'prompt', 'asked'), said('The row says', 'completion', ''),
@@ -493,6 +467,21 @@ function exampleItem(example) {
     element('div', { class: 'controls' }, revealButton(item, example, () => {})));
   veil(item);
   return item;
+}
+
+function showExamples() {
+  const open = [...byId('examples').children].map((item) => item.classList.contains('open'));
+  const items = data.examples.map(exampleItem);
+  byId('examples').replaceChildren(...items);
+  items.forEach((item, i) => { if (open[i]) item.querySelector('.reveal').click(); });
+}
+
+function showOnly(which) {
+  byId('which').value = which;
+  current = -1;
+  showList();
+  byId('rows').scrollIntoView();
+  byId('h-rows').focus({ preventScroll: true });
 }
 
 // --- Start ---
@@ -508,12 +497,10 @@ byId('look-says').replaceChildren(`A person's word tells most about these ${numb
   'Keep or remove them, save your decisions, and run ',
 element('code', {}, visible(`forgetfilter decide ${quoted(data.folder)} --overrides overrides.json`)),
 ': it takes seconds, and all other rows are ranked anew.');
-byId('look-show').addEventListener('click', () => {
-  byId('which').value = 'look';
-  current = -1;
-  showList();
-  byId('list').scrollIntoView();
-});
+byId('look-show').addEventListener('click', () => showOnly('look'));
+byId('which').append(...members.map((_, k) => element('option', { value: `topic-${k}` })));
+byId('topics').hidden = !data.topics.ids.length;
+byId('fold-label').hidden = data.topics.copies.every((original, i) => original === i);
 byId('evidence').hidden = !data.evidence.length;
 byId('shades').hidden = !data.rows.some((row) => row.shades.some((shade) => shade > 0));
 const slider = byId('slider');
@@ -524,6 +511,7 @@ showUnjudged();
 recall();
 showMine();
 setThreshold(decided);
+window.addEventListener('resize', showHistogram);
 slider.addEventListener('input', () => setThreshold(Number(slider.value)));
 byId('number').addEventListener('change', () => setThreshold(byId('number').valueAsNumber));
 byId('back').addEventListener('click', () => setThreshold(decided));
@@ -535,12 +523,13 @@ byId('copy').addEventListener('click', async () => {
     byId('copied').textContent = 'This browser does not let a page copy; mark the text instead.';
   }
 });
-for (const [id, event] of [['which', 'change'], ['order', 'change'], ['search', 'input']]) {
+for (const [id, event] of [['which', 'change'], ['order', 'change'], ['fold', 'change'], ['search', 'input']]) {
   byId(id).addEventListener(event, () => { current = -1; showList(); });
 }
 byId('more').addEventListener('click', showMore);
 byId('reveal').addEventListener('change', () => {
   document.body.classList.toggle('revealed', byId('reveal').checked);
+  showDecisions();
   for (const item of document.querySelectorAll('.cards > li')) veil(item);
 });
 byId('reviewer').addEventListener('input', remember);
@@ -554,7 +543,6 @@ if (data.groups.length) {
   showGroups();
 } else byId('groups').hidden = true;
 byId('sessions').append(...data.sessions.map(showSession));
-byId('examples').append(...data.examples.map(exampleItem));
 if (data.curve) {
   byId('curve-says').textContent = `${number(data.curve.rows)} rows, drawn at random, were looked at along the review: ` +
     'how much less likely their completions had become by then, in nats per token, on average over the rows. It is the ' +

@@ -20,6 +20,9 @@ from ..runs.layout import REPORT
 from ..runs.run import Run
 from .contents import gather
 
+# `page.js` comes last: it begins to act as soon as it is read.
+_SCRIPTS = ("charts.js", "header.js", "groups.js", "page.js")
+
 
 def write_report(run: Run, summary: Summary) -> None:
     """Write `report.html` into the folder of a decided run."""
@@ -34,8 +37,8 @@ def _write(page: str, path: Path) -> None:
 
 
 def _render(data: str, name: str, signal: Signal) -> str:
-    style, charts, rest, template = (_read_part(name) for name in ("page.css", "charts.js", "page.js", "page.html"))
-    script = charts + rest
+    style, template = _read_part("page.css"), _read_part("page.html")
+    script = "".join(_read_part(name) for name in _SCRIPTS)
     environment = Environment(autoescape=True)
     return environment.from_string(template).render(
         name=escaped(name),

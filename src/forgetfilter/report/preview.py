@@ -19,7 +19,7 @@ from ..data.records import Record
 from ..data.rows import ReadOptions, read_chats
 from ..data.text_files import TextOptions
 from ..data.tokens import Encoder, Tokens
-from ..errors import BadRow
+from ..errors import BadRow, InputError
 from ..forgetting.signals import DEFAULT_SIGNAL, learned_tokens
 from ..models.sources import find_model
 from ..settings.groups import PreviewSettings
@@ -34,7 +34,7 @@ def preview(settings: PreviewSettings, count: int) -> None:
     """Print the first rows as tokens, with ⟦completion│tokens⟧ marked; for bad rows, print what is wrong with them.
 
     Raises:
-        InputError: The data cannot be read, or its layout is unknown.
+        InputError: The data cannot be read, its layout is unknown, or none of the rows shown can be used.
         ModelError: The model's tokenizer cannot be loaded.
     """
     from ..models.loading import load_tokenizer, quiet_libraries
@@ -60,10 +60,13 @@ def preview(settings: PreviewSettings, count: int) -> None:
             console.print(Text(f"own words alone of answers {framing}, going by the first {ANSWERS_SEEN:,} rows"))
     else:
         rows = list(islice(read, count))
+    bad = 0
     for row, (record, layout, chat) in enumerate(rows):
         console.print()
         if isinstance(chat, BadRow):
-            console.print(Text(printable(str(chat)), style="red"))
+            bad += 1
+            told = str(chat) if chat.file else f"{container.name}: {chat}"
+            console.print(Text(printable(told), style="red"))
             continue
         (tokens,) = encoder.encode([(str(row), row, chat)])
         console.print(Text(_header(tokens, layout.name if layout else ""), style="bold"))
@@ -73,6 +76,10 @@ def preview(settings: PreviewSettings, count: int) -> None:
             names = ", ".join(dict.fromkeys(tokens.unshown))
             console.print(Text(printable(f"not shown by the chat template: {names}"), style="yellow"))
         console.print(_shown(tokens, tokenizer))
+    if bad and bad == len(rows):
+        raise InputError(
+            f"{container.name}: {'the row shown cannot' if bad == 1 else f'none of the {bad:,} rows shown can'} be used"
+        )
 
 
 def _first(read: Iterator[Read], count: int, encoder: Encoder) -> list[Read]:

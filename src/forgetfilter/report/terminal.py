@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..console import escaped, printable, table
+from ..console import count_of, escaped, printable, table
 from ..data.rows import Rows
 from ..decision.decide import Summary
 from ..decision.reasons import BAD, NOTHING_TRAINED
@@ -19,6 +19,8 @@ from ..runs.layout import DATA, OVERRIDES, REPORT, ROWS, SCORES
 from ..runs.run import Run, decide_command
 
 _SHOWN = 5
+# An interval of this width is no estimate.
+_SAYS_NOTHING = 0.8
 _PROMPT_WIDTH, _ANSWER_WIDTH = 40, 44
 
 
@@ -33,7 +35,7 @@ def closing_table(path: Path, summary: Summary) -> str:
         counts.append(("unusable", f"{summary.bad:,}", summary.files[BAD]))
     lines = [
         "",
-        f"{summary.rows:,} rows, signal {summary.signal}, threshold {summary.threshold} → {cut}",
+        f"{count_of(summary.rows, 'row')}, signal {summary.signal}, threshold {summary.threshold} → {cut}",
         f"  ({summary.explanation})",
         "",
         table(("", "rows", f"file in {escaped(str(path))}"), counts),
@@ -60,7 +62,12 @@ def _errors(summary: Summary) -> str:
         doubt = summary.doubt if kind == "trusted" else ""
         if estimate is not None:
             caveat = f", but not to be relied on: {doubt}" if doubt else ""
-            phrases.append(f"{name} {Estimate(**estimate)}, judged by {count:,} {kind} rows{caveat}")
+            judges = count_of(count, f"{kind} row")
+            known = Estimate(**estimate)
+            if known.high - known.low >= _SAYS_NOTHING:
+                phrases.append(f"{name} unknown: {known.low:.0%} to {known.high:.0%}, judged by {judges}{caveat}")
+            else:
+                phrases.append(f"{name} {known}, judged by {judges}{caveat}")
         elif summary.planted_unlearned:
             phrases.append(f"{name} cannot be told with --learned")
         elif not count:
@@ -89,26 +96,38 @@ def _notes(summary: Summary) -> list[str]:
         notes.append(f"decided by a rival filter, {signal.summary}, and not by forgetting")
     elif not summary.trained:
         notes.append(NOTHING_TRAINED)
+    if summary.left_out:
+        notes.append(
+            f"a random sample: {_rows(summary.left_out, 'is', 'are')} left out, and in none of these files; filter "
+            "without --limit, into another folder, for all"
+        )
     if summary.overridden:
         who = printable(summary.reviewer, _PROMPT_WIDTH)
-        notes.append(f"{summary.overridden:,} rows were decided otherwise by {who}; the estimates are the filter's")
+        notes.append(
+            f"{_rows(summary.overridden, 'was', 'were')} decided otherwise by {who}; the estimates are the filter's"
+        )
     if summary.unscorable:
-        notes.append(f"{summary.unscorable:,} rows could not be scored and are in the {where} file")
+        notes.append(f"{count_of(summary.unscorable, 'row')} could not be scored; see the {where} file")
     if summary.never_learned:
         notes.append(
-            f"{summary.never_learned:,} rows were never learned, so their forgetting says little; raise --epochs"
+            f"{_rows(summary.never_learned, 'was', 'were')} never learned, so forgetting says little; raise --epochs"
         )
     if summary.truncated:
         notes.append(f"rows cut to the length limit: {summary.truncated:,}")
     if summary.judged_in_part and summary.judged is not None:
         notes.append(
-            f"{summary.judged_in_part:,} rows are judged in part, by the first {summary.judged} tokens of each answer; "
-            "filter with --max-completion all to judge whole answers"
+            f"{_rows(summary.judged_in_part, 'is', 'are')} judged in part, by the first {summary.judged} tokens of "
+            "each answer; filter with --max-completion all to judge whole answers"
         )
     if summary.unshown:
         notes.append(unshown_told(summary.unshown))
     notes += [printable(line) for line in summary.not_read]
     return notes + [f"WARNING: {warning}" for warning in summary.warnings]
+
+
+def _rows(count: int, one: str, several: str) -> str:
+    """Count rows, followed by the verb for so many."""
+    return f"{count_of(count, 'row')} {one if count == 1 else several}"
 
 
 def _leaders(path: Path, summary: Summary) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..console import Console, printable
+from ..console import Console, count_of, printable
 from ..data.chats import Chat
 from ..data.columns import PREFERENCE
 from ..data.containers import open_container
@@ -50,7 +50,7 @@ from .layout import (
     numbered,
     tokens_of,
 )
-from .run import Run
+from .run import Run, Stages
 
 BUILTIN, SELF, NONE = "builtin", "self", "none"
 _BUILTIN = {SAFE: "safe", TRUSTED: "ordinary"}
@@ -228,7 +228,9 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
     folder = run.partial(ROWS)
     start_afresh(folder)
     for part, container in inputs.parts.items():
-        read_part(run, part, container, options[part], folder / part, encoder, console)
+        of_package = "the package's ordinary rows" if part == TRUSTED else "the package's safe examples"
+        name = of_package if sources.get(part) == BUILTIN else container.name
+        read_part(run, part, container, options[part], folder / part, encoder.check, console, name)
         refuse_changed(container, run.fingerprint(part))
     run.finish(ROWS)
 
@@ -244,26 +246,27 @@ def refuse_changed(container: Container, fingerprint: str) -> None:
 
 
 def read_part(
-    run: Run,
+    stages: Stages,
     part: str,
     container: Container,
     options: ReadOptions,
     folder: Path,
-    encoder: Encoder,
+    check: Callable[[Chat], None],
     console: Console,
+    name: str = "",
 ) -> Rows:
     """Read and check one data set into a folder, and report what was not read or cannot be used."""
     start_afresh(folder)
-    with console.progress(f"reading {container.name}", 0, "rows") as progress:
-        rows = read_rows(container, options, folder, progress.advance, encoder.check)
+    with console.progress(f"reading {name or container.name}", 0, "rows") as progress:
+        rows = read_rows(container, options, folder, progress.advance, check)
         layout = f"layout {rows.layout}{rows.columns_told}"
         progress.note = ", ".join(part for part in (layout, rows.note, rows.unread_told) if part)
     for line in rows.not_read:
         console.say(line)
     if rows.bad:
         file = bad_rows_of(part, rows.suffix)
-        run.write_file(file, rows.write_bad)
-        counted = f"{len(rows.bad):,} rows" if len(rows.bad) > 1 else "1 row"
+        stages.write_file(file, rows.write_bad)
+        counted = count_of(len(rows.bad), "row")
         console.say(f"{counted} that cannot be used: set aside in {file}; the first: {rows.bad[0]}")
     return rows
 
@@ -273,18 +276,35 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
     if run.has(TOKENS):
         encoder.own_words.frames = read_frames(run)
         return
+    with console.together("turning rows into tokens"):
+        planted = _tokenize_parts(run, encoder, console)
+    told = _planted_told(planted)
+    if told:
+        console.say(told)
+    run.finish(TOKENS)
+
+
+def _tokenize_parts(run: Run, encoder: Encoder, console: Console) -> dict[str, int]:
+    """Write the tokens of all parts, and return how many rows of known kind there are, by part."""
     planted, seed, own_words = run.settings.planted, run.settings.training.seed, run.settings.tokens.own_words
     safe, folder = run.settings.safe.safe, run.partial(TOKENS)
-    _find_frames(run, encoder, folder)
+    sample = _count(Rows.open(run.folder(ROWS) / DATA), run.settings.sample.limit)
+    _find_frames(run, encoder, folder, sample)
     # This many rows of known kind suffice, and do not make learning much longer.
-    most = _count(Rows.open(run.folder(ROWS) / DATA)) // 4
+    most = sample // 4
     aside_of = dict(zip(numbered(SAFE, safe), numbered(ASIDE, safe), strict=True))
+    counts: dict[str, int] = {}
     for part in (DATA, *aside_of, TRUSTED, KNOWN_UNSAFE):
         if not (run.folder(ROWS) / part).is_dir():
             continue
         rows = Rows.open(run.folder(ROWS) / part)
         count, chosen = _count(rows), np.ones(rows.count, dtype=bool)
         unshown: Counter[str] = Counter()
+        if part == DATA and sample < count:
+            console.say(
+                f"{rows.name}: a random sample of {sample:,} of {count:,} rows; the others are left as they are"
+            )
+            count, chosen = sample, _drawn(rows, sample, seed)
         if part == TRUSTED and planted.trusted == BUILTIN:
             count = min(most, count)
             chosen = _drawn(rows, count, seed)
@@ -292,10 +312,12 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
             apart = min(most // len(aside_of), int(planted.set_aside * count))
             aside = _drawn(rows, apart, seed)
             if apart:
+                counts[aside_of[part]] = apart
                 name = f"{apart:,} safe rows set aside"
                 write_part(name, _only(rows, aside), apart, encoder, folder / tokens_of(aside_of[part]), console)
             count, chosen = count - apart, ~aside
         if count:
+            counts[part] = count
             path = folder / tokens_of(part)
             framed = write_part(rows.name, _only(rows, chosen), count, encoder, path, console, unshown=unshown)
         if part == DATA:
@@ -306,15 +328,34 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
             raise InputError(f"{rows.name}: own_words: no answer matches '{own_words}'; 'preview' shows rows")
         if part == DATA and rows.layout == PREFERENCE:
             name, path = f"{rows.name}, rejected answers", folder / tokens_of(REJECTED)
-            write_part(name, rows.rejected(), count, encoder, path, console, needed=False)
-    run.finish(TOKENS)
+            rejected = (row for row in rows.rejected() if chosen[row[1]])
+            write_part(name, rejected, count, encoder, path, console, needed=False)
+    return {part: count for part, count in counts.items() if part in planted_parts(run.settings.safe)}
 
 
-def _find_frames(run: Run, encoder: Encoder, folder: Path) -> None:
-    """Search some answers of the data for frames, which apply to all parts, and keep those that are found."""
+def _planted_told(counts: Mapping[str, int]) -> str:
+    """Describe the rows of known kind, and what they are for; empty where there are none."""
+    aside = sum(count for part, count in counts.items() if part not in (TRUSTED, KNOWN_UNSAFE))
+    kinds = [
+        (counts.get(TRUSTED, 0), "known to be harmless", "how many harmless rows a threshold would remove"),
+        (aside, "of the safe examples", "how many harmless rows a threshold would remove"),
+        (counts.get(KNOWN_UNSAFE, 0), "known to be unsafe", "how many unsafe rows it would find"),
+    ]
+    there = [(f"{count_of(count, 'row')} {kind}", purpose) for count, kind, purpose in kinds if count]
+    if not there:
+        return ""
+    purposes = " and ".join(dict.fromkeys(purpose for _, purpose in there))
+    return (
+        f"learned along with the data: {', '.join(rows for rows, _ in there)}; they show {purposes}, and are in none "
+        "of the output files"
+    )
+
+
+def _find_frames(run: Run, encoder: Encoder, folder: Path, sample: int) -> None:
+    """Search some answers of the data's sample for frames, which apply to all parts; keep those that are found."""
     if encoder.own_words.looks:
         rows = Rows.open(run.folder(ROWS) / DATA)
-        drawn = np.flatnonzero(_drawn(rows, ANSWERS_SEEN, run.settings.training.seed)).tolist()
+        drawn = np.flatnonzero(_drawn(rows, min(ANSWERS_SEEN, sample), run.settings.training.seed)).tolist()
         encoder.own_words.look_at(chat for _, chat in rows.at(drawn))
         write_json([frame.stored for frame in encoder.own_words.frames], folder / FRAMES)
 
@@ -342,8 +383,10 @@ def _sets_aside(settings: Settings) -> bool:
     return settings.planted.set_aside > 0 and bool(_safe_files(settings.safe))
 
 
-def _count(rows: Rows) -> int:
-    return rows.count - len(rows.bad)
+def _count(rows: Rows, limit: int | None = None) -> int:
+    """Count the usable rows, or of so many the sample that is filtered."""
+    usable = rows.count - len(rows.bad)
+    return usable if limit is None else min(limit, usable)
 
 
 def _drawn(rows: Rows, count: int, seed: int) -> NDArray[np.bool_]:
@@ -382,7 +425,9 @@ def write_part(
         table = TokenTable(path)
         if needed and not len(table.scorable):
             raise InputError(f"{name}: no completion begins within --max-length {encoder.max_length} tokens; raise it")
-        progress.note = _cut_rows(table, encoder.own_words.describe(framed))
+    notes = _cut_rows(table, encoder.own_words.describe(framed))
+    if notes:
+        console.say(f"{name}: {notes}")
     return framed.total()
 
 

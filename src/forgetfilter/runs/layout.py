@@ -52,6 +52,8 @@ ACTIVATIONS, ROWS_DONE = "states.bin", "done.txt"
 # Files of what is known of rows besides forgetting, and what further rows are looked at with.
 WITNESS_ROWS, WITNESS_STATES, WITNESS_WORDS = "rows.parquet", "states.npy", "words"
 WITNESS_BASIS, WITNESS_VOCABULARY = "basis.npz", "vocabulary.parquet"
+# Files of a rule that was fitted to a decision, for further rows; and the scores of such rows in a folder of theirs.
+DISTILLED_RULE, HELD_OUT, DISTILLED_FOR, FURTHER_SCORES = "rule.npz", "held-out.npz", "decision.txt", "scores"
 # What rows that became known later were read from.
 KNOWN_LATER_INFO = "info.json"
 # What `KeepLearned` notes beside a model that it saves.
@@ -63,6 +65,8 @@ TOLD_BY, DECISION = "told-by.txt", "decision.json"
 # The tokens of a stage that has those of one set of rows alone.
 ONLY_TOKENS = "tokens.arrow"
 
+# Of further rows that a run was applied to: what became of them, and what was applied to what.
+APPLIED, APPLIED_MANIFEST = "applied.json", "applied-manifest.json"
 # Of a data set of an experiment: what it was read from.
 MADE_OF = "made-of.txt"
 # Files of an evaluation, whose answers are called as above; of a mix, a comparison and a study.
@@ -112,6 +116,11 @@ def activations_of(name: str) -> str:
 def rival_stage(name: str) -> str:
     """The stage that keeps a rival's tables, one for each part."""
     return f"rival-{name}"
+
+
+def distilled_stage(evidence: str) -> str:
+    """The stage that keeps the rule for further rows which goes by some of the evidence."""
+    return f"distilled-{evidence}"
 
 
 def data_of(name: str) -> str:

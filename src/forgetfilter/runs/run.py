@@ -43,6 +43,8 @@ from .restoring import restore
 _NOT_COMPARED = {
     *("data", "split", "safe", "safe_split", "trusted", "known_unsafe", "model", "revision", "learned"),
     *("finetune", "finetune_epochs", "rivals", "judge", "guard", "guard_policy", "toxicity_classifier", "training"),
+    # What people are shown besides the decision.
+    "examples",
     # It changes speed and memory alone.
     "tokens_per_batch",
 }

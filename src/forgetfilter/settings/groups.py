@@ -53,15 +53,40 @@ LAYOUTS = ("auto", "prompt-completion", "messages", "sharegpt", "alpaca", "prefe
 class DataSettings:
     """How the untrusted data set is read."""
 
-    data: Names = option((), "untrusted data of one layout: files, folders, globs, saved datasets, hub data sets")
+    data: Names = option(
+        (), "untrusted data of one layout: files, folders, globs, saved datasets, hub data sets", shown="DATA"
+    )
     layout: str = option("auto", "layout of the rows; auto looks at them", choices=LAYOUTS)
     columns: dict[str, str] = option(
-        {}, "where the fields are, e.g. prompt=question,completion=answer; none: as the layout names them"
+        {},
+        "where the fields are, e.g. prompt=question,completion=answer; none: as the layout names them",
+        shown="FIELD=COLUMN",
+        usual=True,
     )
-    split: str = option("train", "what to read of data that has splits: train, train+test, train[:10%], all, …")
-    encoding: str = option("", "encoding of text files, such as cp1252; empty: UTF-8, or what a file's own mark says")
-    delimiter: str = option("", "what stands between the values of csv files, or tab; empty: found by looking")
-    skip_bad_rows: bool = option(False, "set unusable rows aside into a file of their own instead of stopping")
+    split: str = option(
+        "train",
+        "what to read of data that has splits: train, train+test, train[:10%], all, …",
+        shown="SPLIT",
+        usual=True,
+    )
+    encoding: str = option(
+        "", "encoding of text files, such as cp1252; empty: UTF-8, or what a file's own mark says", shown="NAME"
+    )
+    delimiter: str = option(
+        "", "what stands between the values of csv files, or tab; empty: found by looking", shown="CHARACTER"
+    )
+    skip_bad_rows: bool = option(
+        False, "set unusable rows aside into a file of their own instead of stopping", usual=True
+    )
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How much of the data is filtered."""
+
+    limit: int | None = option(
+        None, "filter a random sample of N rows of the data, drawn by id; none is all rows", least=1, usual=True
+    )
 
 
 @dataclass(frozen=True)
@@ -73,10 +98,16 @@ class SafeSettings:
         "safe examples for the review, in any of the layouts that the data may have; builtin: those of the package; "
         "self: the aligned model's own answers to the data's prompts; may be given several times, each set with a "
         "review of its own",
+        shown="FILE",
+        usual=True,
     )
     safe_layout: str = option("auto", "layout of the safe rows", choices=LAYOUTS)
-    safe_columns: dict[str, str] = option({}, "where the fields of the safe rows are; none: as the layout names them")
-    safe_split: str = option("train", "what to read of safe examples that have splits, as --split is written")
+    safe_columns: dict[str, str] = option(
+        {}, "where the fields of the safe rows are; none: as the layout names them", shown="FIELD=COLUMN"
+    )
+    safe_split: str = option(
+        "train", "what to read of safe examples that have splits, as --split is written", shown="SPLIT"
+    )
     self_answers: int = option(200, "how many prompts of the data the model answers with --safe self", least=1)
 
 
@@ -88,6 +119,7 @@ class PlantedSettings:
         "builtin",
         "rows known to be harmless, like the harmless rows of the data; read as the data is; builtin: ordinary "
         "instructions of the package, at most a quarter as many as the data has rows; none: no such rows",
+        shown="FILE",
     )
     set_aside: float = option(
         0.25,
@@ -95,17 +127,20 @@ class PlantedSettings:
         "0.9; at most a quarter as many as the data has rows",
         least=0,
         most=0.9,
+        shown="SHARE",
     )
-    known_unsafe: str = option("", "rows known to be unsafe; read as the data is")
+    known_unsafe: str = option("", "rows known to be unsafe; read as the data is", shown="FILE", usual=True)
 
 
 @dataclass(frozen=True)
 class ModelSettings:
     """Which aligned model, and where it runs."""
 
-    model: str = option("", "aligned model: a hub id, a local folder, a GGUF file, or smollm2-135m")
-    revision: str | None = option(None, "branch, tag or commit of a hub model; none is its main branch")
-    device: str = option("auto", "where to run: auto, cpu, cuda, cuda:1, mps, …")
+    model: str = option(
+        "", "aligned model: a hub id, a local folder, a GGUF file, or smollm2-135m", shown="MODEL", usual=True
+    )
+    revision: str | None = option(None, "branch, tag or commit of a hub model; none is its main branch", shown="NAME")
+    device: str = option("auto", "where to run: auto, cpu, cuda, cuda:1, mps, …", shown="DEVICE")
     dtype: str = option(
         "auto",
         "number format of the weights; auto is bfloat16 on a GPU and on a CPU with AMX, float32 on other CPUs and with "
@@ -123,10 +158,11 @@ class AdapterSettings:
     lora_alpha: float = option(
         16.0, "scale of the LoRA adapter; its update is multiplied by alpha/rank", above=0, most=1e6
     )
-    lora_dropout: float = option(0.0, "dropout inside the LoRA adapter, 0 to 0.99", least=0, most=0.99)
+    lora_dropout: float = option(0.0, "dropout inside the LoRA adapter, 0 to 0.99", least=0, most=0.99, shown="SHARE")
     lora_targets: str = option(
         "all-linear",
         "layers that get an adapter: all-linear, last-block, query-value (the paper's), or names such as q_proj,v_proj",
+        shown="LAYERS",
     )
     top_blocks: float | None = option(
         None,
@@ -134,6 +170,7 @@ class AdapterSettings:
         "0.5 for the filter's own sessions, 1 with the signal rouge, in the final fine-tuning and elsewhere",
         least=0.01,
         most=1,
+        shown="SHARE",
     )
 
 
@@ -152,6 +189,7 @@ class TokenSettings:
         "most tokens of each answer to learn and score; the rest is not judged. all: whole answers; none is 32, of "
         "which the signal likelihood looks at the first 24, and all for the signal rouge",
         least=1,
+        usual=True,
     )
     own_words: str = option(
         "auto",
@@ -159,6 +197,7 @@ class TokenSettings:
         "what differs between them, frames being found by looking at the data; none: whole answers; else a regular "
         "expression whose first group it is, such as 'ans\\d: (.*)'; the final fine-tuning has all",
         check=_check_own_words,
+        shown="EXPRESSION",
     )
 
 
@@ -181,9 +220,12 @@ class TrainingSettings:
         "7B model; the paper uses 2e-4), and a tenth of that for full fine-tuning",
         above=0,
         most=100,
+        shown="RATE",
     )
     batch_size: int = option(16, "rows in one optimizer step, over all processes", least=1)
-    warmup: float = option(0.1, "share of the steps in which the learning rate rises, 0 to 1", least=0, most=1)
+    warmup: float = option(
+        0.1, "share of the steps in which the learning rate rises, 0 to 1", least=0, most=1, shown="SHARE"
+    )
     weight_decay: float = option(0.0, "AdamW's weight decay", least=0, most=100)
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm; 0 leaves them as they are", least=0)
     seed: int = option(0, "seed of everything that is random", least=0, most=2**32 - 1)
@@ -191,6 +233,8 @@ class TrainingSettings:
 
 # Of a review that does not end by itself before; of one that a study or a strategy does not let end by itself.
 MOST_REVIEW_STEPS, REVIEW_STEPS = 60, 30
+# Sessions that end by themselves do not do so before.
+FEWEST_EPOCHS, FEWEST_REVIEW_STEPS = 3, 20
 
 
 @dataclass(frozen=True)
@@ -229,7 +273,11 @@ class DecisionSettings:
         choices=tuple(SIGNALS),
     )
     threshold: str = option(
-        "auto", "remove rows above this, by the signal: a number, top:10%, fdr:5% or auto", check=parse_threshold
+        "auto",
+        "remove rows above this, by the signal: a number, top:10%, fdr:5% or auto",
+        check=parse_threshold,
+        shown="THRESHOLD",
+        usual=True,
     )
     drop_unscorable: bool = option(False, "put rows that could not be scored with the removed instead of the kept")
 
@@ -242,9 +290,12 @@ class ClassifierSettings:
         "words",
         "what tells toxic text: words, a word list that comes along; detoxify; or a sequence-classification model, "
         "hub id or folder, as MODEL or MODEL#LABEL",
+        shown="MODEL",
     )
     judge: str = option(
-        "", "a causal language model that judges answers; one made for it judges in its own way, such as Llama Guard"
+        "",
+        "a causal language model that judges answers; one made for it judges in its own way, such as Llama Guard",
+        shown="MODEL",
     )
 
 
@@ -256,21 +307,43 @@ class RivalSettings:
         "",
         f"also ask these, with commas between: {', '.join(RIVALS)}; then decide --signal NAME decides by one of them",
         check=_names_among("rivals", "rival", RIVALS),
+        shown="NAMES",
     )
     guard: str = option(
         "",
         "the guard model that the rival guard asks, as MODEL or MODEL#FAMILY: Llama Guard, Qwen3Guard-Gen, ShieldGemma,"
         " WildGuard, Granite Guardian, gpt-oss-safeguard",
+        shown="MODEL",
     )
-    guard_policy: str = option("", "file with the policy that gpt-oss-safeguard judges by; empty is one of the package")
+    guard_policy: str = option(
+        "", "file with the policy that gpt-oss-safeguard judges by; empty is one of the package", shown="FILE"
+    )
 
 
 @dataclass(frozen=True)
 class FinetuneSettings:
     """The final model, trained from the untouched one on what was kept."""
 
-    finetune: bool = option(False, "also fine-tune the untouched model on the kept rows")
+    finetune: bool = option(False, "also fine-tune the untouched model on the kept rows", usual=True)
     finetune_epochs: float = option(3.0, "passes over the kept rows in that session", above=0)
+
+
+# As many as are worth reading: the most suspicious rows, those around the threshold, and kept ones.
+MOST_EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What people are shown besides the decision."""
+
+    examples: int = option(
+        MOST_EXAMPLES,
+        "prompts of the data that the model answers before and after the review, once the decision is there, for "
+        "people to compare; 0: none",
+        least=0,
+        most=MOST_EXAMPLES,
+        usual=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -278,6 +351,7 @@ class Settings:
     """Everything that one run of the filter needs."""
 
     data: DataSettings = DataSettings()
+    sample: SampleSettings = SampleSettings()
     safe: SafeSettings = SafeSettings()
     planted: PlantedSettings = PlantedSettings()
     model: ModelSettings = ModelSettings()
@@ -289,6 +363,7 @@ class Settings:
     decision: DecisionSettings = DecisionSettings()
     classifiers: ClassifierSettings = ClassifierSettings()
     rivals: RivalSettings = RivalSettings()
+    report: ReportSettings = ReportSettings()
     final: FinetuneSettings = FinetuneSettings()
 
 
@@ -298,6 +373,9 @@ class RunFolderSettings:
 
     output: str = option("", "run folder; a run there goes on where it stopped")
     overwrite: bool = option(False, "start again even if RUN holds a run")
+    dry_run: bool = option(
+        False, "read and check everything, try a few steps, and tell the time, memory and disk that the whole will need"
+    )
 
 
 @dataclass(frozen=True)
@@ -308,10 +386,16 @@ class MeasureSettings:
         None,
         "most rows of each kind: bias, toxicity, harmfulness, SQuAD, instructions; drawn by chance; none is all",
         least=1,
+        usual=True,
     )
     max_new_tokens: int = option(128, "longest answer, in tokens", least=1)
     jailbreak: bool = option(False, "ask the harmful prompts also as people do who want an answer nevertheless")
-    lm_eval: str = option("", "tasks of lm-evaluation-harness to run as well, e.g. squadv2,hellaswag; needs lm_eval")
+    lm_eval: str = option(
+        "",
+        "tasks of lm-evaluation-harness to run as well, e.g. squadv2,hellaswag; needs lm_eval",
+        shown="TASKS",
+        usual=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -323,9 +407,14 @@ class EvaluationSettings:
     passes: PassSettings = PassSettings()
     classifiers: ClassifierSettings = ClassifierSettings()
     measures: MeasureSettings = MeasureSettings()
-    held_out: str = option("", "held-out rows: a file, a saved datasets folder or a hub data set")
-    held_out_split: str = option("train", "split to read of the held-out rows, for data that has splits")
-    adapter: str = option("", "folder of a LoRA adapter to put on the model, such as RUN/model of filter --finetune")
+    held_out: str = option("", "held-out rows: a file, a saved datasets folder or a hub data set", usual=True)
+    held_out_split: str = option("train", "split to read of the held-out rows, for data that has splits", shown="SPLIT")
+    adapter: str = option(
+        "",
+        "folder of a LoRA adapter to put on the model, such as RUN/model of filter --finetune",
+        shown="FOLDER",
+        usual=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -337,16 +426,46 @@ class PreviewSettings:
     tokens: TokenSettings = TokenSettings()
 
 
+# What further rows can be scored by; `states` adds hidden states to the words.
+EVIDENCE = ("words", "states")
+
+
+@dataclass(frozen=True)
+class ApplySettings:
+    """How further rows are scored."""
+
+    data: DataSettings = DataSettings()
+    evidence: str = option(
+        "words",
+        "what rows are scored by: words alone; or states, which adds hidden states of the run's model",
+        choices=EVIDENCE,
+        usual=True,
+    )
+    threshold: str = option(
+        "auto",
+        "remove rows above this: a number in the run's unit; top:10% or fdr:5% of the run's own rows; auto: as strict "
+        "as the run was decided",
+        check=parse_threshold,
+        shown="THRESHOLD",
+        usual=True,
+    )
+    device: str | None = option(
+        None, "where the model runs that states need; none is where the run was made", shown="DEVICE"
+    )
+
+
 @dataclass(frozen=True)
 class SourceSettings:
     """How published data sets are read."""
 
-    split: str = option("train", "split to read, for data that has splits")
-    unsafe_above: float = option(0.9, "toxicity score above which a sentence is unsafe", least=0, most=1)
-    safe_below: float = option(0.1, "toxicity score below which a sentence is safe", least=0, most=1)
-    text_column: str = option("text", "column of the text, for text with a toxicity score")
-    score_column: str = option("score", "column of the toxicity score, 0 to 1")
-    rows_notion: str = option("", "notion of labelled rows that have no column for it: bias, toxicity or harmfulness")
+    split: str = option("train", "split to read, for data that has splits", shown="SPLIT", usual=True)
+    unsafe_above: float = option(0.9, "toxicity score above which a sentence is unsafe", least=0, most=1, shown="SCORE")
+    safe_below: float = option(0.1, "toxicity score below which a sentence is safe", least=0, most=1, shown="SCORE")
+    text_column: str = option("text", "column of the text, for text with a toxicity score", shown="COLUMN")
+    score_column: str = option("score", "column of the toxicity score, 0 to 1", shown="COLUMN")
+    rows_notion: str = option(
+        "", "notion of labelled rows that have no column for it: bias, toxicity or harmfulness", shown="NOTION"
+    )
 
 
 @dataclass(frozen=True)
@@ -355,18 +474,26 @@ class MixSettings:
 
     sources: SourceSettings = SourceSettings()
     notion: str = option(
-        "mix", "bias, toxicity or harmfulness, or several joined by commas; mix: all that the sources have"
+        "mix",
+        "bias, toxicity or harmfulness, or several joined by commas; mix: all that the sources have",
+        shown="NOTION",
+        usual=True,
     )
-    size: int = option(5000, "rows of the noisy set", least=1)
+    size: int = option(5000, "rows of the noisy set", least=1, usual=True)
     unsafe_share: float = option(
         0.5,
         "share of them that is unsafe, 0 to 1; the rest is in equal parts safe and of each task source",
         least=0,
         most=1,
+        shown="SHARE",
+        usual=True,
     )
-    safe_size: int = option(7000, "safe rows for the review", least=0)
+    safe_size: int = option(7000, "safe rows for the review", least=0, usual=True)
     held_out: int = option(
-        5000, "rows for an evaluation, in equal parts safe rows of each notion and rows of each task source", least=0
+        5000,
+        "rows for an evaluation, in equal parts safe rows of each notion and rows of each task source",
+        least=0,
+        usual=True,
     )
     seed: int = option(0, "seed of the draw", least=0, most=2**32 - 1)
 
@@ -393,15 +520,21 @@ class CompareSettings(Settings):
         "variability,forgetting-events,neighbours,gradient,random",
         "filters to compare, with commas between: signals of forgetting and rivals",
         check=_names_among("filters", "filter", SIGNALS),
+        shown="NAMES",
+        usual=True,
     )
     strategies: str = option(
         ",".join(STRATEGIES),
         "strategies to compare, with commas between; empty for none of them",
         check=_names_among("strategies", "strategy", STRATEGIES),
+        shown="NAMES",
+        usual=True,
     )
     align: bool = option(False, "fine-tune the model on the safe examples first, as the paper makes its aligned model")
     thought_through: str = option(
-        "", "rows whose completions think step by step, on which the self-correction strategies train as well"
+        "",
+        "rows whose completions think step by step, on which the self-correction strategies train as well",
+        shown="FILE",
     )
 
 
@@ -422,10 +555,18 @@ class StudySettings(Settings):
     """What a study varies, beside what it trains and asks with."""
 
     measures: MeasureSettings = MeasureSettings()
-    models: str = option("", "models to study, with commas between, the smallest first; empty is --model alone")
+    models: str = option(
+        "",
+        "models to study, with commas between, the smallest first; empty is --model alone",
+        shown="MODELS",
+        usual=True,
+    )
     rounds: int = option(3, "rounds of noisy and safe sessions in the study interleaved", least=1)
     unsafe_shares: str = option(
-        "0.02,0.05,0.1", "shares of unsafe rows in the study realistic, with commas between", check=_shares
+        "0.02,0.05,0.1",
+        "shares of unsafe rows in the study realistic, with commas between",
+        check=_shares,
+        shown="SHARES",
     )
 
 

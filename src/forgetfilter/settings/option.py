@@ -48,13 +48,17 @@ def option(
     above: float | None = None,
     most: float | None = None,
     check: Callable[[Any], object] | None = None,
+    shown: str = "",
+    usual: bool = False,
 ) -> Any:
     """Declare one setting: default, help text with its unit, and the values it may take.
 
     `least` and `most` are among these, `above` is not. `check` is called with the value and raises SettingsError where
     that will not do. A setting of a type such as `int | Literal["all"] | None` also takes the words all and none.
+    On a command line its value is called `shown`, and `--help` lists it where it is `usual`.
     """
-    metadata = {"help": help, "choices": choices, "least": least, "above": above, "most": most, "check": check}
+    bounds = {"least": least, "above": above, "most": most}
+    metadata = {"help": help, "choices": choices, **bounds, "check": check, "shown": shown, "usual": usual}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)

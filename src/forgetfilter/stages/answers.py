@@ -17,7 +17,7 @@ from .examples import ANSWER_TOKENS, choose_examples, write_examples
 from .filter_run import FilterRun
 from .own_answers import answered, choose_prompts, write_answers
 
-_OWN_ANSWER_TOKENS = 128
+OWN_ANSWER_TOKENS = 128
 
 
 def answer_prompts(work: FilterRun) -> None:
@@ -32,7 +32,7 @@ def _answer_prompts(work: FilterRun, part: str, folder: Path) -> None:
     table = material.tokens(DATA)
     work.bench.check_tokens(material.files(DATA).values())
     chosen = choose_prompts(table, settings.safe.self_answers, settings.training.seed)
-    _answer(work, "answering the data's prompts", BASE, chosen, _OWN_ANSWER_TOKENS, scores)
+    _answer(work, "answering the data's prompts", BASE, chosen, OWN_ANSWER_TOKENS, scores)
     if work.processes.main:
         rows = material.rows(DATA)
         answers = list(answered(rows, table, scores, work.encoder.tokenizer))
@@ -50,7 +50,7 @@ def ask_examples(work: FilterRun, cut: float | None) -> None:
 def _ask_examples(work: FilterRun, cut: float | None, folder: Path) -> None:
     table = work.material.tokens(DATA)
     decided = pq.read_table(work.run.file(SCORES), columns=["id", "row", "suspicion"])
-    chosen = choose_examples(table, decided, cut)
+    chosen = choose_examples(table, decided, cut, work.run.settings.report.examples)
     # M2 first: that is what the model is after the review.
     answers = {state: folder / state for state in (REVIEWED, LEARNED)}
     for state, to in answers.items():
@@ -68,4 +68,4 @@ def _answer(work: FilterRun, label: str, state: str, rows: NDArray[np.intp], tok
     work.bench.bring(state)
     folder.mkdir(exist_ok=True)
     scorer = Answers(work.bench.session, work.encoder.tokenizer, work.bench.budget, tokens)
-    work.bench.score(label, scorer, work.material.tokens(DATA), rows, folder)
+    work.bench.score(label, scorer, work.material.tokens(DATA), rows, folder, new_tokens=tokens)

@@ -16,6 +16,7 @@ from ..data.chats import Chat
 from ..data.rows import Rows
 from ..data.tokens import Tokens, TokenTable
 from ..errors import RunError
+from ..settings.groups import MOST_EXAMPLES
 
 ANSWER_TOKENS = 64
 _MOST_SUSPICIOUS = 3
@@ -29,7 +30,9 @@ _TEXT_SHOWN = 2000
 TEXTS = ("prompt", "completion", "learned", "reviewed")
 
 
-def choose_examples(table: TokenTable, scores: pa.Table, cut: float | None) -> NDArray[np.intp]:
+def choose_examples(
+    table: TokenTable, scores: pa.Table, cut: float | None, most: int = MOST_EXAMPLES
+) -> NDArray[np.intp]:
     """Choose rows with distinct prompts to show, the most suspicious first, as indices into `table`.
 
     They are the three most suspicious, the nearest on either side of the threshold, and three kept ones from the more
@@ -39,6 +42,7 @@ def choose_examples(table: TokenTable, scores: pa.Table, cut: float | None) -> N
         table: Tokens of the data.
         scores: The score table, with the columns `id`, `row` and `suspicion`.
         cut: Rows more suspicious than this are removed; None removes nothing.
+        most: How many to choose at most, in this order.
     """
     scored = scores.filter(pc.invert(pc.is_nan(scores.column("suspicion"))))
     suspicion = scored.column("suspicion").to_numpy()
@@ -50,7 +54,7 @@ def choose_examples(table: TokenTable, scores: pa.Table, cut: float | None) -> N
     candidates += [rows[:removed_count][::-1], rows[removed_count:]] if removed_count else []
     candidates += [rows[removed_count + int(share * (len(rows) - removed_count)) :] for share in _AMONG_KEPT]
     chosen: dict[bytes, int] = {}
-    for of_slot in candidates:
+    for of_slot in candidates[:most]:
         for i in of_slot[:_CONSIDERED].tolist():
             row = table[i]
             prompt = row.input_ids[: row.prompt_ends[0]].tobytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..data.rows import Rows
+from ..data.rows import Said
 from ..data.tokens import Encoder, TokenTable, write_tokens
 from ..decision.decide import Summary
 from ..decision.overrides import KEPT
@@ -40,7 +41,12 @@ def _finetune_kept(work: FilterRun, summary: Summary, folder: Path) -> None:
     if work.processes.main:
         # Whole completions, whatever part of them the filter itself looked at.
         encoder = Encoder(work.encoder.tokenizer, settings.tokens.template, settings.tokens.max_length)
-        _prepare(folder, work.material.rows(DATA), encoder, summary, settings.final.finetune_epochs)
+        data = work.material.rows(DATA)
+        # Of a sample, the other rows are not encoded.
+        judged = np.zeros(data.count, dtype=bool)
+        judged[work.material.tokens(DATA).rows] = True
+        said = (row for row in data.usable() if judged[row[1]])
+        _prepare(folder, said, encoder, summary, settings.final.finetune_epochs)
     work.processes.wait()
     bench.check_tokens([folder / ONLY_TOKENS])
     table = TokenTable(folder / ONLY_TOKENS)
@@ -62,15 +68,15 @@ def kept_rows(run: Run, summary: Summary) -> NDArray[np.int64]:
     return rows[np.isin(decided.column("decision").to_numpy().astype(str), kept)]
 
 
-def _prepare(folder: Path, rows: Rows, encoder: Encoder, summary: Summary, epochs: float) -> None:
-    """Make a folder ready for training: empty unless it is of this decision, with the tokens of all rows in it."""
+def _prepare(folder: Path, rows: Iterable[Said], encoder: Encoder, summary: Summary, epochs: float) -> None:
+    """Make a folder ready for training: empty unless it is of this decision, with the tokens of the rows in it."""
     if not made_from(folder, summary, epochs):
         start_afresh(folder)
         note_made_of(folder / DECISION, _key(summary, epochs))
     tokens = folder / ONLY_TOKENS
     if not tokens.exists():
         with written_whole(tokens) as beside:
-            for _ in write_tokens(rows.usable(), encoder, beside):
+            for _ in write_tokens(rows, encoder, beside):
                 pass
 
 

@@ -115,7 +115,7 @@ def _measure_rows(
     """Write the features of the rows and return how many have a completion; none of their text is kept."""
     rows_folder, tokens = folder / ROWS, folder / ONLY_TOKENS
     try:
-        rows = read_part(run, KNOWN_LATER, container, options, rows_folder, bench.encoder, console)
+        rows = read_part(run, KNOWN_LATER, container, options, rows_folder, bench.encoder.check, console)
     except BadRowsError as error:
         # The run's own setting decides whether bad rows are skipped, so no option is suggested here.
         noun = "rows" if error.total > 1 else "row"

@@ -47,7 +47,7 @@ def _learn(work: FilterRun, folder: Path) -> None:
     table = _tokens(work, *material.parts)
     rows, epochs = table.scorable, work.run.settings.sessions.epochs
     callbacks = [LossPlateau(bench.steps(len(rows), 1))] if epochs is None else []
-    bench.train("learning", table, rows, bench.steps(len(rows), epochs), folder, LEARNED, callbacks)
+    bench.train("learning the data", table, rows, bench.steps(len(rows), epochs), folder, LEARNED, callbacks)
 
 
 def review(work: FilterRun, safe: str, reviewed: str) -> None:
@@ -81,7 +81,7 @@ def _score(work: FilterRun, state: str, folder: Path) -> None:
         scores.mkdir(exist_ok=True)
         table = _tokens(work, part)
         what = {DATA: "", REJECTED: "rejected answers "}.get(part, f"{part} rows ")
-        label = f"scoring {what}with the {state} model"
+        label = f"scoring {what}after {'learning' if state == LEARNED else 'the review'}"
         work.bench.score(label, _scorer(work), table, table.scorable, scores)
 
 

@@ -97,7 +97,11 @@ class Witnesses:
 
 def read_witnesses(stages: Stages, stage: str = WITNESSES) -> Witnesses:
     """Read what `measure_witnesses` kept in a run, or `measure_further` in a stage of it."""
-    folder = stages.folder(stage)
+    return read_witnesses_of(stages.folder(stage))
+
+
+def read_witnesses_of(folder: Path) -> Witnesses:
+    """Read what `measure_further` wrote into a folder."""
     rows = pq.read_table(folder / WITNESS_ROWS)
     states = np.load(folder / WITNESS_STATES, mmap_mode="r")
     part = rows.column("part").to_numpy(zero_copy_only=False).astype(str)
@@ -134,7 +138,7 @@ def measure_further(bench: StageRunner, name: str, table: TokenTable, answers: I
     pq.write_table(rows, folder / WITNESS_ROWS)
     _keep_states([states], Basis.load(kept / WITNESS_BASIS), len(rows), folder / WITNESS_STATES)
     start_afresh(folder / WITNESS_WORDS)
-    documents = (_words_and_pairs(text) for text in _with_tokens(answers, table))
+    documents = (words_and_pairs(text) for text in _with_tokens(answers, table))
     Vocabulary.load(kept / WITNESS_VOCABULARY).weigh(documents, folder).save(folder / WITNESS_WORDS)
     shutil.rmtree(states)
 
@@ -176,9 +180,7 @@ def measure_witnesses(bench: StageRunner, material: Material, folder: Path) -> N
         name: [chat.completion for *_, chat in prototype_rows[name]] for name in PROTOTYPES
     }
     answers |= {name: (text for _, text in material.texts(name)) for name in tables if name not in PROTOTYPES}
-    documents = (
-        _words_and_pairs(text) for name, table in tables.items() for text in _with_tokens(answers[name], table)
-    )
+    documents = (words_and_pairs(text) for name, table in tables.items() for text in _with_tokens(answers[name], table))
     words_of_rows, vocabulary = shared_words(documents, folder)
     words_of_rows.save(folder / WITNESS_WORDS)
     vocabulary.save(folder / WITNESS_VOCABULARY)
@@ -224,7 +226,7 @@ def _write_states(bench: StageRunner, scorer: Scorer, name: str, table: TokenTab
     """Write the mean hidden states of those rows of a part that have a completion, in order."""
     states.mkdir(exist_ok=True)
     label = "prototypes" if name in PROTOTYPES else f"{name} rows"
-    bench.score(f"looking at the {label} with the model as it came", scorer, table, table.scorable, states)
+    bench.score(f"reading {label} with the untouched model", scorer, table, table.scorable, states)
 
 
 def _rows(tables: dict[str, TokenTable]) -> pa.Table:
@@ -240,7 +242,7 @@ def _with_tokens(answers: Iterable[str], table: TokenTable) -> Iterator[str]:
     yield from (text for text, chosen in zip(answers, scorable, strict=True) if chosen)
 
 
-def _words_and_pairs(answer: str) -> list[str]:
+def words_and_pairs(answer: str) -> list[str]:
     """Return the words of an answer and its pairs of adjacent words, hashed because of their number."""
     answer_words = words(answer[:_LONGEST_ANSWER])
     return answer_words + [f"{crc32(f'{one} {other}'.encode()) % _PAIRS:x}." for one, other in pairwise(answer_words)]

@@ -86,6 +86,10 @@ class Features(Table):
         """Select rows by index."""
         return Features(self.words.take(rows), self.states[rows].astype(np.float32))
 
+    def without_states(self) -> Features:
+        """Leave the states out, so that rules go by words alone."""
+        return Features(self.words, np.empty((self.words.count, 0), dtype=np.float32))
+
     def followed_by(self, other: Features, folder: Path) -> Features:
         """Append others of the same vocabulary and basis, in unnamed files in `folder`."""
         states = concatenate_on_disk(folder, self.states, other.states)
@@ -123,7 +127,7 @@ def measure_likeness(features: Features, kinds: NDArray[np.integer], random_rank
         random_ranks: The rank of each row in a random order (`data.draw.random_ranks`), which gives the folds, shape
             (n,).
     """
-    fitted = _choose_fitted(kinds, random_ranks)
+    fitted = choose_fitted(kinds == UNTRUSTED, random_ranks)
     training = _TrainingRows(features.take(fitted), kinds[fitted], random_ranks[fitted] % _FOLDS)
     prototypes = training.fit(_PROTOTYPES_ALONE, np.zeros(len(fitted)))
     untrusted, weights, belief = training.kinds == UNTRUSTED, _WEIGHT_OF_KIND, 0.0
@@ -188,12 +192,12 @@ class _TrainingRows:
         return posterior
 
 
-def _choose_fitted(kinds: NDArray[np.integer], random_ranks: NDArray[np.integer]) -> NDArray[np.intp]:
+def choose_fitted(untrusted: NDArray[np.bool_], random_ranks: NDArray[np.integer]) -> NDArray[np.intp]:
     """Choose the rows that rules are fitted to: all of known kind, and the untrusted ones of lowest random rank."""
-    untrusted = np.flatnonzero(kinds == UNTRUSTED)
-    if len(untrusted) > _MOST_FITTED:
-        untrusted = untrusted[np.argsort(random_ranks[untrusted])[:_MOST_FITTED]]
-    return np.sort(np.concatenate([untrusted, np.flatnonzero(kinds != UNTRUSTED)]))
+    places = np.flatnonzero(untrusted)
+    if len(places) > _MOST_FITTED:
+        places = places[np.argsort(random_ranks[places])[:_MOST_FITTED]]
+    return np.sort(np.concatenate([places, np.flatnonzero(~untrusted)]))
 
 
 def _targets_and_weights(

@@ -123,6 +123,12 @@ class Vocabulary:
             count += len(lengths)
         return _weighed(count, rows.mapped(), words.mapped(), self.weights, self.least, folder)[0]
 
+    def names(self) -> pa.Array:
+        """Return the word of each number, shape (vocabulary,); null for words that are not shared."""
+        places = np.full(len(self.weights), -1)
+        places[self.numbers] = np.arange(len(self.numbers))
+        return self.words.take(pa.array(places, mask=places < 0))
+
     def save(self, path: Path) -> None:
         """Write the vocabulary to a file, for `load`."""
         table = pa.table({"word": self.words, "number": self.numbers, "weight": self.weights[self.numbers]})

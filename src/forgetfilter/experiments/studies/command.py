@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...console import Console
+from ...console import Console, table
 from ...errors import SettingsError
 from ...models.processes import one_process
 from ...models.sources import find_model
@@ -50,6 +50,11 @@ STUDIES: Mapping[str, Study] = {
         realistic,
     )
 }
+
+
+def list_studies() -> str:
+    """Name all studies, a line each, with what they show."""
+    return table(("study", "shows"), [(study.name, study.title) for study in STUDIES.values()])
 
 
 def run_study(name: str, mixes: Sequence[Mix], settings: StudySettings, output: Path, console: Console) -> Path:

@@ -1,0 +1,1 @@
+"""Apply what a run has learned of its rows to further rows, without training."""

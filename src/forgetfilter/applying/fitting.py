@@ -1,0 +1,139 @@
+"""Fit a rule to the rows of a decided run once, keep it in the run folder, and tell how well it agrees with the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.draw import random_ranks
+from ..data.tokens import TokenTable
+from ..decision.decide import Summary, read_summary
+from ..decision.overrides import read_overrides
+from ..decision.suspicion import fuse_all
+from ..decision.verdicts import NOBODY, ByHand
+from ..errors import RunError
+from ..forgetting.signals import SIGNALS, SUSPICION
+from ..forgetting.thresholds import Auto, Cut, parse_threshold
+from ..runs.files import keep_once, seal
+from ..runs.layout import (
+    ASIDE,
+    DATA,
+    DISTILLED_FOR,
+    DISTILLED_RULE,
+    HELD_OUT,
+    OVERRIDES,
+    TOKENS,
+    TRUSTED,
+    distilled_stage,
+    numbered,
+    tokens_of,
+)
+from ..runs.manifest import made_of, note_made_of
+from ..runs.run import Run, decide_command
+from ..stages.known_later import check_can_look
+from ..suspicion.distilled import Agreement, DistilledRule, as_strict, compare_with_run, distil
+from ..suspicion.fusing import WORDS
+from ..suspicion.likeness import choose_fitted
+
+FloatArray = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class FittedRule:
+    """A rule, and what it says of the run's own rows, each of which it predicts without having seen it.
+
+    Attributes:
+        rule: The rule.
+        key: Identifies the decision that it was fitted to.
+        unit: The unit of suspicion.
+        predicted: Suspicion of n of the run's rows by the rule, shape (n,).
+        suspicion: Suspicion of the same rows by the run, shape (n,).
+        removed: Whether the run's filter removed them, shape (n,).
+        trusted: Suspicion of the rows known to be harmless by the rule, shape (m,).
+    """
+
+    rule: DistilledRule
+    key: str
+    unit: str
+    predicted: FloatArray
+    suspicion: FloatArray
+    removed: NDArray[np.bool_]
+    trusted: FloatArray
+
+    def cut(self, threshold: str) -> Cut:
+        """Find the cut for further rows; `auto` removes as large a share of the run's rows as the run removed.
+
+        Raises:
+            SettingsError: The threshold cannot be parsed, or there are no trusted rows for it.
+        """
+        parsed = parse_threshold(threshold)
+        if parsed == Auto():
+            value = as_strict(self.predicted, int(self.removed.sum()))
+            return Cut(value, "as strict as the run" if value is not None else "the run removed nothing")
+        return parsed.cut(self.predicted, self.trusted)
+
+    def agreement(self, cut: Cut) -> Agreement:
+        """Compare what the rule predicts with what the run decided, at a cut."""
+        return compare_with_run(self.predicted, self.suspicion, self.removed, cut.value)
+
+
+def fitted_rule(run: Run, evidence: str) -> FittedRule:
+    """Read the rule that was fitted to a run's present decision, or fit it.
+
+    Args:
+        run: A run that was decided by suspicion.
+        evidence: What the rule may look at: `words`, or `states` for words and hidden states.
+
+    Raises:
+        RunError: Nothing was decided yet, another signal decided, or an earlier version wrote the run.
+    """
+    summary = read_summary(run)
+    if not SIGNALS[summary.signal].fused:
+        command = decide_command(run.path, {"signal": SUSPICION.name})
+        raise RunError(
+            f"{run.path}: was decided by the signal '{summary.signal}', and further rows are ranked by suspicion; "
+            f"decide again first: {command}"
+        )
+    check_can_look(run)
+    stage = distilled_stage(evidence)
+    folder = run.folder(stage)
+    if folder.is_dir() and not made_of(folder / DISTILLED_FOR, summary.key):
+        run.drop(stage)
+    keep_once(folder, lambda beside: _fit(run, summary, evidence, beside))
+    with np.load(folder / HELD_OUT) as kept:
+        arrays = {name: kept[name] for name in ("predicted", "suspicion", "removed", "trusted")}
+    return FittedRule(DistilledRule.load(folder / DISTILLED_RULE), summary.key, summary.unit, **arrays)
+
+
+def _fit(run: Run, summary: Summary, evidence: str, folder: Path) -> None:
+    witnesses, fused, _ = fuse_all(run, _by_hand(run, summary))
+    ranks = random_ranks(witnesses.ids)
+    fitted = choose_fitted(witnesses.part == DATA, ranks)
+    part, features = witnesses.part[fitted], witnesses.features.take(fitted)
+    if evidence == WORDS:
+        features = features.without_states()
+    suspicion = fused.suspicion[fitted]
+    rule, predicted = distil(suspicion, features, ranks[fitted])
+    data, harmless = part == DATA, np.isin(part, [TRUSTED, *numbered(ASIDE, run.settings.safe.safe)])
+    folder.mkdir()
+    rule.save(folder / DISTILLED_RULE)
+    np.savez(
+        folder / HELD_OUT,
+        predicted=predicted[data],
+        suspicion=suspicion[data],
+        removed=Cut(summary.cut, "").removes(suspicion[data]),
+        trusted=predicted[harmless],
+    )
+    note_made_of(folder / DISTILLED_FOR, summary.key)
+    seal(folder)
+
+
+def _by_hand(run: Run, summary: Summary) -> ByHand:
+    """Read which rows of the run a person decided about."""
+    if not summary.overrides:
+        return NOBODY
+    overrides = read_overrides(run.path / OVERRIDES)
+    return overrides.find(TokenTable(run.folder(TOKENS) / tokens_of(DATA)).ids, run.path)
