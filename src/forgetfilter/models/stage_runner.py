@@ -307,7 +307,8 @@ class StageRunner:
 
     @property
     def _learned_blocks(self) -> float:
-        return self.settings.adapter.top_blocks or 1.0
+        # An adapter that exists is taken for one on all blocks.
+        return 1.0 if self._lora is not None else self.settings.adapter.top_blocks or 1.0
 
     def steps(self, rows: int, epochs: float | None) -> int:
         """Compute the optimizer steps of so many epochs over so many rows."""
