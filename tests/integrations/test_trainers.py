@@ -28,12 +28,12 @@ CHATS = [
 ADAPTER = {"r": 4, "lora_alpha": 12, "target_modules": ["q_proj", "v_proj", "down_proj"], "task_type": "CAUSAL_LM"}
 
 
-def train(model, folder, adapter, rows=CHATS):
+def train(model, folder, adapter, rows=CHATS, max_length=256):
     """Train with TRL as anybody would, and a rate that leaves its mark on a tiny model; returns the trainer."""
     torch.manual_seed(0)
     args = trl.SFTConfig(
         str(folder / "trl"), max_steps=3, per_device_train_batch_size=4, learning_rate=0.02, use_cpu=True, bf16=False,
-        report_to="none", save_strategy="no", max_length=256, completion_only_loss=True,
+        report_to="none", save_strategy="no", max_length=max_length, completion_only_loss=True,
     )  # fmt: skip
     trainer = trl.SFTTrainer(
         AutoModelForCausalLM.from_pretrained(model, dtype="float32"),
@@ -79,11 +79,12 @@ def test_what_trl_trained_is_what_the_review_begins_with(adapter, model, command
 
 def test_rows_that_were_learned_in_another_form_are_noticed(model, command, tmp_path):
     # TRL puts prompts and completions that are plain text end to end, without the chat template.
-    train(model, tmp_path, adapter=True, rows=[{key: row[key] for key in ("prompt", "completion")} for row in NOISY])
-    assert main([*command, "--learned", str(tmp_path / "learned"), "--max-length", "300"]) == 0
+    plain = [{key: row[key] for key in ("prompt", "completion")} for row in NOISY]
+    train(model, tmp_path, adapter=True, rows=plain, max_length=40)
+    assert main([*command, "--learned", str(tmp_path / "learned")]) == 0
     said = (tmp_path / "run" / "log.txt").read_text()
     assert "0% begin like a row of the data" in said
-    assert "first 256 tokens of each row" in said
+    assert "first 40 tokens of each row, and 4 are longer here" in said
 
 
 def test_the_kept_rows_go_into_the_trainer_as_they_are(model, tmp_path):

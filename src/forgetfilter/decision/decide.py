@@ -231,8 +231,8 @@ def _told_of_learned(summary: Summary) -> list[str]:
     scored = summary.rows - summary.bad - summary.unscorable
     if 2 * summary.never_learned > scored:
         costs.append(
-            f"{summary.never_learned:,} of {scored:,} rows were never learned by M1: it was not trained on these rows, "
-            "or with another template or layout; their forgetting says little"
+            f"{summary.never_learned:,} of {scored:,} rows were never learned by M1: it was trained on them too "
+            "little, on other rows, or in another template; their forgetting says little"
         )
     return costs
 

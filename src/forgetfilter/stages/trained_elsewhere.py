@@ -33,15 +33,15 @@ def _same(one: str, other: str) -> bool:
 
 
 def _about_rows(record: Record, work: FilterRun) -> Iterator[str]:
-    settings = work.run.settings.tokens
-    if record.max_length is not None and record.max_length < settings.max_length:
+    table = TokenTable(*work.material.files(DATA).values())
+    longer = int((table.lengths > record.max_length).sum()) if record.max_length is not None else 0
+    if longer:
         yield (
-            f"M1 was trained on the first {record.max_length:,} tokens of each row, and --max-length is "
-            f"{settings.max_length:,}: answers that begin later were not learned"
+            f"M1 was trained on the first {record.max_length:,} tokens of each row, and {longer:,} are longer here: "
+            "answers that begin later were not learned"
         )
     if not record.beginnings:
         return
-    table = TokenTable(*work.material.files(DATA).values())
     there = {beginning(table[i].input_ids) for i in range(len(table))}
     found = sum(hashed in there for hashed in record.beginnings) / len(record.beginnings)
     if found < _LEAST_FOUND:
