@@ -42,6 +42,7 @@ LAYERS = [
 MODEL_LAYERS = [
     [
         "processes",
+        "checkpoint",
         "sources",
         "token_scores",
         "checking",
@@ -55,7 +56,7 @@ MODEL_LAYERS = [
     ["cpu", "gpu.cuda_graphs", "gpu.varlen_attention"],
     ["collating", "merging", "sharding"],
     ["architecture", "loading"],
-    ["from_memory", "frozen_blocks"],
+    ["fitting", "from_memory", "frozen_blocks"],
     ["forward"],
     ["gpu.packed_rows"],
     ["forward_path"],
@@ -179,6 +180,7 @@ def test_public_names():
         "FilterResult",
         "ForgetFilter",
         "ForgetFilterError",
+        "KeepLearned",
         "RowScorer",
         "__version__",
         "apply",

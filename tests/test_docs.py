@@ -1,5 +1,6 @@
 """Every command and every piece of Python that the documents show, run as it stands on a tiny model."""
 
+import functools
 import json
 import os
 import re
@@ -166,3 +167,16 @@ def _kept_by(layers, fast, width, middle, heads, of_keys, tokens=256):
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         scorer(ids[:1, :0], ids, completion)
     return sum(kept.values()) / tokens
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_on_trainers_runs_as_it_stands(place, monkeypatch):
+    trl = pytest.importorskip("trl")
+    quick = {"use_cpu": True, "bf16": False, "max_steps": 1, "save_strategy": "no", "report_to": "none"}
+    monkeypatch.setattr(trl, "SFTConfig", functools.partial(trl.SFTConfig, **quick))
+    first, to_chats, *others = blocks("docs/trainers.md", "python")
+    for block in (to_chats, first, *others):
+        exec(compile(block, "docs/trainers.md", "exec"), {})
+    for words in commands("docs/trainers.md"):
+        assert main([*words[1:], "--output", "again"]) == 0
+    assert (place / "scored.jsonl").read_text().count("suspicion") == len((place / "chats.jsonl").open().readlines())

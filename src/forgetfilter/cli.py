@@ -410,7 +410,7 @@ def _parser() -> Parser:
     add_options(command, EvaluationSettings, leave_out={"held_out", "max_completion", "own_words"})
 
     left_out = {*options_of(DataSettings), *options_of(SafeSettings)}
-    left_out |= {"rivals", "signal", "finetune", "lm_eval", "examples", "limit"}
+    left_out |= {"rivals", "signal", "finetune", "lm_eval", "examples", "limit", "learned"}
     command = _command(
         commands,
         "compare",

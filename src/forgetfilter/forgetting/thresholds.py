@@ -115,6 +115,13 @@ class FalseDiscoveryRate:
             "run 'forgetfilter filter' with --trusted FILE, --trusted builtin or --set-aside 0.5"
         )
 
+    def none_learned(self) -> SettingsError:
+        """Describe what is wrong where M1 was trained elsewhere, without the rows known to be harmless."""
+        return SettingsError(
+            f"threshold fdr:{100 * self.rate:g}% rests on rows known to be harmless that were learned with the data, "
+            "and with --learned none were; take auto, top:10% or a number"
+        )
+
 
 @dataclass(frozen=True)
 class Auto:

@@ -76,6 +76,8 @@ def _errors(summary: Summary) -> str:
                 phrases.append(f"{name} unknown: {known.low:.0%} to {known.high:.0%}, judged by {judges}{caveat}")
             else:
                 phrases.append(f"{name} {known}, judged by {judges}{caveat}")
+        elif summary.planted_unlearned:
+            phrases.append(f"{name} cannot be told with --learned")
         elif not count:
             phrases.append(f"{name} unknown (--{kind} FILE would tell)")
         elif doubt and summary.cut is not None:
@@ -115,9 +117,8 @@ def _notes(summary: Summary) -> list[str]:
     if summary.unscorable:
         notes.append(f"{count_of(summary.unscorable, 'row')} could not be scored; see the {where} file")
     if summary.never_learned:
-        notes.append(
-            f"{_rows(summary.never_learned, 'was', 'were')} never learned, so forgetting says little; raise --epochs"
-        )
+        cure = "" if summary.planted_unlearned else "; raise --epochs"
+        notes.append(f"{_rows(summary.never_learned, 'was', 'were')} never learned, so forgetting says little{cure}")
     if summary.truncated:
         notes.append(f"rows cut to the length limit: {summary.truncated:,}")
     if summary.judged_in_part and summary.judged is not None:

@@ -58,6 +58,8 @@ WITNESS_BASIS, WITNESS_VOCABULARY = "basis.npz", "vocabulary.parquet"
 DISTILLED_RULE, HELD_OUT, DISTILLED_FOR, FURTHER_SCORES = "rule.npz", "held-out.npz", "decision.txt", "scores"
 # What rows that became known later were read from.
 KNOWN_LATER_INFO = "info.json"
+# What `KeepLearned` notes beside a model that it saves.
+TRAINED_ELSEWHERE = "forgetfilter.json"
 # The files of a folder with scores, in order.
 SHARDS = "part-*.parquet"
 # Which model or list a rival went by, and which decision the final model is made from.

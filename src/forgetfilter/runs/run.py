@@ -41,7 +41,7 @@ from .restoring import restore
 
 # Settings that say where something lies, or that only add to a run. What lies there is compared by content.
 _NOT_COMPARED = {
-    *("data", "split", "safe", "safe_split", "trusted", "known_unsafe", "model", "revision"),
+    *("data", "split", "safe", "safe_split", "trusted", "known_unsafe", "model", "revision", "learned"),
     *("finetune", "finetune_epochs", "rivals", "judge", "guard", "guard_policy", "toxicity_classifier", "training"),
     # What people are shown besides the decision.
     "examples",
