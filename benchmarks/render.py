@@ -21,8 +21,7 @@ from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
-from forgetfilter.decision.decide import Summary
-from reference import field_table, option_tables
+from option_tables import option_tables
 from results import RESULTS, markdown, read_result, table
 
 DOCS = RESULTS.parent
@@ -70,7 +69,6 @@ def _short(figure: str) -> str:
 MADE: dict[str, Callable[[Path], str]] = {
     "how-good": how_good,
     "options": lambda _: option_tables(),
-    "summary": lambda _: field_table(Summary),
 }
 
 

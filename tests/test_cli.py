@@ -245,3 +245,29 @@ def test_a_wrong_variable_of_a_launcher_is_named(refused, command, monkeypatch, 
     monkeypatch.setenv(variable, value)
     refused(command, f"the environment variable {variable} is")
     refused(["env"], f"the environment variable {variable} is")
+
+
+@pytest.mark.parametrize("limit", ["33.3%", "3", "0"])
+def test_more_removed_rows_than_allowed_fail_a_gate(command, tmp_path, capsys, limit):
+    # Four of twelve rows are removed.
+    assert main([*command, "--threshold", "top:34%", "--fail-above", limit]) == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"forgetfilter: 4 of 12 rows are removed, 33.33%; --fail-above allows {limit}"
+    run = tmp_path / "run"
+    assert json.loads((run / "summary.json").read_text())["removed"] == 4
+    assert main(["decide", str(run), "--fail-above", limit]) == 3
+    for enough in ("33.4%", "4"):
+        assert main(["decide", str(run), "--fail-above", enough]) == 0
+
+
+def test_a_gate_may_stand_in_a_configuration_file(command, tmp_path):
+    (tmp_path / "gate.yaml").write_text("fail-above: 0%\nthreshold: top:34%\n")
+    assert main([*command, "--config", str(tmp_path / "gate.yaml")]) == 3
+    # An option takes precedence, and no gate is a setting of the run.
+    assert main([*command, "--config", str(tmp_path / "gate.yaml"), "--fail-above", "none"]) == 0
+
+
+@pytest.mark.parametrize("limit", ["0.01", "101%", "-1", "1e3", "", "top:1%", "%", "1" * 5000])
+def test_a_gate_is_a_share_or_a_count(refused, command, tmp_path, limit):
+    refused([*command, f"--fail-above={limit}"], "fail_above")
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """Every command and every piece of Python that the documents show, run as it stands on a tiny model."""
 
+import functools
 import json
 import os
 import re
@@ -24,9 +25,17 @@ from support.documents import ROOT, blocks
 from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
 
 DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
-# The commands of published data and of studies need files of their own (tests/experiments); pages of measurements have
-# long commands.
-ELSEWHERE = ["how-to/data", "how-to/studies", "evidence", "appendix", "performance", "studies"]
+# These need files of their own, TRL or the hub, and are tested elsewhere; pages of measurements have long commands.
+ELSEWHERE = [
+    "how-to/data",
+    "how-to/studies",
+    "how-to/trainers",
+    "how-to/publishing",
+    "evidence",
+    "appendix",
+    "performance",
+    "studies",
+]
 PAGES = ["README.md", *(page for page in DOCS if page not in [f"docs/{name}.md" for name in ELSEWHERE])]
 # A large model stands for itself in the documents, and for a tiny one here.
 LARGE, LARGER = "meta-llama/Llama-2-7b-chat-hf", "meta-llama/Llama-2-70b-chat-hf"
@@ -181,3 +190,16 @@ def _kept_by(layers, fast, width, middle, heads, of_keys, tokens=256):
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         scorer(ids[:1, :0], ids, completion)
     return sum(kept.values()) / tokens
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_on_trainers_runs_as_it_stands(place, monkeypatch):
+    trl = pytest.importorskip("trl")
+    quick = {"use_cpu": True, "bf16": False, "max_steps": 1, "save_strategy": "no", "report_to": "none"}
+    monkeypatch.setattr(trl, "SFTConfig", functools.partial(trl.SFTConfig, **quick))
+    first, to_chats, *others = blocks("docs/how-to/trainers.md", "python")
+    for block in (to_chats, first, *others):
+        exec(compile(block, "docs/how-to/trainers.md", "exec"), {})
+    for words in commands("docs/how-to/trainers.md"):
+        assert main([*words[1:], "--output", "again"]) == 0
+    assert (place / "scored.jsonl").read_text().count("suspicion") == len((place / "chats.jsonl").open().readlines())

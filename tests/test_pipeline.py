@@ -58,6 +58,7 @@ def test_a_run_leaves_what_it_promises(command, noisy, out, capsys):
     shown = capsys.readouterr().out
     assert "removed.jsonl" in shown
     assert "forgetfilter decide" in shown
+    assert shown.splitlines()[-1] == f"Fine-tuned on the kept rows, a LoRA adapter: {out / 'model'}"
 
 
 def test_running_twice_changes_nothing(command, out):
@@ -407,6 +408,15 @@ def test_the_final_model_follows_the_decision(command, out, capsys):
     assert main(["decide", str(out)]) == 0
     assert "earlier decision" not in capsys.readouterr().err
     assert (out / "model" / "adapter_model.safetensors").read_bytes() != first
+
+
+def test_another_threshold_is_told_the_command_that_decides_by_it(command, out, capsys):
+    run(command)
+    assert run(command, "--threshold", "top:25%", "--finetune") == 2
+    decide = capsys.readouterr().err.strip().rpartition("To decide again from the scores that are there: ")[2]
+    assert decide == f"forgetfilter decide {out} --threshold top:25% --finetune"
+    assert main(decide.split()[1:]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"a LoRA adapter: {out / 'model'}")
 
 
 def test_a_final_model_needs_rows(command, capsys):

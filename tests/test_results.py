@@ -76,24 +76,3 @@ def test_a_benchmark_writes_what_it_measured_and_how(results, tmp_path, monkeypa
     assert (result.command, result.rows, result.note) == ("python panel.py --half reported", (("1",),), "A note.")
     assert result.commit
     assert result.date
-
-
-@pytest.mark.usefixtures("results")
-def test_a_field_that_nobody_explains_is_no_reference(monkeypatch):
-    import reference
-
-    class Fields:
-        """Hold numbers.
-
-        Attributes:
-            a, b: The first two,
-                told together.
-        """
-
-        a: int
-        b: "float | None"
-
-    assert "| `b` | `float \\| None` | The first two, told together. |" in reference.field_table(Fields)
-    monkeypatch.setitem(Fields.__annotations__, "c", int)
-    with pytest.raises(ValueError, match="'c'"):
-        reference.field_table(Fields)

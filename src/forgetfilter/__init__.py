@@ -14,6 +14,7 @@ __all__ = [
     "FilterResult",
     "ForgetFilter",
     "ForgetFilterError",
+    "KeepLearned",
     "RowScorer",
     "__version__",
     "apply",
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .api import AppliedResult, FilterResult, ForgetFilter, apply
     from .applying.scorer import RowScorer
     from .errors import ForgetFilterError
+    from .integrations.trainers import KeepLearned
 
 
 def __getattr__(name: str) -> Any:
@@ -39,4 +41,8 @@ def __getattr__(name: str) -> Any:
         from .errors import ForgetFilterError
 
         return ForgetFilterError
+    if name == "KeepLearned":
+        from .integrations.trainers import KeepLearned
+
+        return KeepLearned
     raise AttributeError(f"module 'forgetfilter' has no attribute '{name}'")

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,7 @@ from .settings.option import (
     values_of,
     with_options,
 )
+from .settings.run_folder import TrackingSettings
 
 if TYPE_CHECKING:
     import datasets
@@ -185,6 +186,38 @@ class FilterResult:
             run_decide(self.path, changed, console, overrides=person, known_unsafe=known)
         return self
 
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        removed: bool = False,
+        model: Literal["adapter", "merged"] | None = None,
+        private: bool = False,
+    ) -> list[str]:
+        """Push the kept rows to the hub, with a card that says what was removed, how, and with what error.
+
+        Args:
+            name: Name on the hub, as `user/name`. What is not there yet is created; rows of an earlier push to it are
+                replaced.
+            removed: Also push the removed rows, as a second config.
+            model: Also push the model that was fine-tuned on the kept rows: the `"adapter"`, which is the whole model
+                after full fine-tuning, or the adapter `"merged"` into its base.
+            private: Whether what is created is private.
+
+        Returns:
+            The URLs of the data set and of the model.
+
+        Raises:
+            HubError: The hub cannot be reached, or refuses.
+            RunError: There is no model of this decision.
+        """
+        from .publishing.hub import push
+
+        if model not in (None, "adapter", "merged"):
+            raise SettingsError(f"model: expected 'adapter', 'merged' or None, found {repr(model)[:60]}")
+        with refusals_explained(self.path):
+            return push(self._run, name, Console(quiet=True), removed=removed, model=model, private=private)
+
     def __repr__(self) -> str:
         where = f"FilterResult({printable(str(self.path))!r})"
         try:
@@ -269,6 +302,7 @@ class ForgetFilter:
         known_unsafe: RowSource | None = None,
         output: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
+        report_to: str | Sequence[str] = "",
     ) -> FilterResult:
         """Filter a data set.
 
@@ -283,6 +317,7 @@ class ForgetFilter:
             known_unsafe: Rows known to be unsafe, likewise.
             output: The run folder; a run there goes on where it stopped. A new temporary folder if None.
             overwrite: Start again even if the folder holds a run.
+            report_to: Names of experiment trackers, such as `tensorboard`, to report steps and result to.
 
         Raises:
             ForgetFilterError: Inputs, settings or the folder do not allow the run; the message says what to do.
@@ -291,6 +326,7 @@ class ForgetFilter:
         from .pipeline import run_filter
         from .runs.inputs import find_inputs
         from .runs.layout import DATA, KNOWN_UNSAFE, SAFE, TRUSTED, numbered
+        from .tracking import Trackers
 
         console = Console(quiet=self._quiet)
         safe_sets = dict(zip(numbered(SAFE, sets), sets, strict=True)) if (sets := _sets(safe)) else {SAFE: safe}
@@ -323,8 +359,11 @@ class ForgetFilter:
             settings = with_options(settings, model=str(copied))
         inputs = find_inputs(settings, memory)
         folder = Path(tempfile.mkdtemp(prefix="forgetfilter-")) if output is None else _path(output, "output")
+        tracking = from_mapping(TrackingSettings, {"report_to": report_to}, "run")
+        trackers = Trackers(tracking.report_to, folder, settings, console)
         with refusals_explained(folder):
-            run, _ = run_filter(settings, inputs, folder, console, overwrite=overwrite)
+            run, summary = run_filter(settings, inputs, folder, console, overwrite=overwrite)
+        trackers.report_summary(summary)
         return FilterResult(run.path)
 
 

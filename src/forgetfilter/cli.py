@@ -1,12 +1,14 @@
 """Parse the command line, call, and print.
 
-Exit status 0: done; 2: an error that the user can mend; 1: our fault; 128 and its number: a signal.
+Exit status 0: done; 3: done, and more rows were removed than --fail-above allows; 2: an error that the user can mend;
+1: our fault; 128 and its number: a signal.
 """
 
 from __future__ import annotations
 
 import argparse
 import signal
+import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +18,9 @@ from . import __version__
 from .boundary import report
 from .console import count_of, escaped, show
 from .errors import SettingsError
+from .forgetting.thresholds import parse_most_removed
 from .interruption import promise, status, tell
-from .models.processes import check_launch
+from .models.processes import Processes, check_launch
 from .settings.command_line import Parser, add_options, help_of
 from .settings.groups import (
     PRESETS,
@@ -30,13 +33,13 @@ from .settings.groups import (
     FinetuneSettings,
     MixSettings,
     PreviewSettings,
-    RunFolderSettings,
     SafeSettings,
     Settings,
     SourceSettings,
     StudySettings,
 )
 from .settings.option import from_mapping, options_of, read_config
+from .settings.run_folder import GateSettings, HubSettings, RunFolderSettings, TrackingSettings
 
 if TYPE_CHECKING:
     from .decision.decide import Summary
@@ -47,6 +50,7 @@ _GOES_ON = "what is finished in {folder} is kept, and the same command goes on f
 _STANDS = "the last decision in {folder} stands, whole"
 _WHOLE = "no file in {folder} is half written"
 _NOTHING = "nothing was written"
+_TOO_MANY_REMOVED = 3
 # No more rows are looked at one by one.
 _MOST_PREVIEWED = 1_000_000
 _SHOWN = 60
@@ -59,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         build_parser().parse(arguments, options)
         check_launch()
-        options.command(options)
+        exit_status: int = options.command(options) or 0
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:
@@ -69,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return report(error, _outcome(options), _folder(options))
         tell()
         return interrupted or 128 + signal.SIGINT
-    return 0
+    return exit_status
 
 
 def _folder(options: argparse.Namespace) -> Path | None:
@@ -86,12 +90,14 @@ def _outcome(options: argparse.Namespace) -> str:
     return outcome.format(folder=escaped(str(folder)))
 
 
-def _filter(options: argparse.Namespace) -> None:
+def _filter(options: argparse.Namespace) -> int:
     beside = options_of(RunFolderSettings)
     values = _merge_values(options, Settings, beside)
-    # These two concern the run folder and are not settings of the run.
+    # These concern the run folder, or what follows, and are not settings of the run.
     source = str(options.config or "options")
     named = {name: values.pop(name) for name in beside if name in values}
+    after = (name for group in (GateSettings, HubSettings, TrackingSettings) for name in options_of(group))
+    named |= {name: getattr(options, name) for name in after if hasattr(options, name)}
     folder = from_mapping(RunFolderSettings, named, source)
     options.output = options.output or (_place("output")(folder.output) if folder.output else None)
     settings = from_mapping(Settings, values, source)
@@ -103,9 +109,35 @@ def _filter(options: argparse.Namespace) -> None:
         raise SettingsError(f"filter needs {', '.join(missing)}; see 'forgetfilter filter --help'")
     if dry_run:
         _rehearse(settings)
-        return
+        return 0
     assert options.output is not None
-    _run_and_show(settings, options.output, overwrite=options.overwrite or folder.overwrite)
+    if folder.hub.push_to_hub is not None:
+        from .publishing.hub import check_can_push
+
+        check_can_push(folder.hub.push_to_hub)
+    path, summary = _run_and_show(
+        settings, options.output, overwrite=options.overwrite or folder.overwrite, report_to=folder.tracking.report_to
+    )
+    # Of several processes, one speaks.
+    if not Processes(settings.model.device).main:
+        return 0
+    if folder.hub.push_to_hub is not None:
+        _push_and_show(path, folder.hub.push_to_hub, private=folder.hub.private)
+    return _exit_status(summary, folder.gate)
+
+
+def _push_and_show(path: Path, name: str, **choices: Any) -> None:
+    from .console import Console
+    from .publishing.hub import push
+    from .runs.run import Run
+
+    for place in push(Run.open(path), name, Console(), **choices):
+        show(f"Pushed to {escaped(place)}")
+
+
+def _push(options: argparse.Namespace) -> None:
+    choices = {name: getattr(options, name) for name in ("removed", "model", "private")}
+    _push_and_show(options.run, options.name, **choices)
 
 
 def _rehearse(settings: Settings) -> None:
@@ -116,23 +148,45 @@ def _rehearse(settings: Settings) -> None:
     show(rehearse(settings, find_inputs(settings), Console()).table())
 
 
-def _run_and_show(settings: Settings, output: Path, *, overwrite: bool) -> Path:
+def _run_and_show(settings: Settings, output: Path, *, overwrite: bool, report_to: str = "") -> tuple[Path, Summary]:
     from .console import Console
-    from .models.processes import Processes
     from .pipeline import run_filter
     from .runs.inputs import find_inputs
+    from .tracking import Trackers
 
     main_process = Processes(settings.model.device).main
     console = Console(quiet=not main_process)
-    run, _ = run_filter(settings, find_inputs(settings), output, console, overwrite=overwrite, show=_show)
-    return run.path
+    trackers = Trackers(report_to if main_process else "", output, settings, console)
+    run, summary = run_filter(settings, find_inputs(settings), output, console, overwrite=overwrite, show=_show)
+    trackers.report_summary(summary)
+    if main_process and settings.final.finetune:
+        _show_model(run.path)
+    return run.path, summary
 
 
-def _decide(options: argparse.Namespace) -> None:
+def _exit_status(summary: Summary, gate: GateSettings) -> int:
+    """Return the exit status for what was removed, and say so where it is more than the gate allows."""
+    if gate.fail_above is None:
+        return 0
+    most = parse_most_removed(gate.fail_above)
+    # Of rows that a sample left out nothing is known.
+    rows = summary.rows - summary.left_out
+    if not most.is_exceeded(summary.removed, rows):
+        return 0
+    share = summary.removed / max(rows, 1)
+    show(
+        f"forgetfilter: {summary.removed:,} of {rows:,} rows are removed, {share:.2%}; --fail-above allows {most.text}",
+        sys.stderr,
+    )
+    return _TOO_MANY_REMOVED
+
+
+def _decide(options: argparse.Namespace) -> int:
     from .console import Console
     from .decision.overrides import read_overrides
     from .pipeline import run_decide
 
+    gate = from_mapping(GateSettings, _merge_values(options, GateSettings), "options")
     changed = _merge_values(options, DecisionSettings)
     overrides = read_overrides(options.overrides) if options.overrides else None
     run, summary = run_decide(
@@ -144,6 +198,9 @@ def _decide(options: argparse.Namespace) -> None:
         finetune=options.finetune,
     )
     _show(run, summary)
+    if options.finetune:
+        _show_model(run.path)
+    return _exit_status(summary, gate)
 
 
 def _apply(options: argparse.Namespace) -> None:
@@ -193,7 +250,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _demo(options: argparse.Namespace) -> None:
     from .demo import demo_settings, known_labels
 
-    path = _run_and_show(demo_settings(options.model), options.output, overwrite=options.overwrite)
+    path, _ = _run_and_show(demo_settings(options.model), options.output, overwrite=options.overwrite)
     show(known_labels(path))
 
 
@@ -275,6 +332,9 @@ def build_parser() -> Parser:
     command.add_argument("--overwrite", action="store_true", help=help_of(RunFolderSettings, "overwrite"))
     command.add_argument("--dry-run", action="store_true", help=help_of(RunFolderSettings, "dry_run"))
     add_options(command, Settings, leave_out={"data"})
+    add_options(command, GateSettings)
+    add_options(command, HubSettings)
+    add_options(command, TrackingSettings)
 
     command = _command(commands, "decide", _decide, "decide again from a run's scores", _STANDS, usage="RUN")
     command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
@@ -289,6 +349,7 @@ def build_parser() -> Parser:
         "decisions; they alone take the model; none: drop those that were given before",
     )
     add_options(command, DecisionSettings, default="as last decided, or as the overrides were saved with")
+    add_options(command, GateSettings)
 
     command = _command(
         commands,
@@ -308,6 +369,21 @@ def build_parser() -> Parser:
     command.add_argument(
         "--output", type=_place("output"), metavar="FOLDER", help="where the figures go (default: RUN/figures)"
     )
+
+    command = _command(
+        commands, "push", _push, "push a run's kept rows, and its model, to the hub", _STANDS, usage="RUN NAME"
+    )
+    command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
+    command.add_argument("name", metavar="NAME", help="name on the hub, as user/name, for data set and model alike")
+    command.add_argument("--removed", action="store_true", help="also push the removed rows, as a second config")
+    command.add_argument(
+        "--model",
+        nargs="?",
+        const="adapter",
+        choices=("adapter", "merged"),
+        help="also push the model of --finetune: as it is in RUN (the default), or merged into its base",
+    )
+    command.add_argument("--private", action="store_true", help=help_of(HubSettings, "private"))
 
     command = _command(
         commands,
@@ -335,7 +411,7 @@ def build_parser() -> Parser:
     add_options(command, EvaluationSettings, leave_out={"held_out", "max_completion", "own_words"})
 
     left_out = {*options_of(DataSettings), *options_of(SafeSettings)}
-    left_out |= {"rivals", "signal", "finetune", "lm_eval", "examples", "limit"}
+    left_out |= {"rivals", "signal", "finetune", "lm_eval", "examples", "limit", "learned"}
     command = _command(
         commands,
         "compare",
@@ -475,3 +551,9 @@ def _show(run: Run, summary: Summary) -> None:
     from .report.terminal import closing_table
 
     show(closing_table(run.path, summary))
+
+
+def _show_model(path: Path) -> None:
+    from .report.terminal import final_model
+
+    show(final_model(path))

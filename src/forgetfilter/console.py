@@ -13,11 +13,11 @@ import shlex
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from .progress import Pieces, Plan, Progress, Showable
 
@@ -143,6 +143,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+OnStep: TypeAlias = Callable[[str, int, Mapping[str, float]], None]
+
+
 class Console:
     """Shows a person what is going on.
 
@@ -155,6 +158,7 @@ class Console:
         self._stream: TextIO | None = sys.stderr if stream is None else stream
         self._quiet = quiet
         self._log: Path | None = None
+        self._on_step: OnStep | None = None
         self._plan: Plan | None = None
         self._pieces: Pieces | None = None
         self._update: Callable[[Showable], None] = lambda _: None
@@ -167,6 +171,15 @@ class Console:
     def log_to(self, path: Path) -> None:
         """Also append every line to this file, with the time."""
         self._log = path
+
+    def report_steps_to(self, on_step: OnStep) -> None:
+        """Also pass every optimizer step on: the session, the step in it, counted from 1, and its values by name."""
+        self._on_step = on_step
+
+    def report_step(self, session: str, step: int, values: Mapping[str, float]) -> None:
+        """Report an optimizer step to whom it may concern."""
+        if self._on_step is not None:
+            self._on_step(session, step, values)
 
     def say(self, text: str) -> None:
         """Show one line."""

@@ -38,6 +38,10 @@ class TrainingError(ForgetFilterError):
     """A training session cannot go on, for instance because its loss is no longer finite."""
 
 
+class HubError(ForgetFilterError):
+    """The hub cannot be reached, or refuses what is pushed to it."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of a library's error message, or the error's name where it has none."""
     lines = (line.strip() for line in str(error).splitlines())

@@ -66,6 +66,27 @@ def test_one_safe_set_is_a_name_and_several_are_a_list(tmp_path, given, read, st
     assert from_mapping(Settings, read_config(tmp_path / "c.yaml")) == settings
 
 
+@pytest.mark.parametrize(
+    "name", ["lora_targets", "rivals", "filters", "strategies", "models", "unsafe_shares", "lm_eval"]
+)
+def test_names_with_commas_between_may_be_a_list(tmp_path, name):
+    names = {"rivals": ["judge", "random"], "filters": ["judge", "random"], "strategies": ["none", "replay"]}
+    given = names.get(name, [0.1, 0.5] if name == "unsafe_shares" else ["q_proj", "v_proj"])
+    cls = StudySettings if name in options_of(StudySettings) else CompareSettings
+    text = ",".join(map(str, given))
+    assert values_of(from_mapping(cls, {name: given}))[name] == text
+    (tmp_path / "list.yaml").write_text(f"{name}: [{', '.join(map(str, given))}]\n")
+    assert from_mapping(cls, read_config(tmp_path / "list.yaml")) == from_mapping(cls, {name: text})
+
+
+@pytest.mark.parametrize(
+    "names", [["q_proj,v_proj"], ["q_proj", ""], [" q_proj"], [["q_proj"]], {"q_proj": "x"}, [None]]
+)
+def test_a_list_of_names_holds_a_name_in_each_place(names):
+    with pytest.raises(SettingsError, match="lora_targets must be a name or a list of names, found"):
+        from_mapping(Settings, {"lora_targets": names})
+
+
 def test_settings_survive_a_file(tmp_path):
     options = {"columns": {"prompt": "ä: #"}, "threshold": "top:5%", "max_completion": 7, "revision": "x"}
     settings = settings_of(Settings, data=("d",), **options)

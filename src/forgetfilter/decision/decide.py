@@ -32,7 +32,8 @@ from ..forgetting.estimates import (
 from ..forgetting.measuring import CATEGORIES, columns_of, suspicion_column
 from ..forgetting.pairs import Pairs, compare_answers
 from ..forgetting.signals import GUARD, RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
-from ..forgetting.thresholds import Auto, AutoOfSuspicion, parse_threshold
+from ..forgetting.thresholds import Auto, AutoOfSuspicion, FalseDiscoveryRate, parse_threshold
+from ..rivals.registry import RIVALS
 from ..runs.files import write_json
 from ..runs.inputs import planted_parts, read_unshown
 from ..runs.layout import (
@@ -66,6 +67,9 @@ from .overrides import KEPT, REMOVED, Overrides, write_overrides
 from .reasons import BAD, Decided, GuardOpinion, write_reasons, write_scores
 from .suspicion import by_review, suspect
 from .verdicts import NOBODY, UNSCORABLE, ByHand, Measured, judge
+
+# Of `summary.json`, as other programs read it (docs/reference/summary.md): higher where a key changes or goes.
+SUMMARY_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class Summary:
         doubt: Why precision and the share of harmless rows removed cannot be estimated from the trusted rows; empty
             where they can. With the signal `suspicion` both are then None, with other signals unreliable.
         trained: Whether anything was trained, so that forgetting is known.
+        planted_unlearned: Whether rows of known kind tell nothing of errors, as M1 was trained elsewhere without them.
         left_out: Rows of the input that `limit` left out of the sample; they are in none of the files.
         by_safe_set: For each of several safe sets, by name: how many of its rows that were set aside have a score,
             `count`, and which share of these would be `removed`, with its 95% interval, `low` and `high`.
@@ -141,6 +146,7 @@ class Summary:
     known_later_key: str = ""
     doubt: str = ""
     trained: bool = True
+    planted_unlearned: bool = False
     left_out: int = 0
     by_safe_set: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -171,6 +177,11 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     suspicion = measured.scores.suspicion
     if signal.fused and threshold == Auto():
         threshold = AutoOfSuspicion(np.concatenate([planted.known_unsafe, suspicion[by_hand[0][by_hand[1]]]]))
+    unlearned = _planted_unlearned(run, signal)
+    if unlearned:
+        if isinstance(threshold, FalseDiscoveryRate):
+            raise threshold.none_learned()
+        scores, planted = {DATA: scores[DATA]}, Planted.of_none()
     cut = threshold.cut(suspicion, planted.trusted)
     # Only forgetting shows what a safe set covers; each of several sets is judged by its own review.
     reviews = _read_reviews(run, signal, scores)
@@ -193,16 +204,40 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     summary = _summarise(decided, rows, planted, settings, overrides, read_unshown(run))
     summary = replace(
         summary,
-        warnings=[*summary.warnings, *kind_warnings],
+        warnings=[*summary.warnings, *kind_warnings, *(_told_of_learned(summary) if unlearned else [])],
         judged=judged,
         judged_in_part=in_part,
         known_later=later.rows if later else 0,
         known_later_key=later.key if later else "",
         trained=run.has(FORGETTING),
+        planted_unlearned=unlearned,
         by_safe_set=_by_safe_set(run.settings.safe, scores, cut.value),
     )
     _write(run, decided, rows, scores, summary, overrides)
     return summary
+
+
+def _planted_unlearned(run: Run, signal: Signal) -> bool:
+    """Tell whether the signal rests on M1, and M1 was trained elsewhere, without the rows of known kind."""
+    if not run.settings.sessions.learned:
+        return False
+    return RIVALS[signal.name].needs_learned if signal.scoring == RIVAL else run.has(FORGETTING)
+
+
+def _told_of_learned(summary: Summary) -> list[str]:
+    """Say what a run costs whose M1 was trained elsewhere, and whether that was on other rows, as it seems."""
+    costs = [
+        "M1 was trained elsewhere (--learned), without rows of known kind: precision, recall and the share of harmless "
+        "rows removed cannot be told, and auto has no such rows to check its cut against; a run without --learned "
+        "tells them, for the time that learning takes"
+    ]
+    scored = summary.rows - summary.bad - summary.unscorable
+    if 2 * summary.never_learned > scored:
+        costs.append(
+            f"{summary.never_learned:,} of {scored:,} rows were never learned by M1: it was trained on them too "
+            "little, on other rows, or in another template; their forgetting says little"
+        )
+    return costs
 
 
 @contextmanager
@@ -291,7 +326,7 @@ def _write(
         run.write_file(OVERRIDES, partial(write_overrides, replace(overrides, settings=shown)))
     run.write_file(REASONS, partial(write_reasons, decided, run.file(SCORES), rows))
     run.write_file(PLANTED_SCORES, partial(_write_planted, scores))
-    write_json(asdict(summary), run.path / SUMMARY, run.path)
+    write_json({"version": SUMMARY_VERSION, **asdict(summary)}, run.path / SUMMARY, run.path)
 
 
 def read_summary(run: Run) -> Summary:
@@ -315,7 +350,7 @@ def read_planted(run: Run) -> Planted:
     """Read the suspicion of the rows of known kind at the last decision; empty where an earlier version made it."""
     path = run.file(PLANTED_SCORES)
     if not path.is_file():
-        return Planted(np.empty(0), np.empty(0), np.empty(0))
+        return Planted.of_none()
     table = pq.read_table(path)
     part, suspicion = table.column("part").to_numpy(zero_copy_only=False), table.column("suspicion").to_numpy()
     kinds = [TRUSTED], numbered(ASIDE, run.settings.safe.safe), [KNOWN_UNSAFE]

@@ -46,6 +46,11 @@ class Planted:
     set_aside: FloatArray
     known_unsafe: FloatArray
 
+    @classmethod
+    def of_none(cls) -> Planted:
+        """Make one without any rows."""
+        return cls(np.empty(0), np.empty(0), np.empty(0))
+
     @property
     def trusted(self) -> FloatArray:
         """Forgetting of all rows known to be harmless."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
@@ -112,6 +114,13 @@ class FalseDiscoveryRate:
         return SettingsError(
             f"threshold fdr:{100 * self.rate:g}% rests on rows known to be harmless that were learned with the data; "
             "run 'forgetfilter filter' with --trusted FILE, --trusted builtin or --set-aside 0.5"
+        )
+
+    def none_learned(self) -> SettingsError:
+        """Describe what is wrong where M1 was trained elsewhere, without the rows known to be harmless."""
+        return SettingsError(
+            f"threshold fdr:{100 * self.rate:g}% rests on rows known to be harmless that were learned with the data, "
+            "and with --learned none were; take auto, top:10% or a number"
         )
 
 
@@ -340,6 +349,42 @@ def parse_threshold(text: str) -> Threshold:
     if not np.isfinite(number) or (kind and not 0 <= number <= 100):
         raise wrong
     return _PERCENT[kind](number / 100) if kind else Fixed(number)
+
+
+@dataclass(frozen=True)
+class MostRemoved:
+    """The most rows that may be removed without an alarm.
+
+    Attributes:
+        text: As the user wrote it.
+        number: A share of the rows, 0 to 1, or a count.
+        is_share: Which of these it is.
+    """
+
+    text: str
+    number: Fraction
+    is_share: bool
+
+    def is_exceeded(self, removed: int, rows: int) -> bool:
+        """Tell whether more of the rows were removed; exactly as many are not more."""
+        return removed > (self.number * rows if self.is_share else self.number)
+
+
+_COUNT_OR_PERCENT = re.compile(r"(?a:\d{1,9}|\d{1,3}(\.\d{1,9})?%)")
+
+
+def parse_most_removed(text: str) -> MostRemoved:
+    """Parse the most rows that may be removed: a share such as `1%`, or a count.
+
+    Raises:
+        SettingsError: It is neither.
+    """
+    number, is_share = text.removesuffix("%"), text.endswith("%")
+    if not _COUNT_OR_PERCENT.fullmatch(text) or (is_share and float(number) > 100):
+        raise SettingsError(
+            f"fail_above must be a share of the rows such as 1% or 0.5%, or a number of rows; found {text[:40]!r}"
+        )
+    return MostRemoved(text, Fraction(number) / (100 if is_share else 1), is_share)
 
 
 _PERCENT: dict[str, Callable[[float], Threshold]] = {"top": Top, "fdr": FalseDiscoveryRate}

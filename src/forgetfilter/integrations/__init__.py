@@ -1,1 +1,1 @@
-"""Steps for other programs that process data; each module needs its program installed."""
+"""Callbacks and steps for other programs; each module needs its program installed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from ..errors import SettingsError, first_line
 from ..settings.groups import AdapterSettings
 from ..settings.option import split_names
+from .checkpoint import LoraShape
 from .cpu.blocks import base_of
 
 ALL_LINEAR, LAST_BLOCK, QUERY_VALUE = "all-linear", "last-block", "query-value"
@@ -65,13 +66,28 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings) -> PeftModel:
     Raises:
         SettingsError: A name in `lora_targets` fits no layer that can have one.
     """
-    targets = _chosen(model, settings)
+    shape = {"r": settings.lora_rank, "lora_alpha": settings.lora_alpha, "lora_dropout": settings.lora_dropout}
+    return _put_on(model, _chosen(model, settings), shape)
+
+
+def add_adapter_like(model: PreTrainedModel, lora: LoraShape, dropout: float) -> PeftModel:
+    """Put a new LoRA adapter on a model that has the layers and the form of another; the base weights are frozen."""
+    shape = {
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": dropout,
+        "use_rslora": lora.rank_stabilised,
+        "rank_pattern": {re.escape(name): rank for name, rank in lora.ranks.items()},
+        "alpha_pattern": dict(lora.alphas),
+    }
+    return _put_on(model, list(lora.layers), shape)
+
+
+def _put_on(model: PreTrainedModel, targets: Sequence[str], shape: Mapping[str, Any]) -> PeftModel:
     everything = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
     config = LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules=targets,
+        **shape,
+        target_modules=list(targets),
         # peft goes by the ends of names, which the layers of another tower may share.
         exclude_modules=[name for name in everything if name not in targets and _is_among(name, targets)] or None,
         task_type="CAUSAL_LM",

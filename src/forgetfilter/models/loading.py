@@ -110,12 +110,24 @@ def load_tokenizer(source: ModelSource) -> Any:
     # It is read as well, and a model that the hub does not have is refused once, not file by file.
     load_config(source)
     beside = [folder for folder in source.adapters if has_tokenizer(Path(folder))]
-    location = beside[-1] if beside else source.location
-    folder = Path(location) if beside else _folder(source, TOKENIZER, TOKENIZER_CONFIG)
+    if beside:
+        return load_tokenizer_from(Path(beside[-1]))
+    location, folder = source.location, _folder(source, TOKENIZER, TOKENIZER_CONFIG)
     if folder is not None:
         check_tokenizer_files(folder)
     with explained(f"{folder or location}/{TOKENIZER}", "tokenizer"):
-        return AutoTokenizer.from_pretrained(location, revision=None if beside else source.revision or "main")
+        return AutoTokenizer.from_pretrained(location, revision=source.revision or "main")
+
+
+def load_tokenizer_from(folder: Path) -> Any:
+    """Load the tokenizer in a folder, whatever else is there.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    check_tokenizer_files(folder)
+    with explained(f"{folder}/{TOKENIZER}", "tokenizer"):
+        return AutoTokenizer.from_pretrained(str(folder))
 
 
 def check_model(source: ModelSource, tokenizer: Any) -> None:
@@ -130,6 +142,16 @@ def check_model(source: ModelSource, tokenizer: Any) -> None:
     # An adapter may bring further tokens.
     if model is not None and not source.adapters:
         _check_tokens(model, tokenizer, source.location)
+
+
+def outline(source: ModelSource) -> PreTrainedModel | None:
+    """Make a model without numbers, of the shapes that its weights tell; None if it can only be made with its numbers.
+
+    Raises:
+        ModelError: The weights are not those that its configuration asks for.
+    """
+    source = _resolved(source)
+    return _outline(source, load_config(source))
 
 
 def model_fingerprint(source: ModelSource) -> str:

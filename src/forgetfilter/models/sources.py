@@ -103,7 +103,7 @@ def with_base(folder: Path, *, name: str = "", above: tuple[Path, ...] = ()) -> 
     name, here = name or str(folder), folder.resolve()
     if here in above:
         raise ModelError(f"{name}: this adapter is its own base; name the model that it is for in {ADAPTER_CONFIG}")
-    config = _adapter_config(folder, name)
+    config = read_adapter_config(folder, name)
     base = config.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise ModelError(f"{name}: {ADAPTER_CONFIG} does not say which model the adapter is for")
@@ -116,7 +116,16 @@ def with_base(folder: Path, *, name: str = "", above: tuple[Path, ...] = ()) -> 
     return replace(source, adapters=(*source.adapters, str(folder)))
 
 
-def _adapter_config(folder: Path, name: str) -> dict[str, Any]:
+def read_adapter_config(folder: Path, name: str) -> dict[str, Any]:
+    """Read the configuration of an adapter's folder.
+
+    Args:
+        folder: The folder.
+        name: What to call it.
+
+    Raises:
+        ModelError: It is no adapter of a kind that can be merged, or its weights are not there.
+    """
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         kind = str(config["peft_type"]).upper()

@@ -10,7 +10,7 @@ import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from ..runs.files import write_json
 from ..runs.layout import CHECKPOINT, HISTORY, activations_of
 from ..runs.run import Stages
 from ..settings.groups import Settings
+from .checkpoint import Checkpoint, LoraShape
 from .processes import Processes
 from .sources import ModelSource
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from .training import Callback, Step
 
 BASE = "base"
+# What the names of activations begin with that are not of the model that is M0.
+_OF_ANOTHER = "other-"
 # Of a forward pass: what a training step costs, and what writing a token costs, which goes one by one.
 _TRAINING, _WRITING = 3, 4
 
@@ -60,17 +63,35 @@ class StageRunner:
         encoder: Encoder,
         console: Console,
         processes: Processes,
+        *,
+        sources: Mapping[str, ModelSource] | None = None,
+        lora: LoraShape | None = None,
     ) -> None:
+        """Prepare for a model, which is loaded when a stage first needs it.
+
+        Args:
+            stages, settings, encoder, console, processes: See above.
+            source: Where the model comes from.
+            sources: Other models by the names of states that belong to them; one is in memory at a time.
+            lora: The layers and the form of the adapter, where it is to be like one that exists.
+        """
         self.stages, self.settings, self.encoder = stages, settings, encoder
         self.console, self.processes = console, processes
-        self._source = source
+        self._source, self._sources, self._lora = source, sources or {}, lora
+        self._loaded: TrainableModel | None = None
+        self._loaded_from = source
         self._state = BASE
         # Stages with activations that this process wrote itself, or found to be whole.
         self._cached: set[str] = set()
 
-    @cached_property
+    @property
     def session(self) -> TrainableModel:
-        """Load the model when a stage first needs it."""
+        """Return the model that the present state belongs to; it is loaded when a stage first needs it."""
+        if self._loaded is None:
+            self._loaded = self._load(self._loaded_from)
+        return self._loaded
+
+    def _load(self, source: ModelSource) -> TrainableModel:
         from .cpu.allocator import return_freed_memory
         from .trainable_model import TrainableModel
         from .vocabulary import doubt_about
@@ -80,7 +101,7 @@ class StageRunner:
         gc.collect()
         return_freed_memory()
         settings = self.settings
-        session = TrainableModel(self._source, settings.model, settings.adapter, settings.training.seed)
+        session = TrainableModel(source, settings.model, settings.adapter, settings.training.seed, self._lora)
         if settings.tokens.max_length > session.longest:
             raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
         doubt = doubt_about(session, self.encoder.tokenizer)
@@ -128,12 +149,16 @@ class StageRunner:
         self.check_tokens(files)
         if not self.session.scorer.skips:
             return TokenTable(*files)
-        stages = [activations_of(name) for name in named]
+        stages = [self._activations_of(name) for name in named]
         # Machines that share a folder do not share what of it is mapped into memory: each computes what it needs.
         if not self.processes.several_machines:
             for name, stage, file in zip(named, stages, files, strict=True):
                 self._cache_states(name, stage, file)
         return known_table(self.session, files, [self.stages.folder(stage) for stage in stages])
+
+    def _activations_of(self, name: str) -> str:
+        """Name the stage of a file's activations, which differ from model to model."""
+        return activations_of(name if self._loaded_from == self._source else f"{_OF_ANOTHER}{name}")
 
     def _cache_states(self, name: str, stage: str, file: Path) -> None:
         """Cache the activations of a file, or check once that those which an earlier process cached are whole."""
@@ -161,21 +186,47 @@ class StageRunner:
 
     def drop_states(self, names: Sequence[str]) -> None:
         """Delete the activations that `tokens` cached for files with these names."""
-        self._cached -= {activations_of(name) for name in names}
+        cached = [activations_of(f"{of}{name}") for of in ("", _OF_ANOTHER) for name in names]
+        self._cached -= set(cached)
         if self.processes.main:
-            for name in names:
-                self.stages.drop(activations_of(name))
+            for stage in cached:
+                self.stages.drop(stage)
 
     def bring(self, state: str) -> None:
         """Put the model into a state: `base`, or one that a stage saved."""
-        session = self.session
+        self._change_model(state)
         if self._state == state:
             return
         if state == BASE:
-            session.reset()
+            self.session.reset()
         else:
-            session.load(self.stages.folder(state))
+            self.session.load(self.stages.folder(state))
         self._state = state
+
+    def _change_model(self, state: str) -> None:
+        """Load the model that a state belongs to, unless it is in memory."""
+        source = self._sources.get(state, self._source)
+        if source != self._loaded_from:
+            self._loaded, self._loaded_from, self._state = None, source, BASE
+        if self._loaded is None:
+            self._loaded = self._load(source)
+
+    def take_over(self, checkpoint: Checkpoint, folder: Path, becomes: str) -> None:
+        """Save a model that was trained elsewhere as the state of a stage.
+
+        Args:
+            checkpoint: Its adapter is loaded; a whole model is one of `sources`, and begins as it came.
+            folder: The folder of the stage that is being worked on.
+            becomes: The name of the stage, and so of the model's state afterwards.
+        """
+        self._change_model(becomes)
+        self._state = f"{becomes}, being loaded"
+        if checkpoint.lora is None:
+            self.session.reset()
+        else:
+            self.session.load(checkpoint.folder)
+        self.session.save(folder, self.encoder.tokenizer)
+        self._state = becomes
 
     def train(
         self,
@@ -203,6 +254,9 @@ class StageRunner:
 
             def on_step(step: Step) -> None:
                 progress.advance(note=f"loss {step.loss:.3f}")
+                speed = step.tokens / step.seconds
+                values = {"loss": step.loss, "learning_rate": step.learning_rate, "tokens_per_second": speed}
+                self.console.report_step(becomes, step.step, values)
 
             training, most = self.settings.training, self.settings.passes.tokens_per_batch
             history = finetune(
@@ -256,7 +310,8 @@ class StageRunner:
 
     @property
     def _learned_blocks(self) -> float:
-        return self.settings.adapter.top_blocks or 1.0
+        # An adapter that exists is taken for one on all blocks.
+        return 1.0 if self._lora is not None else self.settings.adapter.top_blocks or 1.0
 
     def steps(self, rows: int, epochs: float | None) -> int:
         """Compute the optimizer steps of so many epochs over so many rows."""

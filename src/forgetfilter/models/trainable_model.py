@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
+from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..data.tokens import Tokens
 from ..errors import ModelError, TrainingError
 from ..settings.groups import AdapterSettings, ModelSettings
-from .architecture import add_adapter
+from .architecture import add_adapter, add_adapter_like
+from .checkpoint import LoraShape
 from .cpu.allocator import keep_freed_memory
 from .cpu.threads import Lanes
 from .forward_path import ForwardPath, forward_path
@@ -44,8 +47,21 @@ class TrainableModel:
         lanes: Run scoring passes side by side.
     """
 
-    def __init__(self, source: ModelSource, model: ModelSettings, adapter: AdapterSettings, seed: int) -> None:
+    def __init__(
+        self,
+        source: ModelSource,
+        model: ModelSettings,
+        adapter: AdapterSettings,
+        seed: int,
+        lora: LoraShape | None = None,
+    ) -> None:
         """Load the model.
+
+        Args:
+            source: Where it comes from.
+            model, adapter: How it is loaded, and what of it is trained.
+            seed: Seed of the adapter's first numbers.
+            lora: The layers and the form of the adapter, where it is to be like one that exists.
 
         Raises:
             ModelError: It cannot be loaded; see `load_model`.
@@ -53,7 +69,7 @@ class TrainableModel:
         """
         keep_freed_memory()
         hardware = choose_hardware(model, trained_fully=adapter.full_finetuning)
-        self._lora = not adapter.full_finetuning
+        self._lora, self._like = not adapter.full_finetuning, lora
         if hardware.device.type == "cuda" and hardware.device.index is not None:
             # CUDA graphs, and what Accelerate allocates, are on the current GPU.
             torch.cuda.set_device(hardware.device)
@@ -72,11 +88,16 @@ class TrainableModel:
     def _load(self, source: ModelSource, hardware: Hardware, adapter: AdapterSettings, seed: int) -> ForwardPath:
         base = load_model(source, hardware, trained_fully=adapter.full_finetuning and not self.sharded)
         torch.manual_seed(seed)
-        model = add_adapter(base, adapter) if self._lora else base
+        model = self._adapted(base, adapter) if self._lora else base
         if self._lora and source.adapters:
             # The new adapter belongs to the merged model.
             model.peft_config["default"].base_model_name_or_path = source.adapters[-1]
         return forward_path(model, self.hardware, hardware.device, sharded=self.sharded)
+
+    def _adapted(self, base: PreTrainedModel, adapter: AdapterSettings) -> PeftModel:
+        if self._like is not None:
+            return add_adapter_like(base, self._like, adapter.lora_dropout)
+        return add_adapter(base, adapter)
 
     def _load_in_parts(self, source: ModelSource, adapter: AdapterSettings, seed: int) -> ForwardPath:
         # The whole model goes into the machine's memory first, as it may be too large for any one device.

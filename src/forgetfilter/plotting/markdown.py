@@ -11,6 +11,7 @@ from ..console import printable
 from ..forgetting.estimates import Estimate
 
 Cell: TypeAlias = str | int | float | Estimate | None
+_MARKUP = "\\`*_{}[]#|~!>"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
@@ -45,3 +46,15 @@ def _number(value: float) -> str:
     if not np.isfinite(value):
         return "–"
     return f"{value:.2f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def plain(text: str) -> str:
+    """Write text of others so that it is shown as it stands: on one line, and no part of it taken for Markdown."""
+    escaped = "".join(f"\\{c}" if c in _MARKUP else c for c in printable(text))
+    return escaped.replace("<", "&lt;")
+
+
+def code(text: str) -> str:
+    """Write text of others as a span of code, in which a backtick becomes a quote."""
+    shown = printable(text).replace("`", "'").replace("|", "\\|")
+    return f"`{shown or ' '}`"

@@ -14,8 +14,9 @@ from ..decision.decide import Summary
 from ..decision.reasons import BAD, NOTHING_TRAINED
 from ..forgetting.estimates import Estimate
 from ..forgetting.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS
+from ..models.sources import ADAPTER_CONFIG
 from ..runs.inputs import unshown_told
-from ..runs.layout import DATA, OVERRIDES, REPORT, ROWS, SCORES
+from ..runs.layout import DATA, MODEL, OVERRIDES, REPORT, ROWS, SCORES
 from ..runs.run import Run, decide_command
 
 _SHOWN = 5
@@ -53,6 +54,13 @@ def closing_table(path: Path, summary: Summary) -> str:
     return "\n".join(lines)
 
 
+def final_model(path: Path) -> str:
+    """Say where the model is that was fine-tuned on the kept rows, and what it is."""
+    folder = path / MODEL
+    kind = "a LoRA adapter" if (folder / ADAPTER_CONFIG).is_file() else "a whole model"
+    return f"Fine-tuned on the kept rows, {kind}: {escaped(str(folder))}"
+
+
 def _errors(summary: Summary) -> str:
     """Phrase the estimates of precision and recall, or why there are none."""
     planted = {"precision": ("trusted", summary.trusted), "recall": ("known-unsafe", summary.known_unsafe)}
@@ -68,6 +76,8 @@ def _errors(summary: Summary) -> str:
                 phrases.append(f"{name} unknown: {known.low:.0%} to {known.high:.0%}, judged by {judges}{caveat}")
             else:
                 phrases.append(f"{name} {known}, judged by {judges}{caveat}")
+        elif summary.planted_unlearned:
+            phrases.append(f"{name} cannot be told with --learned")
         elif not count:
             phrases.append(f"{name} unknown (--{kind} FILE would tell)")
         elif doubt and summary.cut is not None:
@@ -107,9 +117,8 @@ def _notes(summary: Summary) -> list[str]:
     if summary.unscorable:
         notes.append(f"{count_of(summary.unscorable, 'row')} could not be scored; see the {where} file")
     if summary.never_learned:
-        notes.append(
-            f"{_rows(summary.never_learned, 'was', 'were')} never learned, so forgetting says little; raise --epochs"
-        )
+        cure = "" if summary.planted_unlearned else "; raise --epochs"
+        notes.append(f"{_rows(summary.never_learned, 'was', 'were')} never learned, so forgetting says little{cure}")
     if summary.truncated:
         notes.append(f"rows cut to the length limit: {summary.truncated:,}")
     if summary.judged_in_part and summary.judged is not None:

@@ -28,6 +28,7 @@ from ..data.tokens import Encoder, TokenTable, write_tokens
 from ..errors import InputError, SettingsError
 from ..forgetting.signals import ALL, learned_blocks, learned_tokens
 from ..forgetting.thresholds import FalseDiscoveryRate, parse_threshold
+from ..models.checkpoint import Checkpoint, find_checkpoint
 from ..models.sources import ModelSource, find_model
 from ..settings.groups import SafeSettings, Settings
 from ..settings.option import with_options
@@ -64,10 +65,12 @@ class Inputs:
     Attributes:
         parts: The data sets that are read, by part: the data, mostly safe examples, perhaps rows of known kind.
         model: The aligned model.
+        learned: M1, where it was trained elsewhere.
     """
 
     parts: dict[str, Container]
     model: ModelSource
+    learned: Checkpoint | None = None
 
 
 class Material:
@@ -90,7 +93,8 @@ class Material:
     @property
     def scored(self) -> list[str]:
         """Return the parts that are scored: those that are learned, and the rejected answers of preference data."""
-        return [*self.parts, *([REJECTED] if (self._run.folder(TOKENS) / tokens_of(REJECTED)).exists() else [])]
+        learned = [DATA] if self._run.settings.sessions.learned else self.parts
+        return [*learned, *([REJECTED] if (self._run.folder(TOKENS) / tokens_of(REJECTED)).exists() else [])]
 
     def said(self, part: str) -> Iterator[Said]:
         """Yield id, position and chat of every usable row of a part."""
@@ -151,6 +155,8 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
         raise SettingsError(f"safe: '{twice[0]}' is named twice; each set is reviewed once")
     threshold = parse_threshold(settings.decision.threshold)
     none_trusted = settings.planted.trusted in ("", NONE) and not _sets_aside(settings)
+    if isinstance(threshold, FalseDiscoveryRate) and settings.sessions.learned:
+        raise threshold.none_learned()
     if isinstance(threshold, FalseDiscoveryRate) and none_trusted:
         raise threshold.no_trusted_rows()
     text = TextOptions(settings.data.encoding, settings.data.delimiter)
@@ -169,7 +175,24 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
             if source == BUILTIN and part != KNOWN_UNSAFE:
                 source = str(builtin(TRUSTED if part == TRUSTED else SAFE))
             parts[part] = open_container(source, split, others)
-    return Inputs(parts, find_model(settings.model.model, settings.model.revision))
+    return Inputs(parts, find_model(settings.model.model, settings.model.revision), find_learned(settings))
+
+
+def find_learned(settings: Settings) -> Checkpoint | None:
+    """Find M1 where the settings name one that was trained elsewhere.
+
+    Raises:
+        ModelError: It is not there, or nothing that the review can go on with.
+        SettingsError: It is an adapter, and all weights are to be trained.
+    """
+    if not settings.sessions.learned:
+        return None
+    learned = find_checkpoint(settings.sessions.learned)
+    if learned.lora is not None and settings.adapter.full_finetuning:
+        raise SettingsError(
+            f"full_finetuning: {learned.folder} is an adapter, with which the review goes on; leave it out"
+        )
+    return learned
 
 
 def _safe_files(safe: SafeSettings) -> dict[str, str]:
@@ -416,16 +439,27 @@ def _cut_rows(table: TokenTable, unframed: str) -> str:
     return ", ".join(notes)
 
 
-def make_encoder(source: ModelSource, settings: Settings, *, whole: bool = False) -> Encoder:
+def make_encoder(
+    source: ModelSource, settings: Settings, *, whole: bool = False, learned: Checkpoint | None = None
+) -> Encoder:
     """Make the encoder of a model: of rows as the filter learns and scores them, or of `whole` rows.
 
+    Args:
+        source: The model.
+        settings: The template, the lengths and what is scored of each answer.
+        whole: Whether whole rows are wanted.
+        learned: M1, where it was trained elsewhere; a tokenizer that was saved with it holds, with its template.
+
     Raises:
-        ModelError: The model has none.
+        ModelError: The model has none, or M1 has another.
     """
+    from ..models.fitting import tokenizer_of
     from ..models.loading import load_tokenizer, quiet_libraries
 
     quiet_libraries()
     tokenizer = load_tokenizer(source)
+    if learned is not None:
+        tokenizer = tokenizer_of(learned, tokenizer)
     tokens = settings.tokens
     if whole:
         return Encoder(tokenizer, tokens.template, tokens.max_length)
@@ -445,6 +479,9 @@ def resolve(settings: Settings, encoder: Encoder) -> Settings:
         safe=tuple(name if name in (SELF, BUILTIN) else _absolute(name) for name in settings.safe.safe),
         trusted=planted.trusted if planted.trusted in (BUILTIN, NONE) else _absolute(planted.trusted),
         known_unsafe=_absolute(planted.known_unsafe),
+        # Nothing learns these rows where M1 was trained elsewhere, and the review can do with them.
+        set_aside=0.0 if settings.sessions.learned else planted.set_aside,
+        learned=_absolute(settings.sessions.learned),
         model=_absolute(settings.model.model),
         device=str(hardware.device),
         dtype=str(hardware.dtype).removeprefix("torch."),
@@ -462,8 +499,8 @@ def _absolute(name: str) -> str:
     return str(path.absolute()) if path.exists() else name
 
 
-def fingerprints(model: ModelSource, encoder: Encoder) -> dict[str, str]:
-    """Compute what distinguishes model, tokenizer and template from others."""
+def fingerprints(model: ModelSource, encoder: Encoder, learned: Checkpoint | None = None) -> dict[str, str]:
+    """Compute what distinguishes model, tokenizer and template from others, and M1 where it was trained elsewhere."""
     from ..models.loading import model_fingerprint
 
     template = encoder.tokenizer.chat_template if encoder.template == "chat" else "plain"
@@ -471,4 +508,5 @@ def fingerprints(model: ModelSource, encoder: Encoder) -> dict[str, str]:
         "model": model_fingerprint(model),
         "tokenizer": hash_chunks([encoder.tokenizer.backend_tokenizer.to_str().encode("utf-8", "replace")]),
         "template": hash_chunks([str(template).encode("utf-8", "replace")]),
+        **({"learned": learned.fingerprint} if learned else {}),
     }

@@ -25,6 +25,8 @@ SUMMARY, SCORES, REASONS, OVERRIDES = "summary.json", "scores.parquet", "reasons
 # Suspicion of the rows of known kind, as the last decision had it.
 PLANTED_SCORES = "planted.parquet"
 REPORT, EXAMPLES_FILE = "report.html", "examples.jsonl"
+# Files of experiment trackers.
+TRACKED = "tracking"
 
 # The folder of the stages, the lock, a run that is set aside for its successor, and what is not whole yet.
 STAGES, LOCK, PREVIOUS, PARTIAL = "stages", ".lock", ".previous", ".partial."
@@ -56,6 +58,8 @@ WITNESS_BASIS, WITNESS_VOCABULARY = "basis.npz", "vocabulary.parquet"
 DISTILLED_RULE, HELD_OUT, DISTILLED_FOR, FURTHER_SCORES = "rule.npz", "held-out.npz", "decision.txt", "scores"
 # What rows that became known later were read from.
 KNOWN_LATER_INFO = "info.json"
+# What `KeepLearned` notes beside a model that it saves.
+TRAINED_ELSEWHERE = "forgetfilter.json"
 # The files of a folder with scores, in order.
 SHARDS = "part-*.parquet"
 # Which model or list a rival went by, and which decision the final model is made from.

@@ -41,7 +41,7 @@ from .restoring import restore
 
 # Settings that say where something lies, or that only add to a run. What lies there is compared by content.
 _NOT_COMPARED = {
-    *("data", "split", "safe", "safe_split", "trusted", "known_unsafe", "model", "revision"),
+    *("data", "split", "safe", "safe_split", "trusted", "known_unsafe", "model", "revision", "learned"),
     *("finetune", "finetune_epochs", "rivals", "judge", "guard", "guard_policy", "toxicity_classifier", "training"),
     # What people are shown besides the decision.
     "examples",
@@ -411,7 +411,8 @@ def _refusal(path: Path, differences: dict[str, str], earlier: Mapping[str, Any]
     command = decide_command(path, {n: v for n, v in wanted.items() if n in differences or v != stays[n]})
     decided_alone = set(differences) <= set(_DECIDED)
     if decided_alone and (before == signal or _are_there(before, signal)):
-        advice = f"To decide again from the scores that are there: {command}"
+        also = " --finetune" if settings.final.finetune else ""
+        advice = f"To decide again from the scores that are there: {command}{also}"
     elif decided_alone and signal in RIVALS:
         beside = " ".join([*_as_options({name: started[name] for name in differences}), f"--rivals {signal}"])
         advice = f"To ask this rival beside the signal of the run: {beside}; and to decide by it then: {command}"

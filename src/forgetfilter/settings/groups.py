@@ -162,6 +162,7 @@ class AdapterSettings:
     lora_targets: str = option(
         "all-linear",
         "layers that get an adapter: all-linear, last-block, query-value (the paper's), or names such as q_proj,v_proj",
+        listed=True,
         shown="LAYERS",
     )
     top_blocks: float | None = option(
@@ -247,6 +248,11 @@ class SessionSettings:
         "passes, and at most 3 or 75 steps, whichever is more",
         above=0,
     )
+    learned: str = option(
+        "",
+        "folder of a LoRA adapter or a whole model that was fine-tuned on the data elsewhere, from --model: it is M1, "
+        "and the learning session is left out; rows of known kind then tell no threshold's errors",
+    )
     training: bool = option(
         True, "train and review the model; --no-training ends after a first look, from which the same command goes on"
     )
@@ -302,6 +308,7 @@ class RivalSettings:
         "",
         f"also ask these, with commas between: {', '.join(RIVALS)}; then decide --signal NAME decides by one of them",
         check=_names_among("rivals", "rival", RIVALS),
+        listed=True,
         shown="NAMES",
     )
     guard: str = option(
@@ -363,17 +370,6 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class RunFolderSettings:
-    """Where a run is kept; no settings of the run itself."""
-
-    output: str = option("", "run folder; a run there goes on where it stopped")
-    overwrite: bool = option(False, "start again even if RUN holds a run")
-    dry_run: bool = option(
-        False, "read and check everything, try a few steps, and tell the time, memory and disk that the whole will need"
-    )
-
-
-@dataclass(frozen=True)
 class MeasureSettings:
     """What is asked of the model, and how its answers are measured."""
 
@@ -390,6 +386,7 @@ class MeasureSettings:
         "tasks of lm-evaluation-harness to run as well, e.g. squadv2,hellaswag; needs lm_eval",
         shown="TASKS",
         usual=True,
+        listed=True,
     )
 
 
@@ -515,6 +512,7 @@ class CompareSettings(Settings):
         "variability,forgetting-events,neighbours,gradient,random",
         "filters to compare, with commas between: signals of forgetting and rivals",
         check=_names_among("filters", "filter", SIGNALS),
+        listed=True,
         shown="NAMES",
         usual=True,
     )
@@ -522,6 +520,7 @@ class CompareSettings(Settings):
         ",".join(STRATEGIES),
         "strategies to compare, with commas between; empty for none of them",
         check=_names_among("strategies", "strategy", STRATEGIES),
+        listed=True,
         shown="NAMES",
         usual=True,
     )
@@ -555,12 +554,14 @@ class StudySettings(Settings):
         "models to study, with commas between, the smallest first; empty is --model alone",
         shown="MODELS",
         usual=True,
+        listed=True,
     )
     rounds: int = option(3, "rounds of noisy and safe sessions in the study interleaved", least=1)
     unsafe_shares: str = option(
         "0.02,0.05,0.1",
         "shares of unsafe rows in the study realistic, with commas between",
         check=_shares,
+        listed=True,
         shown="SHARES",
     )
 

@@ -12,7 +12,7 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar
@@ -48,17 +48,20 @@ def option(
     above: float | None = None,
     most: float | None = None,
     check: Callable[[Any], object] | None = None,
+    listed: bool = False,
     shown: str = "",
     usual: bool = False,
 ) -> Any:
     """Declare one setting: default, help text with its unit, and the values it may take.
 
     `least` and `most` are among these, `above` is not. `check` is called with the value and raises SettingsError where
-    that will not do. A setting of a type such as `int | Literal["all"] | None` also takes the words all and none.
-    On a command line its value is called `shown`, and `--help` lists it where it is `usual`.
+    that will not do. One that is `listed` holds names with commas between, and may be given as a list. A setting
+    of a type such as `int | Literal["all"] | None` also takes the words all and none. On a command line its value is
+    called `shown`, and `--help` lists it where it is `usual`.
     """
     bounds = {"least": least, "above": above, "most": most}
     metadata = {"help": help, "choices": choices, **bounds, "check": check, "shown": shown, "usual": usual}
+    metadata["listed"] = listed
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -188,10 +191,11 @@ def _parse(spec: dataclasses.Field[Any], kind: Any, value: Any, source: str) -> 
     if said in words:
         return said
     kind = kinds[0]
+    listed = spec.metadata["listed"]
     try:
-        parsed = _convert(kind, value)
+        parsed = _convert(kind, _joined(value) if listed else value)
     except (TypeError, ValueError, OverflowError):
-        expected = _either(_EXPECTED.get(kind, "name=column pairs"), *words)
+        expected = _either(_EXPECTED.get(Names if listed else kind, "name=column pairs"), *words)
         hint = "; leave it out for its default" if value is None else ""
         raise SettingsError(f"{source}: {spec.name} must be {expected}, found {_shown(value)}{hint}") from None
     _check_range(spec, parsed, words, source)
@@ -280,6 +284,16 @@ def _convert(kind: Any, value: Any) -> Any:
     return columns
 
 
+def _joined(value: Any) -> Any:
+    """Write a list of names with commas between, as it is kept; what is no list stays as it is."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    names = [_convert(str, name) for name in value]
+    if not all(split_names(name) == [name] for name in names):
+        raise ValueError
+    return ",".join(names)
+
+
 def _number(kind: type, value: Any) -> int | float:
     """A finite number of the kind; a whole one may be written as 1e3."""
     if isinstance(value, bool):
@@ -307,10 +321,14 @@ def keyword_parameters(cls: type, *, optional: bool = False) -> list[inspect.Par
             name,
             only,
             default=None if optional else default_of(spec),
-            annotation=kinds[name] | None if optional else kinds[name],
+            annotation=_annotation(spec, kinds[name]) | None if optional else _annotation(spec, kinds[name]),
         )
         for name, spec in options_of(cls).items()
     ]
+
+
+def _annotation(spec: dataclasses.Field[Any], kind: Any) -> Any:
+    return kind | Sequence[str] if spec.metadata["listed"] else kind
 
 
 def default_of(spec: dataclasses.Field[Any]) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..classifiers.judge import check_judge
 from ..console import Console
 from ..data.tokens import Encoder
+from ..models.checkpoint import Checkpoint
 from ..models.processes import Processes, spreads_the_model
 from ..models.sources import ModelSource, find_model
 from ..models.stage_runner import StageRunner
@@ -16,6 +17,7 @@ from ..runs.inputs import (
     SELF,
     Inputs,
     Material,
+    find_learned,
     fingerprints,
     make_encoder,
     own_answers_part,
@@ -23,7 +25,7 @@ from ..runs.inputs import (
     resolve,
     tokenize_parts,
 )
-from ..runs.layout import LOG
+from ..runs.layout import LEARNED, LOG, REVIEWED, numbered
 from ..runs.run import Run, drop_previous, locked, replacing
 from ..settings.groups import Settings
 from ..settings.option import split_names, with_options
@@ -42,11 +44,20 @@ class FilterRun:
         processes: Which of how many processes this one is.
         material: The rows and tokens, by part.
         bench: The model, which is loaded when a stage first needs it.
+        learned: M1, where it was trained elsewhere.
     """
 
-    def __init__(self, run: Run, source: ModelSource, encoder: Encoder, console: Console, processes: Processes) -> None:
+    def __init__(
+        self,
+        run: Run,
+        source: ModelSource,
+        encoder: Encoder,
+        console: Console,
+        processes: Processes,
+        learned: Checkpoint | None = None,
+    ) -> None:
         self.run, self.encoder, self.console, self.processes = run, encoder, console, processes
-        self.material = Material(run)
+        self.material, self.learned = Material(run), learned
         self._source = source
         self.bench = self._load(run.settings)
 
@@ -59,9 +70,10 @@ class FilterRun:
             RunError: It is not the one that the run was made with.
         """
         source = find_model(run.settings.model.model, run.settings.model.revision)
-        encoder = make_encoder(source, run.settings)
-        run.check(fingerprints(source, encoder))
-        return cls(run, source, encoder, console, Processes(run.settings.model.device))
+        learned = find_learned(run.settings)
+        encoder = make_encoder(source, run.settings, learned=learned)
+        run.check(fingerprints(source, encoder, learned))
+        return cls(run, source, encoder, console, Processes(run.settings.model.device), learned)
 
     def train_all_blocks(self) -> None:
         """Let all blocks learn from now on; the present model is let go before another is loaded."""
@@ -73,7 +85,15 @@ class FilterRun:
         self.bench.drop_states((*self.material.scored, *self.material.safe_parts))
 
     def _load(self, settings: Settings) -> StageRunner:
-        return StageRunner(self.run, self._source, settings, self.encoder, self.console, self.processes)
+        lora, sources = None, {}
+        if self.learned is not None:
+            lora = self.learned.lora
+            # A whole model cannot be a state of M0, so that M1 and what is reviewed from it are of this one.
+            states = [LEARNED, *numbered(REVIEWED, settings.safe.safe)] if lora is None else []
+            sources = dict.fromkeys(states, self.learned.source)
+        return StageRunner(
+            self.run, self._source, settings, self.encoder, self.console, self.processes, sources=sources, lora=lora
+        )
 
 
 @contextmanager
@@ -85,6 +105,7 @@ def started(
     Raises:
         ForgetFilterError: Anything the user can mend: inputs, settings, the folder.
     """
+    from ..models.fitting import check_fits
     from ..models.loading import check_model
 
     output = output.absolute()
@@ -95,8 +116,11 @@ def started(
     with locked(output) if processes.main else nullcontext():
         if not inputs.model.local:
             console.say(f"asking the hub for {inputs.model.location}")
-        encoder = make_encoder(inputs.model, settings)
+        encoder = make_encoder(inputs.model, settings, learned=inputs.learned)
         check_model(inputs.model, encoder.tokenizer)
+        if inputs.learned is not None:
+            check_fits(inputs.learned, inputs.model)
+            console.say(f"M1 is {inputs.learned}")
         judge = settings.classifiers.judge
         if judge and _JUDGE in (settings.decision.signal, *split_names(settings.rivals.rivals)):
             check_judge(judge)
@@ -105,7 +129,7 @@ def started(
                 _read(resolve(settings, encoder), inputs, encoder, output, console)
             drop_previous(output)
         processes.wait()
-        yield FilterRun(Run.open(output), inputs.model, encoder, console, processes)
+        yield FilterRun(Run.open(output), inputs.model, encoder, console, processes, inputs.learned)
 
 
 def _read(settings: Settings, inputs: Inputs, encoder: Encoder, output: Path, console: Console) -> None:
@@ -113,7 +137,7 @@ def _read(settings: Settings, inputs: Inputs, encoder: Encoder, output: Path, co
     prints = {part: container.fingerprint() for part, container in inputs.parts.items()}
     if len(settings.safe.safe) > 1 and (own := own_answers_part(settings.safe)):
         prints[own] = SELF
-    run = Run.start(output, settings, prints | fingerprints(inputs.model, encoder))
+    run = Run.start(output, settings, prints | fingerprints(inputs.model, encoder, inputs.learned))
     console.log_to(output / LOG)
     read_parts(run, inputs, encoder, console)
     tokenize_parts(run, encoder, console)

@@ -18,6 +18,7 @@ from ..decision.overrides import KEPT
 from ..decision.verdicts import UNSCORABLE
 from ..errors import InputError
 from ..models.stage_runner import BASE
+from ..publishing.cards import CARD, model_card
 from ..runs.files import start_afresh, written_whole
 from ..runs.layout import DATA, DECISION, MODEL, ONLY_TOKENS, SCORES
 from ..runs.manifest import made_of, note_made_of
@@ -58,6 +59,9 @@ def _finetune_kept(work: FilterRun, summary: Summary, folder: Path) -> None:
     bench.train("fine-tuning on the kept rows", table, rows, steps, folder, MODEL)
     if work.processes.main:
         (folder / ONLY_TOKENS).unlink()
+        # peft leaves a form with blanks, and the base's place on this machine.
+        adapter = not settings.adapter.full_finetuning
+        (folder / CARD).write_text(model_card(work.run, summary, adapter=adapter), encoding="utf-8")
 
 
 def kept_rows(run: Run, summary: Summary) -> NDArray[np.int64]:

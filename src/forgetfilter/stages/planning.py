@@ -56,6 +56,8 @@ def _sessions(settings: Settings, costs: _Costs) -> dict[str, Step]:
     epochs, review_steps = settings.sessions.epochs, settings.sessions.review_steps
     fewest = None if epochs else costs.learning(FEWEST_EPOCHS)
     steps = {LEARNED: Step("learning the data", costs.learning(epochs), fewest)}
+    if settings.sessions.learned:
+        steps = {LEARNED: Step("taking over what was learned", Effort())}
     steps[scores_of(LEARNED)] = Step("scoring rows after learning", costs.scoring)
     safe_parts = numbered(SAFE, settings.safe.safe)
     for part, reviewed in zip(safe_parts, numbered(REVIEWED, safe_parts), strict=True):

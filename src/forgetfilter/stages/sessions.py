@@ -15,6 +15,7 @@ from ..models.stage_runner import BASE
 from ..runs.layout import DATA, FORGETTING, LEARNED, REJECTED, REVIEWED, SAFE, numbered, scores_of
 from ..settings.groups import MOST_REVIEW_STEPS
 from .filter_run import FilterRun
+from .trained_elsewhere import doubts_about
 
 if TYPE_CHECKING:
     from ..models.scoring import Scorer
@@ -27,17 +28,22 @@ def reviews(work: FilterRun) -> list[tuple[str, str]]:
 
 
 def learn(work: FilterRun) -> None:
-    """M1: train the aligned model on the untrusted data, and on the rows of known kind among it."""
+    """M1: train the aligned model on the untrusted data, and on the rows of known kind among it; or take it over."""
     work.bench.stage(LEARNED, partial(_learn, work))
 
 
 def _learn(work: FilterRun, folder: Path) -> None:
     from ..models.callbacks.loss_plateau import LossPlateau
 
-    bench, material = work.bench, work.material
+    bench, material, learned = work.bench, work.material, work.learned
     bench.bring(BASE)
     # The tokens of the reviews are checked now as well, before anything is learned.
     bench.check_tokens(material.files(*material.parts, *material.safe_parts).values())
+    if learned is not None:
+        for line in doubts_about(learned, work):
+            work.console.say(line)
+        bench.take_over(learned, folder, LEARNED)
+        return
     table = _tokens(work, *material.parts)
     rows, epochs = table.scorable, work.run.settings.sessions.epochs
     callbacks = [LossPlateau(bench.steps(len(rows), 1))] if epochs is None else []

@@ -325,6 +325,11 @@ def only_fast_blocks(model: Any) -> list[FastBlock]:
     return fast if len(fast) == len(blocks) else []
 
 
+def _are_alike(layers: Sequence[Linear]) -> bool:
+    """Check that the adapters of all layers have one rank and one scale, as those of one product must."""
+    return len({(layer.r[name], layer.scaling[name]) for layer in layers for name in layer.active_adapters}) == 1
+
+
 def _is_usual(layer: Any) -> bool:
     """Check that a block has plain LoRA on all linear layers or on none, PyTorch's attention, and no dropout."""
     attention, mlp = layer.self_attn, layer.mlp
@@ -332,6 +337,6 @@ def _is_usual(layer: Any) -> bool:
     linear = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
     linear += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
     plain = all(type(one) is nn.Linear and not one.weight.requires_grad for one in linear)
-    plain = plain or all(isinstance(one, Linear) and is_plain(one) for one in linear)
+    plain = plain or (all(isinstance(one, Linear) and is_plain(one) for one in linear) and _are_alike(linear))
     attends = config._attn_implementation in ("sdpa", OWN_ATTENTION)
     return plain and attends and config.hidden_act == "silu" and not config.attention_dropout

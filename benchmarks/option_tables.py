@@ -1,17 +1,13 @@
-"""Tables for the reference: every command's options, and the fields of files, as the code declares them."""
+"""Tables of every command's options, as the parser of the command line has them."""
 
 from __future__ import annotations
 
 import argparse
-import inspect
-import re
-import typing
 from collections.abc import Iterator
 
 from forgetfilter.cli import build_parser
 from results import table
 
-_ATTRIBUTES = re.compile(r"^    (\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", re.MULTILINE)
 _Key = tuple[tuple[str, ...], str | None]
 
 
@@ -67,23 +63,3 @@ def _said(action: argparse.Action) -> str:
 def _help(action: argparse.Action) -> str:
     said = (action.help or "").replace("%%", "%").replace("|", "\\|").replace("<", "&lt;")
     return said + (f"; one of {', '.join(map(str, action.choices))}" if action.choices else "")
-
-
-def field_table(cls: type) -> str:
-    """Format a table of the fields of a class whose docstring says what each is.
-
-    Raises:
-        ValueError: The docstring leaves a field out.
-    """
-    said: dict[str, str] = {}
-    for names, text in _ATTRIBUTES.findall((inspect.getdoc(cls) or "").partition("Attributes:\n")[2]):
-        said |= dict.fromkeys(names.split(", "), re.sub(r"\s+", " ", text))
-    hints = typing.get_type_hints(cls)
-    if missing := hints.keys() - said.keys():
-        raise ValueError(f"the docstring of {cls.__name__} says nothing of {sorted(missing)}")
-    rows = [(f"`{name}`", f"`{_type(hint)}`".replace("|", "\\|"), said[name]) for name, hint in hints.items()]
-    return table(("field", "type", "what it is"), rows)
-
-
-def _type(hint: object) -> str:
-    return hint.__name__ if hint in (int, float, str, bool) and isinstance(hint, type) else str(hint)
