@@ -127,7 +127,7 @@ class RowScorer:
         return cls(opened, fitted, evidence, fitted.cut(str(threshold)), layout, columns)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_bench": None}
+        return vars(self) | {"_runner": None}
 
     def __call__(self, rows: Mapping[str, Sequence[Any]]) -> dict[str, list[float | None]]:
         """Score a batch of rows, column by column as `datasets.map(batched=True)` hands it over.
