@@ -39,34 +39,34 @@ class Workload:
         rows: Prompts and completions.
         tokens: The file of their tokens.
         table: The tokens.
-        session: Our model, with its adapter.
+        model: Our model, with its adapter.
         tokenizer: Its tokenizer.
         settings: Ours.
-        model: The folder that stock parts load the same weights from.
+        weights: The folder that stock parts load the same weights from.
     """
 
     rows: list[Row]
     tokens: Path
     table: TokenTable
-    session: TrainableModel
+    model: TrainableModel
     tokenizer: Any
     settings: Settings
-    model: str
+    weights: str
 
     def stock_model(self, *, lora: bool) -> Any:
         """Load the same weights with transformers, with the same kind of adapter from peft."""
         from peft import get_peft_model
         from transformers import AutoModelForCausalLM
 
-        base = AutoModelForCausalLM.from_pretrained(self.model, dtype=self.session.hardware.dtype)
-        base = base.to(self.session.hardware.device)
+        base = AutoModelForCausalLM.from_pretrained(self.weights, dtype=self.model.hardware.dtype)
+        base = base.to(self.model.hardware.device)
         return get_peft_model(base, self.stock_lora()) if lora else base
 
     def stock_lora(self) -> Any:
         """Configure the same adapter for peft, on the same blocks."""
         from peft import LoraConfig
 
-        count = int(self.session.model.config.num_hidden_layers)
+        count = int(self.model.model.config.num_hidden_layers)
         top = math.ceil((self.settings.adapter.top_blocks or 1) * count)
         return LoraConfig(
             r=8,
@@ -80,17 +80,17 @@ class Workload:
     @property
     def on_gpu(self) -> bool:
         """Whether the contest runs on a GPU."""
-        return self.session.hardware.device.type == "cuda"
+        return self.model.hardware.device.type == "cuda"
 
     @contextmanager
     def read(self) -> Iterator[TokenTable]:
         """Read the tokens, with the cached activations of the frozen blocks; reading them takes time."""
-        if not self.session.scorer.skips:
+        if not self.model.scorer.skips:
             yield self.table
             return
         with TemporaryDirectory() as folder:
-            keep_states(self.session, self.tokens, Path(folder), 2 * self.session.token_budget(None))
-            yield known_table(self.session, [self.tokens], [Path(folder)])
+            keep_states(self.model, self.tokens, Path(folder), 2 * self.model.token_budget(None))
+            yield known_table(self.model, [self.tokens], [Path(folder)])
 
 
 def choose_rows(folder: Path, count: int) -> list[Row]:
@@ -129,7 +129,7 @@ def prepared(
     }
     settings = from_mapping(Settings, chosen)
     source = find_model(settings.model.model)
-    session, tokenizer = TrainableModel(source, settings.model, settings.adapter, 0), load_tokenizer(source)
+    trainable, tokenizer = TrainableModel(source, settings.model, settings.adapter, 0), load_tokenizer(source)
     rows = choose_rows(data, count)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "tokens.arrow"
@@ -138,8 +138,8 @@ def prepared(
             pass
         table = TokenTable(path)
         print(f"{len(rows)} rows, {int(table.lengths.sum()):,} tokens, {int(table.counts.sum()):,} of completions")
-        loaded = str(Path(session.model.get_base_model().config._name_or_path))
-        yield Workload(rows, path, table, session, tokenizer, settings, loaded)
+        loaded = str(Path(trainable.model.get_base_model().config._name_or_path))
+        yield Workload(rows, path, table, trainable, tokenizer, settings, loaded)
 
 
 def compete(

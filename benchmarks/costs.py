@@ -44,13 +44,13 @@ TOKENS = 2048
 class Cell:
     """A model, and rows of one length for it."""
 
-    session: TrainableModel
+    model: TrainableModel
     rows: list[Tokens]
 
     def dealt(self, lanes: int) -> tuple[list[list[Tokens]], bool]:
         """Deal the rows into passes; return the rows of each, and whether the passes go side by side."""
-        lengths, overhead = np.array([len(row.input_ids) for row in self.rows]), self.session.pass_overhead
-        passes = deal(np.arange(len(lengths)), lengths, self.session.token_budget(None), overhead, lanes)
+        lengths, overhead = np.array([len(row.input_ids) for row in self.rows]), self.model.pass_overhead
+        passes = deal(np.arange(len(lengths)), lengths, self.model.token_budget(None), overhead, lanes)
         return [[self.rows[i] for i in chosen] for chosen in passes.rows], passes.side_by_side
 
 
@@ -93,18 +93,18 @@ def random_rows(length: int, vocabulary: int) -> list[Tokens]:
 
 
 def train(cell: Cell) -> None:
-    session = cell.session
-    session.model.train()
-    passes, side_by_side = cell.dealt(session.lanes.count)
+    model = cell.model
+    model.model.train()
+    passes, side_by_side = cell.dealt(model.lanes.count)
     backward = backward_side_by_side if side_by_side else backward_in_turn
-    backward(session, session.scorer, passes, total=sum(int(row.mask.sum()) for row in cell.rows))
-    session.model.zero_grad()
+    backward(model, model.scorer, passes, total=sum(int(row.mask.sum()) for row in cell.rows))
+    model.model.zero_grad()
 
 
 def score(cell: Cell) -> None:
-    lanes = cell.session.lanes
+    lanes = cell.model.lanes
     passes, side_by_side = cell.dealt(lanes.count)
-    scorer = Likelihood(cell.session, cell.session.token_budget(None))
+    scorer = Likelihood(cell.model, cell.model.token_budget(None))
     for _ in lanes.map(scorer.score, passes) if side_by_side else map(scorer.score, passes):
         pass
 

@@ -36,9 +36,9 @@ Prompts = list[NDArray[np.int32]]
 
 def ours(workload: Workload, prompts_to_answer: Prompts, most: int, rounds: int) -> dict[str, Any]:
     """Time our decoding in every round, and return seconds and answers."""
-    workload.session.model.eval()
+    workload.model.model.eval()
     answer = timed(
-        partial(greedy, workload.session, workload.tokenizer, prompts_to_answer, [most] * len(prompts_to_answer))
+        partial(greedy, workload.model, workload.tokenizer, prompts_to_answer, [most] * len(prompts_to_answer))
     )
     answer()
     turns = [answer() for _ in range(rounds)]

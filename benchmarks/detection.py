@@ -59,10 +59,10 @@ def align(model: str, rows: list[Row], folder: Path, settings: dict[str, Any]) -
     for _ in write_tokens(chats, encoder, partial / "tokens.arrow"):
         pass
     table = TokenTable(partial / "tokens.arrow")
-    session = TrainableModel(source, chosen.model, chosen.adapter, chosen.training.seed)
+    trainable = TrainableModel(source, chosen.model, chosen.adapter, chosen.training.seed)
     steps, most = steps_for(len(rows), 3, chosen.training.batch_size), chosen.passes.tokens_per_batch
-    finetune(session, table, table.scorable, steps, chosen.training, partial, tokens_per_batch=most)
-    session.model.merge_and_unload().save_pretrained(partial)
+    finetune(trainable, table, table.scorable, steps, chosen.training, partial, tokens_per_batch=most)
+    trainable.model.merge_and_unload().save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     (partial / "tokens.arrow").unlink()
     partial.rename(folder)

@@ -134,11 +134,11 @@ def score(work: Path) -> None:
         return deal(indices, lengths, token_budget, _OVERHEAD, lanes=1)
 
     lanes = SimpleNamespace(count=1)
-    session: Any = SimpleNamespace(accelerator=Accelerator(cpu=True), lanes=lanes, sharded=False, deal=in_turn)
+    model: Any = SimpleNamespace(accelerator=Accelerator(cpu=True), lanes=lanes, sharded=False, deal=in_turn)
     for state, middle in (("learned", 1.0), ("reviewed", 1.5)):
         folder = run.partial(f"{state}-scores") / DATA
         folder.mkdir(exist_ok=True)
-        scoring.score(session, RandomScores(middle), table, table.scorable, folder)
+        scoring.score(model, RandomScores(middle), table, table.scorable, folder)
         run.finish(f"{state}-scores")
 
 

@@ -73,7 +73,7 @@ def _judge(rows: list[dict[str, Any]], name: str, count: int) -> None:
     judging, console = load_judge(name, ModelSettings()), Console()
     with tempfile.TemporaryDirectory() as folder:
         scores = judge(
-            judging.session,
+            judging.model,
             judging.tokenizer,
             [(row["prompt"], row["completion"]) for row in drawn],
             Path(folder),

@@ -37,8 +37,8 @@ def in_batches(workload: Workload, size: int) -> list[NDArray[np.intp]]:
 
 
 def ours_likelihood(workload: Workload, table: TokenTable) -> list[float]:
-    scorer = Likelihood(workload.session, 2 * workload.session.token_budget(None))
-    results = score_in_memory(workload.session, scorer, table, table.scorable)
+    scorer = Likelihood(workload.model, 2 * workload.model.token_budget(None))
+    results = score_in_memory(workload.model, scorer, table, table.scorable)
     return [float(np.mean(result["logprobs"])) for result in results]
 
 
@@ -91,8 +91,8 @@ def prompts(workload: Workload) -> list[NDArray[np.int32]]:
 
 
 def ours_answers(workload: Workload) -> list[str]:
-    scorer = Rouge(workload.session, workload.tokenizer, 2 * workload.session.token_budget(None))
-    results = score_in_memory(workload.session, scorer, workload.table, workload.table.scorable)
+    scorer = Rouge(workload.model, workload.tokenizer, 2 * workload.model.token_budget(None))
+    results = score_in_memory(workload.model, scorer, workload.table, workload.table.scorable)
     return [result["answers"][0] for result in results]
 
 

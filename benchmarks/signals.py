@@ -74,14 +74,14 @@ class Measurer:
         self.settings = from_mapping(Settings, {"max_length": 320, "max_completion": 64, "model": model} | settings)
         self.source = find_model(self.settings.model.model)
         self.tokenizer = load_tokenizer(self.source)
-        self._session: TrainableModel | None = None
+        self._model: TrainableModel | None = None
 
     @property
-    def session(self) -> TrainableModel:
-        if self._session is None:
+    def model(self) -> TrainableModel:
+        if self._model is None:
             settings = self.settings
-            self._session = TrainableModel(self.source, settings.model, settings.adapter, settings.training.seed)
-        return self._session
+            self._model = TrainableModel(self.source, settings.model, settings.adapter, settings.training.seed)
+        return self._model
 
     def cell(self, problem: Problem, folder: Path) -> Cell:
         """Measure one cell, or read its earlier measurements."""
@@ -104,8 +104,8 @@ class Measurer:
         return Cell(labels, word_table(texts), folds(ids), tokens, rouge)
 
     def _measure(self, problem: Problem, folder: Path) -> dict[str, Any]:
-        session = self.session
-        session.reset()
+        model = self.model
+        model.reset()
         if problem.align:
             rows = self._tokens(problem.align, folder / "align.arrow", problem.noisy)
             self._train(rows, steps_for(len(rows), 3, 16), _inside(folder, "align"))
@@ -119,7 +119,7 @@ class Measurer:
         summary = f"loss {np.mean(losses[:5]):.2f} to {np.mean(losses[-5:]):.2f} in {steps} steps, {seconds:.0f} s"
         print(f"  {folder.name}: {summary}", flush=True)
         self._keep("learned", noisy, kept)
-        learned = session.trainable()
+        learned = model.trainable()
         reviews = {
             "safe": problem.safe,
             "control": problem.control,
@@ -131,7 +131,7 @@ class Measurer:
         }
         for name in self.reviews:
             points = REVIEWS[name]
-            session.set_trainable(learned)
+            model.set_trainable(learned)
             rows = self._tokens(reviews[name], folder / f"{name}.arrow", problem.noisy)
 
             def on_step(step: Step, name: str = name, points: Sequence[int] = points) -> None:
@@ -145,25 +145,25 @@ class Measurer:
         self, rows: TokenTable, steps: int, folder: Path, on_step: Callable[[Step], None] = lambda _: None
     ) -> list[Step]:
         training, most = self.settings.training, self.settings.passes.tokens_per_batch
-        return finetune(self.session, rows, rows.scorable, steps, training, folder, on_step, tokens_per_batch=most)
+        return finetune(self.model, rows, rows.scorable, steps, training, folder, on_step, tokens_per_batch=most)
 
     def _keep(self, state: str, table: TokenTable, kept: dict[str, Any]) -> None:
         """Keep all completion tokens' log-probabilities under the present model, and which were its first choice."""
-        results = self._scored(Likelihood(self.session, _TOKENS_PER_PASS), table)
+        results = self._scored(Likelihood(self.model, _TOKENS_PER_PASS), table)
         kept[state] = np.concatenate([result["logprobs"] for result in results]).astype(np.float32)
         kept[f"greedy-{state}"] = np.concatenate([result["greedy"] for result in results])
         if self.rouge and state in _ANSWERED:
-            results = self._scored(Rouge(self.session, self.tokenizer, _TOKENS_PER_PASS), table)
+            results = self._scored(Rouge(self.model, self.tokenizer, _TOKENS_PER_PASS), table)
             kept[f"rouge-{state}"] = np.array([result["rouge"] for result in results])
-        self.session.scorer.train()
+        self.model.scorer.train()
 
     def _scored(self, scorer: Scorer, table: TokenTable) -> list[dict[str, Any]]:
-        return score_in_memory(self.session, scorer, table, np.arange(len(table)))
+        return score_in_memory(self.model, scorer, table, np.arange(len(table)))
 
     def _answers(self, problem: Problem, noisy: TokenTable) -> list[Row]:
         """Let the model answer the data's prompts before it learns the data."""
         chosen = choose_prompts(noisy, self.settings.safe.self_answers, self.settings.training.seed)
-        results = score_in_memory(self.session, Answers(self.session, self.tokenizer, _TOKENS_PER_PASS), noisy, chosen)
+        results = score_in_memory(self.model, Answers(self.model, self.tokenizer, _TOKENS_PER_PASS), noisy, chosen)
         answers = zip(chosen, (result["answer"] for result in results), strict=True)
         return [{**problem.noisy[i], "completion": answer} for i, answer in answers if answer.strip()]
 
@@ -181,11 +181,11 @@ class Measurer:
             raise SystemExit(
                 f"{path}: {len(table) - len(table.scorable)} rows have no completion within the length limit"
             )
-        if not self.session.scorer.skips:
+        if not self.model.scorer.skips:
             return table
         folder = _inside(path.parent, f"{path.stem}-read")
-        keep_states(self.session, path, folder, _TOKENS_PER_PASS)
-        return known_table(self.session, [path], [folder])
+        keep_states(self.model, path, folder, _TOKENS_PER_PASS)
+        return known_table(self.model, [path], [folder])
 
 
 def builtin_rows(part: str) -> list[Row]:

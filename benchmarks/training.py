@@ -42,14 +42,14 @@ def ours(workload: Workload, lanes: Lanes, passes: int) -> LossRun:
     """So many passes of `finetune`, with so many forward passes side by side."""
 
     def run() -> tuple[float, float]:
-        workload.session.reset()
-        workload.session.lanes = lanes
+        workload.model.reset()
+        workload.model.lanes = lanes
         with TemporaryDirectory() as folder:
             began = time.perf_counter()
             steps = passes * len(workload.table) // BATCH
             with workload.read() as table:
                 training = workload.settings.training
-                history = finetune(workload.session, table, table.scorable, steps, training, Path(folder))
+                history = finetune(workload.model, table, table.scorable, steps, training, Path(folder))
             finish()
             return time.perf_counter() - began, float(np.mean([step.loss for step in history]))
 
@@ -149,15 +149,15 @@ def contestants(workload: Workload, passes: int) -> dict[str, LossRun]:
     """Who takes part: on a CPU stock trainers with small passes, on a GPU with a step in one pass."""
     if workload.on_gpu:
         return {
-            "ours": ours(workload, workload.session.lanes, passes),
+            "ours": ours(workload, workload.model.lanes, passes),
             "SFTTrainer": theirs(workload, "SFTTrainer", BATCH, passes),
             "SFTTrainer, Liger": theirs(workload, "SFTTrainer", BATCH, passes, use_liger_kernel=True),
             "SFTTrainer, Liger, packed": packed(workload, passes),
             "Trainer": theirs(workload, "Trainer", BATCH, passes),
         }
     return {
-        "ours": ours(workload, workload.session.lanes, passes),
-        "ours, passes in turn": ours(workload, Lanes(workload.session.hardware.device, most=1), passes),
+        "ours": ours(workload, workload.model.lanes, passes),
+        "ours, passes in turn": ours(workload, Lanes(workload.model.hardware.device, most=1), passes),
         "SFTTrainer, 1 row a pass": theirs(workload, "SFTTrainer", 1, passes),
         "SFTTrainer, 2 rows a pass": theirs(workload, "SFTTrainer", 2, passes),
         "Trainer, 2 rows a pass": theirs(workload, "Trainer", 2, passes),
@@ -173,10 +173,10 @@ def operations(workload: Workload) -> float:
     Attention is two products of the lengths each way, half of which causality spares, and five instead of four
     backward. What the rows of a pass begin with alike counts once.
     """
-    config = workload.session.model.config
+    config = workload.model.model.config
     of_token, of_completion = 0, 0
     last = f".layers.{config.num_hidden_layers - 1}."
-    for name, parameter in workload.session.model.named_parameters():
+    for name, parameter in workload.model.model.named_parameters():
         if parameter.dim() == 2 and "embed" not in name and "lm_head" not in name:
             needed = (6 if parameter.requires_grad else 4) * parameter.numel()
             if last in name and ("o_proj" in name or "mlp" in name):
@@ -186,8 +186,8 @@ def operations(workload: Workload) -> float:
     width = config.num_attention_heads * (config.hidden_size // config.num_attention_heads)
     lengths, tokens, squares = workload.table.lengths, 0, 0.0
     for batch in optimizer_batches(len(lengths), BATCH, len(lengths) // BATCH, workload.settings.training.seed):
-        for chosen in workload.session.deal(batch, lengths, workload.session.token_budget(None), "train").rows:
-            alike = len(chosen) > 1 and workload.session.scorer is workload.session.scorer.plain
+        for chosen in workload.model.deal(batch, lengths, workload.model.token_budget(None), "train").rows:
+            alike = len(chosen) > 1 and workload.model.scorer is workload.model.scorer.plain
             shared = shared_prefix([workload.table[int(i)] for i in chosen]) if alike else 0
             own = lengths[chosen] - shared
             tokens += int(own.sum()) + shared
@@ -199,7 +199,7 @@ def operations(workload: Workload) -> float:
 
 def show_ceiling(workload: Workload, needed: float, seconds: float) -> None:
     """How near so many operations in so many seconds come to what the machine can do."""
-    rate, most = needed / seconds, matrix_rate(workload.session.hardware)
+    rate, most = needed / seconds, matrix_rate(workload.model.hardware)
     print(f"\n{needed / 1e12:.2f}e12 operations, {rate / 1e9:.0f}e9 a second; a matrix product: {most / 1e9:.0f}e9")
     print(f"that is {rate / most:.2f} of it")
 
@@ -223,7 +223,7 @@ def main() -> None:
         losses = {name: f"{np.mean([loss for _, loss in turns]):.3f}" for name, turns in measured.items()}
         table = show_speeds(measured, passes * int(workload.table.lengths.sum()), "tokens", "mean loss", losses)
         table.keep(options.json, f"Training in {options.dtype}")
-        if not workload.session.scorer.skips:
+        if not workload.model.scorer.skips:
             show_ceiling(workload, passes * operations(workload), median(seconds for seconds, _ in measured["ours"]))
 
 

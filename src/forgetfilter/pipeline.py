@@ -98,7 +98,7 @@ def _first_look(work: FilterRun) -> None:
     run = work.run
     if not can_look_further(run):
         # There is none yet, or an earlier version made it.
-        work.bench.work(WITNESSES, partial(measure_witnesses, work.bench, work.material))
+        work.runner.work(WITNESSES, partial(measure_witnesses, work.runner, work.material))
     if run.settings.sessions.training and not run.has(FORGETTING) and work.processes.main:
         with last_decision_kept(run):
             summary = decide(run, run.settings.decision)
@@ -120,7 +120,7 @@ def _ask_rivals(work: FilterRun) -> None:
         if rival.needs_learned:
             learn(work)
         if not is_measured(rival, work.run.folder(stage), settings):
-            work.bench.work(stage, partial(measure_rival, rival, work.bench, work.material))
+            work.runner.work(stage, partial(measure_rival, rival, work.runner, work.material))
 
 
 def _rivals(settings: Settings) -> list[Rival]:
@@ -195,7 +195,7 @@ def run_decide(
             elif known_unsafe is not None:
                 check_can_look(run)
                 work = FilterRun.reopen(run, console)
-                found = look_at_known(run, known_unsafe, work.bench, console)
+                found = look_at_known(run, known_unsafe, work.runner, console)
                 known = f"known to be unsafe from now on: {found}"
             else:
                 known = known_later_told(run, fused=fused)

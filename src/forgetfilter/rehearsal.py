@@ -84,42 +84,42 @@ def rehearse(settings: Settings, inputs: Inputs, console: Console) -> Needs:
         tempfile.TemporaryDirectory(prefix="forgetfilter-") as folder,
         started(settings, inputs, Path(folder) / "run", console) as work,
     ):
-        plan, stages = plan_run(work), work.bench.stages.path
+        plan, stages = plan_run(work), work.runner.stages.path
         read = sum(_stored(work.run.folder(stage)) for stage in (ROWS, TOKENS))
-        rates = _try_out(work.bench, work.material.tokens(DATA), stages / "sample.arrow")
+        rates = _try_out(work.runner, work.material.tokens(DATA), stages / "sample.arrow")
         kept = 2 * read + _scores(work)
-        return Needs(plan, rates, _memory(), _gpu_memory(work.bench), kept + _activations(work), kept)
+        return Needs(plan, rates, _memory(), _gpu_memory(work.runner), kept + _activations(work), kept)
 
 
-def _try_out(bench: StageRunner, data: TokenTable, path: Path) -> dict[str, float]:
+def _try_out(runner: StageRunner, data: TokenTable, path: Path) -> dict[str, float]:
     """Do some of each kind of work, and return the seconds for each unit of cost, by kind."""
-    _write_sample(data, _sample(data, _STEPS * bench.settings.training.batch_size), path)
-    bench.bring(BASE)
-    bench.check_tokens([path])
+    _write_sample(data, _sample(data, _STEPS * runner.settings.training.batch_size), path)
+    runner.bring(BASE)
+    runner.check_tokens([path])
     known, rates = TokenTable(path), dict[str, float]()
     rows = known.scorable
     with _timed() as preparing:
-        table = bench.tokens({_SAMPLE: path})
+        table = runner.tokens({_SAMPLE: path})
     with _timed() as scoring:
-        bench.work(_SCORED, partial(_score, bench, table, rows))
-    bench.work(_TRAINED, partial(_train, bench, table, rows))
-    history = bench.stages.history(_TRAINED)[1:]
-    steps = bench.training(known, rows, 1).cost
-    rates["scoring"] = scoring[0] / bench.scoring(int(known.lengths[rows].sum())).cost
+        runner.work(_SCORED, partial(_score, runner, table, rows))
+    runner.work(_TRAINED, partial(_train, runner, table, rows))
+    history = runner.stages.history(_TRAINED)[1:]
+    steps = runner.training(known, rows, 1).cost
+    rates["scoring"] = scoring[0] / runner.scoring(int(known.lengths[rows].sum())).cost
     rates["training"] = float(np.mean([step["seconds"] for step in history])) / steps
-    prepared = bench.preparing(known).cost
+    prepared = runner.preparing(known).cost
     rates["preparing"] = preparing[0] / prepared if prepared else rates["scoring"]
     return rates | {"writing": rates["scoring"]}
 
 
-def _score(bench: StageRunner, table: TokenTable, rows: NDArray[np.intp], folder: Path) -> None:
+def _score(runner: StageRunner, table: TokenTable, rows: NDArray[np.intp], folder: Path) -> None:
     from .models.scoring import Likelihood
 
-    bench.score("trying to score", Likelihood(bench.session, bench.budget), table, rows, folder)
+    runner.score("trying to score", Likelihood(runner.model, runner.budget), table, rows, folder)
 
 
-def _train(bench: StageRunner, table: TokenTable, rows: NDArray[np.intp], folder: Path) -> None:
-    bench.train("trying to train", table, rows, _STEPS, folder, _TRAINED)
+def _train(runner: StageRunner, table: TokenTable, rows: NDArray[np.intp], folder: Path) -> None:
+    runner.train("trying to train", table, rows, _STEPS, folder, _TRAINED)
 
 
 def _sample(data: TokenTable, count: int) -> NDArray[np.intp]:
@@ -153,18 +153,18 @@ def _timed() -> Iterator[list[float]]:
 
 def _activations(work: FilterRun) -> int:
     """Return the bytes of all rows' cached activations."""
-    session, material = work.bench.session, work.material
-    if not session.scorer.skips:
+    model, material = work.runner.model, work.material
+    if not model.scorer.skips:
         return 0
     files = material.files(*material.scored, *material.safe_parts).values()
     tokens = sum(int(TokenTable(file).lengths.sum()) for file in files if file.exists())
-    return tokens * session.width * session.hardware.dtype.itemsize
+    return tokens * model.width * model.hardware.dtype.itemsize
 
 
 def _scores(work: FilterRun) -> int:
     """Return the bytes of the scores under each state of the model, and of the states themselves."""
     states = 1 + len(work.material.safe_parts)
-    trained = sum(weights.nbytes for weights in work.bench.session.trained().values())
+    trained = sum(weights.nbytes for weights in work.runner.model.trained().values())
     return states * (8 * int(work.material.tokens(*work.material.scored).counts.sum()) + trained)
 
 
@@ -189,10 +189,10 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _gpu_memory(bench: StageRunner) -> int | None:
+def _gpu_memory(runner: StageRunner) -> int | None:
     import torch
 
-    device = bench.session.hardware.device
+    device = runner.model.hardware.device
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 

@@ -83,14 +83,14 @@ def test_probability_and_categories_by_hand(guard, tmp_path):
     assert judgement.categories == [list(made.categories)] * 3
     # The same of a judge, which tells no categories.
     if not guard.family.reasoning:
-        alone = judge(guard.session, guard.tokenizer, PAIRS[:1], tmp_path / "k", family=guard.family)
+        alone = judge(guard.model, guard.tokenizer, PAIRS[:1], tmp_path / "k", family=guard.family)
         assert alone == pytest.approx([made.unsafe], abs=1e-4)
 
 
 def test_a_judgement_does_not_depend_on_the_other_rows(guard, tmp_path):
     # Other weights than those set by hand, so that what was read before matters.
     torch.manual_seed(0)
-    layers = guard.session.model.get_base_model().model.layers
+    layers = guard.model.model.get_base_model().model.layers
     before = [layer.self_attn.o_proj.base_layer.weight.clone() for layer in layers]
     with torch.no_grad():
         for layer in layers:

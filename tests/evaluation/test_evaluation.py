@@ -189,10 +189,10 @@ def test_prompts_are_asked_as_they_are_rewritten(model, held_out, tmp_path):
         return f"Be fair. {prompt}"
 
     settings = settings_of(EvaluationSettings, max_new_tokens=4)
-    found = evaluate(judging.session, encoder, rows, settings, tmp_path / "e", Console(quiet=True), ask)
+    found = evaluate(judging.model, encoder, rows, settings, tmp_path / "e", Console(quiet=True), ask)
     assert all(r["prompt"].startswith("Be fair. ") for r in answers(tmp_path / "e"))
     assert set(asked) == {"bias", "toxicity", "harmfulness", "task"}
-    plain = evaluate(judging.session, encoder, rows, settings, tmp_path / "p", Console(quiet=True))
+    plain = evaluate(judging.model, encoder, rows, settings, tmp_path / "p", Console(quiet=True))
     assert plain["perplexity"].value != found["perplexity"].value
 
 
@@ -266,11 +266,11 @@ def test_a_judge_compares_two_verdicts(model, tmp_path, kind):
     if kind == "guard":
         tokenizer.chat_template = GUARD
     pairs = [("Why?", "Because."), ("How do I fly?", "No."), ("x" * 2000, "long prompt")]
-    scores = judge(judging.session, tokenizer, pairs, tmp_path / "j")
+    scores = judge(judging.model, tokenizer, pairs, tmp_path / "j")
     assert scores.shape == (3,)
     assert ((scores > 0) & (scores < 1)).all()
     # Alone, in another batch and order, an answer is judged the same.
-    again = judge(judging.session, tokenizer, pairs[::-1], tmp_path / "k", tokens_per_pass=1)
+    again = judge(judging.model, tokenizer, pairs[::-1], tmp_path / "k", tokens_per_pass=1)
     assert again[::-1] == pytest.approx(scores, abs=1e-5)
     if kind != "guard":
         return
@@ -290,7 +290,7 @@ def both(judging, tokenizer, pair, begun, lead=""):
         start = len(tokenizer(before, add_special_tokens=False)["input_ids"])
         ids = torch.tensor([tokenizer(before + verdict, add_special_tokens=False)["input_ids"]])
         with torch.inference_mode():
-            logprobs = judging.session.model.eval()(input_ids=ids).logits.log_softmax(-1)[0]
+            logprobs = judging.model.model.eval()(input_ids=ids).logits.log_softmax(-1)[0]
         found.append(sum(logprobs[i - 1, ids[0, i]].item() for i in range(start, ids.shape[1])))
     return np.exp(found[0]), np.exp(found[1])
 
@@ -300,7 +300,7 @@ def test_a_guard_that_takes_no_conversation_is_explained(model, tmp_path):
     tokenizer = make_tokenizer()
     tokenizer.chat_template = "UNSAFE CONTENT CATEGORIES {{ raise_exception('odd roles') }}"
     with pytest.raises(ModelError, match="does not take a conversation: odd roles"):
-        judge(judging.session, tokenizer, [("a", "b")], tmp_path / "j")
+        judge(judging.model, tokenizer, [("a", "b")], tmp_path / "j")
 
 
 @pytest.mark.parametrize("mark", ["", "UNSAFE CONTENT CATEGORIES "], ids=["question", "guard"])
@@ -309,7 +309,7 @@ def test_a_judge_whose_template_takes_too_much_is_refused(model, tmp_path, mark)
     tokenizer = make_tokenizer()
     tokenizer.chat_template = mark + "{{ 'x' * 10000000000 }}"
     with pytest.raises(ModelError, match=r"^judge: this model's chat template .*more than 1 GB of memory"):
-        judge(judging.session, tokenizer, [("a", "b")], tmp_path / "j")
+        judge(judging.model, tokenizer, [("a", "b")], tmp_path / "j")
 
 
 def test_a_sequence_classifier(tmp_path):

@@ -263,9 +263,9 @@ def test_several_machines_keep_no_states(several, model, tokens, session, tmp_pa
     processes = Processes("cpu")
     processes.several_machines = several
     encoder, console = Encoder(tokenizer, "auto", 512), Console(quiet=True)
-    bench = StageRunner(Stages(tmp_path), find_model(str(model)), settings, encoder, console, processes)
-    bench.session = session
-    table = bench.tokens({"data": tokens})
+    runner = StageRunner(Stages(tmp_path), find_model(str(model)), settings, encoder, console, processes)
+    runner.model = session
+    table = runner.tokens({"data": tokens})
     assert (tmp_path / "stages" / "data-states").exists() is not several
     row, length = table[3], len(table[3].input_ids)
     assert row.states.read(row.place).shape == (length, 32)

@@ -127,7 +127,7 @@ def apply_run(
         _claim(stages, source, settings, run)
         if not stages.has(ROWS):
             options = ReadOptions(data.layout, data.columns, data.skip_bad_rows)
-            check = scorer.bench.encoder.check if settings.evidence == STATES else _takes_any
+            check = scorer.runner.encoder.check if settings.evidence == STATES else _takes_any
             read_part(stages, DATA, source, options, stages.partial(ROWS) / DATA, check, console)
             refuse_changed(source, Manifest.read(stages.path / APPLIED_MANIFEST).fingerprints[DATA])
             stages.finish(ROWS)

@@ -89,7 +89,7 @@ class RowScorer:
         self._names = self._vocabulary.names()
         # Pairs are hashed, so that nobody could read them.
         self._shown = pc.invert(pc.ends_with(self._names, ".")).fill_null(False).to_numpy(zero_copy_only=False)
-        self._bench: StageRunner | None = None
+        self._runner: StageRunner | None = None
 
     @classmethod
     def load(
@@ -127,7 +127,7 @@ class RowScorer:
         return cls(opened, fitted, evidence, fitted.cut(str(threshold)), layout, columns)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_bench": None}
+        return vars(self) | {"_runner": None}
 
     def __call__(self, rows: Mapping[str, Sequence[Any]]) -> dict[str, list[float | None]]:
         """Score a batch of rows, column by column as `datasets.map(batched=True)` hands it over.
@@ -186,42 +186,42 @@ class RowScorer:
 
     def _states(self, chats: Sequence[Chat | None]) -> tuple[NDArray[np.bool_], FloatArray]:
         """Compute the states of rows with the model, and tell which rows have any."""
-        bench = self.bench
+        runner = self.runner
         with tempfile.TemporaryDirectory(prefix="forgetfilter-") as name:
             folder, tokens = Path(name), Path(name) / ONLY_TOKENS
             said = [(str(i), i, chat) for i, chat in enumerate(chats) if chat is not None and self._is_taken(chat)]
-            for _ in write_tokens(said, bench.encoder, tokens):
+            for _ in write_tokens(said, runner.encoder, tokens):
                 pass
             found = TokenTable(tokens)
             scorable = np.zeros(len(chats), dtype=bool)
             scorable[found.rows[found.scorable]] = True
             if not scorable.any():
                 return scorable, np.empty((len(chats), 0))
-            bench.check_tokens([tokens])
-            measure_further(bench, DATA, found, (chat.completion for *_, chat in said), folder)
+            runner.check_tokens([tokens])
+            measure_further(runner, DATA, found, (chat.completion for *_, chat in said), folder)
             own = read_witnesses_of(folder).features.states
             states = np.zeros((len(chats), own.shape[1]), dtype=np.float32)
             states[found.rows[found.scorable]] = own
         return scorable, states
 
     @property
-    def bench(self) -> StageRunner:
+    def runner(self) -> StageRunner:
         """Open the run's model, once.
 
         Raises:
             ModelError: The model is not there.
             RunError: It is not the one that the run was made with.
         """
-        if self._bench is None:
+        if self._runner is None:
             from ..stages.filter_run import FilterRun
 
-            self._bench = FilterRun.reopen(self._run, Console(quiet=True)).bench
-            self._bench.encoder.own_words.frames = read_frames(self._run)
-        return self._bench
+            self._runner = FilterRun.reopen(self._run, Console(quiet=True)).runner
+            self._runner.encoder.own_words.frames = read_frames(self._run)
+        return self._runner
 
     def _is_taken(self, chat: Chat) -> bool:
         try:
-            self.bench.encoder.check(chat)
+            self.runner.encoder.check(chat)
         except FieldError:
             return False
         return True

@@ -46,13 +46,13 @@ class Judge:
 
     Attributes:
         name: The name that the user gave.
-        session: The model.
+        model: The model.
         tokenizer: Its tokenizer.
         family: How it is asked.
     """
 
     name: str
-    session: TrainableModel
+    model: TrainableModel
     tokenizer: Any
     family: Family
 
@@ -152,7 +152,7 @@ def _no_progress(_: int) -> AbstractContextManager[Advance | None]:
 
 
 def judge(
-    session: TrainableModel,
+    model: TrainableModel,
     tokenizer: Any,
     pairs: Sequence[Pair],
     folder: Path,
@@ -167,7 +167,7 @@ def judge(
     pairs.
 
     Args:
-        session: The judge, in its present state.
+        model: The judge, in its present state.
         tokenizer: Its tokenizer.
         pairs: Prompts, and the answers to judge.
         folder: Where its scores are kept.
@@ -179,7 +179,7 @@ def judge(
         ModelError: The judge's chat template does not take a conversation.
     """
     family = family or find_family(tokenizer) or zero_shot()
-    asked = _Asked(session, tokenizer, family, folder, progress, tokens_per_pass)
+    asked = _Asked(model, tokenizer, family, folder, progress, tokens_per_pass)
     return asked.judge(pairs, categories=False).unsafe
 
 
@@ -204,7 +204,7 @@ def judge_by_guard(
     """
     if policy and not guard.family.policy:
         raise SettingsError(f"guard_policy: {guard.family.title} has a policy of its own; leave --guard-policy out")
-    asked = _Asked(guard.session, guard.tokenizer, guard.family, folder, progress, tokens_per_pass, policy)
+    asked = _Asked(guard.model, guard.tokenizer, guard.family, folder, progress, tokens_per_pass, policy)
     return asked.judge(pairs, categories=True)
 
 
@@ -213,7 +213,7 @@ class _Asked:
 
     def __init__(
         self,
-        session: TrainableModel,
+        model: TrainableModel,
         tokenizer: Any,
         family: Family,
         folder: Path,
@@ -221,9 +221,9 @@ class _Asked:
         tokens_per_pass: int | None,
         policy: str = "",
     ) -> None:
-        self._session, self._tokenizer, self._family, self._folder = session, tokenizer, family, folder
+        self._model, self._tokenizer, self._family, self._folder = model, tokenizer, family, folder
         self._progress, self._policy = progress, policy
-        self._budget = tokens_per_pass or 2 * session.token_budget(None)
+        self._budget = tokens_per_pass or 2 * model.token_budget(None)
         self._words = tuple(family.verdicts)
         self._weights = np.array(list(family.verdicts.values()), dtype=float)
 
@@ -293,7 +293,7 @@ class _Asked:
                     yield _row(len(words) * i + j, *layout.encode(pair, begun, word))
 
         count = len(words) * len(pairs)
-        results = self._score(rows(), count, Likelihood(self._session, self._budget), folder, "logprobs")
+        results = self._score(rows(), count, Likelihood(self._model, self._budget), folder, "logprobs")
         totals = np.array([sum(results[row]) for row in range(count)])
         return totals.reshape(len(pairs), len(words))
 
@@ -308,7 +308,7 @@ class _Asked:
                 ids, end = layout.encode(pair, begun)
                 yield replace(_row(i, ids, end - 1), prompt_ends=(end,))
 
-        scorer = Answers(self._session, self._tokenizer, self._budget, tokens, with_special=with_special)
+        scorer = Answers(self._model, self._tokenizer, self._budget, tokens, with_special=with_special)
         said = self._score(rows(), len(asked), scorer, self._folder / name, "answer")
         return [said[i] for i in range(len(asked))]
 
@@ -320,15 +320,15 @@ class _Asked:
         from ..models.trainable_model import memory_explained
 
         tokens = folder.with_suffix(".arrow")
-        if self._session.accelerator.is_main_process:
+        if self._model.accelerator.is_main_process:
             for _ in write_encoded(_batches(rows), tokens):
                 pass
-        self._session.accelerator.wait_for_everyone()
+        self._model.accelerator.wait_for_everyone()
         table = TokenTable(tokens)
         folder.mkdir(exist_ok=True)
         with memory_explained(self._budget), self._progress(count) as shown:
             told = (shown.advance, shown.skip) if shown is not None else ()
-            score(self._session, scorer, table, table.scorable, folder, *told)
+            score(self._model, scorer, table, table.scorable, folder, *told)
         results = pq.read_table(folder, columns=["row", column]).to_pydict()
         return dict(zip(results["row"], results[column], strict=True))
 

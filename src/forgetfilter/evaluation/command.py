@@ -70,13 +70,13 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
         if (output / EVALUATION).is_file():
             return read_evaluation(output)
         console.say("loading the model")
-        session = TrainableModel(source, settings.model, adapter, 0)
-        if settings.tokens.max_length > session.longest:
-            raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
+        model = TrainableModel(source, settings.model, adapter, 0)
+        if settings.tokens.max_length > model.longest:
+            raise SettingsError(f"max_length: this model takes at most {model.longest} tokens")
         if settings.adapter:
-            _load_adapter(session, Path(settings.adapter))
+            _load_adapter(model, Path(settings.adapter))
         judge = load_judge(settings.classifiers.judge, settings.model) if judge_needed else None
-        return evaluate(session, encoder, rows, settings, output, console, judge_model=judge)
+        return evaluate(model, encoder, rows, settings, output, console, judge_model=judge)
 
 
 def _fingerprints(settings: EvaluationSettings, source: ModelSource, encoder: Encoder) -> dict[str, str]:
@@ -137,17 +137,17 @@ def _read_adapter_settings(folder: Path) -> AdapterSettings:
     return AdapterSettings(lora_rank=rank, lora_alpha=alpha, lora_targets=names)
 
 
-def _load_adapter(session: TrainableModel, folder: Path) -> None:
+def _load_adapter(model: TrainableModel, folder: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors import SafetensorError, safe_open
 
-    expected = {name: tuple(value.shape) for name, value in get_peft_model_state_dict(session.model).items()}
+    expected = {name: tuple(value.shape) for name, value in get_peft_model_state_dict(model.model).items()}
     with _adapter_errors_explained(folder, (SafetensorError, OSError)):
         with safe_open(folder / "adapter_model.safetensors", "pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         if shapes != expected:
             raise ModelError(f"{folder}: this adapter was made for another model than the one named with --model")
-        session.load(folder)
+        model.load(folder)
 
 
 @contextmanager

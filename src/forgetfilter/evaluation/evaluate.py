@@ -42,7 +42,7 @@ def unchanged(prompt: str, notion: str) -> str:  # noqa: ARG001
 
 
 def evaluate(
-    session: TrainableModel,
+    model: TrainableModel,
     encoder: Encoder,
     rows: Sequence[HeldOut],
     settings: MeasuringSettings,
@@ -54,7 +54,7 @@ def evaluate(
     """Measure the session's model, in its present state, on held-out rows; every process makes the same call.
 
     Args:
-        session: The model.
+        model: The model.
         encoder: Turns rows into tokens, with the template that the model was trained with.
         rows: The held-out rows; an attempt that resumes in this folder must pass the same ones.
         settings: What to measure.
@@ -68,12 +68,12 @@ def evaluate(
     """
     if (folder / EVALUATION).is_file():
         return read_evaluation(folder)
-    main = session.accelerator.is_main_process
+    main = model.accelerator.is_main_process
     of_kind = {kind: [row for row in rows if row.kind == kind] for kind in KINDS}
     # Check for what may be missing before the model works for an hour.
     tasks = check_harness(settings.measures.lm_eval) if settings.measures.lm_eval else []
-    classifier = _classifier(session, settings) if of_kind[TOXICITY] and main else None
-    runner = _Runner(session, encoder, settings, folder, console)
+    classifier = _classifier(model, settings) if of_kind[TOXICITY] and main else None
+    runner = _Runner(model, encoder, settings, folder, console)
     results, asked, skipped = AnswerMeasures(), {}, set()
     for kind, chosen in of_kind.items():
         if not chosen:
@@ -100,18 +100,18 @@ def evaluate(
     results.measures += runner.perplexity(rows, rewrite)
     if tasks:
         console.say(f"lm-evaluation-harness runs {', '.join(tasks)}")
-        results.measures += harness_measures(session, encoder.tokenizer, tasks, settings.measures.most_rows)
+        results.measures += harness_measures(model, encoder.tokenizer, tasks, settings.measures.most_rows)
     if main:
         name = classifier.name if classifier is not None else ""
         judge_name = judge_model.name if judge_model is not None else ""
         evaluation = Evaluation(tuple(results.measures), asked, tuple(sorted(skipped)), name, judge_name)
         evaluation.write(folder, results.records)
-    session.accelerator.wait_for_everyone()
+    model.accelerator.wait_for_everyone()
     return read_evaluation(folder)
 
 
-def _classifier(session: TrainableModel, settings: MeasuringSettings) -> Classifier:
-    return toxicity_classifier(settings.classifiers.toxicity_classifier, str(session.hardware.device))
+def _classifier(model: TrainableModel, settings: MeasuringSettings) -> Classifier:
+    return toxicity_classifier(settings.classifiers.toxicity_classifier, str(model.hardware.device))
 
 
 def _add_jailbreaks(
@@ -136,11 +136,11 @@ class _Runner:
     """Generates answers and scores completions, part by part, each part in a folder of its own."""
 
     def __init__(
-        self, session: TrainableModel, encoder: Encoder, settings: MeasuringSettings, folder: Path, console: Console
+        self, model: TrainableModel, encoder: Encoder, settings: MeasuringSettings, folder: Path, console: Console
     ) -> None:
-        self.session, self.encoder, self.longest = session, encoder, settings.measures.max_new_tokens
+        self.model, self.encoder, self.longest = model, encoder, settings.measures.max_new_tokens
         self.folder, self.console = folder / "asked", console
-        self.budget = 2 * session.token_budget(settings.passes.tokens_per_batch)
+        self.budget = 2 * model.token_budget(settings.passes.tokens_per_batch)
 
     def answers(self, part: str, prompts: Sequence[tuple[str, HeldOut, str]]) -> dict[str, str]:
         """Generate the answer to each (id, row, prompt), by id; prompts that are too long get none."""
@@ -149,7 +149,7 @@ class _Runner:
         if not prompts:
             return {}
         most = min(self.longest, _SHORT.get(part, self.longest))
-        scorer = Answers(self.session, self.encoder.tokenizer, self.budget, most)
+        scorer = Answers(self.model, self.encoder.tokenizer, self.budget, most)
         chats = ((id, i, row.chat(prompt, row.completion)) for i, (id, row, prompt) in enumerate(prompts))
         return self._score(f"asking {part}", part, chats, scorer, "answer")
 
@@ -176,7 +176,7 @@ class _Runner:
             return None
         pairs = list(zip(prompts, answers, strict=True))
         return judge(
-            judge_model.session,
+            judge_model.model,
             judge_model.tokenizer,
             pairs,
             self.folder / f"{part}-judged",
@@ -187,7 +187,7 @@ class _Runner:
     def _logprobs(self, label: str, part: str, chats: Iterable[Said]) -> dict[str, NDArray[np.float64]]:
         from ..models.scoring import Likelihood
 
-        logprobs = self._score(label, part, chats, Likelihood(self.session, self.budget), "logprobs")
+        logprobs = self._score(label, part, chats, Likelihood(self.model, self.budget), "logprobs")
         return {id: np.array(values, dtype=np.float64) for id, values in logprobs.items()}
 
     def _score(self, label: str, part: str, chats: Iterable[Said], scorer: Scorer, column: str) -> dict[str, Any]:
@@ -196,16 +196,16 @@ class _Runner:
         from ..models.trainable_model import memory_explained
 
         tokens, scores = self.folder / tokens_of(part), self.folder / part
-        if self.session.accelerator.is_main_process:
+        if self.model.accelerator.is_main_process:
             scores.mkdir(parents=True, exist_ok=True)
             for _ in write_tokens(chats, self.encoder, tokens):
                 pass
-        self.session.accelerator.wait_for_everyone()
+        self.model.accelerator.wait_for_everyone()
         table = TokenTable(tokens)
         chosen = table.scorable
         if not len(chosen):
             return {}
         with memory_explained(self.budget // 2), self.console.progress(label, len(chosen), "rows") as shown:
-            score(self.session, scorer, table, chosen, scores, shown.advance, shown.skip)
+            score(self.model, scorer, table, chosen, scores, shown.advance, shown.skip)
         columns = pq.read_table(scores, columns=["id", column]).to_pydict()
         return dict(zip(columns["id"], columns[column], strict=True))

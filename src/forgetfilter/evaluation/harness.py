@@ -28,7 +28,7 @@ def check_harness(tasks: str) -> list[str]:
     return names
 
 
-def harness_measures(session: TrainableModel, tokenizer: Any, tasks: list[str], most_rows: int | None) -> list[Measure]:
+def harness_measures(model: TrainableModel, tokenizer: Any, tasks: list[str], most_rows: int | None) -> list[Measure]:
     """Run tasks and return their metrics as `lm-eval.TASK.METRIC`, each plus and minus 1.96 of its standard errors.
 
     The tasks fetch their data sets from the hub.
@@ -40,9 +40,9 @@ def harness_measures(session: TrainableModel, tokenizer: Any, tasks: list[str], 
     from lm_eval.models.huggingface import HFLM
 
     # HFLM does not choose a batch size by itself, and the model is on its device already.
-    model = HFLM(pretrained=session.model.eval(), tokenizer=tokenizer, batch_size=8)
+    harness_model = HFLM(pretrained=model.model.eval(), tokenizer=tokenizer, batch_size=8)
     try:
-        output = lm_eval.simple_evaluate(model=model, tasks=tasks, limit=most_rows)
+        output = lm_eval.simple_evaluate(model=harness_model, tasks=tasks, limit=most_rows)
     except Exception as error:
         # The harness and the hub's client raise many kinds of errors; whichever it is, there is no result.
         problem = first_line(error)

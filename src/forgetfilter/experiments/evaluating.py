@@ -65,10 +65,8 @@ class EvaluationSpec:
 
     def evaluate(self, experiment: Experiment, folder: Path) -> Evaluation:
         """Evaluate the experiment's model in its present state, into a folder."""
-        session, rows = experiment.bench.session, self.rows()
-        return evaluate(
-            session, experiment.encoder, rows, self.settings, folder, self.console, self.rewrite, self.judge
-        )
+        model, rows = experiment.runner.model, self.rows()
+        return evaluate(model, experiment.encoder, rows, self.settings, folder, self.console, self.rewrite, self.judge)
 
 
 def evaluate_state(experiment: Experiment, state: str, spec: EvaluationSpec) -> Evaluation:
@@ -76,10 +74,10 @@ def evaluate_state(experiment: Experiment, state: str, spec: EvaluationSpec) -> 
     stage = f"{state}!{spec.name}"
 
     def work(folder: Path) -> None:
-        experiment.bench.bring(state)
+        experiment.runner.bring(state)
         spec.evaluate(experiment, folder)
 
-    experiment.bench.stage(stage, work)
+    experiment.runner.stage(stage, work)
     return read_evaluation(experiment.stages.folder(stage))
 
 

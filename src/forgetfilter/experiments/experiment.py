@@ -84,8 +84,8 @@ class ScoreAlong:
     def begin(self, experiment: Experiment, folder: Path) -> Callback:
         from ..models.callbacks.results_along import scores_along
 
-        table, bench = experiment.tokens(self.data), experiment.bench
-        return scores_along(bench.session, table, table.scorable, folder, self.points.__contains__, bench.budget)
+        table, runner = experiment.tokens(self.data), experiment.runner
+        return scores_along(runner.model, table, table.scorable, folder, self.points.__contains__, runner.budget)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Experiment:
     """A model and data sets, in a folder that keeps every training session.
 
     Attributes:
-        bench: Runs the stages, and holds the model.
+        runner: Runs the stages, and holds the model.
         stages: The stages of the folder.
     """
 
@@ -121,7 +121,7 @@ class Experiment:
         if self.processes.main:
             self._claim(fingerprints(source, encoder))
         self.processes.wait()
-        self.bench = StageRunner(self.stages, source, settings, encoder, console, self.processes)
+        self.runner = StageRunner(self.stages, source, settings, encoder, console, self.processes)
 
     def _claim(self, inputs: dict[str, str]) -> None:
         """Refuse a folder whose sessions trained another model, or trained it differently."""
@@ -136,7 +136,7 @@ class Experiment:
     @property
     def encoder(self) -> Encoder:
         """The encoder that turns rows into tokens, with their whole completions."""
-        return self.bench.encoder
+        return self.runner.encoder
 
     def add(
         self, name: str, path: Path, rewrite: Rewrite | None = None, choose: Callable[[str], bool] | None = None
@@ -171,7 +171,7 @@ class Experiment:
             write_part(rows.name, chosen, len(chosen), self.encoder, folder / ONLY_TOKENS, self.console)
             note_made_of(folder / MADE_OF, key)
 
-        self.bench.stage(data_of(name), work)
+        self.runner.stage(data_of(name), work)
         if not made_of(self.stages.folder(data_of(name)) / MADE_OF, key):
             raise RunError(
                 f"{path}: its content is not what the sessions in {self.stages.path} were trained on; "
@@ -208,15 +208,15 @@ class Experiment:
         """
         table = self.tokens(*plan.data)
         rows = self._balanced(table, plan.data) if plan.balanced else table.scorable
-        steps = plan.steps or self.bench.steps(len(rows), plan.epochs)
+        steps = plan.steps or self.runner.steps(len(rows), plan.epochs)
         state = _stage_name(f"{start}.{'+'.join(plan.data)}-{steps}{f'~{watch.name}' if watch else ''}")
 
         def work(folder: Path) -> None:
-            self.bench.bring(start)
+            self.runner.bring(start)
             callbacks = [watch.begin(self, folder)] if watch else []
-            self.bench.train(f"training on {' and '.join(plan.data)}", table, rows, steps, folder, state, callbacks)
+            self.runner.train(f"training on {' and '.join(plan.data)}", table, rows, steps, folder, state, callbacks)
 
-        self.bench.stage(state, work)
+        self.runner.stage(state, work)
         return state
 
     def score(self, state: str, name: str) -> TokenScores:
@@ -226,11 +226,11 @@ class Experiment:
         def work(folder: Path) -> None:
             from ..models.scoring import Likelihood
 
-            self.bench.bring(state)
-            table, scorer = self.tokens(name), Likelihood(self.bench.session, self.bench.budget)
-            self.bench.score(f"scoring {name}", scorer, table, table.scorable, folder)
+            self.runner.bring(state)
+            table, scorer = self.tokens(name), Likelihood(self.runner.model, self.runner.budget)
+            self.runner.score(f"scoring {name}", scorer, table, table.scorable, folder)
 
-        self.bench.stage(stage, work)
+        self.runner.stage(stage, work)
         return TokenScores.read(self.stages.folder(stage), self._ids(name))
 
     def hidden_states(self, state: str, name: str, depths: Sequence[float]) -> FloatArray:
@@ -240,12 +240,12 @@ class Experiment:
         def work(folder: Path) -> None:
             from ..models.hidden_states import HiddenStates, View
 
-            self.bench.bring(state)
+            self.runner.bring(state)
             views = [View("answer", depth) for depth in depths]
-            table, scorer = self.tokens(name), HiddenStates(self.bench.session, self.bench.budget, views)
-            self.bench.score(f"hidden states of {name}", scorer, table, table.scorable, folder)
+            table, scorer = self.tokens(name), HiddenStates(self.runner.model, self.runner.budget, views)
+            self.runner.score(f"hidden states of {name}", scorer, table, table.scorable, folder)
 
-        self.bench.stage(stage, work)
+        self.runner.stage(stage, work)
         states = read_vectors(self.stages.folder(stage), "states")
         return states.reshape(len(states), len(depths), -1).transpose(1, 0, 2)
 

@@ -33,14 +33,14 @@ class Reading:
     schema: ClassVar[dict[str, pa.DataType]] = {}
     work: ClassVar[Work] = "score"
 
-    def __init__(self, session: TrainableModel, tokens_per_pass: int) -> None:
-        self._session, self.tokens_per_pass = session, tokens_per_pass
+    def __init__(self, model: TrainableModel, tokens_per_pass: int) -> None:
+        self._model, self.tokens_per_pass = model, tokens_per_pass
 
     def length(self, table: TokenTable, i: int) -> int:
         return int(table.lengths[i])
 
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
-        activations = self._session.scorer.eval().read(rows)
+        activations = self._model.scorer.eval().read(rows)
         for row, states in zip(rows, activations, strict=True):
             assert isinstance(row, KnownTokens)
             assert isinstance(row.states, States)
@@ -49,7 +49,7 @@ class Reading:
 
 
 def keep_states(
-    session: TrainableModel,
+    model: TrainableModel,
     path: Path,
     folder: Path,
     tokens_per_pass: int,
@@ -63,24 +63,24 @@ def keep_states(
     Returns:
         Whether they are cached; they are not if the disk has too little room.
     """
-    main, wait = session.accelerator.is_main_process, session.accelerator.wait_for_everyone
+    main, wait = model.accelerator.is_main_process, model.accelerator.wait_for_everyone
     table, states = TokenTable(path), folder / ACTIVATIONS
     if main and not states.exists():
         (folder / ROWS_DONE).unlink(missing_ok=True)
-        _reserve(states, States.size(table.lengths, session.width, session.hardware.dtype))
+        _reserve(states, States.size(table.lengths, model.width, model.hardware.dtype))
     wait()
     if not states.exists():
         return False
     if main:
         check_states(folder)
-    chunks, stored = _read_chunks(folder), _open(session, table, folder, writable=True)
+    chunks, stored = _read_chunks(folder), _open(model, table, folder, writable=True)
     known = KnownTable([path], [stored])
-    scorer, rows = Reading(session, tokens_per_pass), table.scorable
+    scorer, rows = Reading(model, tokens_per_pass), table.scorable
     done = chunks[-1].rows if chunks else 0
     on_resume(done)
     for first in range(done, len(rows), _ROWS_AT_ONCE):
         chosen = rows[first : first + _ROWS_AT_ONCE]
-        score_in_memory(session, scorer, known, chosen, on_rows)
+        score_in_memory(model, scorer, known, chosen, on_rows)
         stored.flush()
         wait()
         if main:
@@ -154,32 +154,32 @@ class ComputedStates:
     """Computes the activations of rows each time they are read, where they are not cached.
 
     Args:
-        session: The model.
+        model: The model.
         table: The rows.
     """
 
-    def __init__(self, session: TrainableModel, table: TokenTable) -> None:
-        self._session, self._table = session, table
+    def __init__(self, model: TrainableModel, table: TokenTable) -> None:
+        self._model, self._table = model, table
 
     def __len__(self) -> int:
         return len(self._table)
 
     def read(self, i: int) -> Tensor:
         """Compute the activations of a row, shape (length, width)."""
-        (states,) = self._session.scorer.read([self._table[i]])
+        (states,) = self._model.scorer.read([self._table[i]])
         # A copy made outside inference mode is an ordinary tensor, which autograd accepts.
         return states.clone()
 
 
-def known_table(session: TrainableModel, paths: Sequence[Path], folders: Sequence[Path]) -> KnownTable:
+def known_table(model: TrainableModel, paths: Sequence[Path], folders: Sequence[Path]) -> KnownTable:
     """Open files of tokens with their activations: those that `keep_states` cached in a folder, or else computed."""
     opened: list[Readable] = []
     for path, folder in zip(paths, folders, strict=True):
         table = TokenTable(path)
         cached = (folder / ACTIVATIONS).exists()
-        opened.append(_open(session, table, folder) if cached else ComputedStates(session, table))
+        opened.append(_open(model, table, folder) if cached else ComputedStates(model, table))
     return KnownTable(paths, opened)
 
 
-def _open(session: TrainableModel, table: TokenTable, folder: Path, *, writable: bool = False) -> States:
-    return States(folder / ACTIVATIONS, table.lengths, session.width, session.hardware.dtype, writable=writable)
+def _open(model: TrainableModel, table: TokenTable, folder: Path, *, writable: bool = False) -> States:
+    return States(folder / ACTIVATIONS, table.lengths, model.width, model.hardware.dtype, writable=writable)

@@ -78,7 +78,7 @@ def _roomy_cache(config: Any) -> DynamicCache:
 
 @torch.inference_mode()
 def greedy(
-    session: TrainableModel,
+    model: TrainableModel,
     tokenizer: Any,
     prompts: Sequence[NDArray[np.int32]],
     limits: Sequence[int],
@@ -91,21 +91,21 @@ def greedy(
     not hold up the others, and none is decoded further than its own limit.
 
     Args:
-        session: The model, in its present state.
+        model: The model, in its present state.
         tokenizer: Its tokenizer.
         prompts: Tokens of each prompt, at least one each.
         limits: Most tokens to decode for each, at least one.
         with_special: Whether special tokens are part of the text, but for the one that ends it.
     """
-    session.model.eval()
-    answers = decode(session.scorer, session, prompts, limits, _end_tokens(session, tokenizer))
+    model.model.eval()
+    answers = decode(model.scorer, model, prompts, limits, _end_tokens(model, tokenizer))
     return [str(text) for text in tokenizer.batch_decode(answers, skip_special_tokens=not with_special)]
 
 
 @singledispatch
 def decode(
     path: Any,
-    session: TrainableModel,
+    model: TrainableModel,
     prompts: Sequence[NDArray[np.int32]],
     limits: Sequence[int],
     ends: Sequence[int],
@@ -114,11 +114,11 @@ def decode(
 
     Args:
         path: The model's forward path, which may register its own way of decoding.
-        session, prompts, limits: As in `greedy`.
+        model, prompts, limits: As in `greedy`.
         ends: Tokens that end an answer.
     """
-    steps = _Going(session, path) if _goes_on(session, path) else _Again(session, path)
-    end_tokens = torch.tensor(ends, device=session.hardware.device)
+    steps = _Going(model, path) if _goes_on(model, path) else _Again(model, path)
+    end_tokens = torch.tensor(ends, device=model.hardware.device)
     logits = steps.read(prompts)
     answers: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
@@ -145,17 +145,17 @@ def decode(
 class _Going:
     """Decodes step by step from the model's cache, with the ends of all rows aligned."""
 
-    def __init__(self, session: TrainableModel, scorer: CompletionScorer) -> None:
-        self._session, self._scorer, self._model = session, scorer, session.model
-        self._cache = _roomy_cache(session.model.config)
+    def __init__(self, model: TrainableModel, scorer: CompletionScorer) -> None:
+        self._model, self._scorer, self._causal_lm = model, scorer, model.model
+        self._cache = _roomy_cache(model.model.config)
 
     def read(self, prompts: Sequence[NDArray[np.int32]]) -> Tensor:
         """Compute the logits of the token after each prompt, shape (prompts, vocabulary)."""
-        step_input, self._mask = _pad_left(prompts, self._session.hardware.device)
+        step_input, self._mask = _pad_left(prompts, self._model.hardware.device)
         # Padding is masked; positions are counted from each row's first token.
         self._positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
         if step_input.shape[1] > 1 and all(type(layer) is _RoomyLayer for layer in self._cache.layers):
-            _read_prompts(self._session, self._scorer, [prompt[:-1] for prompt in prompts], self._cache)
+            _read_prompts(self._model, self._scorer, [prompt[:-1] for prompt in prompts], self._cache)
             step_input, self._positions = step_input[:, -1:], self._positions[:, -1:]
         return self._logits(step_input)
 
@@ -174,7 +174,7 @@ class _Going:
             pick(rows)
 
     def _logits(self, step_input: Tensor) -> Tensor:
-        logits: Tensor = self._model(
+        logits: Tensor = self._causal_lm(
             input_ids=step_input,
             attention_mask=self._mask,
             position_ids=self._positions,
@@ -192,8 +192,8 @@ def _has_states(layer: Any) -> bool:
 class _Again:
     """Decodes each token with a pass over all before it, for models whose cache is of another kind."""
 
-    def __init__(self, session: TrainableModel, scorer: CompletionScorer) -> None:
-        self._device, self._scorer, self._model = session.hardware.device, scorer, session.model
+    def __init__(self, model: TrainableModel, scorer: CompletionScorer) -> None:
+        self._device, self._scorer, self._causal_lm = model.hardware.device, scorer, model.model
 
     def read(self, prompts: Sequence[NDArray[np.int32]]) -> Tensor:
         """Compute the logits of the token after each prompt, shape (prompts, vocabulary)."""
@@ -216,23 +216,23 @@ class _Again:
             rows = self._rows[first : first + together]
             input_ids = pad_sequence(rows, batch_first=True).to(self._device)
             ends = torch.tensor([len(row) - 1 for row in rows], device=self._device)
-            logits = self._model(input_ids=input_ids, use_cache=False).logits
+            logits = self._causal_lm(input_ids=input_ids, use_cache=False).logits
             logits_of_rows.append(logits[torch.arange(len(rows), device=self._device), ends])
         return torch.cat(logits_of_rows)
 
 
-def _goes_on(session: TrainableModel, scorer: CompletionScorer) -> bool:
+def _goes_on(model: TrainableModel, scorer: CompletionScorer) -> bool:
     """Tell whether the model answers from its cache as it does without; tried once, unless the model is known to."""
     if scorer.goes_on is None:
-        scorer.goes_on = bool(only_fast_blocks(session.model)) or _tried(session, scorer)
+        scorer.goes_on = bool(only_fast_blocks(model.model)) or _tried(model, scorer)
     return scorer.goes_on
 
 
-def _tried(session: TrainableModel, scorer: CompletionScorer) -> bool:
-    tokens = trial_tokens(session.model, 2, 5).cpu()
+def _tried(model: TrainableModel, scorer: CompletionScorer) -> bool:
+    tokens = trial_tokens(model.model, 2, 5).cpu()
     prompts = [row.numpy().astype(np.int32)[:length] for row, length in zip(tokens, (5, 3), strict=True)]
     logprobs: list[list[Tensor]] = []
-    for steps in (_Again(session, scorer), _Going(session, scorer)):
+    for steps in (_Again(model, scorer), _Going(model, scorer)):
         try:
             logits = [steps.read(prompts)]
             going = tokens[:, 0].to(logits[0].device)
@@ -245,12 +245,12 @@ def _tried(session: TrainableModel, scorer: CompletionScorer) -> bool:
                 raise
             return False
         logprobs.append([each.float().log_softmax(-1) for each in logits])
-    few = tolerance(session.hardware.dtype)
+    few = tolerance(model.hardware.dtype)
     return all(torch.allclose(one, other, rtol=0, atol=few) for one, other in zip(*logprobs, strict=True))
 
 
 def _read_prompts(
-    session: TrainableModel, scorer: CompletionScorer, prompts: Sequence[NDArray[np.int32]], cache: DynamicCache
+    model: TrainableModel, scorer: CompletionScorer, prompts: Sequence[NDArray[np.int32]], cache: DynamicCache
 ) -> None:
     """Compute keys and values of prompts into a roomy cache, padded on the left.
 
@@ -263,14 +263,14 @@ def _read_prompts(
     def read_together(rows: Indices) -> list[tuple[Indices, Tensor, Tensor]]:
         chosen = [prompts[int(i)] for i in rows]
         alike = common_prefix([prompt[:-1] for prompt in chosen]) if scorer.shares else 0
-        shared = worth_sharing(alike, len(rows), session.pass_overhead)
+        shared = worth_sharing(alike, len(rows), model.pass_overhead)
         tokens = chosen[0][None, :shared].astype(np.int64), pad_right([prompt[shared:] for prompt in chosen])
-        cached = scorer.keys_and_values(*(torch.from_numpy(part).to(session.hardware.device) for part in tokens))
+        cached = scorer.keys_and_values(*(torch.from_numpy(part).to(model.hardware.device) for part in tokens))
         return [(rows, layer.keys, layer.values) for layer in cached.layers]
 
-    passes = session.deal(np.flatnonzero(lengths), lengths, session.token_budget(None))
+    passes = model.deal(np.flatnonzero(lengths), lengths, model.token_budget(None))
     batches = list(
-        session.lanes.map(read_together, passes.rows) if passes.side_by_side else map(read_together, passes.rows)
+        model.lanes.map(read_together, passes.rows) if passes.side_by_side else map(read_together, passes.rows)
     )
     for layer in cache.layers:
         # Each layer's keys and values are freed once they are copied.
@@ -288,8 +288,8 @@ def _pad_left(prompts: Sequence[NDArray[np.int32]], device: torch.device) -> tup
     return torch.from_numpy(input_ids).to(device), torch.from_numpy(mask).to(device)
 
 
-def _end_tokens(session: TrainableModel, tokenizer: Any) -> list[int]:
+def _end_tokens(model: TrainableModel, tokenizer: Any) -> list[int]:
     """Return every token that ends an answer: the model may name several, the tokenizer one."""
-    named = session.model.generation_config.eos_token_id
+    named = model.model.generation_config.eos_token_id
     ends = list(named) if isinstance(named, (list, tuple)) else [named]
     return list(dict.fromkeys(end for end in [*ends, tokenizer.eos_token_id] if end is not None))

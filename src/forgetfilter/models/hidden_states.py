@@ -38,7 +38,7 @@ class HiddenStates:
     """Computes mean hidden states of rows, view after view in one list; a scorer.
 
     Args:
-        session: The model, in its present state.
+        model: The model, in its present state.
         tokens_per_pass: Budget of one forward pass.
         views: What to average.
     """
@@ -46,9 +46,9 @@ class HiddenStates:
     schema: ClassVar[dict[str, pa.DataType]] = {"states": pa.list_(pa.float32())}
     work: ClassVar[Work] = "pad"
 
-    def __init__(self, session: TrainableModel, tokens_per_pass: int, views: Sequence[View]) -> None:
-        self._session, self.tokens_per_pass, self._views = session, tokens_per_pass, views
-        self._scorer = session.scorer.plain
+    def __init__(self, model: TrainableModel, tokens_per_pass: int, views: Sequence[View]) -> None:
+        self._model, self.tokens_per_pass, self._views = model, tokens_per_pass, views
+        self._scorer = model.scorer.plain
         self._depths = [round(view.depth * self._scorer.blocks) for view in views]
         self._scorer.tap(self._depths)
         self._one_by_one = not self._agrees()
@@ -58,8 +58,8 @@ class HiddenStates:
 
     @torch.inference_mode()
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
-        self._session.check(rows)
-        self._session.scorer.eval()
+        self._model.check(rows)
+        self._model.scorer.eval()
         if self._one_by_one and len(rows) > 1:
             return [result for row in rows for result in self.score([row])]
         # No prefix is shared, so that every row has all of its states.
@@ -76,10 +76,10 @@ class HiddenStates:
 
     def _agrees(self) -> bool:
         """Check that a row has the same hidden states alone and beside a longer row, as is known of scores."""
-        self._session.scorer.eval()
-        tokens = trial_tokens(self._session.model, 2, 8)
+        self._model.scorer.eval()
+        tokens = trial_tokens(self._model.model, 2, 8)
         alone, beside = (self._scorer.hidden_states(of, self._depths) for of in (tokens[:1, :5], tokens))
-        few = 10 * tolerance(self._session.hardware.dtype)
+        few = 10 * tolerance(self._model.hardware.dtype)
         return all(
             torch.allclose(one[0], both[0, :5], rtol=few, atol=few) for one, both in zip(alone, beside, strict=True)
         )

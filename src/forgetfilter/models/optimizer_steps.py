@@ -50,7 +50,7 @@ class StepsInTurn:
     """Takes steps along the gradient of rows that go through the model in several passes.
 
     Args:
-        session: The model; what is trained of it is changed in place.
+        model: The model; what is trained of it is changed in place.
         weight_decay: AdamW's weight decay.
         most: The largest norm of the gradient, to which it is clipped; 0 for no limit.
 
@@ -58,14 +58,14 @@ class StepsInTurn:
         optimizer: Holds the state of the steps.
     """
 
-    def __init__(self, session: TrainableModel, weight_decay: float, most: float) -> None:
-        self._session, self._most = session, most or math.inf
-        self.optimizer = adamw(session, 0.0, weight_decay)
+    def __init__(self, model: TrainableModel, weight_decay: float, most: float) -> None:
+        self._model, self._most = model, most or math.inf
+        self.optimizer = adamw(model, 0.0, weight_decay)
         # A sharded model exchanges its gradients by itself.
-        self._model: Any = session.scorer
+        self._scorer: Any = model.scorer
         self._prepared: Any = self.optimizer
-        if not session.sharded:
-            self._model, self._prepared = session.accelerator.prepare(session.scorer, self.optimizer)
+        if not model.sharded:
+            self._scorer, self._prepared = model.accelerator.prepare(model.scorer, self.optimizer)
 
     def take(self, dealt: DealtRows, total: int, rate: float) -> tuple[Tensor, Tensor | None]:
         """Take a step along the gradient of some rows; every process must call, with the same rows.
@@ -80,31 +80,29 @@ class StepsInTurn:
             gradient, where it is known.
         """
         # Callbacks between two steps leave the model in evaluation mode.
-        self._model.train()
+        self._scorer.train()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         backward = backward_side_by_side if dealt.side_by_side else backward_in_turn
-        loss = backward(self._session, self._model, dealt.rows, total)
-        norm = self._session.accelerator.clip_grad_norm_(self._model.parameters(), self._most)
+        loss = backward(self._model, self._scorer, dealt.rows, total)
+        norm = self._model.accelerator.clip_grad_norm_(self._scorer.parameters(), self._most)
         self._prepared.step()
         self._prepared.zero_grad()
         return loss, None if norm is None else whole(norm)
 
     def close(self) -> None:
         """Release the model and the optimizer."""
-        self._session.accelerator.free_memory(self._model, self._prepared)
+        self._model.accelerator.free_memory(self._scorer, self._prepared)
 
 
 @singledispatch
-def steps_along(path: object, session: TrainableModel, weight_decay: float, most: float) -> Steps:  # noqa: ARG001
+def steps_along(path: object, model: TrainableModel, weight_decay: float, most: float) -> Steps:  # noqa: ARG001
     """Make what takes the steps along a forward path: pass after pass, unless the path registers its own way."""
-    return StepsInTurn(session, weight_decay, most)
+    return StepsInTurn(model, weight_decay, most)
 
 
 def adamw(
-    session: TrainableModel, rate: float | Tensor, weight_decay: float, *, capturable: bool = False
+    model: TrainableModel, rate: float | Tensor, weight_decay: float, *, capturable: bool = False
 ) -> torch.optim.AdamW:
     """Make the optimizer of the model's trained parameters."""
-    return torch.optim.AdamW(
-        list(session.trained().values()), lr=rate, weight_decay=weight_decay, capturable=capturable
-    )
+    return torch.optim.AdamW(list(model.trained().values()), lr=rate, weight_decay=weight_decay, capturable=capturable)

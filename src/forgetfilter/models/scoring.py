@@ -55,15 +55,15 @@ class Likelihood:
     schema: ClassVar[dict[str, pa.DataType]] = {"logprobs": pa.list_(pa.float32()), "greedy": pa.list_(pa.bool_())}
     work: ClassVar[Work] = "score"
 
-    def __init__(self, session: TrainableModel, tokens_per_pass: int) -> None:
-        self._session, self.tokens_per_pass = session, tokens_per_pass
+    def __init__(self, model: TrainableModel, tokens_per_pass: int) -> None:
+        self._model, self.tokens_per_pass = model, tokens_per_pass
 
     def length(self, table: TokenTable, i: int) -> int:
         return int(table.lengths[i])
 
     @torch.inference_mode()
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
-        logprobs, first_choice = self._session.scorer.eval()(*self._session.inputs(rows))
+        logprobs, first_choice = self._model.scorer.eval()(*self._model.inputs(rows))
         ends = np.cumsum([int(row.mask.sum()) for row in rows])[:-1]
         values = np.split(logprobs.float().cpu().numpy(), ends), np.split(first_choice.cpu().numpy(), ends)
         for row, value in zip(rows, values[0], strict=True):
@@ -82,9 +82,9 @@ class Rouge:
     schema: ClassVar[dict[str, pa.DataType]] = {"rouge": pa.float64(), "answers": pa.list_(pa.string())}
     work: ClassVar[Work] = "write"
 
-    def __init__(self, session: TrainableModel, tokenizer: Any, tokens_per_pass: int) -> None:
-        self._session, self._tokenizer = session, tokenizer
-        self.tokens_per_pass = session.answer_budget(tokens_per_pass)
+    def __init__(self, model: TrainableModel, tokenizer: Any, tokens_per_pass: int) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        self.tokens_per_pass = model.answer_budget(tokens_per_pass)
 
     def length(self, table: TokenTable, i: int) -> int:
         return int(table.lengths[i] + answer_limit(int(table.counts[i])))
@@ -95,11 +95,11 @@ class Rouge:
         for owner, row in enumerate(rows):
             for (start, end), prompt_end in zip(row.spans, row.prompt_ends, strict=True):
                 prompts.append(row.input_ids[:prompt_end])
-                limits.append(max(1, min(answer_limit(end - start), self._session.longest - prompt_end)))
+                limits.append(max(1, min(answer_limit(end - start), self._model.longest - prompt_end)))
                 # Decoded as the answer will be: without the end-of-turn token.
                 references.append(self._tokenizer.decode(row.input_ids[prompt_end:end], skip_special_tokens=True))
                 owners.append(owner)
-        answers = greedy(self._session, self._tokenizer, prompts, limits)
+        answers = greedy(self._model, self._tokenizer, prompts, limits)
         results: list[dict[str, Any]] = [{"rouge": [], "answers": []} for _ in rows]
         for owner, answer, reference in zip(owners, answers, references, strict=True):
             results[owner]["rouge"].append(rouge1(answer, reference) if words(reference) else np.nan)
@@ -118,15 +118,15 @@ class Answers:
 
     def __init__(
         self,
-        session: TrainableModel,
+        model: TrainableModel,
         tokenizer: Any,
         tokens_per_pass: int,
         most_tokens: int = 128,
         *,
         with_special: bool = False,
     ) -> None:
-        self._session, self._tokenizer = session, tokenizer
-        self.tokens_per_pass = session.answer_budget(tokens_per_pass)
+        self._model, self._tokenizer = model, tokenizer
+        self.tokens_per_pass = model.answer_budget(tokens_per_pass)
         self.most_tokens, self._with_special = most_tokens, with_special
 
     def length(self, table: TokenTable, i: int) -> int:
@@ -135,8 +135,8 @@ class Answers:
     @torch.inference_mode()
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:
         prompts = [row.input_ids[: max(1, row.prompt_ends[0])] for row in rows]
-        limits = [max(1, min(self.most_tokens, self._session.longest - len(prompt))) for prompt in prompts]
-        answers = greedy(self._session, self._tokenizer, prompts, limits, with_special=self._with_special)
+        limits = [max(1, min(self.most_tokens, self._model.longest - len(prompt))) for prompt in prompts]
+        answers = greedy(self._model, self._tokenizer, prompts, limits, with_special=self._with_special)
         return [{"answer": answer} for answer in answers]
 
 
@@ -151,7 +151,7 @@ def _mean_known(values: list[float]) -> float:
 
 
 def score(
-    session: TrainableModel,
+    model: TrainableModel,
     scorer: Scorer,
     table: TokenTable,
     rows: NDArray[np.intp],
@@ -166,12 +166,12 @@ def score(
     Returns:
         The folder, which holds `part-*.parquet` with `id`, `row` and the scorer's columns.
     """
-    accelerator = session.accelerator
+    accelerator = model.accelerator
     for shard, first in enumerate(range(0, len(rows), _ROWS_PER_SHARD)):
         chosen = rows[first : first + _ROWS_PER_SHARD]
         path = folder / shard_name(shard)
         if not path.exists():
-            results = score_in_memory(session, scorer, table, chosen, on_rows)
+            results = score_in_memory(model, scorer, table, chosen, on_rows)
             if accelerator.is_main_process:
                 _write_shard(results, scorer, table, chosen, path)
             accelerator.wait_for_everyone()
@@ -181,7 +181,7 @@ def score(
 
 
 def score_in_memory(
-    session: TrainableModel,
+    model: TrainableModel,
     scorer: Scorer,
     table: TokenTable,
     rows: NDArray[np.intp],
@@ -189,14 +189,14 @@ def score_in_memory(
 ) -> list[dict[str, Any]]:
     """Score some rows of the table; every process gets all results, in order."""
     # Processes that hold one model together make the same passes: of answers, whose number is open, all of them.
-    alone = session.sharded and scorer.work == "write"
-    world, index = (1, 0) if alone else (session.accelerator.num_processes, session.accelerator.process_index)
+    alone = model.sharded and scorer.work == "write"
+    world, index = (1, 0) if alone else (model.accelerator.num_processes, model.accelerator.process_index)
     lengths = np.array([scorer.length(table, int(i)) for i in rows])
-    passes = session.deal(np.arange(len(rows)), lengths, scorer.tokens_per_pass, scorer.work)
+    passes = model.deal(np.arange(len(rows)), lengths, scorer.tokens_per_pass, scorer.work)
     # A process that has no pass left repeats the last one, lest the others wait for its part of the model.
     own = [passes.rows[min(start + index, len(passes.rows) - 1)] for start in range(0, len(passes.rows), world)]
     inputs = ([table[int(rows[j])] for j in chosen] for chosen in own)
-    results = session.lanes.map(scorer.score, inputs) if passes.side_by_side else map(scorer.score, inputs)
+    results = model.lanes.map(scorer.score, inputs) if passes.side_by_side else map(scorer.score, inputs)
     mine: list[tuple[int, dict[str, Any]]] = []
     for number, (chosen, found) in enumerate(zip(own, results, strict=True)):
         if number * world + index < len(passes.rows):

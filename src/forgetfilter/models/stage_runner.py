@@ -85,7 +85,7 @@ class StageRunner:
         self._cached: set[str] = set()
 
     @property
-    def session(self) -> TrainableModel:
+    def model(self) -> TrainableModel:
         """Return the model that the present state belongs to; it is loaded when a stage first needs it."""
         if self._loaded is None:
             self._loaded = self._load(self._loaded_from)
@@ -101,18 +101,18 @@ class StageRunner:
         gc.collect()
         return_freed_memory()
         settings = self.settings
-        session = TrainableModel(source, settings.model, settings.adapter, settings.training.seed, self._lora)
-        if settings.tokens.max_length > session.longest:
-            raise SettingsError(f"max_length: this model takes at most {session.longest} tokens")
-        doubt = doubt_about(session, self.encoder.tokenizer)
+        model = TrainableModel(source, settings.model, settings.adapter, settings.training.seed, self._lora)
+        if settings.tokens.max_length > model.longest:
+            raise SettingsError(f"max_length: this model takes at most {model.longest} tokens")
+        doubt = doubt_about(model, self.encoder.tokenizer)
         if doubt:
             self.console.say(doubt)
-        return session
+        return model
 
     @property
     def budget(self) -> int:
         """Return the most tokens of a micro-batch without gradients, into which more rows fit than in training."""
-        return 2 * self.session.token_budget(self.settings.passes.tokens_per_batch)
+        return 2 * self.model.token_budget(self.settings.passes.tokens_per_batch)
 
     def stage(self, name: str, work: Callable[[Path], None]) -> None:
         """Do a stage unless it is finished already."""
@@ -136,7 +136,7 @@ class StageRunner:
         """Refuse files of tokens that the model does not have; see `models.vocabulary.check_vocabulary`."""
         from .vocabulary import check_vocabulary
 
-        check_vocabulary(files, self.session.vocabulary)
+        check_vocabulary(files, self.model.vocabulary)
 
     def tokens(self, named: Mapping[str, Path]) -> TokenTable:
         """Open files of tokens, given by name, with the frozen blocks' activations where they can be cached.
@@ -147,14 +147,14 @@ class StageRunner:
 
         files = list(named.values())
         self.check_tokens(files)
-        if not self.session.scorer.skips:
+        if not self.model.scorer.skips:
             return TokenTable(*files)
         stages = [self._activations_of(name) for name in named]
         # Machines that share a folder do not share what of it is mapped into memory: each computes what it needs.
         if not self.processes.several_machines:
             for name, stage, file in zip(named, stages, files, strict=True):
                 self._cache_states(name, stage, file)
-        return known_table(self.session, files, [self.stages.folder(stage) for stage in stages])
+        return known_table(self.model, files, [self.stages.folder(stage) for stage in stages])
 
     def _activations_of(self, name: str) -> str:
         """Name the stage of a file's activations, which differ from model to model."""
@@ -178,7 +178,7 @@ class StageRunner:
         table = TokenTable(file)
         label, rows, cost = f"preparing the {name} rows", len(table.scorable), self.preparing(table).cost
         with self._memory_explained(), self.console.progress(label, rows, "rows", cost, counts=False) as progress:
-            if not keep_states(self.session, file, folder, self.budget, progress.advance, progress.skip):
+            if not keep_states(self.model, file, folder, self.budget, progress.advance, progress.skip):
                 self.console.say(
                     f"activations of the {name} rows: not kept, as the disk has too little room; every pass computes "
                     "them anew"
@@ -198,9 +198,9 @@ class StageRunner:
         if self._state == state:
             return
         if state == BASE:
-            self.session.reset()
+            self.model.reset()
         else:
-            self.session.load(self.stages.folder(state))
+            self.model.load(self.stages.folder(state))
         self._state = state
 
     def _change_model(self, state: str) -> None:
@@ -222,10 +222,10 @@ class StageRunner:
         self._change_model(becomes)
         self._state = f"{becomes}, being loaded"
         if checkpoint.lora is None:
-            self.session.reset()
+            self.model.reset()
         else:
-            self.session.load(checkpoint.folder)
-        self.session.save(folder, self.encoder.tokenizer)
+            self.model.load(checkpoint.folder)
+        self.model.save(folder, self.encoder.tokenizer)
         self._state = becomes
 
     def train(
@@ -260,12 +260,12 @@ class StageRunner:
 
             training, most = self.settings.training, self.settings.passes.tokens_per_batch
             history = finetune(
-                self.session, table, rows, steps, training, folder, on_step, progress.skip, callbacks, most
+                self.model, table, rows, steps, training, folder, on_step, progress.skip, callbacks, most
             )
             if len(history) < steps:
                 progress.total = progress.done
                 progress.note += f", {steps - len(history)} steps fewer than planned"
-        self.session.save(folder, self.encoder.tokenizer)
+        self.model.save(folder, self.encoder.tokenizer)
         if self.processes.main:
             (folder / CHECKPOINT).unlink(missing_ok=True)
             write_json([asdict(step) for step in history], folder / HISTORY)
@@ -292,7 +292,7 @@ class StageRunner:
 
         cost = self.scoring(int(table.lengths[rows].sum()), len(rows) * new_tokens).cost
         with self._memory_explained(), self.console.progress(label, len(rows), "rows", cost) as progress:
-            score(self.session, scorer, table, rows, folder, progress.advance, progress.skip)
+            score(self.model, scorer, table, rows, folder, progress.advance, progress.skip)
 
     def preparing(self, table: TokenTable) -> Effort:
         """Estimate what it costs to cache the activations of the frozen blocks."""
@@ -322,4 +322,4 @@ class StageRunner:
     def _memory_explained(self) -> AbstractContextManager[None]:
         from .trainable_model import memory_explained
 
-        return memory_explained(self.session.token_budget(self.settings.passes.tokens_per_batch))
+        return memory_explained(self.model.token_budget(self.settings.passes.tokens_per_batch))

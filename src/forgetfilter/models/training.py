@@ -76,7 +76,7 @@ def steps_for(rows: int, epochs: float | None, batch_size: int) -> int:
 
 
 def finetune(
-    session: TrainableModel,
+    model: TrainableModel,
     table: TokenTable,
     rows: NDArray[np.intp],
     steps: int,
@@ -93,7 +93,7 @@ def finetune(
     rounding.
 
     Args:
-        session: The trainable model; what is trained of it is changed in place.
+        model: The trainable model; what is trained of it is changed in place.
         table: The tokens of a data set.
         rows: Which of its rows to train on; each needs a completion token.
         steps: Optimizer steps.
@@ -110,17 +110,17 @@ def finetune(
     Raises:
         TrainingError: The loss is not finite; names the step and the rows. The trained weights are useless then.
     """
-    peak = session.peak_learning_rate(settings.learning_rate)
-    accelerator = session.accelerator
-    taker = steps_along(session.scorer, session, settings.weight_decay, settings.max_grad_norm)
-    checkpoint = _Checkpoint(folder / CHECKPOINT, session, taker.optimizer)
+    peak = model.peak_learning_rate(settings.learning_rate)
+    accelerator = model.accelerator
+    taker = steps_along(model.scorer, model, settings.weight_decay, settings.max_grad_norm)
+    checkpoint = _Checkpoint(folder / CHECKPOINT, model, taker.optimizer)
     history = checkpoint.load()
     on_resume(len(history))
     # The order of the file must not matter, so rows are shuffled from the order of their ids.
     rows = table.by_id(rows)
     lengths, counts = table.lengths[rows], table.counts[rows]
     batches = optimizer_batches(len(rows), settings.batch_size, steps, settings.seed, start=len(history))
-    budget = session.token_budget(tokens_per_batch)
+    budget = model.token_budget(tokens_per_batch)
     saved = time.monotonic()
     if history and _to_end(callbacks, history):
         batches = iter(())
@@ -130,7 +130,7 @@ def finetune(
         torch.manual_seed(hash((settings.seed, number)))
         rate = learning_rate(number, steps, peak, settings.warmup)
         tokens = {int(j): table[int(rows[j])] for j in batch}
-        passes = session.deal(batch, lengths, budget, "train")
+        passes = model.deal(batch, lengths, budget, "train")
         dealt = DealtRows([[tokens[int(j)] for j in chosen] for chosen in passes.rows], passes.side_by_side)
         loss, norm = taker.take(dealt, int(counts[batch].sum()), rate)
         due = accelerator.is_main_process and time.monotonic() - saved >= _SECONDS_BETWEEN_CHECKPOINTS
@@ -181,9 +181,9 @@ class _Checkpoint:
     It is a safetensors file: nothing is ever unpickled.
     """
 
-    def __init__(self, path: Path, session: TrainableModel, optimizer: torch.optim.AdamW) -> None:
-        self._path, self._session, self._optimizer = path, session, optimizer
-        self._parameters = session.trained()
+    def __init__(self, path: Path, model: TrainableModel, optimizer: torch.optim.AdamW) -> None:
+        self._path, self._model, self._optimizer = path, model, optimizer
+        self._parameters = model.trained()
 
     def save(self, history: list[Step]) -> None:
         """Write all of it in the first process; every process must call."""
@@ -193,7 +193,7 @@ class _Checkpoint:
             for name, parameter in self._parameters.items()
             for key, value in self._optimizer.state[parameter].items()
         )
-        main = self._session.accelerator.is_main_process
+        main = self._model.accelerator.is_main_process
         tensors = gathered(chain(weights, moments), keep=main)
         if not main:
             return
@@ -213,7 +213,7 @@ class _Checkpoint:
             raise TrainingError(
                 f"{self._path}: this checkpoint is damaged; delete it to start the session again"
             ) from error
-        self._session.set_trainable(weights)
+        self._model.set_trainable(weights)
         for name, parameter in self._parameters.items():
             keys = [key.removesuffix(f"/{name}") for key in tensors if key.endswith(f"/{name}")]
             self._optimizer.state[parameter] = {

@@ -48,15 +48,15 @@ def _refuse(batch: pa.RecordBatch, vocabulary: int) -> None:
 
 # A sharded model whose weights are first gathered in inference mode could not be trained afterwards.
 @torch.no_grad()
-def doubt_about(session: TrainableModel, tokenizer: Any) -> str:
+def doubt_about(model: TrainableModel, tokenizer: Any) -> str:
     """Look for signs that a tokenizer does not belong to the model; return a warning, or an empty string.
 
     If token ids mean something else to the model, plain English surprises it far more than it expects.
     """
-    tokens = torch.tensor([tokenizer(_ENGLISH)["input_ids"]], device=session.hardware.device)
-    if tokens.shape[1] < 2 or int(tokens.max()) >= session.vocabulary or tokens.shape[1] > session.longest:
+    tokens = torch.tensor([tokenizer(_ENGLISH)["input_ids"]], device=model.hardware.device)
+    if tokens.shape[1] < 2 or int(tokens.max()) >= model.vocabulary or tokens.shape[1] > model.longest:
         return ""
-    logprobs = session.model.eval()(input_ids=tokens, use_cache=False).logits[0, :-1].float().log_softmax(-1)
+    logprobs = model.model.eval()(input_ids=tokens, use_cache=False).logits[0, :-1].float().log_softmax(-1)
     surprise = -float(logprobs.gather(1, tokens[0, 1:, None]).mean())
     expected = -float((logprobs.exp() * logprobs).sum(-1).mean())
     if surprise <= expected + _SURPRISED:

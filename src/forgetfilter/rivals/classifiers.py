@@ -12,40 +12,40 @@ from ..classifiers.toxicity import WORDS, toxicity_classifier
 from ..errors import SettingsError, first_line
 from ..models.stage_runner import BASE
 from ..settings.groups import RivalSettings, Settings
-from .context import Desk, FloatArray, Opinion
+from .context import FloatArray, Opinion, RivalContext
 from .texts import texts
 
 
-def judge(desk: Desk) -> FloatArray:
+def judge(context: RivalContext) -> FloatArray:
     """Estimate P(unsafe) of the completion as answer to its prompt, 0 to 1, by `--judge` or else by M0."""
-    bench = desk.bench
-    name = bench.settings.classifiers.judge
+    runner = context.runner
+    name = runner.settings.classifiers.judge
     if name:
-        other = load_judge(name, bench.settings.model)
-        session, tokenizer, family = other.session, other.tokenizer, other.family
+        other = load_judge(name, runner.settings.model)
+        model, tokenizer, family = other.model, other.tokenizer, other.family
     else:
-        bench.bring(BASE)
-        session, tokenizer, family = bench.session, bench.encoder.tokenizer, None
-    pairs = list(texts(desk))
+        runner.bring(BASE)
+        model, tokenizer, family = runner.model, runner.encoder.tokenizer, None
+    pairs = list(texts(context))
     return judged(
-        session,
+        model,
         tokenizer,
         pairs,
-        desk.own_folder("verdicts"),
-        lambda count: bench.console.progress("judging", count, "verdicts"),
-        bench.settings.passes.tokens_per_batch and 2 * bench.settings.passes.tokens_per_batch,
+        context.own_folder("verdicts"),
+        lambda count: runner.console.progress("judging", count, "verdicts"),
+        runner.settings.passes.tokens_per_batch and 2 * runner.settings.passes.tokens_per_batch,
         family,
     )
 
 
-def guard(desk: Desk) -> Opinion:
+def guard(context: RivalContext) -> Opinion:
     """Estimate P(unsafe) of the completion as answer to its prompt, 0 to 1, by `--guard`, with categories."""
-    settings = desk.bench.settings
+    settings = context.runner.settings
     judgement = judge_by_guard(
         load_guard(settings.rivals.guard, settings.model),
-        list(texts(desk)),
-        desk.own_folder("verdicts"),
-        lambda count: desk.bench.console.progress("asking the guard model", count, "verdicts"),
+        list(texts(context)),
+        context.own_folder("verdicts"),
+        lambda count: context.runner.console.progress("asking the guard model", count, "verdicts"),
         settings.passes.tokens_per_batch and 2 * settings.passes.tokens_per_batch,
         _policy(settings.rivals),
     )
@@ -77,16 +77,16 @@ def _policy(settings: RivalSettings) -> str:
     return policy
 
 
-def toxicity(desk: Desk) -> FloatArray:
+def toxicity(context: RivalContext) -> FloatArray:
     """Rate the toxicity of the completion, 0 to 1, by `--toxicity-classifier`."""
-    return _rate(desk, desk.bench.settings.classifiers.toxicity_classifier)
+    return _rate(context, context.runner.settings.classifiers.toxicity_classifier)
 
 
-def listed_words(desk: Desk) -> FloatArray:
+def listed_words(context: RivalContext) -> FloatArray:
     """Rate the toxicity of the completion by the built-in word list, 0 to 1."""
-    return _rate(desk, WORDS)
+    return _rate(context, WORDS)
 
 
-def _rate(desk: Desk, classifier: str) -> FloatArray:
-    completions = [completion for _, completion in texts(desk)]
-    return np.asarray(toxicity_classifier(classifier, desk.bench.settings.model.device).scores(completions))
+def _rate(context: RivalContext, classifier: str) -> FloatArray:
+    completions = [completion for _, completion in texts(context)]
+    return np.asarray(toxicity_classifier(classifier, context.runner.settings.model.device).scores(completions))

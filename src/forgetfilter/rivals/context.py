@@ -19,16 +19,16 @@ FloatArray = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class Desk:
+class RivalContext:
     """Holds the model and the data for one rival.
 
     Attributes:
-        bench: The model.
+        runner: Holds the model and runs its stages.
         material: The data, the safe examples and the rows of known kind.
         folder: Where it may keep what a killed attempt should find again.
     """
 
-    bench: StageRunner
+    runner: StageRunner
     material: Material
     folder: Path
 
@@ -40,7 +40,7 @@ class Desk:
     @cached_property
     def known(self) -> TokenTable:
         """Read the same tokens for forward passes, with the frozen blocks' activations where these can be cached."""
-        return self.bench.tokens(self.material.files(*self.material.parts))
+        return self.runner.tokens(self.material.files(*self.material.parts))
 
     def ids(self, rows: NDArray[np.intp]) -> pa.ChunkedArray:
         """Return the ids of some rows of the table."""
@@ -55,7 +55,7 @@ class Desk:
 
 @dataclass(frozen=True)
 class Opinion:
-    """What a rival that tells more than suspicion makes of the n rows of the desk's table.
+    """What a rival that tells more than suspicion makes of the n rows of the context's table.
 
     Attributes:
         suspicion: Its suspicion, shape (n,); NaN where it has no opinion.
@@ -66,8 +66,8 @@ class Opinion:
     categories: list[list[str]]
 
 
-# Measures a rival's suspicion of every row of the desk's table, shape (n,); NaN where it has no opinion.
-Measure = Callable[[Desk], FloatArray | Opinion]
+# Measures a rival's suspicion of every row of the context's table, shape (n,); NaN where it has no opinion.
+Measure = Callable[[RivalContext], FloatArray | Opinion]
 
 
 def spread(values: FloatArray, rows: NDArray[np.intp], count: int) -> FloatArray:

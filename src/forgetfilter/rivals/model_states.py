@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..models.stage_runner import BASE
 from ..models.token_scores import TokenScores, read_vectors
 from ..runs.layout import LEARNED, logprobs_of
-from .context import Desk, FloatArray, spread
+from .context import FloatArray, RivalContext, spread
 
 if TYPE_CHECKING:
     from ..data.tokens import TokenTable
@@ -23,44 +23,44 @@ _NEIGHBOURS, _DEPTH, _SAFE_ROWS, _AT_ONCE = 10, 0.5, 64, 1024
 _GAIN = {"torch.float32": 0.01, "torch.bfloat16": 0.3}
 
 
-def base_loss(desk: Desk) -> FloatArray:
+def base_loss(context: RivalContext) -> FloatArray:
     """Measure the mean loss of the completion's tokens under the aligned model M0, in nats."""
-    return -_mean_logprob(desk, BASE)
+    return -_mean_logprob(context, BASE)
 
 
-def learned_loss(desk: Desk) -> FloatArray:
+def learned_loss(context: RivalContext) -> FloatArray:
     """Measure the mean loss of the completion's tokens under the learned model M1, in nats: what it did not learn."""
-    return -_mean_logprob(desk, LEARNED)
+    return -_mean_logprob(context, LEARNED)
 
 
-def gradient(desk: Desk) -> FloatArray:
+def gradient(context: RivalContext) -> FloatArray:
     """Estimate forgetting to first order: how much a short step along the safe examples' gradient lowers a row's score.
 
     In units of the safe tokens' own gain, suspicion is -<g_row, g_safe> / <g_safe, g_safe> at the learned model M1;
     it is found with two forward passes, as the difference that the step makes.
     """
-    before = _mean_logprob(desk, LEARNED)
-    desk.bench.bring(LEARNED)
-    session = desk.bench.session
-    learned = session.trainable()
-    safe = desk.material.tokens(*desk.material.safe_parts)
-    gradients = _gradients(session, safe, _some(safe, desk.bench.settings.training.seed), desk.bench.budget // 2)
-    gain = _GAIN[str(session.hardware.dtype)]
+    before = _mean_logprob(context, LEARNED)
+    context.runner.bring(LEARNED)
+    model = context.runner.model
+    learned = model.trainable()
+    safe = context.material.tokens(*context.material.safe_parts)
+    gradients = _gradients(model, safe, _some(safe, context.runner.settings.training.seed), context.runner.budget // 2)
+    gain = _GAIN[str(model.hardware.dtype)]
     step = gain / float(sum((g.double() ** 2).sum() for g in gradients.values()))
-    session.set_trainable({name: value + step * gradients[name] for name, value in learned.items()})
+    model.set_trainable({name: value + step * gradients[name] for name, value in learned.items()})
     try:
-        after = _scored(desk, desk.own_folder("after"))
+        after = _scored(context, context.own_folder("after"))
     finally:
-        session.set_trainable(learned)
+        model.set_trainable(learned)
     return (before - after) / gain
 
 
-def neighbours(desk: Desk) -> FloatArray:
+def neighbours(context: RivalContext) -> FloatArray:
     """Measure 1 less the mean cosine with the ten nearest safe examples, in M0's hidden states half way up."""
-    desk.bench.bring(BASE)
-    safe = desk.material.tokens(*desk.material.safe_parts)
-    near, rows = _states(desk, safe, safe.scorable, "safe"), desk.table.scorable
-    return spread(distance_to_nearest(_states(desk, desk.table, rows, "rows"), near), rows, len(desk.table))
+    context.runner.bring(BASE)
+    safe = context.material.tokens(*context.material.safe_parts)
+    near, rows = _states(context, safe, safe.scorable, "safe"), context.table.scorable
+    return spread(distance_to_nearest(_states(context, context.table, rows, "rows"), near), rows, len(context.table))
 
 
 def distance_to_nearest(states: FloatArray, others: FloatArray) -> FloatArray:
@@ -78,35 +78,35 @@ def distance_to_nearest(states: FloatArray, others: FloatArray) -> FloatArray:
     return distance
 
 
-def _mean_logprob(desk: Desk, state: str) -> FloatArray:
+def _mean_logprob(context: RivalContext, state: str) -> FloatArray:
     """Score the mean log-probability of each row's completion in a state, shape (n,), which these rivals share."""
     stage = logprobs_of(state)
 
     def work(folder: Path) -> None:
-        desk.bench.bring(state)
-        _score(desk, folder)
+        context.runner.bring(state)
+        _score(context, folder)
 
-    desk.bench.stage(stage, work)
-    return _read(desk, desk.bench.stages.folder(stage))
+    context.runner.stage(stage, work)
+    return _read(context, context.runner.stages.folder(stage))
 
 
-def _scored(desk: Desk, folder: Path) -> FloatArray:
+def _scored(context: RivalContext, folder: Path) -> FloatArray:
     """Score the same in the model's present state."""
-    _score(desk, folder)
-    return _read(desk, folder)
+    _score(context, folder)
+    return _read(context, folder)
 
 
-def _score(desk: Desk, folder: Path) -> None:
+def _score(context: RivalContext, folder: Path) -> None:
     from ..models.scoring import Likelihood
 
-    scorer = Likelihood(desk.bench.session, desk.bench.budget)
-    desk.bench.score("scoring", scorer, desk.known, desk.known.scorable, folder)
+    scorer = Likelihood(context.runner.model, context.runner.budget)
+    context.runner.score("scoring", scorer, context.known, context.known.scorable, folder)
 
 
-def _read(desk: Desk, folder: Path) -> FloatArray:
-    rows = desk.table.scorable
-    scores = TokenScores.read(folder, desk.ids(rows))
-    return spread(scores.row_means(scores.logprobs), rows, len(desk.table))
+def _read(context: RivalContext, folder: Path) -> FloatArray:
+    rows = context.table.scorable
+    scores = TokenScores.read(folder, context.ids(rows))
+    return spread(scores.row_means(scores.logprobs), rows, len(context.table))
 
 
 def _some(table: TokenTable, seed: int) -> NDArray[np.intp]:
@@ -114,28 +114,28 @@ def _some(table: TokenTable, seed: int) -> NDArray[np.intp]:
     return np.sort(table.shuffled(table.scorable, seed)[:_SAFE_ROWS])
 
 
-def _gradients(session: TrainableModel, table: TokenTable, rows: NDArray[np.intp], budget: int) -> dict[str, Any]:
+def _gradients(model: TrainableModel, table: TokenTable, rows: NDArray[np.intp], budget: int) -> dict[str, Any]:
     """Compute the gradient of the rows' mean log-probability by what is trained, on the CPU."""
     from ..models.sharding import gathered
 
     total = int(table.counts[rows].sum())
-    session.model.eval().zero_grad(set_to_none=True)
-    for chosen in session.deal(np.arange(len(rows)), table.lengths[rows], budget).rows:
-        inputs = session.inputs([table[int(rows[j])] for j in chosen])
-        (session.scorer(*inputs)[0].sum() / total).backward()
+    model.model.eval().zero_grad(set_to_none=True)
+    for chosen in model.deal(np.arange(len(rows)), table.lengths[rows], budget).rows:
+        inputs = model.inputs([table[int(rows[j])] for j in chosen])
+        (model.scorer(*inputs)[0].sum() / total).backward()
     gradients = gathered(
-        (name, parameter.grad) for name, parameter in session.model.named_parameters() if parameter.grad is not None
+        (name, parameter.grad) for name, parameter in model.model.named_parameters() if parameter.grad is not None
     )
-    session.model.zero_grad(set_to_none=True)
+    model.model.zero_grad(set_to_none=True)
     return gradients
 
 
-def _states(desk: Desk, table: TokenTable, rows: NDArray[np.intp], name: str) -> FloatArray:
+def _states(context: RivalContext, table: TokenTable, rows: NDArray[np.intp], name: str) -> FloatArray:
     from ..models.hidden_states import HiddenStates, View
 
-    folder = desk.own_folder(name)
-    scorer = HiddenStates(desk.bench.session, desk.bench.budget, [View("answer", _DEPTH)])
-    desk.bench.score(f"hidden states of the {name}", scorer, table, rows, folder)
+    folder = context.own_folder(name)
+    scorer = HiddenStates(context.runner.model, context.runner.budget, [View("answer", _DEPTH)])
+    context.runner.score(f"hidden states of the {name}", scorer, table, rows, folder)
     return read_vectors(folder, "states")
 
 

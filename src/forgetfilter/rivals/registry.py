@@ -18,7 +18,7 @@ from ..runs.layout import TOLD_BY, table_of
 from ..runs.manifest import made_of, note_made_of
 from ..settings.groups import Settings
 from . import classifiers, model_states, texts, training_dynamics
-from .context import Desk, Measure, Opinion
+from .context import Measure, Opinion, RivalContext
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,23 @@ def is_measured(rival: Rival, folder: Path, settings: Settings) -> bool:
     return made_of(folder / TOLD_BY, rival.told_by(settings))
 
 
-def measure_rival(rival: Rival, bench: StageRunner, material: Material, folder: Path) -> None:
+def measure_rival(rival: Rival, runner: StageRunner, material: Material, folder: Path) -> None:
     """Write a table of suspicion for the data and each set of rows of known kind, in the order of its rows.
 
     Args:
         rival: The rival.
-        bench: The model.
+        runner: Holds the model and runs its stages.
         material: The rows.
         folder: Where to write `PART.parquet`: `id`, `row`, `tokens` (of the completion), `truncated`,
             `never_learned` (false throughout), no words, and the rival's own column; NaN where it has no opinion. Also
             `categories`, a list of texts, where it tells them.
     """
-    desk = Desk(bench, material, folder)
-    if bench.processes.main:
-        _claim(folder, rival.told_by(bench.settings))
-    bench.processes.wait()
-    signal, measured = SIGNALS[rival.name], rival.measure(desk)
-    if not bench.processes.main:
+    context = RivalContext(runner, material, folder)
+    if runner.processes.main:
+        _claim(folder, rival.told_by(runner.settings))
+    runner.processes.wait()
+    signal, measured = SIGNALS[rival.name], rival.measure(context)
+    if not runner.processes.main:
         return
     suspicion, further = measured, dict[str, pa.Array]()
     if isinstance(measured, Opinion):

@@ -14,35 +14,35 @@ from ..metrics.text import words
 from ..runs.layout import KNOWN_UNSAFE, TRUSTED
 from ..suspicion.ridge import cross_fitted, folds
 from ..suspicion.word_table import word_table
-from .context import Desk, FloatArray
+from .context import FloatArray, RivalContext
 
 
-def texts(desk: Desk) -> Iterator[tuple[str, str]]:
-    """Yield prompt and completion of every row of the desk's table."""
-    for part in desk.material.parts:
-        yield from desk.material.texts(part)
+def texts(context: RivalContext) -> Iterator[tuple[str, str]]:
+    """Yield prompt and completion of every row of the context's table."""
+    for part in context.material.parts:
+        yield from context.material.texts(part)
 
 
-def random(desk: Desk) -> FloatArray:
+def random(context: RivalContext) -> FloatArray:
     """Draw suspicion at random, 0 to 1, from the row's id, so that the order of the file does not matter."""
-    return random_numbers(desk.table.ids.to_pylist(), desk.bench.settings.training.seed)
+    return random_numbers(context.table.ids.to_pylist(), context.runner.settings.training.seed)
 
 
-def bag_of_words(desk: Desk) -> FloatArray:
+def bag_of_words(context: RivalContext) -> FloatArray:
     """Compare the row's words with those of rows known to be unsafe, and of safe and trusted ones; larger = unsafe.
 
     Raises:
         SettingsError: No row is known to be unsafe.
     """
-    parts = desk.material.parts
+    parts = context.material.parts
     if KNOWN_UNSAFE not in parts:
         raise SettingsError("bag-of-words learns from rows known to be unsafe; name some with --known-unsafe FILE")
-    data = [" ".join(text) for text in texts(desk)]
-    safe = [" ".join(text) for part in desk.material.safe_parts for text in desk.material.texts(part)]
+    data = [" ".join(text) for text in texts(context)]
+    safe = [" ".join(text) for part in context.material.safe_parts for text in context.material.texts(part)]
     kinds = np.concatenate([
-        *(np.full(len(desk.material.tokens(part)), _KINDS.get(part, 0)) for part in parts), np.full(len(safe), -1)
+        *(np.full(len(context.material.tokens(part)), _KINDS.get(part, 0)) for part in parts), np.full(len(safe), -1)
     ])  # fmt: skip
-    ids = [*desk.table.ids.to_pylist(), *(f"safe {i}" for i in range(len(safe)))]
+    ids = [*context.table.ids.to_pylist(), *(f"safe {i}" for i in range(len(safe)))]
     return known_by_words(data + safe, kinds, ids)[: len(data)]
 
 

@@ -17,44 +17,44 @@ from numpy.typing import NDArray
 from ..models.stage_runner import BASE
 from ..models.token_scores import TokenScores
 from ..runs.layout import WATCHED
-from .context import Desk, FloatArray, spread
+from .context import FloatArray, RivalContext, spread
 
 if TYPE_CHECKING:
     from ..models.training import Callback
 
 
-def confidence(desk: Desk) -> FloatArray:
+def confidence(context: RivalContext) -> FloatArray:
     """Average 1 less the probability of a completion's tokens (geometric mean) over the epochs of learning."""
-    return 1 - _over_epochs(desk, lambda points: np.mean([_row_probabilities(point) for point in points], axis=0))
+    return 1 - _over_epochs(context, lambda points: np.mean([_row_probabilities(point) for point in points], axis=0))
 
 
-def variability(desk: Desk) -> FloatArray:
+def variability(context: RivalContext) -> FloatArray:
     """Measure the standard deviation of that probability over the epochs of learning."""
-    return _over_epochs(desk, lambda points: np.std([_row_probabilities(point) for point in points], axis=0))
+    return _over_epochs(context, lambda points: np.std([_row_probabilities(point) for point in points], axis=0))
 
 
-def forgetting_events(desk: Desk) -> FloatArray:
+def forgetting_events(context: RivalContext) -> FloatArray:
     """Count how often a token that was right after one epoch of learning was wrong after the next, on average.
 
     A token that never was right counts as one that was forgotten in every epoch.
     """
-    return _over_epochs(desk, _events)
+    return _over_epochs(context, _events)
 
 
-def second_split(desk: Desk) -> FloatArray:
+def second_split(context: RivalContext) -> FloatArray:
     """Measure how soon a row is forgotten while the model goes on with the other half of the data: 0 never, 1 at once.
 
     The data is split in two. Each half is learned first, once, and scored after every epoch over the other. Counted
     are the tokens that were right when the first half was learned; a row without any has no score.
     """
-    order = desk.table.shuffled(desk.table.scorable, desk.bench.settings.training.seed)
+    order = context.table.shuffled(context.table.scorable, context.runner.settings.training.seed)
     halves = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
-    suspicion = np.full(len(desk.table), np.nan)
+    suspicion = np.full(len(context.table), np.nan)
     for number, (first, second) in enumerate((halves, halves[::-1])):
-        _learn(desk, f"half-{number}", BASE, first, first)
-        _learn(desk, f"half-{number}-other", f"half-{number}", second, first)
-        learned = _points(desk, f"half-{number}", first)[-1]
-        points = _points(desk, f"half-{number}-other", first)
+        _learn(context, f"half-{number}", BASE, first, first)
+        _learn(context, f"half-{number}-other", f"half-{number}", second, first)
+        learned = _points(context, f"half-{number}", first)[-1]
+        points = _points(context, f"half-{number}-other", first)
         suspicion[first] = _over_tokens(
             learned, learned.greedy, _soonness(np.stack([point.greedy for point in points]))
         )
@@ -86,36 +86,36 @@ def _row_probabilities(point: TokenScores) -> FloatArray:
     return probabilities
 
 
-def _over_epochs(desk: Desk, measure: Callable[[list[TokenScores]], FloatArray]) -> FloatArray:
+def _over_epochs(context: RivalContext, measure: Callable[[list[TokenScores]], FloatArray]) -> FloatArray:
     """Measure something from the scores after every epoch of learning, which these rivals share."""
-    rows = desk.table.scorable
-    _learn(desk, "passes", BASE, rows, rows)
-    return spread(measure(_points(desk, "passes", rows)), rows, len(desk.table))
+    rows = context.table.scorable
+    _learn(context, "passes", BASE, rows, rows)
+    return spread(measure(_points(context, "passes", rows)), rows, len(context.table))
 
 
-def _learn(desk: Desk, stage: str, start: str, rows: NDArray[np.intp], looked_at: NDArray[np.intp]) -> None:
+def _learn(context: RivalContext, stage: str, start: str, rows: NDArray[np.intp], looked_at: NDArray[np.intp]) -> None:
     """Learn some rows as the filter does, as a stage, and score these or others after every epoch."""
     from ..models.callbacks.loss_plateau import LossPlateau
     from ..models.callbacks.results_along import scores_along
 
-    bench, epochs = desk.bench, desk.bench.settings.sessions.epochs
-    per_epoch, steps = bench.steps(len(rows), 1), bench.steps(len(rows), epochs)
+    runner, epochs = context.runner, context.runner.settings.sessions.epochs
+    per_epoch, steps = runner.steps(len(rows), 1), runner.steps(len(rows), epochs)
 
     def after_an_epoch(step: int) -> bool:
         return step % per_epoch == 0 or step == steps
 
     def work(folder: Path) -> None:
-        bench.bring(start)
-        scores = scores_along(bench.session, desk.known, looked_at, folder, after_an_epoch, bench.budget)
+        runner.bring(start)
+        scores = scores_along(runner.model, context.known, looked_at, folder, after_an_epoch, runner.budget)
         callbacks: list[Callback] = [scores] if epochs is not None else [scores, LossPlateau(per_epoch)]
-        bench.train(f"learning, for {stage}", desk.known, rows, steps, folder, stage, callbacks)
+        runner.train(f"learning, for {stage}", context.known, rows, steps, folder, stage, callbacks)
 
-    bench.stage(stage, work)
+    runner.stage(stage, work)
 
 
-def _points(desk: Desk, stage: str, rows: NDArray[np.intp]) -> list[TokenScores]:
+def _points(context: RivalContext, stage: str, rows: NDArray[np.intp]) -> list[TokenScores]:
     """Read the scores of some rows after each epoch of a stage."""
     from ..models.callbacks.results_along import results_by_step
 
-    folders = results_by_step(desk.bench.stages.folder(stage), WATCHED).values()
-    return [TokenScores.read(folder, desk.ids(rows)) for folder in folders]
+    folders = results_by_step(context.runner.stages.folder(stage), WATCHED).values()
+    return [TokenScores.read(folder, context.ids(rows)) for folder in folders]

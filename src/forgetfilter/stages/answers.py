@@ -24,13 +24,13 @@ def answer_prompts(work: FilterRun) -> None:
     """With `--safe self`, let M0's answers to the data's own prompts take the place of the safe examples."""
     part = own_answers_part(work.run.settings.safe)
     if part is not None:
-        work.bench.stage(ANSWERED, partial(_answer_prompts, work, part))
+        work.runner.stage(ANSWERED, partial(_answer_prompts, work, part))
 
 
 def _answer_prompts(work: FilterRun, part: str, folder: Path) -> None:
     material, settings, scores = work.material, work.run.settings, folder / "scores"
     table = material.tokens(DATA)
-    work.bench.check_tokens(material.files(DATA).values())
+    work.runner.check_tokens(material.files(DATA).values())
     chosen = choose_prompts(table, settings.safe.self_answers, settings.training.seed)
     _answer(work, "answering the data's prompts", BASE, chosen, OWN_ANSWER_TOKENS, scores)
     if work.processes.main:
@@ -44,7 +44,7 @@ def _answer_prompts(work: FilterRun, part: str, folder: Path) -> None:
 
 def ask_examples(work: FilterRun, cut: float | None) -> None:
     """Ask M1 and M2 the prompts of a few rows: those that the first decision, with this cut, makes worth a look."""
-    work.bench.stage(EXAMPLES, partial(_ask_examples, work, cut))
+    work.runner.stage(EXAMPLES, partial(_ask_examples, work, cut))
 
 
 def _ask_examples(work: FilterRun, cut: float | None, folder: Path) -> None:
@@ -65,7 +65,7 @@ def _answer(work: FilterRun, label: str, state: str, rows: NDArray[np.intp], tok
     """Put the prompts of some rows of the data to the model in a state."""
     from ..models.scoring import Answers
 
-    work.bench.bring(state)
+    work.runner.bring(state)
     folder.mkdir(exist_ok=True)
-    scorer = Answers(work.bench.session, work.encoder.tokenizer, work.bench.budget, tokens)
-    work.bench.score(label, scorer, work.material.tokens(DATA), rows, folder, new_tokens=tokens)
+    scorer = Answers(work.runner.model, work.encoder.tokenizer, work.runner.budget, tokens)
+    work.runner.score(label, scorer, work.material.tokens(DATA), rows, folder, new_tokens=tokens)

@@ -43,7 +43,7 @@ class FilterRun:
         console: Where to tell what goes on.
         processes: Which of how many processes this one is.
         material: The rows and tokens, by part.
-        bench: The model, which is loaded when a stage first needs it.
+        runner: The model, which is loaded when a stage first needs it.
         learned: M1, where it was trained elsewhere.
     """
 
@@ -59,7 +59,7 @@ class FilterRun:
         self.run, self.encoder, self.console, self.processes = run, encoder, console, processes
         self.material, self.learned = Material(run), learned
         self._source = source
-        self.bench = self._load(run.settings)
+        self.runner = self._load(run.settings)
 
     @classmethod
     def reopen(cls, run: Run, console: Console) -> FilterRun:
@@ -78,11 +78,11 @@ class FilterRun:
     def train_all_blocks(self) -> None:
         """Let all blocks learn from now on; the present model is let go before another is loaded."""
         if (self.run.settings.adapter.top_blocks or 1) < 1:
-            self.bench = self._load(with_options(self.run.settings, top_blocks=None))
+            self.runner = self._load(with_options(self.run.settings, top_blocks=None))
 
     def drop_states(self) -> None:
         """Delete the cached activations, which no later stage needs."""
-        self.bench.drop_states((*self.material.scored, *self.material.safe_parts))
+        self.runner.drop_states((*self.material.scored, *self.material.safe_parts))
 
     def _load(self, settings: Settings) -> StageRunner:
         lora, sources = None, {}

@@ -34,11 +34,11 @@ def finetune_kept(work: FilterRun, summary: Summary) -> None:
     """
     if not made_from(work.run.folder(MODEL), summary, work.run.settings.final.finetune_epochs):
         work.train_all_blocks()
-        work.bench.work(MODEL, partial(_finetune_kept, work, summary))
+        work.runner.work(MODEL, partial(_finetune_kept, work, summary))
 
 
 def _finetune_kept(work: FilterRun, summary: Summary, folder: Path) -> None:
-    settings, bench = work.run.settings, work.bench
+    settings, runner = work.run.settings, work.runner
     if work.processes.main:
         # Whole completions, whatever part of them the filter itself looked at.
         encoder = Encoder(work.encoder.tokenizer, settings.tokens.template, settings.tokens.max_length)
@@ -49,14 +49,14 @@ def _finetune_kept(work: FilterRun, summary: Summary, folder: Path) -> None:
         said = (row for row in data.usable() if judged[row[1]])
         _prepare(folder, said, encoder, summary, settings.final.finetune_epochs)
     work.processes.wait()
-    bench.check_tokens([folder / ONLY_TOKENS])
+    runner.check_tokens([folder / ONLY_TOKENS])
     table = TokenTable(folder / ONLY_TOKENS)
     rows = np.intersect1d(table.scorable, np.flatnonzero(np.isin(table.rows, kept_rows(work.run, summary))))
     if not len(rows):
         raise InputError(f"{work.run.path}: no kept row has a completion to train on; raise the threshold")
-    bench.bring(BASE)
-    steps = bench.steps(len(rows), settings.final.finetune_epochs)
-    bench.train("fine-tuning on the kept rows", table, rows, steps, folder, MODEL)
+    runner.bring(BASE)
+    steps = runner.steps(len(rows), settings.final.finetune_epochs)
+    runner.train("fine-tuning on the kept rows", table, rows, steps, folder, MODEL)
     if work.processes.main:
         (folder / ONLY_TOKENS).unlink()
         # peft leaves a form with blanks, and the base's place on this machine.

@@ -79,13 +79,13 @@ def check_can_look(run: Run) -> None:
         )
 
 
-def look_at_known(run: Run, source: str | Container, bench: StageRunner, console: Console) -> KnownLater:
+def look_at_known(run: Run, source: str | Container, runner: StageRunner, console: Console) -> KnownLater:
     """Read rows known to be unsafe as the run's data was read, and keep their features in place of earlier ones.
 
     Args:
         run: The run.
         source: The rows, or their location.
-        bench: The run's model, with the encoder that the run was tokenised with.
+        runner: The run's model, with the encoder that the run was tokenised with.
         console: Shows progress.
 
     Raises:
@@ -98,7 +98,7 @@ def look_at_known(run: Run, source: str | Container, bench: StageRunner, console
             source = open_container(source, DEFAULT, TextOptions(settings.data.encoding, where_needed=True))
         key = source.fingerprint()
         options = ReadOptions(settings.data.layout, settings.data.columns, settings.data.skip_bad_rows)
-        count = _measure_rows(run, source, options, bench, console, folder)
+        count = _measure_rows(run, source, options, runner, console, folder)
         refuse_changed(source, key)
         known = KnownLater(source.name, count, key)
         write_json(asdict(known), folder / KNOWN_LATER_INFO)
@@ -110,12 +110,12 @@ def look_at_known(run: Run, source: str | Container, bench: StageRunner, console
 
 
 def _measure_rows(
-    run: Run, container: Container, options: ReadOptions, bench: StageRunner, console: Console, folder: Path
+    run: Run, container: Container, options: ReadOptions, runner: StageRunner, console: Console, folder: Path
 ) -> int:
     """Write the features of the rows and return how many have a completion; none of their text is kept."""
     rows_folder, tokens = folder / ROWS, folder / ONLY_TOKENS
     try:
-        rows = read_part(run, KNOWN_LATER, container, options, rows_folder, bench.encoder.check, console)
+        rows = read_part(run, KNOWN_LATER, container, options, rows_folder, runner.encoder.check, console)
     except BadRowsError as error:
         # The run's own setting decides whether bad rows are skipped, so no option is suggested here.
         noun = "rows" if error.total > 1 else "row"
@@ -123,11 +123,11 @@ def _measure_rows(
             f"{container.name}: {error.total:,} {noun} of it cannot be used: {error.rows[0]}; mend such rows, or "
             "leave them out"
         ) from error
-    bench.encoder.own_words.frames = read_frames(run)
-    write_part(rows.name, rows.usable(), rows.count - len(rows.bad), bench.encoder, tokens, console)
-    bench.check_tokens([tokens])
+    runner.encoder.own_words.frames = read_frames(run)
+    write_part(rows.name, rows.usable(), rows.count - len(rows.bad), runner.encoder, tokens, console)
+    runner.check_tokens([tokens])
     table = TokenTable(tokens)
-    measure_further(bench, KNOWN_LATER, table, (chat.completion for _, _, chat in rows.usable()), folder)
+    measure_further(runner, KNOWN_LATER, table, (chat.completion for _, _, chat in rows.usable()), folder)
     shutil.rmtree(rows_folder)
     tokens.unlink()
     return len(table.scorable)

@@ -34,7 +34,7 @@ _PROTOTYPES = 12_000
 
 def plan_run(work: FilterRun) -> Plan:
     """Plan what a run does, in its order; sessions that end by themselves are planned as long as they may become."""
-    settings, costs = work.run.settings, _Costs(work.material, work.bench)
+    settings, costs = work.run.settings, _Costs(work.material, work.runner)
     signal, steps = SIGNALS[settings.decision.signal], dict[str, Step]()
     if own_answers_part(settings.safe):
         steps[ANSWERED] = Step("the model answers prompts of the data", costs.own_answers)
@@ -72,43 +72,43 @@ def _sessions(settings: Settings, costs: _Costs) -> dict[str, Step]:
 class _Costs:
     """What the steps of a run cost."""
 
-    def __init__(self, material: Material, bench: StageRunner) -> None:
-        self._material, self._bench, self._settings = material, bench, bench.settings
+    def __init__(self, material: Material, runner: StageRunner) -> None:
+        self._material, self._runner, self._settings = material, runner, runner.settings
         self._data, self._learned = material.tokens(DATA), material.tokens(*material.parts)
 
     @property
     def own_answers(self) -> Effort:
         count = min(self._settings.safe.self_answers, len(self._data))
-        return self._bench.scoring(count * self._mean_length, count * OWN_ANSWER_TOKENS)
+        return self._runner.scoring(count * self._mean_length, count * OWN_ANSWER_TOKENS)
 
     @property
     def witnesses(self) -> Effort:
-        effort = self._bench.scoring(_tokens(*self._all)) + Effort(scoring=_PROTOTYPES)
-        return sum(map(self._bench.preparing, self._all), effort)
+        effort = self._runner.scoring(_tokens(*self._all)) + Effort(scoring=_PROTOTYPES)
+        return sum(map(self._runner.preparing, self._all), effort)
 
     def learning(self, epochs: float | None) -> Effort:
         rows = self._learned.scorable
-        return self._bench.training(self._learned, rows, self._bench.steps(len(rows), epochs))
+        return self._runner.training(self._learned, rows, self._runner.steps(len(rows), epochs))
 
     def review(self, part: str, steps: int) -> Effort:
         table = self._data if part == self._unanswered else self._material.tokens(part)
-        return self._bench.training(table, table.scorable, steps)
+        return self._runner.training(table, table.scorable, steps)
 
     @property
     def scoring(self) -> Effort:
-        return self._bench.scoring(_tokens(self._material.tokens(*self._material.scored)))
+        return self._runner.scoring(_tokens(self._material.tokens(*self._material.scored)))
 
     @property
     def examples(self) -> Effort:
         count = 2 * min(self._settings.report.examples, len(self._data))
-        return self._bench.scoring(count * self._mean_length, count * ANSWER_TOKENS)
+        return self._runner.scoring(count * self._mean_length, count * ANSWER_TOKENS)
 
     @property
     def finetuning(self) -> Effort:
         rows = self._data.scorable
-        steps = self._bench.steps(len(rows), self._settings.final.finetune_epochs)
+        steps = self._runner.steps(len(rows), self._settings.final.finetune_epochs)
         # All blocks learn then.
-        training = self._bench.training(self._data, rows, steps).training
+        training = self._runner.training(self._data, rows, steps).training
         return Effort(training=training / (self._settings.adapter.top_blocks or 1.0))
 
     @property

@@ -29,68 +29,68 @@ def reviews(work: FilterRun) -> list[tuple[str, str]]:
 
 def learn(work: FilterRun) -> None:
     """M1: train the aligned model on the untrusted data, and on the rows of known kind among it; or take it over."""
-    work.bench.stage(LEARNED, partial(_learn, work))
+    work.runner.stage(LEARNED, partial(_learn, work))
 
 
 def _learn(work: FilterRun, folder: Path) -> None:
     from ..models.callbacks.loss_plateau import LossPlateau
 
-    bench, material, learned = work.bench, work.material, work.learned
-    bench.bring(BASE)
+    runner, material, learned = work.runner, work.material, work.learned
+    runner.bring(BASE)
     # The tokens of the reviews are checked now as well, before anything is learned.
-    bench.check_tokens(material.files(*material.parts, *material.safe_parts).values())
+    runner.check_tokens(material.files(*material.parts, *material.safe_parts).values())
     if learned is not None:
         for line in doubts_about(learned, work):
             work.console.say(line)
-        bench.take_over(learned, folder, LEARNED)
+        runner.take_over(learned, folder, LEARNED)
         return
     table = _tokens(work, *material.parts)
     rows, epochs = table.scorable, work.run.settings.sessions.epochs
-    callbacks = [LossPlateau(bench.steps(len(rows), 1))] if epochs is None else []
-    bench.train("learning the data", table, rows, bench.steps(len(rows), epochs), folder, LEARNED, callbacks)
+    callbacks = [LossPlateau(runner.steps(len(rows), 1))] if epochs is None else []
+    runner.train("learning the data", table, rows, runner.steps(len(rows), epochs), folder, LEARNED, callbacks)
 
 
 def review(work: FilterRun, safe: str, reviewed: str) -> None:
     """M2: train the learned model on a set of safe examples."""
-    work.bench.stage(reviewed, partial(_review, work, safe, reviewed))
+    work.runner.stage(reviewed, partial(_review, work, safe, reviewed))
 
 
 def _review(work: FilterRun, safe: str, reviewed: str, folder: Path) -> None:
     from ..models.callbacks.ranking_probe import ProbeAlong, RankingProbe, RankingSettled
 
-    bench, settings = work.bench, work.run.settings
-    bench.bring(LEARNED)
+    runner, settings = work.runner, work.run.settings
+    runner.bring(LEARNED)
     table, steps = _tokens(work, safe), settings.sessions.review_steps
-    probe = RankingProbe(bench.session, _tokens(work, DATA), folder, settings.training.seed)
+    probe = RankingProbe(runner.model, _tokens(work, DATA), folder, settings.training.seed)
     # With likelihoods, the scores themselves tell what the probe would before and after the review.
     ends = _scoring(work) != "likelihood"
     callback = RankingSettled(probe) if steps is None else ProbeAlong(probe, steps, ends=ends)
     label = "safety review" if safe == SAFE else f"safety review with the {safe} rows"
-    bench.train(label, table, table.scorable, steps or MOST_REVIEW_STEPS, folder, reviewed, [callback])
+    runner.train(label, table, table.scorable, steps or MOST_REVIEW_STEPS, folder, reviewed, [callback])
 
 
 def score(work: FilterRun, state: str) -> None:
     """Compute s(M1) or s(M2) of every row of the untrusted data, of rejected answers and of rows of known kind."""
-    work.bench.stage(scores_of(state), partial(_score, work, state))
+    work.runner.stage(scores_of(state), partial(_score, work, state))
 
 
 def _score(work: FilterRun, state: str, folder: Path) -> None:
-    work.bench.bring(state)
+    work.runner.bring(state)
     for part in work.material.scored:
         scores = folder / part
         scores.mkdir(exist_ok=True)
         table = _tokens(work, part)
         what = {DATA: "", REJECTED: "rejected answers "}.get(part, f"{part} rows ")
         label = f"scoring {what}after {'learning' if state == LEARNED else 'the review'}"
-        work.bench.score(label, _scorer(work), table, table.scorable, scores)
+        work.runner.score(label, _scorer(work), table, table.scorable, scores)
 
 
 def measure(work: FilterRun) -> None:
     """Compute r = s(M1) - s(M2) of every row (Eq. 3): of several reviews by each, and over all of them."""
     stages = [reviewed for _, reviewed in reviews(work)]
     for stage, reviewed in zip(by_review(work.run.settings.safe).values(), stages, strict=False):
-        work.bench.stage(stage, partial(_measure, work, [reviewed]))
-    work.bench.stage(FORGETTING, partial(_measure, work, stages))
+        work.runner.stage(stage, partial(_measure, work, [reviewed]))
+    work.runner.stage(FORGETTING, partial(_measure, work, stages))
 
 
 def _measure(work: FilterRun, reviewed: Sequence[str], folder: Path) -> None:
@@ -112,16 +112,16 @@ def _measure(work: FilterRun, reviewed: Sequence[str], folder: Path) -> None:
 
 
 def _tokens(work: FilterRun, *parts: str) -> TokenTable:
-    return work.bench.tokens(work.material.files(*parts))
+    return work.runner.tokens(work.material.files(*parts))
 
 
 def _scorer(work: FilterRun) -> Scorer:
     from ..models.scoring import Likelihood, Rouge
 
-    session, budget = work.bench.session, work.bench.budget
+    model, budget = work.runner.model, work.runner.budget
     if _scoring(work) == "rouge":
-        return Rouge(session, work.encoder.tokenizer, budget)
-    return Likelihood(session, budget)
+        return Rouge(model, work.encoder.tokenizer, budget)
+    return Likelihood(model, budget)
 
 
 def _scoring(work: FilterRun) -> str:

@@ -121,19 +121,19 @@ def can_look_further(stages: Stages) -> bool:
     return all((stages.folder(WITNESSES) / name).is_file() for name in (WITNESS_BASIS, WITNESS_VOCABULARY))
 
 
-def measure_further(bench: StageRunner, name: str, table: TokenTable, answers: Iterable[str], folder: Path) -> None:
+def measure_further(runner: StageRunner, name: str, table: TokenTable, answers: Iterable[str], folder: Path) -> None:
     """Compute the features of further rows as those of a run were computed, in one process.
 
     Args:
-        bench: The model, with the run for its stages.
+        runner: The model, with the run for its stages.
         name: The part that the rows form.
         table: Tokens of the rows.
         answers: The completion of each row.
         folder: Where to write what `read_witnesses` reads.
     """
-    kept, states = bench.stages.folder(WITNESSES), folder / name
-    bench.bring(BASE)
-    _write_states(bench, _scorer(bench), name, table, states)
+    kept, states = runner.stages.folder(WITNESSES), folder / name
+    runner.bring(BASE)
+    _write_states(runner, _scorer(runner), name, table, states)
     rows = _rows({name: table})
     pq.write_table(rows, folder / WITNESS_ROWS)
     _keep_states([states], Basis.load(kept / WITNESS_BASIS), len(rows), folder / WITNESS_STATES)
@@ -143,30 +143,30 @@ def measure_further(bench: StageRunner, name: str, table: TokenTable, answers: I
     shutil.rmtree(states)
 
 
-def measure_witnesses(bench: StageRunner, material: Material, folder: Path) -> None:
+def measure_witnesses(runner: StageRunner, material: Material, folder: Path) -> None:
     """Compute the features of all rows of a run and of the prototypes, with the untouched model M0.
 
     A killed attempt goes on where it stopped.
 
     Args:
-        bench: The model.
+        runner: Holds the model and runs its stages.
         material: The rows.
         folder: Where to write what `read_witnesses` reads.
     """
     # A model that does not fit is refused before anything is written.
-    bench.bring(BASE)
+    runner.bring(BASE)
     files = material.files(*material.parts, *material.safe_parts)
-    prototype_rows = {name: list(_prototypes(name, material, bench.settings)) for name in PROTOTYPES}
-    if bench.processes.main:
+    prototype_rows = {name: list(_prototypes(name, material, runner.settings)) for name in PROTOTYPES}
+    if runner.processes.main:
         for name, rows_of_kind in prototype_rows.items():
-            _write_prototypes(rows_of_kind, bench, folder / tokens_of(name))
-    bench.processes.wait()
+            _write_prototypes(rows_of_kind, runner, folder / tokens_of(name))
+    runner.processes.wait()
     files |= {name: file for name in PROTOTYPES if (file := folder / tokens_of(name)).exists()}
-    scorer = _scorer(bench)
+    scorer = _scorer(runner)
     for name, file in files.items():
-        table = TokenTable(file) if name in PROTOTYPES else bench.tokens({name: file})
-        _write_states(bench, scorer, name, table, folder / name)
-    if not bench.processes.main:
+        table = TokenTable(file) if name in PROTOTYPES else runner.tokens({name: file})
+        _write_states(runner, scorer, name, table, folder / name)
+    if not runner.processes.main:
         return
     tables = {name: TokenTable(file) for name, file in files.items()}
     rows = _rows(tables)
@@ -190,10 +190,10 @@ def measure_witnesses(bench: StageRunner, material: Material, folder: Path) -> N
         shutil.rmtree(folder / name)
 
 
-def _write_prototypes(rows: list[Said], bench: StageRunner, path: Path) -> None:
+def _write_prototypes(rows: list[Said], runner: StageRunner, path: Path) -> None:
     if rows and not path.exists():
         with written_whole(path) as beside:
-            for _ in write_tokens(rows, bench.encoder, beside):
+            for _ in write_tokens(rows, runner.encoder, beside):
                 pass
 
 
@@ -215,18 +215,18 @@ def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[S
             yield f"{name} {position}", position, chat
 
 
-def _scorer(bench: StageRunner) -> Scorer:
+def _scorer(runner: StageRunner) -> Scorer:
     """Make the scorer that returns mean hidden states."""
     from ..models.hidden_states import HiddenStates, View
 
-    return HiddenStates(bench.session, bench.budget, [View("beginning", depth) for depth in _DEPTHS])
+    return HiddenStates(runner.model, runner.budget, [View("beginning", depth) for depth in _DEPTHS])
 
 
-def _write_states(bench: StageRunner, scorer: Scorer, name: str, table: TokenTable, states: Path) -> None:
+def _write_states(runner: StageRunner, scorer: Scorer, name: str, table: TokenTable, states: Path) -> None:
     """Write the mean hidden states of those rows of a part that have a completion, in order."""
     states.mkdir(exist_ok=True)
     label = "prototypes" if name in PROTOTYPES else f"{name} rows"
-    bench.score(f"reading {label} with the untouched model", scorer, table, table.scorable, states)
+    runner.score(f"reading {label} with the untouched model", scorer, table, table.scorable, states)
 
 
 def _rows(tables: dict[str, TokenTable]) -> pa.Table:

@@ -22,8 +22,8 @@ def aligned(mix: Mix, settings: CompareSettings, folder: Path, console: Console)
     stage = f"aligned-{state}"
 
     def work(partial: Path) -> None:
-        experiment.bench.bring(state)
-        experiment.bench.session.save_whole(partial, experiment.encoder.tokenizer)
+        experiment.runner.bring(state)
+        experiment.runner.model.save_whole(partial, experiment.encoder.tokenizer)
 
-    experiment.bench.stage(stage, work)
+    experiment.runner.stage(stage, work)
     return experiment.stages.folder(stage)

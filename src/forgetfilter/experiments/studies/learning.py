@@ -72,7 +72,7 @@ def _trajectory(context: StudyContext, mix: Mix, model: str) -> _Trajectory:
     # As long as a fine-tuning whose result is to be used.
     epochs = context.settings.final.finetune_epochs
     plan = TrainingPlan((NOISY,), epochs=epochs)
-    whole = experiment.bench.steps(len(experiment.ids(NOISY)), epochs)
+    whole = experiment.runner.steps(len(experiment.ids(NOISY)), epochs)
     points: _Trajectory = [(_S1, 0, estimates(evaluate_state(experiment, BASE, spec)))]
     learned = experiment.train(plan, watch=EvaluateAlong(spec, _points(whole, 4)))
     points += [

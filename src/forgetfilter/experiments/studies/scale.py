@@ -11,7 +11,7 @@ def _run(context: StudyContext) -> Finding:
     outcomes: dict[tuple[str, ...], Outcome] = {}
     for draws in context.sets:
         for model in context.models:
-            size = context.experiment(draws[0], model=model).bench.session.size
+            size = context.experiment(draws[0], model=model).runner.model.size
             outcomes[context.title(draws), short_name(model), f"{size / 1e6:,.0f}M"] = mean_outcome(
                 context, draws, model=model
             )

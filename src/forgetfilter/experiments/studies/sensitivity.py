@@ -58,7 +58,7 @@ def _best_threshold(outcomes: dict[tuple[str, ...], Outcome]) -> str:
 
 def _changes(context: StudyContext) -> list[tuple[str, str, dict[str, Any]]]:
     training = context.settings.training
-    rate = context.experiment(context.draws[0]).bench.session.peak_learning_rate(training.learning_rate)
+    rate = context.experiment(context.draws[0]).runner.model.peak_learning_rate(training.learning_rate)
     changes: list[tuple[str, str, dict[str, Any]]] = []
     changes += [("learning rate", f"{rate * f:.1e}", {"learning_rate": float(f"{rate * f:.1e}")}) for f in _RATES]
     sizes = [max(1, round(training.batch_size * factor)) for factor in _BATCH_FACTORS]

@@ -29,14 +29,14 @@ class RankingProbe:
     The measurements stay in the session's folder, for a session that goes on and for the report.
 
     Args:
-        session: The model that is being trained.
+        model: The model that is being trained.
         table: The data; a sample of its rows is measured.
         folder: The session's folder.
         seed: Seed of the sample.
     """
 
-    def __init__(self, session: TrainableModel, table: TokenTable, folder: Path, seed: int) -> None:
-        self._session, self._table, self._path = session, table, folder / POINTS
+    def __init__(self, model: TrainableModel, table: TokenTable, folder: Path, seed: int) -> None:
+        self._model, self._table, self._path = model, table, folder / POINTS
         self._rows = np.sort(table.shuffled(table.scorable, seed)[:_SAMPLE])
         self._points = self._read()
         if not self._points:
@@ -49,17 +49,17 @@ class RankingProbe:
             step: The step that the session has just done, or one that was measured before, maybe by a killed process.
         """
         if step not in self._points:
-            scorer = Likelihood(self._session, self._session.token_budget(None))
-            results = score_in_memory(self._session, scorer, self._table, self._rows)
+            scorer = Likelihood(self._model, self._model.token_budget(None))
+            results = score_in_memory(self._model, scorer, self._table, self._rows)
             self._points[step] = [float(result["logprobs"].mean()) for result in results]
             self._write()
         return np.array(self._points[step])
 
     def _write(self) -> None:
-        if self._session.accelerator.is_main_process:
+        if self._model.accelerator.is_main_process:
             points = {"rows": self._table.rows[self._rows].tolist(), "mean_logprob": self._points}
             write_text(json.dumps(points), self._path)
-        self._session.accelerator.wait_for_everyone()
+        self._model.accelerator.wait_for_everyone()
 
     def _read(self) -> dict[int, list[float]]:
         points = read_json(self._path, {}).get("mean_logprob", {})

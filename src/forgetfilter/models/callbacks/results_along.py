@@ -46,7 +46,7 @@ def results_by_step(folder: Path, prefix: str) -> dict[int, Path]:
 
 
 def scores_along(
-    session: TrainableModel,
+    model: TrainableModel,
     table: TokenTable,
     rows: NDArray[np.intp],
     folder: Path,
@@ -56,12 +56,12 @@ def scores_along(
     """Make a callback that scores every completion token of some rows along a session.
 
     Args:
-        session: The model that is being trained.
+        model: The model that is being trained.
         table: The tokens of a data set.
         rows: Which of its rows to score; each needs a completion token.
         folder: The session's folder.
         due: Whether to score after so many steps.
         budget: Most tokens of a micro-batch that keeps no gradients.
     """
-    scorer = Likelihood(session, budget)
-    return ResultsAlong(folder, WATCHED, due, lambda results: score(session, scorer, table, rows, results))
+    scorer = Likelihood(model, budget)
+    return ResultsAlong(folder, WATCHED, due, lambda results: score(model, scorer, table, rows, results))

@@ -105,12 +105,12 @@ class _Rows:
 @decode.register
 def _(
     path: PackedScorer,
-    session: TrainableModel,
+    model: TrainableModel,
     prompts: Sequence[NDArray[np.int32]],
     limits: Sequence[int],
     ends: Sequence[int],
 ) -> list[list[int]]:
-    return decode_packed(path.decoder, session.hardware.device, prompts, limits, ends)
+    return decode_packed(path.decoder, model.hardware.device, prompts, limits, ends)
 
 
 @torch.inference_mode()

@@ -29,13 +29,13 @@ class ReplayedSteps:
         optimizer: Holds the state of the steps.
     """
 
-    def __init__(self, session: TrainableModel, scorer: PackedScorer, weight_decay: float, most: float) -> None:
-        device = session.hardware.device
-        self._scorer, self._largest = scorer, _WORTH_RECORDING // session.size
-        self._parameters = list(session.trained().values())
+    def __init__(self, model: TrainableModel, scorer: PackedScorer, weight_decay: float, most: float) -> None:
+        device = model.hardware.device
+        self._scorer, self._largest = scorer, _WORTH_RECORDING // model.size
+        self._parameters = list(model.trained().values())
         # A graph reads the rate, like everything else, from a fixed place in memory.
         self._rate = torch.tensor(0.0, device=device)
-        self.optimizer = adamw(session, self._rate, weight_decay, capturable=device.type == "cuda")
+        self.optimizer = adamw(model, self._rate, weight_decay, capturable=device.type == "cuda")
         sizes = [parameter.numel() for parameter in self._parameters]
         # The whole gradient is one tensor, so that a pass adds to it, and a step clears it, in one operation.
         self._gradient = torch.zeros(sum(sizes), device=device)
@@ -80,10 +80,10 @@ class ReplayedSteps:
 
 
 @steps_along.register
-def _(path: PackedScorer, session: TrainableModel, weight_decay: float, most: float) -> Steps:
-    if session.accelerator.num_processes > 1:
-        return StepsInTurn(session, weight_decay, most)
-    return ReplayedSteps(session, path, weight_decay, most)
+def _(path: PackedScorer, model: TrainableModel, weight_decay: float, most: float) -> Steps:
+    if model.accelerator.num_processes > 1:
+        return StepsInTurn(model, weight_decay, most)
+    return ReplayedSteps(model, path, weight_decay, most)
 
 
 def _add_gradient(scorer: PackedScorer, parameters: list[Tensor], gradient: Tensor, *inputs: Any) -> Tensor:
