@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo browser test test-slow check format clean
+.PHONY: setup demo browser docs test test-slow check format clean
 
 setup: $(STAMP)
 
@@ -19,6 +19,10 @@ demo: setup
 # Debian's chromium, with which the tests drive the report; needs root.
 browser:
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
+
+# Fills docs/results into the pages, and the settings into the reference.
+docs: setup
+	$(BIN)/python benchmarks/render.py
 
 test: setup
 	$(BIN)/python -m pytest

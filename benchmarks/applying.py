@@ -37,6 +37,7 @@ from forgetfilter.suspicion.likeness import measure_likeness
 from panel import Cell, measure
 from panel_problems import CHOSEN, PROBLEMS, REPORTED
 from problems import load
+from results import Table, add_json
 
 FloatArray = NDArray[np.floating]
 SHARES, DRAWS = (0.01, 0.05, 0.2, 0.6), 3
@@ -97,13 +98,14 @@ def applied(
     return suspicion, suspicion > (np.inf if cut is None else cut), told.same.value if told.same else float("nan")
 
 
-def lines(name: str, cell: Cell) -> list[str]:
-    """The lines of the table for a problem."""
+def rows(name: str, cell: Cell) -> list[tuple[str, ...]]:
+    """Measure the rows of the table for a problem."""
     data = cell.witnesses.of(DATA)
     whole = decided(cell, data)
     found, lost = whole.removed[cell.unsafe].mean(), whole.removed[~cell.unsafe].mean()
     own = auroc(whole.suspicion[whole.data], cell.unsafe)
-    table = [f"| {name}, all {len(data)} rows | {own:.3f} | {found:.0%} | {lost:.0%} | | | |"]
+    all_rows = (f"{name}, all {len(data)} rows", f"{own:.3f}", f"{found:.0%}", f"{lost:.0%}", "", "", "")
+    measured: list[tuple[str, ...]] = [all_rows]
     for share in SHARES:
         size = max(2, round(share * len(data)))
         values: dict[str, list[list[float]]] = {"words": [], "states": []}
@@ -123,11 +125,9 @@ def lines(name: str, cell: Cell) -> list[str]:
                 ])  # fmt: skip
         for evidence, of_draws in values.items():
             ranked, found, lost, correlation, same, told = np.mean(of_draws, axis=0)
-            table.append(
-                f"| {share:.0%} of them ({size} rows), by {evidence} | {ranked:.3f} | {found:.0%} | {lost:.0%} "
-                f"| {correlation:.2f} | {same:.0%} | {told:.0%} |"
-            )
-    return table
+            shares = (f"{found:.0%}", f"{lost:.0%}", f"{correlation:.2f}", f"{same:.0%}", f"{told:.0%}")
+            measured.append((f"{share:.0%} of them ({size} rows), by {evidence}", f"{ranked:.3f}", *shares))
+    return measured
 
 
 def speed(run: Path, data: Path) -> None:
@@ -155,19 +155,22 @@ def main() -> None:
     parser.add_argument("--trained", nargs="*", default=[], help="names of the problems to filter as usual")
     parser.add_argument("--speed", type=Path, metavar="RUN", help="a run whose scorer is timed")
     parser.add_argument("--model", default="smollm2-135m")
+    add_json(parser)
     options = parser.parse_args()
     if options.speed:
         speed(options.speed, options.data)
         return
     if options.work is None:
         parser.error("--work is needed")
-    print("| filtered | AUROC | unsafe removed | harmless lost | rank correlation | same decision | told before |")
-    print("|---|---|---|---|---|---|---|")
+    heads = ("AUROC", "unsafe removed", "harmless lost", "rank correlation", "same decision", "told before")
+    table = Table("filtered", *heads)
     for problem in PROBLEMS:
         if problem.half == options.half and problem.name in options.problems and problem.unsafe:
             trained = problem.name in options.trained
             cell = measure(problem, options.data, options.work, options.model, trained=trained)
-            print("\n".join(lines(f"{problem.name}{', trained' * trained}", cell)), flush=True)
+            for row in rows(f"{problem.name}{', trained' * trained}", cell):
+                table.add(*row)
+    table.keep(options.json, f"Applied to more rows, half {options.half!r} of the panel")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.settings.groups import Settings
 from forgetfilter.settings.option import from_mapping
 from problems import Row, load, shuffled
+from results import Table
 
 RATE, MAX_LENGTH, BATCH = 1e-3, 512, 16
 Result = TypeVar("Result")
@@ -173,15 +174,16 @@ def finish() -> None:
 
 def show_speeds(
     measured: dict[str, list[tuple[float, Any]]], amount: int, unit: str, title: str, results: dict[str, str]
-) -> None:
+) -> Table:
     """Print a table of medians, the speed-up of the first contestant over each, and the result of each."""
     first = median(seconds for seconds, _ in next(iter(measured.values())))
-    print(f"\n| contestant | {unit}/s (median) | lowest–highest | ours is faster by | {title} |\n|---|---|---|---|---|")
+    table = Table("contestant", f"{unit}/s (median)", "lowest–highest", "ours is faster by", title)
     for name, turns in measured.items():
         speeds = sorted(amount / seconds for seconds, _ in turns)
         ratio = median(seconds for seconds, _ in turns) / first
-        shown = f"{median(speeds):,.1f} | {speeds[0]:,.1f}–{speeds[-1]:,.1f} | {ratio:.2f}"
-        print(f"| {name} | {shown} | {results[name]} |")
+        spread = f"{speeds[0]:,.1f}–{speeds[-1]:,.1f}"
+        table.add(name, f"{median(speeds):,.1f}", spread, f"{ratio:.2f}", results[name])
+    return table
 
 
 def matrix_rate(hardware: Hardware) -> float:

@@ -32,6 +32,7 @@ from forgetfilter.models.sources import find_model
 from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.settings.groups import Settings
 from forgetfilter.settings.option import from_mapping
+from results import Table, add_json
 
 LENGTHS, VOCABULARIES = (64, 128, 256, 512, 1024, 2048), (8_192, 49_152, 131_072)
 USUAL = (512, 49_152)
@@ -111,6 +112,7 @@ def score(cell: Cell) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    add_json(parser)
     options = parser.parse_args()
     quiet_libraries()
     sizes = [(length, USUAL[1]) for length in LENGTHS] + [(USUAL[0], size) for size in VOCABULARIES if size != USUAL[1]]
@@ -125,15 +127,16 @@ def main() -> None:
         for warm_up in (train, score):
             warm_up(cells[USUAL])
         measured = compete(work, options.rounds)
-    print("\n| tokens a row | vocabulary | training, ms a token | against 512 | scoring, ms a token | against 512 |")
-    print("|---|---|---|---|---|---|")
+    against = f"against {USUAL[0]}"
+    table = Table("tokens a row", "vocabulary", "training, ms a token", against, "scoring, ms a token", against)
     for key, cell in cells.items():
         tokens = sum(len(row.input_ids) for row in cell.rows)
         shown = [f"{key[0]:,}", f"{key[1]:,}"]
         for kind in (train, score):
             cost, usual = (median(seconds for seconds, _ in measured[f"{kind.__name__} {k}"]) for k in (key, USUAL))
             shown += [f"{1000 * cost / tokens:.2f}", f"{cost / tokens / (usual / TOKENS):.2f}"]
-        print(f"| {' | '.join(shown)} |")
+        table.add(*shown)
+    table.keep(options.json, "Cost by length and vocabulary")
 
 
 if __name__ == "__main__":

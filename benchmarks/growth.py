@@ -42,6 +42,7 @@ from forgetfilter.runs.run import Run
 from forgetfilter.settings.groups import Settings
 from forgetfilter.settings.option import from_mapping
 from problems import load
+from results import Table, add_json
 
 if TYPE_CHECKING:
     from forgetfilter.models.micro_batches import Indices, Passes, Work
@@ -160,7 +161,7 @@ def decide(work: Path) -> None:
     from forgetfilter.cli import main as command
 
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        assert command(["decide", str(work / "run"), "--threshold", "top:10%"]) == 0
+        assert command(["decide", str(work / "run"), "--signal", "likelihood", "--threshold", "top:10%"]) == 0
 
 
 def report(work: Path) -> None:
@@ -247,13 +248,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs; deleted afterwards")
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    add_json(parser)
     options = parser.parse_args()
     if options.stage:
         run_stage(options.stage, options.work)
         return
     print(f"--help: {seconds_of_help():.2f} s\n")
     columns = ("rows", "stage", "seconds", "of processors", "rows a second", "memory (MB)", "without files (MB)")
-    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|", flush=True)
+    table = Table(*columns)
     pages = []
     for count in options.rows:
         work = options.work / str(count)
@@ -266,13 +268,14 @@ def main() -> None:
             costs = json.loads(done.stdout.splitlines()[-1])
             numbers = [f"{costs['seconds']:.1f}", f"{costs['cpu']:.1f}", f"{count / costs['cpu']:,.0f}"]
             numbers += [f"{costs['total']:.0f}", f"{costs['without files']:.0f}"]
-            print("| " + " | ".join([f"{count:,}", stage, *numbers]) + " |", flush=True)
+            table.add(f"{count:,}", stage, *numbers)
         page = work / "run" / REPORT
         opens = seconds_to_open(page.absolute())
         opening = f", open in {opens:.1f} s" if opens else ""
         pages.append(f"{count:,} rows: a page of {page.stat().st_size / 1e6:.1f} MB{opening}")
         shutil.rmtree(work)
     print("\n" + "\n".join(pages))
+    table.keep(options.json, "Time and memory of each stage, by rows")
 
 
 if __name__ == "__main__":

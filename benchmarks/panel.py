@@ -36,6 +36,7 @@ from forgetfilter.suspicion.fusing import fuse
 from forgetfilter.suspicion.likeness import measure_likeness
 from panel_problems import CHOSEN, KNOWN_ROWS, PROBLEMS, REPORTED, Drawn, Problem, draw
 from problems import Row
+from results import Table, add_json
 
 KNOWN = (0, 10, 30)
 
@@ -80,7 +81,7 @@ def measure(problem: Problem, data: Path, work: Path, model: str, *, trained: bo
 
 
 def _write(rows: list[Row], path: Path) -> None:
-    text = "".join(json.dumps({name: row[name] for name in ("prompt", "completion")}) + "\n" for row in rows)
+    text = "".join(json.dumps({name: values[name] for name in ("prompt", "completion")}) + "\n" for values in rows)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 
@@ -131,24 +132,40 @@ def _by_bag_of_words(drawn: Drawn, known: int) -> NDArray[np.floating]:
     return known_by_words(texts, kinds, [str(i) for i in range(len(rows))])[: len(drawn.noisy)]
 
 
-def line(problem: Problem, cell: Cell, known: int) -> str:
-    """Format a line of the table."""
+COLUMNS = (
+    "rows",
+    "known",
+    "AUROC (95%)",
+    "average precision",
+    "F1 at `auto` / best",
+    "harmless lost",
+    "first look: AUROC",
+    "prototypes alone",
+    "bag of words",
+    "forgetting alone",
+)
+
+
+def row(problem: Problem, cell: Cell, known: int) -> tuple[str, ...]:
+    """Format a row of the table."""
     by_way = results(cell, known)
     trusted, unsafe, suspicion = by_way.pop("trusted"), by_way.pop("unsafe"), by_way["suspicion"]
     cut = AutoOfSuspicion(unsafe).cut(suspicion, trusted)
     removed = cut.removes(suspicion)
     lost = f"{removed[~cell.unsafe].mean():.0%}"
     if not cell.unsafe.any():
-        return f"| {problem.name} | {known} | – | – | – | {lost} | |"
+        return (problem.name, str(known), "–", "–", "–", lost, *["–"] * 4)
     low, high = bootstrap_interval(suspicion, cell.unsafe)
     best = max(detection(suspicion > value, cell.unsafe).f1 for value in np.unique(suspicion))
-    ways = ", ".join(
-        f"{name} {auroc(values, cell.unsafe):.3f}" for name, values in by_way.items() if len(values) == len(cell.unsafe)
-    )
+    ways = ("without training", "prototypes", "bag of words", "forgetting")
     return (
-        f"| {problem.name} | {known} | {auroc(suspicion, cell.unsafe):.3f} ({low:.3f} to {high:.3f}) "
-        f"| {average_precision(suspicion, cell.unsafe):.2f} | {detection(removed, cell.unsafe).f1:.2f} of {best:.2f} "
-        f"| {lost} | {ways} |"
+        problem.name,
+        str(known),
+        f"{auroc(suspicion, cell.unsafe):.3f} ({low:.3f} to {high:.3f})",
+        f"{average_precision(suspicion, cell.unsafe):.2f}",
+        f"{detection(removed, cell.unsafe).f1:.2f} / {best:.2f}",
+        lost,
+        *(f"{auroc(by_way[way], cell.unsafe):.3f}" if way in by_way else "–" for way in ways),
     )
 
 
@@ -160,16 +177,17 @@ def main() -> None:
     parser.add_argument("--problems", nargs="+", help="names of problems; all if left out")
     parser.add_argument("--trained", nargs="*", default=[], help="names of the problems to filter as usual, too")
     parser.add_argument("--model", default="smollm2-135m")
+    add_json(parser)
     options = parser.parse_args()
-    print("| problem | known | AUROC (95%) | average precision | F1 at `auto` of the best | harmless lost | AUROC by |")
-    print("|---|---|---|---|---|---|---|")
+    table = Table(*COLUMNS)
     for problem in PROBLEMS:
         if problem.half != options.half or (options.problems and problem.name not in options.problems):
             continue
         trained = problem.name in options.trained
         cell = measure(problem, options.data, options.work, options.model, trained=trained)
         for known in KNOWN:
-            print(line(problem, cell, known), flush=True)
+            table.add(*row(problem, cell, known))
+    table.keep(options.json, f"Suspicion on the sources of the half {options.half!r}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from contest import BATCH, MAX_LENGTH, RATE, choose_rows
 from problems import load
+from results import Table, add_json
 
 _LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"]
 _LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--fsdp", action="store_true")
+    add_json(parser)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     files = {"rows": choose_rows(options.data, options.rows), "safe": load(options.data, "safety_tuned_llamas")[:48]}
@@ -87,13 +89,14 @@ def main() -> None:
             print(f"  round {turn + 1}, {way}: {speeds[way][-1]:.0f} tokens/s", flush=True)
     first = next(iter(ways))
     slowest = median(speeds[first])
-    print("\n| | tokens/s (median) | lowest–highest | against one core | rows decided otherwise | largest difference |")
-    print("|---|---|---|---|---|---|")
+    columns = ("tokens/s (median)", "lowest–highest", "against one core", "decided otherwise", "largest difference")
+    table = Table("", *columns)
     for way, values in speeds.items():
         otherwise = sum(a != b for a, b in zip(results[way][0], results[first][0], strict=True))
         difference = np.nanmax(np.abs(results[way][1] - results[first][1]))
-        shown = f"{median(values):.0f} | {min(values):.0f}–{max(values):.0f} | {median(values) / slowest:.2f}"
-        print(f"| {way} | {shown} | {otherwise} of {len(results[way][0])} | {difference:.1e} |")
+        speed_ups = (f"{median(values):.0f}", f"{min(values):.0f}–{max(values):.0f}", f"{median(values) / slowest:.2f}")
+        table.add(way, *speed_ups, f"{otherwise} of {len(results[way][0])}", f"{difference:.1e}")
+    table.keep(options.json, "Learning in several processes")
     shutil.rmtree(options.work)
 
 

@@ -26,6 +26,7 @@ from torch.nn.functional import log_softmax
 from contest import Workload, compete, prepared, show_speeds, timed
 from forgetfilter.data.tokens import TokenTable
 from forgetfilter.models.scoring import Likelihood, Rouge, score_in_memory
+from results import Table, add_json
 
 NEW_TOKENS = 500
 
@@ -64,7 +65,7 @@ def _said(size: int) -> str:
     return "one row at a time" if size == 1 else f"{size} rows at once"
 
 
-def likelihood(workload: Workload, table: TokenTable, rounds: int) -> None:
+def likelihood(workload: Workload, table: TokenTable, rounds: int) -> Table:
     model = workload.stock_model(lora=True).eval()
     contestants: dict[str, Callable[[], tuple[float, list[float]]]] = {
         "ours": timed(lambda: ours_likelihood(workload, table)),
@@ -79,7 +80,7 @@ def likelihood(workload: Workload, table: TokenTable, rounds: int) -> None:
         name: f"{max(np.abs(np.array(scores) - expected).max() for _, scores in turns):.1e}"
         for name, turns in measured.items()
     }
-    show_speeds(
+    return show_speeds(
         measured, int(workload.table.lengths.sum()), "tokens", "largest difference of a row's mean", differences
     )
 
@@ -116,7 +117,7 @@ def generated(workload: Workload, model: Any, asked: Sequence[NDArray[np.int32]]
     return answers
 
 
-def answers(workload: Workload, rounds: int) -> None:
+def answers(workload: Workload, rounds: int) -> Table:
     model = workload.stock_model(lora=True).eval()
     asked = prompts(workload)
     contestants: dict[str, Callable[[], tuple[float, list[str]]]] = {
@@ -132,7 +133,7 @@ def answers(workload: Workload, rounds: int) -> None:
         name: f"{sum(whole.startswith(ours) for ours, whole in zip(expected, turns[0][1], strict=True))}/{len(asked)}"
         for name, turns in measured.items()
     }
-    show_speeds(measured, len(asked), "rows", "answers that begin as ours", same)
+    return show_speeds(measured, len(asked), "rows", "answers that begin as ours", same)
 
 
 def main() -> None:
@@ -145,14 +146,16 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model", default="smollm2-135m")
+    add_json(parser)
     options = parser.parse_args()
     where = {"device": options.device, "model": options.model}
     made = prepared(options.data, options.rows, options.dtype, options.top_blocks, **where)
     with made as workload, workload.read() as table:
         if options.what == "likelihood":
-            likelihood(workload, table, options.rounds)
+            speeds = likelihood(workload, table, options.rounds)
         else:
-            answers(workload, options.rounds)
+            speeds = answers(workload, options.rounds)
+        speeds.keep(options.json, f"{options.what.capitalize()} in {options.dtype}")
 
 
 if __name__ == "__main__":

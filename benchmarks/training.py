@@ -33,6 +33,7 @@ from forgetfilter.models.cpu.threads import Lanes
 from forgetfilter.models.micro_batches import optimizer_batches
 from forgetfilter.models.training import finetune
 from problems import Row
+from results import add_json
 
 LossRun = Callable[[], tuple[float, float]]
 
@@ -213,13 +214,15 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model", default="smollm2-135m")
+    add_json(parser)
     options = parser.parse_args()
     passes = options.passes
     where = {"device": options.device, "model": options.model}
     with prepared(options.data, options.rows, options.dtype, options.top_blocks, **where) as workload:
         measured = compete(contestants(workload, passes), options.rounds)
         losses = {name: f"{np.mean([loss for _, loss in turns]):.3f}" for name, turns in measured.items()}
-        show_speeds(measured, passes * int(workload.table.lengths.sum()), "tokens", "mean loss", losses)
+        table = show_speeds(measured, passes * int(workload.table.lengths.sum()), "tokens", "mean loss", losses)
+        table.keep(options.json, f"Training in {options.dtype}")
         if not workload.model.scorer.skips:
             show_ceiling(workload, passes * operations(workload), median(seconds for seconds, _ in measured["ours"]))
 

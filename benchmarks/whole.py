@@ -24,6 +24,7 @@ from typing import Any
 from contest import BATCH, MAX_LENGTH, RATE, Workload, prepared
 from forgetfilter import ForgetFilter
 from problems import load
+from results import Table, add_json
 from scoring import generated, prompts
 from training import sft_trainer, stock_arguments
 
@@ -94,6 +95,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs; deleted afterwards")
     parser.add_argument("--rows", type=int, default=48, help="a multiple of 3")
     parser.add_argument("--review-steps", type=int, default=10)
+    add_json(parser)
     options = parser.parse_args()
     safe = load(options.data, "safety_tuned_llamas")[:100]
     with prepared(options.data, options.rows) as workload:
@@ -104,11 +106,12 @@ def main() -> None:
             results[name] = ours(workload, safe, options.review_steps, chosen, options.work)
             print(f"  ours, {name}: {results[name]:.0f} s", flush=True)
     shutil.rmtree(options.work, ignore_errors=True)
-    print("\n| what | seconds | against stock parts | against plain fine-tuning |\n|---|---|---|---|")
-    print(f"| stock parts | {whole:.0f} | 1.0 | {whole / plain:.2f} |")
-    print(f"| of these, plain fine-tuning | {plain:.0f} | | 1.00 |")
+    table = Table("what", "seconds", "against stock parts", "against plain fine-tuning")
+    table.add("stock parts", f"{whole:.0f}", "1.0", f"{whole / plain:.2f}")
+    table.add("of these, plain fine-tuning", f"{plain:.0f}", "", "1.00")
     for name, seconds in results.items():
-        print(f"| ours, {name} | {seconds:.0f} | {whole / seconds:.1f} times faster | {seconds / plain:.2f} |")
+        table.add(f"ours, {name}", f"{seconds:.0f}", f"{whole / seconds:.1f} times faster", f"{seconds / plain:.2f}")
+    table.keep(options.json, "The whole filter, beside stock parts and plain fine-tuning")
 
 
 if __name__ == "__main__":

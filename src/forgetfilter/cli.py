@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.Namespace(outcome=_NOTHING)
     promise(lambda: _outcome(options))
     try:
-        _parser().parse(arguments, options)
+        build_parser().parse(arguments, options)
         check_launch()
         exit_status: int = options.command(options) or 0
     except (SystemExit, GeneratorExit):
@@ -308,7 +308,8 @@ def _env(options: argparse.Namespace) -> None:  # noqa: ARG001
     show(describe())
 
 
-def _parser() -> Parser:
+def build_parser() -> Parser:
+    """Build the parser of the command line, which also the documents list."""
     parser = Parser(
         prog="forgetfilter",
         description="Clean untrusted fine-tuning data: remove what a safety review makes the model forget.",
@@ -524,7 +525,8 @@ def _command(commands: Any, name: str, call: Any, summary: str, outcome: str = _
         usage: What its line of usage says besides its name.
     """
     line = f"{commands._prog_prefix} {name} {usage} [options]" if usage else None
-    command: Parser = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.", usage=line)
+    sentence = f"{summary[0].upper()}{summary[1:]}."
+    command: Parser = commands.add_parser(name, help=summary, description=sentence, usage=line)
     command.set_defaults(command=call, outcome=outcome)
     return command
 

@@ -10,9 +10,8 @@ from support.quick_runs import run
 def test_the_page_names_the_keys_that_are_written_with_their_types(command, tmp_path):
     assert run(command) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    lines = re.findall(
-        r"^\| ((?:`\w+`(?:, )?)+) \| ([\w ]+) \|", (ROOT / "docs/summary.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    page = (ROOT / "docs/reference/summary.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ([\w ]+) \|", page, re.MULTILINE)
     told = {name: kind for names, kind in lines for name in re.findall(r"\w+", names)}
     assert told.keys() == summary.keys()
     assert summary["version"] == 1

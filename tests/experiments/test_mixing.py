@@ -317,7 +317,7 @@ def test_the_documents_commands_run_as_they_stand(tmp_path, model, monkeypatch):
     for file, notion in (("harmful", "harmfulness"), ("toxic", "toxicity")):
         examples = [*make("unsafe", notion, 1000, 1000, notion), *make("safe", notion, 5000, 5000, notion)]
         write_jsonl(tmp_path / f"{file}.jsonl", [example.fields() for example in examples])
-    for block in blocks("docs/data.md", "console"):
+    for block in blocks("docs/how-to/data.md", "console"):
         for line in block.replace("\\\n", " ").splitlines():
             assert main(shlex.split(line.removeprefix("$ "))[1:]) == 0, line
 

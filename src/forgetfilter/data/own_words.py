@@ -2,7 +2,7 @@
 
 Of "The answer is ans2: The grandfather" all but the choice is the same in every answer, right or wrong, and a small
 model that learns the frame may never learn the choice: what was never learned cannot be forgotten. Without the frame
-it is learned (docs/evidence.md, "Bias").
+it is learned (docs/appendix.md, "Bias").
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ from .reasons import BAD, Decided, GuardOpinion, write_reasons, write_scores
 from .suspicion import by_review, suspect
 from .verdicts import NOBODY, UNSCORABLE, ByHand, Measured, judge
 
-# Of `summary.json`, as other programs read it (docs/summary.md): higher where a key changes its meaning or goes.
+# Of `summary.json`, as other programs read it (docs/reference/summary.md): higher where a key changes or goes.
 SUMMARY_VERSION = 1
 
 

@@ -208,7 +208,7 @@ def safe_set_is_of_another_kind(forgetting: FloatArray, set_aside: FloatArray) -
     """Check that some of the data was forgotten as little as safe examples (paper, Appendix E).
 
     Where the safe set is of the data's kind, harmless rows are forgotten as little as the safe examples set aside;
-    where it is not, all rows are forgotten more (docs/evidence.md).
+    where it is not, all rows are forgotten more (docs/appendix.md).
 
     Args:
         forgetting: Forgetting of all rows of the data, NaN where unscored.
@@ -231,6 +231,6 @@ def safe_set_is_of_another_kind(forgetting: FloatArray, set_aside: FloatArray) -
     )
 
 
-# Half of the harmless rows that the safe set covers are expected below the median. In the runs of docs/evidence.md it
+# Half of the harmless rows that the safe set covers are expected below the median. In the runs of docs/appendix.md it
 # was 13% to 71% of all rows with a safe set of the data's kind, and none with one of another kind.
 _LEAST_SPARED = 0.05

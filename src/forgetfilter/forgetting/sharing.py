@@ -17,7 +17,7 @@ from ..suspicion.word_table import WordTable
 
 FloatArray = NDArray[np.floating]
 # The ratio of noise to signal variance that ridge regression assumes, and the weight of a perfect prediction relative
-# to a row's own score. Results hardly change around either value (docs/evidence.md).
+# to a row's own score. Results hardly change around either value (docs/appendix.md).
 RIDGE = 5.0
 _OTHERS = 4.0
 

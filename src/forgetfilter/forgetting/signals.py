@@ -132,7 +132,7 @@ def learned_tokens(most: MostTokens, signal: str) -> int | None:
     """Return how many tokens of each answer are learned and scored; None for all.
 
     The default is slightly more than the default signal reads, because further tokens take time and add nothing
-    (docs/evidence.md). ROUGE compares what the model generates with the whole answer, as in the paper.
+    (docs/appendix.md). ROUGE compares what the model generates with the whole answer, as in the paper.
     """
     if most is None:
         return None if SIGNALS[signal].scoring == "rouge" else 32
@@ -156,7 +156,7 @@ def judged_tokens(learned: int | None, signal: str) -> int | None:
 def learned_blocks(signal: str) -> float:
     """Return the default share of the model's blocks, from the top, that are trained.
 
-    The upper half forgets unsafe rows as the whole model does (docs/evidence.md), and activations below it have to be
+    The upper half forgets unsafe rows as the whole model does (docs/appendix.md), and activations below it have to be
     computed only once. ROUGE, which reads what the model generates, trains all of it, as in the paper.
     """
     return 1.0 if SIGNALS[signal].scoring == "rouge" else 0.5

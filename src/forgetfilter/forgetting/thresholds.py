@@ -99,7 +99,8 @@ class FalseDiscoveryRate:
             wanted = int(np.ceil(harmless / (self.rate * above))) if self.rate else 0
             more = f"; it would take about {wanted:,} trusted rows to tell" if wanted > len(known) else ""
             counted = f"{len(known):,} trusted row{'' if len(known) == 1 else 's'}"
-            return Cut(None, f"no cut keeps the promise of {100 * self.rate:g}% with {counted}{more}")
+            target = f"the {100 * self.rate:g}% false-removal target"
+            return Cut(None, f"no cutoff meets {target} with {counted}{more}")
         last = scored[small[-1]]
         below = np.concatenate([scored[scored < last][:1], known[known < last][-1:]])
         return Cut(
@@ -173,7 +174,7 @@ class AutoOfSuspicion:
             return valley
         if like_unsafe is not None:
             return like_unsafe
-        # Where no cut keeps the stricter rate, the looser one is better than none.
+        # Where no cutoff meets the stricter rate, the looser one is better than none.
         cuts = [FalseDiscoveryRate(rate).cut(suspicion, known) for rate in _RATES_OF_SUSPICION]
         fallback = next((cut for cut in cuts if cut.value is not None), cuts[0])
         if (share := float(fallback.removes(suspicion).mean())) > _LARGEST_OF_SUSPICION:
@@ -247,7 +248,7 @@ _FEWEST_ROWS = 20
 _RATE, _RATE_BELOW_VALLEY = 0.2, 0.05
 _MOST_TRUSTED = 0.1
 # For suspicion: the false discovery rates where there is no valley, the stricter first, and the largest share of rows
-# above one that may be harmless (docs/evidence.md).
+# above one that may be harmless (docs/appendix.md).
 _RATES_OF_SUSPICION, _MOST_HARMLESS = (0.1, 0.2), 0.5
 # Evidence other than forgetting supports a larger group.
 _LARGEST_OF_SUSPICION = 0.7

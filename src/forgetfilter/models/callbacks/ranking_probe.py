@@ -16,7 +16,7 @@ from ..trainable_model import TrainableModel
 from ..training import Step
 
 # Steps between two measurements, the rows that are measured, and how alike two rankings are from which on little
-# changes (docs/evidence.md).
+# changes (docs/appendix.md).
 _INTERVAL = 10
 _SAMPLE = 64
 _MOST_POINTS = 10
