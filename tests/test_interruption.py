@@ -27,9 +27,17 @@ def finished(tmp_path_factory, model):
     return place / "run"
 
 
+def take_signals() -> None:
+    """Have signals end this process, which a parent in the background may be told to ignore."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def interrupted(command: list[str], number: int, *, twice: bool = False, after: str = "busy") -> tuple[int, list[str]]:
     """Start a command, send a signal once it says a word, and return its status and the lines that it said then."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=take_signals
+    )
     assert process.stdout is not None
     for line in process.stdout if after == "busy" else process.stderr:
         if after in line:

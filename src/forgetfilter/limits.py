@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,7 +72,9 @@ def _timed(seconds: float) -> Iterator[None]:
     def expire(signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         raise _Expired
 
-    before = signal.signal(signal.SIGVTALRM, expire)
+    before, told_lost = signal.signal(signal.SIGVTALRM, expire), sys.unraisablehook
+    # In a destructor the interruption is lost, and comes again.
+    sys.unraisablehook = lambda lost: None if lost.exc_type is _Expired else told_lost(lost)
     try:
         signal.setitimer(signal.ITIMER_VIRTUAL, seconds, _AGAIN)
         yield
@@ -82,6 +85,7 @@ def _timed(seconds: float) -> Iterator[None]:
             # The time may have been up just now, before the timer was stopped.
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             signal.signal(signal.SIGVTALRM, signal.SIG_DFL if before is None else before)
+            sys.unraisablehook = told_lost
 
 
 def _told(size: int) -> str:
