@@ -204,7 +204,7 @@ class TokenSettings:
 
 @dataclass(frozen=True)
 class PassSettings:
-    """How much goes through the model at once. Changes speed and memory alone."""
+    """How much goes through the model at once. Changes speed and memory, and results by rounding alone."""
 
     tokens_per_batch: int | None = option(
         None, "most tokens in one forward pass; none is 1024 on a CPU (1536 in bfloat16), 16384 elsewhere", least=1
