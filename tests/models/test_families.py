@@ -39,7 +39,7 @@ def table(tmp_path_factory, tokenizer):
 
 
 def test_the_documents_name_the_families():
-    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
     listed = text.partition("<!-- families -->")[2].partition("<!-- end -->")[0]
     assert listed.replace("`", "").replace(",", " ").split() == sorted(FAMILIES)
 

@@ -264,7 +264,7 @@ def test_several_machines_keep_no_states(several, model, tokens, session, tmp_pa
     processes.several_machines = several
     encoder, console = Encoder(tokenizer, "auto", 512), Console(quiet=True)
     runner = StageRunner(Stages(tmp_path), find_model(str(model)), settings, encoder, console, processes)
-    runner.model = session
+    runner._loaded = session
     table = runner.tokens({"data": tokens})
     assert (tmp_path / "stages" / "data-states").exists() is not several
     row, length = table[3], len(table[3].input_ids)

@@ -118,7 +118,8 @@ def test_the_rest_of_an_answer_that_has_no_say_is_marked_and_counted(
     assert {name: text.replace("<|end|>", "") for name, text in found.items() if text} == unjudged
     shown = {row["id"]: "".join(row["pieces"]).replace("<|end|>", "").split() for row in data["rows"]}
     assert shown == turns
-    said = f"{in_part} rows are judged in part, by the first {judged} tokens" in capsys.readouterr().out
+    counted = "1 row is" if in_part == 1 else f"{in_part} rows are"
+    said = f"{counted} judged in part, by the first {judged} tokens" in capsys.readouterr().out
     assert said == (judged is not None)
 
 

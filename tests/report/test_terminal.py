@@ -17,5 +17,5 @@ from forgetfilter.report.terminal import _errors
 )
 def test_an_interval_that_says_nothing_has_no_figure(low, high, said):
     errors = {"precision": {"value": 0.92, "low": low, "high": high}, "recall": None}
-    summary = SimpleNamespace(errors=errors, trusted=1, known_unsafe=0, doubt="", cut=1.0)
+    summary = SimpleNamespace(errors=errors, trusted=1, known_unsafe=0, doubt="", cut=1.0, planted_unlearned=False)
     assert said in _errors(summary)
