@@ -169,15 +169,10 @@ def _exit_status(summary: Summary, gate: GateSettings) -> int:
     if gate.fail_above is None:
         return 0
     most = parse_most_removed(gate.fail_above)
-    # Of rows that a sample left out nothing is known.
-    rows = summary.rows - summary.left_out
-    if not most.is_exceeded(summary.removed, rows):
+    if not most.is_exceeded(summary.removed, summary.rows):
         return 0
-    share = summary.removed / max(rows, 1)
-    show(
-        f"forgetfilter: {summary.removed:,} of {rows:,} rows are removed, {share:.2%}; --fail-above allows {most.text}",
-        sys.stderr,
-    )
+    counted = f"{summary.removed:,} of {summary.rows:,} rows are removed, {summary.removed / max(summary.rows, 1):.2%}"
+    show(f"forgetfilter: {counted}; --fail-above allows {most.text}", sys.stderr)
     return _TOO_MANY_REMOVED
 
 

@@ -13,8 +13,10 @@ def kept_and_removed(folder):
 
 
 def test_a_sample_is_filtered_and_the_rest_is_counted(command, noisy, tmp_path, capsys):
-    assert run(command, "--limit", "5", "--examples", "0") == 0
+    gated = "--limit", "5", "--examples", "0", "--threshold", "top:40%", "--fail-above", "1"
+    assert run(command, *gated) == 3
     shown = capsys.readouterr()
+    assert shown.err.splitlines()[-1] == "forgetfilter: 2 of 5 rows are removed, 40.00%; --fail-above allows 1"
     sample = kept_and_removed(tmp_path / "run")
     assert len(sample) == 5
     assert all(row in NOISY for row in sample.values())
