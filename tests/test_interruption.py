@@ -87,7 +87,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(model, tmp_path, number):
     arguments = ["filter", str(noisy), "--safe", str(safe), "--model", str(model), *QUICK, "--epochs", "3"]
     assert main([*arguments, "--output", str(tmp_path / "whole")]) == 0
     command = [*arguments, "--output", str(tmp_path / "run")]
-    for after in ("reading", "tokenising", "loading the model", "lower blocks", "learning", "scoring", "review"):
+    for after in ("reading", "into tokens", "loading the model", "learning the data", "scoring", "review"):
         status, said = interrupted([sys.executable, "-m", "forgetfilter", *command], number, after=after)
         assert status == 128 + number, said
         assert f"what is finished in {tmp_path / 'run'} is kept" in said[-1]
