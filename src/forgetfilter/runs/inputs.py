@@ -236,12 +236,12 @@ def read_parts(run: Run, inputs: Inputs, encoder: Encoder, console: Console) -> 
 
 
 def refuse_changed(container: Container, fingerprint: str) -> None:
-    """Check that what was just read is still what it was before.
+    """Check that what was just read is still what it was before, where a fingerprint was taken.
 
     Raises:
         InputError: It has changed meanwhile, so that what was read may be neither.
     """
-    if container.fingerprint() != fingerprint:
+    if fingerprint and container.fingerprint() != fingerprint:
         raise InputError(f"{container.name}: changed while it was read; run the same command again once it is complete")
 
 
