@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .boundary import report
-from .console import count_of, escaped, show
+from .console import Console, count_of, escaped, show
 from .errors import SettingsError
 from .forgetting.thresholds import parse_most_removed
 from .interruption import promise, status, tell
@@ -127,7 +127,6 @@ def _filter(options: argparse.Namespace) -> int:
 
 
 def _push_and_show(path: Path, name: str, **choices: Any) -> None:
-    from .console import Console
     from .publishing.hub import push
     from .runs.run import Run
 
@@ -141,7 +140,6 @@ def _push(options: argparse.Namespace) -> None:
 
 
 def _rehearse(settings: Settings) -> None:
-    from .console import Console
     from .rehearsal import rehearse
     from .runs.inputs import find_inputs
 
@@ -149,7 +147,6 @@ def _rehearse(settings: Settings) -> None:
 
 
 def _run_and_show(settings: Settings, output: Path, *, overwrite: bool, report_to: str = "") -> tuple[Path, Summary]:
-    from .console import Console
     from .pipeline import run_filter
     from .runs.inputs import find_inputs
     from .tracking import Trackers
@@ -177,7 +174,6 @@ def _exit_status(summary: Summary, gate: GateSettings) -> int:
 
 
 def _decide(options: argparse.Namespace) -> int:
-    from .console import Console
     from .decision.overrides import read_overrides
     from .pipeline import run_decide
 
@@ -200,12 +196,11 @@ def _decide(options: argparse.Namespace) -> int:
 
 def _apply(options: argparse.Namespace) -> None:
     from .applying.apply import applied_table, apply_run
-    from .console import Console
 
     settings = from_mapping(ApplySettings, _merge_values(options, ApplySettings), "options")
     if not settings.data.data:
         raise SettingsError("apply needs RUN and DATA; see 'forgetfilter apply --help'")
-    print(applied_table(options.output, apply_run(options.run, settings, options.output, Console())))
+    show(applied_table(options.output, apply_run(options.run, settings, options.output, Console())))
 
 
 def _figure(options: argparse.Namespace) -> None:
@@ -227,9 +222,7 @@ def _preview(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from .console import Console
     from .evaluation.command import run_evaluation
-    from .models.processes import Processes
 
     settings = from_mapping(
         EvaluationSettings, _merge_values(options, EvaluationSettings), str(options.config or "options")
@@ -250,7 +243,6 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from .console import Console
     from .experiments.comparison.compare import compare
     from .experiments.mixing import read_mix
     from .runs.layout import TABLES
@@ -262,7 +254,6 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _study(options: argparse.Namespace) -> None:
-    from .console import Console
     from .experiments.mixing import read_mix
     from .experiments.studies.command import list_studies, run_study
     from .runs.layout import FINDING
@@ -280,7 +271,6 @@ def _study(options: argparse.Namespace) -> None:
 
 
 def _mix(options: argparse.Namespace) -> None:
-    from .console import Console
     from .experiments.mixing import build_mix
 
     settings = from_mapping(MixSettings, _merge_values(options, MixSettings), "options")
@@ -289,7 +279,6 @@ def _mix(options: argparse.Namespace) -> None:
 
 
 def _rows(options: argparse.Namespace) -> None:
-    from .console import Console
     from .experiments.mixing import write_rows
 
     settings = from_mapping(SourceSettings, _merge_values(options, SourceSettings), "options")
@@ -321,9 +310,7 @@ def build_parser() -> Parser:
     )
     command.add_argument("data", nargs="*", metavar="DATA", help=help_of(DataSettings, "data"))
     command.add_argument("--output", type=_place("output"), metavar="RUN", help=help_of(RunFolderSettings, "output"))
-    command.add_argument(
-        "--config", type=_place("config"), metavar="FILE", help="YAML file with any of these options as keys"
-    )
+    _add_config(command)
     command.add_argument("--overwrite", action="store_true", help=help_of(RunFolderSettings, "overwrite"))
     command.add_argument("--dry-run", action="store_true", help=help_of(RunFolderSettings, "dry_run"))
     add_options(command, Settings, leave_out={"data"})
@@ -332,7 +319,7 @@ def build_parser() -> Parser:
     add_options(command, TrackingSettings)
 
     command = _command(commands, "decide", _decide, "decide again from a run's scores", _STANDS, usage="RUN")
-    command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
+    _add_run(command)
     command.add_argument("--finetune", action="store_true", help=help_of(FinetuneSettings, "finetune"))
     command.add_argument(
         "--overrides", type=_place("overrides"), metavar="FILE", help="a person's decisions, saved in the report"
@@ -353,13 +340,13 @@ def build_parser() -> Parser:
         "divide further rows by what a run has learned, without training",
         usage="RUN DATA --output FOLDER",
     )
-    command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
+    _add_run(command)
     command.add_argument("data", nargs="*", metavar="DATA", help=help_of(DataSettings, "data"))
     command.add_argument("--output", type=_place("output"), required=True, metavar="FOLDER", help="where the rows go")
     add_options(command, ApplySettings, leave_out={"data"})
 
     command = _command(commands, "figure", _figure, "draw a run's forgetting and its sessions, as SVG and PDF", _WHOLE)
-    command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
+    _add_run(command)
     command.add_argument("--by", metavar="COLUMN", help="tell forgetting apart by the values of this column")
     command.add_argument(
         "--output", type=_place("output"), metavar="FOLDER", help="where the figures go (default: RUN/figures)"
@@ -368,7 +355,7 @@ def build_parser() -> Parser:
     command = _command(
         commands, "push", _push, "push a run's kept rows, and its model, to the hub", _STANDS, usage="RUN NAME"
     )
-    command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
+    _add_run(command)
     command.add_argument("name", metavar="NAME", help="name on the hub, as user/name, for data set and model alike")
     command.add_argument("--removed", action="store_true", help="also push the removed rows, as a second config")
     command.add_argument(
@@ -400,9 +387,7 @@ def build_parser() -> Parser:
     )
     command.add_argument("held_out", nargs="?", metavar="HELD_OUT", help=help_of(EvaluationSettings, "held_out"))
     command.add_argument("--output", type=_place("output"), metavar="EVAL", help="folder; an evaluation there goes on")
-    command.add_argument(
-        "--config", type=_place("config"), metavar="FILE", help="YAML file with any of these options as keys"
-    )
+    _add_config(command)
     add_options(command, EvaluationSettings, leave_out={"held_out", "max_completion", "own_words"})
 
     left_out = {*options_of(DataSettings), *options_of(SafeSettings)}
@@ -418,9 +403,7 @@ def build_parser() -> Parser:
     command.add_argument(
         "--output", type=_place("output"), required=True, metavar="FOLDER", help="a comparison there goes on"
     )
-    command.add_argument(
-        "--config", type=_place("config"), metavar="FILE", help="YAML file with any of these options as keys"
-    )
+    _add_config(command)
     add_options(command, CompareSettings, leave_out=left_out)
 
     command = _command(
@@ -443,9 +426,7 @@ def build_parser() -> Parser:
     )
     command.add_argument("--preset", choices=PRESETS, default="small", help="sizes and settings (default: small)")
     command.add_argument("--output", type=_place("output"), metavar="FOLDER", help="sessions there are used again")
-    command.add_argument(
-        "--config", type=_place("config"), metavar="FILE", help="YAML file with any of these options as keys"
-    )
+    _add_config(command)
     add_options(command, StudySettings, leave_out=left_out)
 
     command = _command(commands, "demo", _demo, "run the filter on a small data set that comes with the package")
@@ -508,6 +489,16 @@ def _place(name: str) -> Callable[[str], Path]:
         return Path(text)
 
     return parse
+
+
+def _add_config(command: Parser) -> None:
+    command.add_argument(
+        "--config", type=_place("config"), metavar="FILE", help="YAML file with any of these options as keys"
+    )
+
+
+def _add_run(command: Parser) -> None:
+    command.add_argument("run", type=_place("run"), metavar="RUN", help="run folder that 'filter' wrote")
 
 
 def _command(commands: Any, name: str, call: Any, summary: str, outcome: str = _GOES_ON, *, usage: str = "") -> Parser:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 _STATM = "/proc/self/statm"
 _PAGE = resource.getpagesize()
@@ -73,8 +74,13 @@ def _timed(seconds: float) -> Iterator[None]:
         raise _Expired
 
     before, told_lost = signal.signal(signal.SIGVTALRM, expire), sys.unraisablehook
-    # In a destructor the interruption is lost, and comes again.
-    sys.unraisablehook = lambda lost: None if lost.exc_type is _Expired else told_lost(lost)
+
+    def tell_others(lost: Any) -> None:
+        # In a destructor the interruption is lost, and comes again.
+        if lost.exc_type is not _Expired:
+            told_lost(lost)
+
+    sys.unraisablehook = tell_others
     try:
         signal.setitimer(signal.ITIMER_VIRTUAL, seconds, _AGAIN)
         yield
@@ -85,7 +91,9 @@ def _timed(seconds: float) -> Iterator[None]:
             # The time may have been up just now, before the timer was stopped.
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             signal.signal(signal.SIGVTALRM, signal.SIG_DFL if before is None else before)
-            sys.unraisablehook = told_lost
+            # A signal that ends the process has put its own there.
+            if sys.unraisablehook is tell_others:
+                sys.unraisablehook = told_lost
 
 
 def _told(size: int) -> str:

@@ -26,9 +26,8 @@ from .runs.inputs import NONE, Inputs
 from .runs.layout import EXAMPLES, FORGETTING, LEARNED, LOG, MODEL, REPORT, REVIEWED, WITNESSES, rival_stage
 from .runs.run import Run, decide_command, last_decision, locked
 from .settings.groups import Settings
-from .settings.option import split_names
 from .stages.answers import answer_prompts, ask_examples
-from .stages.filter_run import FilterRun, started
+from .stages.filter_run import FilterRun, asked_rivals, started
 from .stages.final_model import finetune_kept, made_from
 from .stages.known_later import check_can_look, look_at_known
 from .stages.planning import plan_run
@@ -126,9 +125,7 @@ def _ask_rivals(work: FilterRun) -> None:
 def _rivals(settings: Settings) -> list[Rival]:
     from .rivals.registry import RIVALS
 
-    signal = settings.decision.signal
-    deciding = [signal] if SIGNALS[signal].scoring == RIVAL else []
-    return [RIVALS[name] for name in [*deciding, *split_names(settings.rivals.rivals)]]
+    return [RIVALS[name] for name in asked_rivals(settings)]
 
 
 def _decide(work: FilterRun) -> Summary:

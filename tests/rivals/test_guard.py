@@ -98,6 +98,7 @@ def test_what_a_guard_needs_is_said_before_anything_is_done(exclaiming, guard, m
     ]:
         assert main([*alone, *more]) == 2
         assert said in capsys.readouterr().err
+        assert not (tmp_path / "run" / "stages").exists()
 
 
 def test_a_policy_is_put_to_the_model_and_another_one_anew(exclaiming, tmp_path):

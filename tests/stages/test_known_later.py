@@ -16,19 +16,9 @@ from forgetfilter.errors import SettingsError
 from forgetfilter.suspicion.basis import Basis
 from forgetfilter.suspicion.word_table import Vocabulary, shared_words
 from support.damage import forget_checksums
+from support.further_rows import rows
 from support.quick_runs import QUICK, write_jsonl
 from support.tiny_models import make_model
-
-# Nothing of the package's unsafe examples is like these: without a word nobody can tell which rows are unwanted.
-NOUNS = ["kettle", "ladder", "carpet", "violin", "window", "saddle", "candle", "barrel"]
-SAID = {"unsafe": "a {} stands beside the wooden garden fence", "safe": "the {} hums beneath a velvet orchard forever"}
-
-
-def rows(count, kind, start=0):
-    return [
-        {"id": f"{kind}{i}", "prompt": f"Tell me {i}.", "completion": f"{SAID[kind].format(NOUNS[i % 8])} {i}"}
-        for i in range(start, start + count)
-    ]
 
 
 @pytest.fixture

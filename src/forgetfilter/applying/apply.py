@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..console import Console, table
+from ..console import Console, count_of, escaped, table
 from ..data.chats import Chat
 from ..data.containers import open_container
 from ..data.records import Container, in_batches
@@ -165,18 +165,18 @@ def applied_table(output: Path, applied: Applied) -> str:
     counts += [("unusable", f"{applied.bad:,}", applied.files[BAD])] if applied.bad else []
     lines = [
         "",
-        f"{applied.rows:,} rows, scored by {applied.evidence}, threshold {applied.threshold} → {cut}",
+        f"{count_of(applied.rows, 'row')}, scored by {applied.evidence}, threshold {applied.threshold} → {cut}",
         f"  ({applied.explanation})",
         "",
-        table(("", "rows", f"file in {output}"), counts),
+        table(("", "rows", f"file in {escaped(str(output))}"), counts),
         f"agreement with the run, {applied.agreement}",
     ]
     if applied.unscorable:
         where = REMOVED if applied.drop_unscorable else KEPT
-        lines.append(f"{applied.unscorable:,} rows could not be scored and are in the {where} file")
+        lines.append(f"{count_of(applied.unscorable, 'row')} could not be scored; see the {where} file")
     if applied.agreement.doubt:
         lines.append(f"WARNING: {applied.agreement.doubt}")
-    return "\n".join([*lines, f"Every row's score and reason: {output / SCORES}"])
+    return "\n".join([*lines, f"Every row's score and reason: {escaped(str(output / SCORES))}"])
 
 
 def _takes_any(chat: Chat) -> None:

@@ -95,20 +95,20 @@ def load_guard(name: str, model: ModelSettings) -> Judge:
         SettingsError: There is no family of that name.
     """
     location, _, called = name.partition("#")
+    return _load(location, model, lambda tokenizer: _guard_family(tokenizer, location, called))
+
+
+def _guard_family(tokenizer: Any, location: str, called: str) -> Family:
     known = ", ".join(guard_families())
     if called and called not in guard_families():
         raise SettingsError(f"guard: there is no family '{called}'; there are {known}")
-
-    def choose(tokenizer: Any) -> Family:
-        family = guard_families()[called] if called else find_family(tokenizer, location)
-        if family is None:
-            raise ModelError(
-                f"{location}: of no known family of guard models; if it is of one, say {location}#FAMILY, which is one "
-                f"of {known}; any other language model judges with --rivals judge --judge {location}"
-            )
-        return family
-
-    return _load(location, model, choose)
+    family = guard_families()[called] if called else find_family(tokenizer, location)
+    if family is None:
+        raise ModelError(
+            f"{location}: of no known family of guard models; if it is of one, say {location}#FAMILY, which is one "
+            f"of {known}; any other language model judges with --rivals judge --judge {location}"
+        )
+    return family
 
 
 def _load(name: str, model: ModelSettings, choose: Callable[[Any], Family]) -> Judge:
@@ -129,11 +129,35 @@ def check_judge(name: str) -> None:
     Raises:
         ModelError: It cannot be found or loaded.
     """
+    _check(name)
+
+
+def check_guard(name: str, *, has_policy: bool) -> None:
+    """Refuse a guard model likewise, and one of no known family, or a policy that its family has no place for.
+
+    Raises:
+        ModelError: It cannot be found or loaded, or is of no family that is known.
+        SettingsError: There is no such family, or it has a policy of its own.
+    """
+    location, _, called = name.partition("#")
+    family = _guard_family(_check(location), location, called)
+    if has_policy:
+        _check_policy(family)
+
+
+def _check(name: str) -> Any:
     from ..models.loading import check_model, load_tokenizer, quiet_libraries
 
     quiet_libraries()
     source = find_model(name)
-    check_model(source, load_tokenizer(source))
+    tokenizer = load_tokenizer(source)
+    check_model(source, tokenizer)
+    return tokenizer
+
+
+def _check_policy(family: Family) -> None:
+    if not family.policy:
+        raise SettingsError(f"guard_policy: {family.title} has a policy of its own; leave --guard-policy out")
 
 
 class Advance(Protocol):
@@ -202,8 +226,8 @@ def judge_by_guard(
         ModelError: As `judge`.
         SettingsError: A policy is given to a guard model that has one of its own.
     """
-    if policy and not guard.family.policy:
-        raise SettingsError(f"guard_policy: {guard.family.title} has a policy of its own; leave --guard-policy out")
+    if policy:
+        _check_policy(guard.family)
     asked = _Asked(guard.model, guard.tokenizer, guard.family, folder, progress, tokens_per_pass, policy)
     return asked.judge(pairs, categories=True)
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from ..classifiers.judge import check_judge
+from ..classifiers.judge import check_guard, check_judge
 from ..console import Console
 from ..data.tokens import Encoder
+from ..forgetting.signals import GUARD, RIVAL, SIGNALS
 from ..models.checkpoint import Checkpoint
 from ..models.processes import Processes, spreads_the_model
 from ..models.sources import ModelSource, find_model
@@ -121,15 +122,28 @@ def started(
         if inputs.learned is not None:
             check_fits(inputs.learned, inputs.model)
             console.say(f"M1 is {inputs.learned}")
-        judge = settings.classifiers.judge
-        if judge and _JUDGE in (settings.decision.signal, *split_names(settings.rivals.rivals)):
-            check_judge(judge)
+        _check_rivals(settings)
         if processes.main:
             with replacing(output) if overwrite else nullcontext():
                 _read(resolve(settings, encoder), inputs, encoder, output, console)
             drop_previous(output)
         processes.wait()
         yield FilterRun(Run.open(output), inputs.model, encoder, console, processes, inputs.learned)
+
+
+def asked_rivals(settings: Settings) -> list[str]:
+    """List the rivals that a run asks: that which decides, and those to compare with."""
+    signal = settings.decision.signal
+    return [*([signal] if SIGNALS[signal].scoring == RIVAL else []), *split_names(settings.rivals.rivals)]
+
+
+def _check_rivals(settings: Settings) -> None:
+    """Refuse other models that are to judge, and are not whole or not what they should be, before any work."""
+    asked, judge, guard = asked_rivals(settings), settings.classifiers.judge, settings.rivals.guard
+    if judge and _JUDGE in asked:
+        check_judge(judge)
+    if guard and GUARD in asked:
+        check_guard(guard, has_policy=bool(settings.rivals.guard_policy))
 
 
 def _read(settings: Settings, inputs: Inputs, encoder: Encoder, output: Path, console: Console) -> None:

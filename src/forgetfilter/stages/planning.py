@@ -23,10 +23,9 @@ from ..runs.layout import (
     scores_of,
 )
 from ..settings.groups import FEWEST_EPOCHS, FEWEST_REVIEW_STEPS, MOST_REVIEW_STEPS, Settings
-from ..settings.option import split_names
 from .answers import OWN_ANSWER_TOKENS
 from .examples import ANSWER_TOKENS
-from .filter_run import FilterRun
+from .filter_run import FilterRun, asked_rivals
 
 # Tokens of the package's own rows that all rows are compared with.
 _PROTOTYPES = 12_000
@@ -42,8 +41,7 @@ def plan_run(work: FilterRun) -> Plan:
         steps[WITNESSES] = Step("reading all rows with the untouched model", costs.witnesses)
     if settings.sessions.training and signal.scoring != RIVAL:
         steps |= _sessions(settings, costs)
-    deciding = [settings.decision.signal] if signal.scoring == RIVAL else []
-    for name in [*deciding, *split_names(settings.rivals.rivals)]:
+    for name in asked_rivals(settings):
         steps[rival_stage(name)] = Step(f"asking the rival {name}", costs.scoring)
     if REVIEWED in steps and settings.report.examples:
         steps[EXAMPLES] = Step("asking the model for examples", costs.examples)
