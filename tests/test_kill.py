@@ -16,7 +16,7 @@ def test_kill_and_resume_at_every_stage(noisy, safe, model, tmp_path):
     work.mkdir()
     script = Path(__file__).parent / "support" / "kill_everywhere.py"
     done = subprocess.run(
-        [sys.executable, script, work, *arguments], capture_output=True, text=True, timeout=400, check=False
+        [sys.executable, script, work, *arguments], capture_output=True, text=True, timeout=1500, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     # Every stage, shard, checkpoint and file is one point; fewer would mean that some were not reached.
