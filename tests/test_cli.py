@@ -158,6 +158,36 @@ def test_wrong_option_gets_one_line_with_the_right_one(capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["decied", "run"], "forgetfilter: there is no command 'decied', perhaps decide;"),
+        (["data", "mixx"], "forgetfilter data: there is no command 'mixx', perhaps mix;"),
+        (["data", "nonsense"], "forgetfilter data: there is no command 'nonsense', only mix, rows;"),
+    ],
+)
+def test_wrong_command_gets_one_line_with_the_right_one(arguments, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(said)
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ([], "DATA, --safe, --model, --output"),
+        (["DATA"], "--safe, --model, --output"),
+        (["DATA", "--dry-run"], "--safe, --model"),
+        (["DATA", "--safe", "SAFE", "--output", "RUN"], "--model"),
+    ],
+)
+def test_all_that_a_filter_lacks_is_named_at_once(refused, given, missing):
+    refused(["filter", *given], f"filter needs {missing}; see")
+
+
 @pytest.mark.parametrize("arguments", [["nonsense"], ["decide"], ["filter", "--nonsense"], []])
 def test_unknown_arguments_end_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:

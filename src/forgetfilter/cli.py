@@ -101,11 +101,11 @@ def _filter(options: argparse.Namespace) -> int:
     folder = from_mapping(RunFolderSettings, named, source)
     options.output = options.output or (_place("output")(folder.output) if folder.output else None)
     settings = from_mapping(Settings, values, source)
-    missing = [name for name, value in (("DATA", settings.data.data), ("--safe", settings.safe.safe)) if not value]
     dry_run = options.dry_run or folder.dry_run
-    if options.output is None and not dry_run:
-        missing.append("--output")
-    if missing:
+    needed = {"DATA": settings.data.data, "--safe": settings.safe.safe, "--model": settings.model.model}
+    if not dry_run:
+        needed["--output"] = options.output
+    if missing := [name for name, value in needed.items() if not value]:
         raise SettingsError(f"filter needs {', '.join(missing)}; see 'forgetfilter filter --help'")
     if dry_run:
         _rehearse(settings)

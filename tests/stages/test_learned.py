@@ -61,8 +61,8 @@ def test_all_evidence_together_tells_no_errors_of_rows_that_were_not_learned(com
     assert summary["errors"] == {"precision": None, "recall": None, "harmless_removed": None}
     assert (summary["trusted"], summary["known_unsafe"]) == (0, 0)
     assert "precision cannot be told with --learned" in said
-    assert "M1 was trained elsewhere" in said
-    assert "M1 was trained elsewhere" in (tmp_path / "run" / "report.html").read_text()
+    assert "the learned model was trained elsewhere" in said
+    assert "the learned model was trained elsewhere" in (tmp_path / "run" / "report.html").read_text()
     assert not pq.read_table(tmp_path / "run" / "planted.parquet").num_rows
     # All of the safe rows are reviewed, as nothing would learn those set aside.
     assert not list((tmp_path / "run" / "stages" / "tokens").glob("set-aside*"))

@@ -227,15 +227,15 @@ def _planted_unlearned(run: Run, signal: Signal) -> bool:
 def _told_of_learned(summary: Summary) -> list[str]:
     """Say what a run costs whose M1 was trained elsewhere, and whether that was on other rows, as it seems."""
     costs = [
-        "M1 was trained elsewhere (--learned), without rows of known kind: precision, recall and the share of harmless "
-        "rows removed cannot be told, and auto has no such rows to check its cut against; a run without --learned "
-        "tells them, for the time that learning takes"
+        "the learned model was trained elsewhere (--learned), without rows of known kind: precision, recall and the "
+        "share of harmless rows removed cannot be told, and auto has no such rows to check its cut against; a run "
+        "without --learned tells them, for the time that learning takes"
     ]
     scored = summary.rows - summary.bad - summary.unscorable
     if 2 * summary.never_learned > scored:
         costs.append(
-            f"{summary.never_learned:,} of {scored:,} rows were never learned by M1: it was trained on them too "
-            "little, on other rows, or in another template; their forgetting says little"
+            f"{summary.never_learned:,} of {scored:,} rows were never learned by the learned model: it was trained on "
+            "them too little, on other rows, or in another template; their forgetting says little"
         )
     return costs
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import regex
 from numpy.typing import NDArray
 
 from ..classifiers.judge import UNSAFE
@@ -35,6 +36,8 @@ PAIR_FIELDS = (("rejected_forgetting", pa.float64()), ("looks_swapped", pa.bool_
 # Those where a guard model was asked.
 GUARD_FIELDS = (("guard", pa.float64()), ("guard_categories", pa.list_(pa.string())))
 _AT_ONCE = 1 << 14
+# A token of a chat template, such as <|im_end|>, </s> or [EOS].
+TEMPLATE_TOKEN = regex.compile(r"\s*(?:<[^<>\s]+>|\[/?[A-Z_]+\])\s*")
 _WORDS_SHOWN, _WORD_WIDTH, _CATEGORIES_WIDTH = 3, 24, 80
 _UNSCORABLE_BECAUSE = "no score: nothing of its completion is within the length limit, or it has no words"
 
@@ -47,11 +50,6 @@ EVIDENCE = {
     STATES: "what the model makes of it",
     PROTOTYPES: "likeness to the package's unsafe examples",
 }
-# Says how to go on where a run ended before training.
-NOTHING_TRAINED = (
-    "nothing was trained: rows were judged by what they say and what the untouched model makes of it alone; to have "
-    "forgetting beside that, run the same 'forgetfilter filter' command without --no-training"
-)
 
 
 @dataclass(frozen=True)
@@ -249,7 +247,7 @@ def _reasons(decided: Decided, rows: slice, words: pa.ListArray) -> NDArray[np.o
 
 def _most_forgotten(words: list[str]) -> str:
     """Phrase the words that were forgotten most as the end of a sentence."""
-    different = list(dict.fromkeys(word for word in words if word.strip()))
+    different = list(dict.fromkeys(word for word in words if word.strip() and not TEMPLATE_TOKEN.fullmatch(word.strip())))
     shown = [f"“{printable(word, _WORD_WIDTH)}”" for word in different[:_WORDS_SHOWN]]
     return f", most of all {', '.join(shown)}" if shown else ""
 

@@ -20,8 +20,8 @@ from ..data.rows import Rows
 from ..data.tokens import Tokens, TokenTable
 from ..decision.decide import Summary, read_planted
 from ..decision.overrides import FILTER
-from ..decision.reasons import BY, GUARD_FIELDS, NOTHING_TRAINED, PAIR_FIELDS, evidence_label, found_by_guard
-from ..forgetting.signals import ALL, RIVAL, SIGNALS, SUSPICION
+from ..decision.reasons import BY, GUARD_FIELDS, PAIR_FIELDS, TEMPLATE_TOKEN, evidence_label, found_by_guard
+from ..forgetting.signals import ALL, SIGNALS, SUSPICION
 from ..runs.layout import (
     DATA,
     EXAMPLES,
@@ -42,6 +42,7 @@ from ..stages.examples import TEXTS, read_examples
 from ..stages.witnesses import read_witnesses
 from ..suspicion.proposing import propose
 from .by_column import IN_FILE, break_down, quantiles, short_fields
+from .plain_words import nothing_trained, unsure
 from .review_curve import MOST_GROUPS, read_curve
 from .topics import choose_members, gather_topics
 
@@ -81,6 +82,7 @@ class Contents:
         signal: The words for the signal: `quantity` ("forgetting", "suspicion"), `quality`, `more`, `most`; and whether
             it is `fused` from several kinds of evidence.
         evidence: The label of each kind of evidence, in the order of the rows' values.
+        unsure: What to do where the filter was not sure enough to remove any row; None otherwise.
         untrained: What is missing where nothing was trained, and how to go on; empty otherwise.
         above: Scored rows above the threshold.
         values: Forgetting or suspicion of the scored rows in ascending order, all of them or quantiles.
@@ -104,6 +106,7 @@ class Contents:
     run: str
     signal: dict[str, Any]
     evidence: list[str]
+    unsure: dict[str, Any] | None
     untrained: str
     scored: int
     above: int
@@ -135,7 +138,7 @@ def gather(run: Run, summary: Summary) -> Contents:
     chosen, shown = _choose(suspicion, summary.cut, np.concatenate(named), run.settings.training.seed, signal.most)
     picked, left_out = _drop_long_ids(_take(run, chosen))
     members, _ = _drop_long_ids(_take(run, choose_members(suspicion, summary.cut)))
-    planted = read_planted(run)
+    planted, advice = read_planted(run), unsure(run.path.absolute(), summary)
     return Contents(
         name=Path(rows.name).name or rows.name,
         model=run.settings.model.model,
@@ -144,7 +147,8 @@ def gather(run: Run, summary: Summary) -> Contents:
         run=f"{run.fingerprint(DATA)} {summary.overrides}",
         signal={name: getattr(signal, name) for name in ("quantity", "quality", "more", "most", "fused")},
         evidence=[evidence_label(name) for name in _evidence(run)],
-        untrained="" if summary.trained or signal.scoring == RIVAL else NOTHING_TRAINED,
+        unsure=asdict(advice) if advice else None,
+        untrained=nothing_trained(run, summary),
         scored=len(known),
         above=0 if summary.cut is None else int((known > summary.cut).sum()),
         values=quantiles(known, _VALUES).tolist(),
@@ -344,7 +348,7 @@ def _completion(
     for first, last in row.spans:
         pieces, end = fitting[start : start + last - first], start + last - first
         parts += [("\n", 0)] * bool(parts)
-        for place, piece in enumerate(pieces, start):
+        for place, piece in enumerate(_without_end(pieces, texts), start):
             unjudged = judged is not None and place - start >= judged
             parts.append((piece, UNJUDGED if unjudged else shades[place] if place < len(shades) else 0))
         rests = (
@@ -360,6 +364,17 @@ def _completion(
         parts += [("\n", 0)] * bool(parts)
         add(text)
     return parts, whole and len(texts) <= next_text + _TOKENS_SHOWN
+
+
+def _without_end(pieces: list[str], texts: list[str]) -> list[str]:
+    """Return the tokens of an answer without those with which the chat template ends it, and no text of the row has."""
+    end = len(pieces)
+    for i in reversed(range(len(pieces))):
+        said = pieces[i].strip()
+        if said and (not TEMPLATE_TOKEN.fullmatch(said) or any(said in text for text in texts)):
+            break
+        end = i if said else end
+    return pieces[:end]
 
 
 def _unlearned_rest(text: str, learned: str) -> str | None:

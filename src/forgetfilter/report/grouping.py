@@ -28,6 +28,10 @@ _SAME, _RUN, _LONGEST = 0.8, 3, 400
 # A pair as alike as that shares one of eight bands of four hashes with 98.5%; of a band few texts are compared, so
 # that the work stays linear whatever the texts are.
 _BANDS, _BAND, _COMPARED = 8, 4, 8
+# The end of a contraction, such as "we'll", and all of one that a negation ends, such as "don't"; and the shortest word
+# that tells something, of scripts with spaces between their words.
+_CONTRACTED = regex.compile(r"[\p{L}\p{M}]*n['’]t\b|['’](?:re|ll|ve|s|d|m)\b", regex.IGNORECASE)
+_TELLS = regex.compile(r"[\p{L}\p{M}\p{N}]{3,}|[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*|\p{So}")
 # Word pieces are stemmed where they are counted, and whole where they are shown.
 _SURFACE = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 
@@ -56,6 +60,7 @@ def group_by_words(texts: Sequence[str], first: int, everyday: Set[str] = frozen
         first: How many of them, from the first on, determine the groups; the others join the group nearest to them.
         everyday: Stemmed words that are frequent in any text, and tell nothing about one.
     """
+    texts = [_CONTRACTED.sub("", text) for text in texts]
     table, vocabulary = shared_words([word for word in words(text) if word not in everyday] for text in texts)
     common, weights = _common_words(table)
     directions = _directions(weights, first)
@@ -69,8 +74,9 @@ def group_by_words(texts: Sequence[str], first: int, everyday: Set[str] = frozen
         of[known] = np.argmax(directions[known] @ centres.T, axis=1)
         of[known], count = _by_size(of[known], of[places])
     stems = dict(zip(vocabulary.numbers.tolist(), vocabulary.words.to_pylist(), strict=True))
+    tells = np.array([_TELLS.fullmatch(stems.get(int(i), "")) is not None for i in common], dtype=bool)
     telling = [
-        _written_out([stems[int(common[i])] for i in _telling(weights, here)], texts, np.flatnonzero(here))
+        _written_out([stems[int(common[i])] for i in _telling(weights, here, tells)], texts, np.flatnonzero(here))
         for here in ((of == group) & (np.arange(len(of)) < first) for group in range(count))
     ]
     if (of < 0).any():
@@ -132,13 +138,13 @@ def _by_size(of: NDArray[np.intp], of_first: NDArray[np.intp]) -> tuple[NDArray[
     return number[of], int(number[of].max()) + 1
 
 
-def _telling(weights: FloatArray, chosen: NDArray[np.bool_]) -> list[int]:
-    """Return the words whose mean weight in a group exceeds that elsewhere most."""
+def _telling(weights: FloatArray, chosen: NDArray[np.bool_], tells: NDArray[np.bool_]) -> list[int]:
+    """Return the words that can tell something whose mean weight in a group exceeds that elsewhere most."""
     if not chosen.any():
         return []
     others = weights[~chosen].mean(axis=0) if not chosen.all() else 0.0
     excess = weights[chosen].mean(axis=0) - others
-    return [int(i) for i in np.argsort(-excess, kind="stable")[:_TELLING] if excess[i] > 0]
+    return [int(i) for i in np.argsort(-excess, kind="stable") if tells[i] and excess[i] > 0][:_TELLING]
 
 
 def _written_out(stems: list[str], texts: Sequence[str], places: NDArray[np.intp]) -> list[str]:

@@ -39,7 +39,10 @@ function foundSays(gone, judged) {
     const list = named.map(({ k, count }) => `${topicName(k)} (${rowCount(count)})`).join(', ');
     if (list) said.push(` The largest groups: ${list}. `, element('a', { href: '#topics' }, 'All subjects'));
   }
-  return gone ? said : ['Nothing is removed: no row lies above the threshold.'];
+  if (gone) return said;
+  if (!data.unsure || threshold !== decided) return ['Nothing is removed: no row lies above the threshold.'];
+  return [element('b', {}, 'Not sure: the filter cannot tell which rows are unsafe, so it removes none.'),
+    ' This is no clean bill of health.'];
 }
 
 const rowCount = (count) => `${number(count)} ${count === 1 ? 'row' : 'rows'}`;
@@ -92,10 +95,11 @@ function topicItem({ k, rows }) {
 }
 
 function showTopics() {
-  const found = topicsNow(), there = members.flat().filter((row) => row.suspicion > threshold).length;
-  const gone = removedAt(threshold) + (summary.drop_unscorable ? unscored : 0), rest = Math.max(0, gone - there);
+  const found = topicsNow(), listed = found.flatMap(({ rows }) => rows), there = listed.filter(isRemoved).length;
+  const rest = Math.max(0, removedNow().removed - there), spared = listed.length - there;
   const groups = `${number(found.length)} ${found.length === 1 ? 'group' : 'groups'}`;
-  const said = [`${rowCount(there)} that the filter removes, in ${groups} by the words that they share, the largest ` +
+  const andKept = spared ? ` and ${number(spared)} that a person keeps` : '';
+  const said = [`${number(there)} removed ${there === 1 ? 'row' : 'rows'}${andKept}, in ${groups} by the words that they share, the largest ` +
     'first. Named are the words that tell a group from all other rows. One decision about a group holds for all of its ' +
     'rows, also for those that are not listed below.'];
   if (rest) {
@@ -104,7 +108,7 @@ function showTopics() {
       `because ${why}only the ${number(data.topics.ids.length)} rows that are ${signal.most} are grouped.`);
   }
   byId('topics-say').textContent = found.length ? said.join(' ')
-    : 'The filter removes no rows here, so there are no groups.';
+    : 'No rows are removed here, so there are no groups.';
   const open = new Set([...byId('topic-list').querySelectorAll('li.open')].map((item) => item.dataset.topic));
   const items = found.map(topicItem);
   byId('topic-list').replaceChildren(...items);

@@ -1,11 +1,31 @@
 // What was found, how sure that is, what to do next. Comes before page.js, whose elements and numbers it uses.
 
+// Whether the person's decisions are those that the run was decided with.
+function marksAreApplied() {
+  const earlier = Object.entries(data.decided);
+  return overrides.size === earlier.length && earlier.every(([id, verdict]) => overrides.get(id) === verdict);
+}
+
+// How many rows a person marked as unsafe and as harmless, and of those that the filter removes likewise.
+function marks() {
+  const counted = { unsafe: 0, harmless: 0, ofRemoved: { unsafe: 0, harmless: 0 } };
+  for (const [id, verdict] of overrides) {
+    const kind = verdict === removed ? 'unsafe' : 'harmless', suspicion = suspicionOf.get(id) ?? null;
+    counted[kind] += 1;
+    if (suspicion !== null && suspicion > threshold) counted.ofRemoved[kind] += 1;
+  }
+  return counted;
+}
+
+function marksSay() {
+  const { unsafe, harmless } = marks(), all = `${number(overrides.size)} ${overrides.size === 1 ? 'mark' : 'marks'}`;
+  const whose = marksAreApplied() ? `the ${all} by ${visible(summary.reviewer)}` : `your ${all}`;
+  return `Of ${whose}, ${number(unsafe)} ${unsafe === 1 ? 'is' : 'are'} unsafe, ${number(harmless)} harmless.`;
+}
+
 // What person and filter together remove: exactly as decided, and where all that a person decided about is here.
 function removedNow() {
-  const earlier = Object.entries(data.decided);
-  if (threshold === decided && overrides.size === earlier.length && earlier.every(([id, v]) => overrides.get(id) === v)) {
-    return { removed: summary.removed, otherwise: summary.overridden };
-  }
+  if (threshold === decided && marksAreApplied()) return { removed: summary.removed, otherwise: summary.overridden };
   let count = removedAt(threshold) + (summary.drop_unscorable ? unscored : 0), otherwise = 0;
   for (const [id, verdict] of overrides) {
     if (!suspicionOf.has(id)) continue;
@@ -32,20 +52,26 @@ function showCounts() {
   byId('found').replaceChildren(...foundSays(now.removed, judged));
   byId('sure').textContent = surety();
   byId('errors').textContent = summary.trusted + summary.known_unsafe
-    ? `Estimated from ${number(summary.trusted)} trusted and ${number(summary.known_unsafe)} known-unsafe rows: ` +
+    ? `Estimated${overrides.size ? ', of the filter alone,' : ''} from ${number(summary.trusted)} trusted and ${number(summary.known_unsafe)} known-unsafe rows: ` +
       `${estimates(threshold)}.`
     : 'No rows of known kind were learned along (--trusted, --known-unsafe), so precision and recall are unknown.';
 }
 
 function showNext() {
   const link = (to, text) => element('a', { href: `#${to}` }, text), steps = [];
+  if (data.unsure) {
+    steps.push(['Look at ', link('rows', `the ${number(data.unsure.rows)} most suspicious rows`),
+      ', and keep or remove them.']);
+    steps.push(['Or remove the most suspicious tenth: ', element('code', {}, visible(data.unsure.command))]);
+  }
   if (summary.removed) {
     steps.push(['Look through ', link('topics', 'the removed rows by subject'), ': keep or remove a whole group at once.']);
   }
   if (proposed.size) steps.push(['Decide about ', link('look', rowCount(proposed.size)), ' that tell most about all others.']);
-  else steps.push(['Look at ', link('rows', 'the rows'), ' nearest to the threshold: there the filter is least certain.']);
+  else if (!data.unsure) steps.push(['Look at ', link('rows', 'the rows'), ' nearest to the threshold: there the filter is least certain.']);
   steps.push(['Where you disagree with the filter, ', link('review', 'save your decisions'), ' and apply them.']);
-  steps.push([`Train on ${summary.files.kept}, which has the ${rowCount(summary.kept)} kept.`]);
+  // Rows that were kept for lack of evidence are not recommended.
+  if (!data.unsure) steps.push([`Train on ${summary.files.kept}, which has the ${rowCount(summary.kept)} kept.`]);
   byId('next').append(...steps.map((parts) => element('li', {}, ...parts)));
   byId('how-found').textContent = visible(`How the threshold was found: ${summary.explanation}.`);
 }
@@ -55,7 +81,7 @@ function showHeader() {
   showNext();
   const first = summary.warnings.map((warning) => `Warning: ${warning}.`);
   if (data.untrained) first.push(`${data.untrained[0].toUpperCase()}${data.untrained.slice(1)}.`);
-  if (summary.cut === null) first.push(`Nothing was removed by the filter: ${summary.explanation}.`);
+  if (summary.cut === null) first.push(`Why the filter removed nothing: ${summary.explanation}.`);
   const unshown = Object.entries(summary.unshown).map(([name, count]) => `${name} (${number(count)})`);
   if (unshown.length) {
     first.push(`The model's chat template does not show ${unshown.slice(0, 10).join(', ')}${unshown.length > 10 ? ' and more' : ''}. ` +
@@ -76,15 +102,23 @@ function showHeader() {
 // The same in plain words.
 function surety() {
   const { why, precision, recall } = estimated(threshold), gone = removedAt(threshold), said = [];
-  if (!gone) said.push('The filter removes nothing here, so there is nothing to be mistaken about.');
+  const { unsafe, ofRemoved } = marks(), left = gone - ofRemoved.unsafe - ofRemoved.harmless;
+  if (overrides.size) said.push(marksSay());
+  if (!gone) said.push(data.unsure ? 'The filter is not sure of any row; any of those that are kept may be unsafe.'
+    : 'The filter removes nothing here; unsafe rows may be among those that are kept.');
+  else if (left <= 0) said.push('All rows that the filter removes are marked.');
   else if (precision && !why) {
-    const [low, value, high] = precision.map((p) => number(Math.round(p * gone)));
-    said.push(gone === 1 ? `The row that the filter removes is really unsafe with a probability of ${percent(precision[1])}.`
-      : `Of the ${number(gone)} rows that the filter removes about ${value} are really unsafe (${low} to ${high}).`);
+    // Of its mistakes, those that are marked are mended.
+    const [low, value, high] = precision.map((p) => Math.max(0, left - Math.max(0, Math.round((1 - p) * gone) - ofRemoved.harmless)));
+    const rows = overrides.size ? 'removed rows without a mark' : 'removed rows';
+    said.push(left === 1 && gone === 1 ? `The removed row is really unsafe with a probability of ${percent(precision[1])}.`
+      : `Of the ${number(left)} ${rows} about ${number(value)} are really unsafe (${number(low)} to ${number(high)}).`);
   } else if (why) said.push(`How many of the removed rows are harmless cannot be told: ${why}.`);
   else said.push('How many of the removed rows are harmless is unknown: there are no trusted rows.');
   if (recall) {
     said.push(`About ${percent(recall[1])} of the unsafe rows are removed (${percent(recall[0])} to ${percent(recall[2])}).`);
-  } else said.push('How many unsafe rows were kept is unknown: there are no known unsafe rows.');
+  } else if (unsafe) {
+    said.push('How many unsafe rows were kept is unknown: the marked rows were picked, not drawn at random.');
+  } else said.push('How many unsafe rows were kept is unknown: there are no known unsafe rows (--known-unsafe).');
   return said.join(' ');
 }

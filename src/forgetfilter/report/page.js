@@ -122,7 +122,8 @@ function showUnjudged() {
   const there = data.rows.some((row) => row.shades.includes(UNJUDGED));
   byId('unjudged').hidden = !there;
   byId('unjudged-says').textContent = summary.judged === null ? beyond
-    : `${beyond}, which alone is judged. ${number(summary.judged_in_part)} rows have answers that go on like this`;
+    : `${beyond}, which alone is judged. ${rowCount(summary.judged_in_part)} ` +
+      `${summary.judged_in_part === 1 ? 'has an answer that goes' : 'have answers that go'} on like this`;
 }
 
 // --- The threshold ---
@@ -141,10 +142,6 @@ function setThreshold(value) {
   byId('slider').value = String(shownAt(threshold));
   byId('number').value = String(Number((threshold === Infinity ? most : threshold).toPrecision(6)));
   byId('slider').setAttribute('aria-valuetext', `${short(shownAt(threshold))} ${summary.unit}`);
-  const gone = removedAt(threshold) + (summary.drop_unscorable ? unscored : 0);
-  const at = threshold === Infinity ? 'As decided' : `At ${short(threshold)} ${summary.unit}`;
-  byId('effect').textContent = `${at} the filter removes ${about()}${number(gone)} rows and keeps ` +
-    `${about()}${number(summary.rows - summary.bad - gone)}; ${estimates(threshold)}.`;
   showCommand();
   showHistogram();
   showDecisions();
@@ -153,9 +150,18 @@ function setThreshold(value) {
   showList();
 }
 
+function showEffect() {
+  const { removed: gone } = removedNow(), judged = summary.rows - summary.bad;
+  const at = threshold === Infinity ? 'As decided' : `At ${short(threshold)} ${summary.unit}`;
+  const who = overrides.size ? `the filter, with ${marksAreApplied() ? 'a person’s' : 'your'} marks,` : 'the filter';
+  byId('effect').textContent = `${at} ${who} removes ${about()}${rowCount(gone)} and keeps ` +
+    `${about()}${number(judged - gone)}; ${overrides.size ? 'of the filter alone: ' : ''}${estimates(threshold)}.`;
+}
+
 // What depends on the threshold or on a person's decisions, beside the list.
 function showDecisions() {
   showCounts();
+  showEffect();
   showTopics();
 }
 
@@ -238,7 +244,8 @@ function showProposed() {
 
 function showMine() {
   showProposed();
-  byId('mine').textContent = `${number(overrides.size)} rows decided by you${unsaved && overrides.size ? ', not saved yet' : ''}.`;
+  const { unsafe, harmless } = marks(), kinds = overrides.size ? `: ${number(unsafe)} unsafe, ${number(harmless)} harmless` : '';
+  byId('mine').textContent = `${rowCount(overrides.size)} decided by you${unsaved && overrides.size ? ', not saved yet' : ''}${kinds}.`;
 }
 
 function save() {
@@ -422,8 +429,10 @@ function showList() {
   limit = Math.max(PAGE, current + 1);
   byId('list').replaceChildren(...listed.slice(0, limit).map(rowItem));
   byId('more').hidden = listed.length <= limit;
-  byId('shown').textContent = `Here are ${data.shown}; ${number(chosen.length)} of them fit what you chose` +
-    `${listed.length < chosen.length ? `, ${number(chosen.length - listed.length)} of these folded under others` : ''}.`;
+  const all = chosen.length === data.rows.length, under = chosen.length - listed.length;
+  byId('shown').textContent = `This page holds ${data.shown}. Listed here: ` +
+    `${all ? 'all of them' : `the ${number(chosen.length)} that match your choice of rows`}` +
+    `${under ? `, ${number(under)} of these folded under others` : ''}.`;
 }
 
 // More of the same list: rows that were decided meanwhile stay where they are.

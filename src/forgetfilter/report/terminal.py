@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 from ..console import count_of, escaped, printable, table
 from ..data.rows import Rows
 from ..decision.decide import Summary
-from ..decision.reasons import BAD, NOTHING_TRAINED
+from ..decision.reasons import BAD
 from ..forgetting.estimates import Estimate
-from ..forgetting.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS
+from ..forgetting.signals import RIVAL, SIGNALS
 from ..models.sources import ADAPTER_CONFIG
 from ..runs.inputs import unshown_told
-from ..runs.layout import DATA, MODEL, OVERRIDES, REPORT, ROWS, SCORES
-from ..runs.run import Run, decide_command
+from ..runs.layout import DATA, MODEL, REPORT, ROWS, SCORES
+from ..runs.run import Run
+from .plain_words import another_threshold, count_marks, nothing_trained, unsure
 
 _SHOWN = 5
 # An interval of this width is no estimate.
@@ -28,6 +29,16 @@ _PROMPT_WIDTH, _ANSWER_WIDTH = 40, 44
 def closing_table(path: Path, summary: Summary) -> str:
     """Summarise the decision, the rows forgotten most or most suspicious, the files, and what to do next."""
     cut = "nothing is removed" if summary.cut is None else f"{summary.cut:.3g} {summary.unit}"
+    advice = unsure(path, summary)
+    explained = [f"  ({summary.explanation})"]
+    if advice:
+        explained = [
+            "",
+            f"Not sure: the filter cannot tell which rows are unsafe, so it removes none. This is no clean bill of "
+            f"health. Look at the {count_of(advice.rows, 'most suspicious row')} in the report, or remove the most "
+            f"suspicious tenth: {advice.command}",
+            f"  (the reason: {summary.explanation})",
+        ]
     counts = [
         ("kept", f"{summary.kept:,}", summary.files["kept"]),
         ("removed", f"{summary.removed:,}", summary.files["removed"]),
@@ -37,19 +48,19 @@ def closing_table(path: Path, summary: Summary) -> str:
     lines = [
         "",
         f"{count_of(summary.rows, 'row')}, signal {summary.signal}, threshold {summary.threshold} → {cut}",
-        f"  ({summary.explanation})",
+        *explained,
         "",
         table(("", "rows", f"file in {escaped(str(path))}"), counts),
         _errors(summary),
         *_by_safe_set(summary),
-        *_notes(summary),
+        *_notes(path, summary),
         "",
         *_leaders(path, summary),
         *_swapped(path, summary),
         f"To look through and correct: {escaped(str(path / REPORT))}",
         f"Every row's score and reason: {escaped(str(path / SCORES))}, "
         f"of the removed rows also {escaped(str(path / summary.files['reasons']))}",
-        f"Another threshold, in a second: {_example(path, summary)}",
+        *([] if advice else [f"Another threshold {another_threshold(path, summary)}"]),
     ]
     return "\n".join(lines)
 
@@ -96,22 +107,23 @@ def _by_safe_set(summary: Summary) -> list[str]:
     return [f"Of the safe rows set aside would be removed: {', '.join(shares)}"] if shares else []
 
 
-def _notes(summary: Summary) -> list[str]:
+def _notes(path: Path, summary: Summary) -> list[str]:
     where = "removed" if summary.drop_unscorable else "kept"
     notes = []
     signal = SIGNALS[summary.signal]
     if signal.scoring == RIVAL:
         notes.append(f"decided by a rival filter, {signal.summary}, and not by forgetting")
-    elif not summary.trained:
-        notes.append(NOTHING_TRAINED)
+    elif told := nothing_trained(Run.open(path), summary):
+        notes.append(told)
     if summary.left_out:
         notes.append(
             f"a random sample: {_rows(summary.left_out, 'is', 'are')} left out, and in none of these files; filter "
             "without --limit, into another folder, for all"
         )
-    if summary.overridden:
-        who = printable(summary.reviewer, _PROMPT_WIDTH)
+    if summary.reviewer:
+        who, marks = printable(summary.reviewer, _PROMPT_WIDTH), count_marks(path)
         notes.append(
+            f"of the {count_of(marks.unsafe + marks.harmless, 'mark')} by {who}, {marks}; "
             f"{_rows(summary.overridden, 'was', 'were')} decided otherwise by {who}; the estimates are the filter's"
         )
     if summary.unscorable:
@@ -186,13 +198,3 @@ def _texts(path: Path, wanted: list[int]) -> dict[int, tuple[str, str]]:
         answer = chat.messages[chat.first_answer].text
         shown[row] = printable(prompt, _PROMPT_WIDTH), printable(answer, _ANSWER_WIDTH)
     return shown
-
-
-def _example(path: Path, summary: Summary) -> str:
-    """Return an example of a command that changes the threshold and nothing else."""
-    threshold = "top:10%"
-    # A cut that is none, zero or nearly the largest float cannot be raised by a fifth.
-    if summary.cut and np.isfinite(summary.cut * 1.2):
-        threshold = f"{summary.cut * 1.2:.3g}"
-    changed = {"threshold": threshold, "signal": None if summary.signal == DEFAULT_SIGNAL else summary.signal}
-    return decide_command(path, changed, path / OVERRIDES if summary.overrides else None)

@@ -59,8 +59,14 @@ class Parser(argparse.ArgumentParser):
         """End the program because of a word that is no option of this command."""
         flag = word.split("=")[0]
         known = [name for name in self._option_string_actions if name.startswith("--")]
-        close = difflib.get_close_matches(flag, known, n=1)
-        self.error(f"there is no option '{flag}'{f', perhaps {close[0]}' if close else ''}")
+        self.error(f"there is no option '{flag}'{_perhaps(flag, known)}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            commands = list(action.choices)
+            instead = _perhaps(str(value), commands) or f", only {', '.join(commands)}"
+            self.error(f"there is no command '{value}'{instead}")
+        super()._check_value(action, value)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         # It may quote what was typed, which a terminal should not obey.
@@ -71,6 +77,12 @@ class Parser(argparse.ArgumentParser):
         """End the program with one line."""
         self._print_message(f"{self.prog}: {message}; for its usage: {self.prog} --help\n", sys.stderr)
         raise SystemExit(_STATUS_WRONG_USE)
+
+
+def _perhaps(word: str, known: Sequence[str]) -> str:
+    """Name the known word that a misspelt one is nearest to; empty where none is near."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f", perhaps {close[0]}" if close else ""
 
 
 class _HelpAll(argparse.Action):

@@ -250,8 +250,8 @@ class SessionSettings:
     )
     learned: str = option(
         "",
-        "folder of a LoRA adapter or a whole model that was fine-tuned on the data elsewhere, from --model: it is M1, "
-        "and the learning session is left out; rows of known kind then tell no threshold's errors",
+        "folder of a LoRA adapter or a whole model that was fine-tuned on the data elsewhere, from --model: it is "
+        "the learned model, and the learning session is left out; rows of known kind then tell no threshold's errors",
     )
     training: bool = option(
         True, "train and review the model; --no-training ends after a first look, from which the same command goes on"

@@ -121,7 +121,7 @@ def started(
         check_model(inputs.model, encoder.tokenizer)
         if inputs.learned is not None:
             check_fits(inputs.learned, inputs.model)
-            console.say(f"M1 is {inputs.learned}")
+            console.say(f"the learned model is {inputs.learned}")
         _check_rivals(settings)
         if processes.main:
             with replacing(output) if overwrite else nullcontext():

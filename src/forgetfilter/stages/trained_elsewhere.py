@@ -37,8 +37,8 @@ def _about_rows(record: Record, work: FilterRun) -> Iterator[str]:
     longer = int((table.lengths > record.max_length).sum()) if record.max_length is not None else 0
     if longer:
         yield (
-            f"M1 was trained on the first {record.max_length:,} tokens of each row, and {longer:,} are longer here: "
-            "answers that begin later were not learned"
+            f"the learned model was trained on the first {record.max_length:,} tokens of each row, and "
+            f"{longer:,} are longer here: answers that begin later were not learned"
         )
     if not record.beginnings:
         return
@@ -46,6 +46,6 @@ def _about_rows(record: Record, work: FilterRun) -> Iterator[str]:
     found = sum(hashed in there for hashed in record.beginnings) / len(record.beginnings)
     if found < _LEAST_FOUND:
         yield (
-            f"of the rows that M1 was trained on, {found:.0%} begin like a row of the data: these are other rows, or "
-            "they were put into another chat template or none; forgetting says little then (docs/how-to/trainers.md)"
+            f"of the rows that the learned model was trained on, {found:.0%} begin like a row of the data: these are "
+            "other rows, or they were put into another chat template or none; forgetting says little then (docs/how-to/trainers.md)"
         )

@@ -1,0 +1,98 @@
+"""Say in plain words what a decision is worth and what to do next, alike on the page and on the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..console import count_of
+from ..decision.decide import Summary
+from ..decision.overrides import FILTER, REMOVED
+from ..forgetting.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS
+from ..forgetting.thresholds import Top, parse_threshold
+from ..runs.layout import OVERRIDES, SCORES
+from ..runs.run import Run, decide_command
+
+# Rows that one person looks through in a few minutes.
+_LOOKED_AT = 20
+# Thresholds to suggest, the first that removes other rows than the present one.
+_SUGGESTED = ("top:10%", "top:5%", "top:20%")
+
+
+@dataclass(frozen=True)
+class Unsure:
+    """What to do where the filter found no evidence on which it would remove any row.
+
+    Attributes:
+        rows: How many of the most suspicious rows a person should look at.
+        command: The command that removes the most suspicious tenth.
+    """
+
+    rows: int
+    command: str
+
+
+@dataclass(frozen=True)
+class Marks:
+    """How many rows a person marked as unsafe, and how many as harmless."""
+
+    unsafe: int
+    harmless: int
+
+    def __str__(self) -> str:
+        return f"{self.unsafe:,} {'is' if self.unsafe == 1 else 'are'} unsafe, {self.harmless:,} harmless"
+
+
+def unsure(path: Path, summary: Summary) -> Unsure | None:
+    """Tell what to do where the filter removed nothing for lack of evidence; None where it was sure, or told."""
+    if summary.cut is not None or isinstance(parse_threshold(summary.threshold), Top):
+        return None
+    scored = summary.rows - summary.bad - summary.unscorable
+    return Unsure(min(_LOOKED_AT, scored), _decide_again(path, summary, _SUGGESTED[0]))
+
+
+def another_threshold(path: Path, summary: Summary) -> str:
+    """Suggest another threshold: what it would do, and the command, which changes nothing else."""
+    columns = pq.read_table(path / SCORES, columns=["suspicion", "decided_by"])
+    by_filter = pc.equal(columns.column("decided_by"), FILTER).to_numpy()
+    suspicion = columns.column("suspicion").to_numpy()
+    now = np.zeros(len(suspicion), dtype=bool) if summary.cut is None else suspicion > summary.cut
+    others = [threshold for threshold in _SUGGESTED if threshold != summary.threshold]
+    changes = {
+        threshold: int((parse_threshold(threshold).cut(suspicion).removes(suspicion) & by_filter).sum())
+        - int((now & by_filter).sum())
+        for threshold in others
+    }
+    chosen = next((threshold for threshold, change in changes.items() if change), others[0])
+    change = changes[chosen]
+    rows = count_of(abs(change), f"{'more' if change > 0 else 'fewer'} row") if change else "as many rows"
+    return f"would remove {rows}, in a second: {_decide_again(path, summary, chosen)}"
+
+
+def count_marks(path: Path) -> Marks:
+    """Count the rows of a decided run that a person decided about."""
+    columns = pq.read_table(path / SCORES, columns=["decision", "decided_by"])
+    decisions = columns.filter(pc.not_equal(columns.column("decided_by"), FILTER)).column("decision")
+    unsafe = pc.sum(pc.equal(decisions, pa.scalar(REMOVED))).as_py() or 0
+    return Marks(unsafe, len(decisions) - unsafe)
+
+
+def nothing_trained(run: Run, summary: Summary) -> str:
+    """Say what is missing where nothing was trained, and how to go on; empty where it was, or need not be."""
+    if summary.trained or SIGNALS[summary.signal].scoring == RIVAL:
+        return ""
+    said = "nothing was trained: rows were judged by what they say and what the untouched model makes of it alone; "
+    if run.settings.sessions.training:
+        return f"{said}this is the run's first look, and if it was stopped, the same 'forgetfilter filter' command goes on"
+    return f"{said}to have forgetting beside that, run the same 'forgetfilter filter' command without --no-training"
+
+
+def _decide_again(path: Path, summary: Summary, threshold: str) -> str:
+    """Return the command that decides with another threshold, and changes nothing else."""
+    changed = {"threshold": threshold, "signal": None if summary.signal == DEFAULT_SIGNAL else summary.signal}
+    return decide_command(path, changed, path / OVERRIDES if summary.overrides else None)
