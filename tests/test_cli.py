@@ -28,7 +28,7 @@ def refused(capsys):
 
 def test_mistakes_get_one_line(refused, noisy, safe, model, tmp_path):
     out = ["--output", tmp_path / "x"]
-    refused(["filter"], "needs DATA, --safe, --output")
+    refused(["filter"], "needs DATA, --safe, --model, --output")
     refused(["filter", noisy, "--safe", safe, *out], "no model was named")
     refused(
         ["filter", noisy, "--safe", safe, "--model", model, *out, "--epochs", "many"], "epochs must be a number or none"
@@ -86,12 +86,13 @@ def test_preview_of_unusable_rows_fails_and_names_the_file(model, tmp_path, caps
 @pytest.mark.parametrize(
     ("most", "said", "shown"),
     [
-        ("all", "all of each answer", 40),
-        ("None", "at most 32 of each answer", 32),
-        ("5", "at most 5 of each answer", 5),
+        ("all", "are judged, all of each answer", 40),
+        ("None", "are judged, the first 24 tokens of each answer", 24),
+        ("64", "are judged, the first 24 tokens of each answer", 24),
+        ("5", "are judged, the first 5 tokens of each answer", 5),
     ],
 )
-def test_preview_shows_as_much_of_an_answer_as_is_learned(noisy, model, capsys, most, said, shown):
+def test_preview_shows_as_much_of_an_answer_as_is_judged(noisy, model, capsys, most, said, shown):
     write_jsonl(noisy, [{"prompt": "Q", "completion": "x" * 40}])
     assert main(["preview", str(noisy), "--model", str(model), "--max-completion", most]) == 0
     text = capsys.readouterr().out

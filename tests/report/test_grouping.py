@@ -47,6 +47,15 @@ def test_later_texts_join_the_groups_of_the_first(mixed):
     assert (np.diff(np.bincount(grouping.of[: len(first)])[: len(grouping.telling)]) <= 0).all()
 
 
+def test_pieces_of_contractions_tell_nothing():
+    texts = [f"you're sure we'll lose it, they’ve said it isn't {word} in {i}" for i, word in enumerate(["app"] * 20)]
+    other = [f"brakes wheel engine 我们 {i}" for i in range(20)]
+    telling = group_by_words([*texts, *other], 40).telling
+    words = {word for of_group in telling for word in of_group}
+    assert not words & {"re", "ll", "ve", "t", "isn", "s", "in", "it"}
+    assert words & {"engine", "brakes", "wheel", "我", "们"}
+
+
 def test_the_same_texts_give_the_same_groups(mixed):
     texts, _ = mixed
     one, other = group_by_words(texts, 50), group_by_words(list(texts), 50)

@@ -352,7 +352,7 @@ def test_a_review_by_keyboard_is_saved_and_applied(page, folder, tmp_path):
         page.click("#save")
     download.value.save_as(tmp_path / "overrides.json")
     page.reload()
-    assert page.text_content("#mine") == "2 rows decided by you."
+    assert page.text_content("#mine") == "2 rows decided by you: 1 unsafe, 1 harmless."
     saved = json.loads((tmp_path / "overrides.json").read_text())
     assert (saved["threshold"], saved["signal"], saved["drop_unscorable"]) == ("top:25%", "likelihood", False)
     page.fill("#number", "0.5")
@@ -373,7 +373,7 @@ def test_the_keyboard_reaches_every_row_of_a_list_that_decisions_shorten(page):
     page.fill("#number", "-100")
     page.press("#number", "Enter")
     page.select_option("#which", "removed")
-    listed = int(re.search(r"(\d+) of them", page.text_content("#shown"))[1])
+    listed = int(re.search(r"The (\d+) that match", page.text_content("#shown"))[1])
     assert listed > 40
     page.locator("h1").click()
     for _ in range(listed):

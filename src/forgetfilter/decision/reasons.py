@@ -247,7 +247,9 @@ def _reasons(decided: Decided, rows: slice, words: pa.ListArray) -> NDArray[np.o
 
 def _most_forgotten(words: list[str]) -> str:
     """Phrase the words that were forgotten most as the end of a sentence."""
-    different = list(dict.fromkeys(word for word in words if word.strip() and not TEMPLATE_TOKEN.fullmatch(word.strip())))
+    different = list(
+        dict.fromkeys(word for word in words if word.strip() and not TEMPLATE_TOKEN.fullmatch(word.strip()))
+    )
     shown = [f"“{printable(word, _WORD_WIDTH)}”" for word in different[:_WORDS_SHOWN]]
     return f", most of all {', '.join(shown)}" if shown else ""
 

@@ -31,7 +31,9 @@ _BANDS, _BAND, _COMPARED = 8, 4, 8
 # The end of a contraction, such as "we'll", and all of one that a negation ends, such as "don't"; and the shortest word
 # that tells something, of scripts with spaces between their words.
 _CONTRACTED = regex.compile(r"[\p{L}\p{M}]*n['’]t\b|['’](?:re|ll|ve|s|d|m)\b", regex.IGNORECASE)
-_TELLS = regex.compile(r"[\p{L}\p{M}\p{N}]{3,}|[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*|\p{So}")
+_TELLS = regex.compile(
+    r"[\p{L}\p{M}\p{N}]{3,}|[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*|\p{So}"
+)
 # Word pieces are stemmed where they are counted, and whole where they are shown.
 _SURFACE = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 

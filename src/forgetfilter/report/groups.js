@@ -39,10 +39,10 @@ function foundSays(gone, judged) {
     const list = named.map(({ k, count }) => `${topicName(k)} (${rowCount(count)})`).join(', ');
     if (list) said.push(` The largest groups: ${list}. `, element('a', { href: '#topics' }, 'All subjects'));
   }
-  if (gone) return said;
-  if (!data.unsure || threshold !== decided) return ['Nothing is removed: no row lies above the threshold.'];
+  if (!data.unsure || threshold !== decided) return gone ? said : ['Nothing is removed: no row lies above the threshold.'];
+  const why = summary.drop_unscorable && unscored ? 'marked by a person or without a score' : 'marked by a person';
   return [element('b', {}, 'Not sure: the filter cannot tell which rows are unsafe, so it removes none.'),
-    ' This is no clean bill of health.'];
+    ' This is no clean bill of health.', gone ? ` Removed: ${rowCount(gone)}, ${why}.` : ''];
 }
 
 const rowCount = (count) => `${number(count)} ${count === 1 ? 'row' : 'rows'}`;

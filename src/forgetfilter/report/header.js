@@ -19,7 +19,8 @@ function marks() {
 
 function marksSay() {
   const { unsafe, harmless } = marks(), all = `${number(overrides.size)} ${overrides.size === 1 ? 'mark' : 'marks'}`;
-  const whose = marksAreApplied() ? `the ${all} by ${visible(summary.reviewer)}` : `your ${all}`;
+  const who = summary.reviewer === 'person' ? 'a person' : visible(summary.reviewer);
+  const whose = marksAreApplied() ? `the ${all} by ${who}` : `your ${all}`;
   return `Of ${whose}, ${number(unsafe)} ${unsafe === 1 ? 'is' : 'are'} unsafe, ${number(harmless)} harmless.`;
 }
 
@@ -64,21 +65,26 @@ function showNext() {
       ', and keep or remove them.']);
     steps.push(['Or remove the most suspicious tenth: ', element('code', {}, visible(data.unsure.command))]);
   }
-  if (summary.removed) {
+  const now = removedNow().removed, keptNow = summary.rows - summary.bad - now;
+  if (now) {
     steps.push(['Look through ', link('topics', 'the removed rows by subject'), ': keep or remove a whole group at once.']);
   }
   if (proposed.size) steps.push(['Decide about ', link('look', rowCount(proposed.size)), ' that tell most about all others.']);
   else if (!data.unsure) steps.push(['Look at ', link('rows', 'the rows'), ' nearest to the threshold: there the filter is least certain.']);
   steps.push(['Where you disagree with the filter, ', link('review', 'save your decisions'), ' and apply them.']);
   // Rows that were kept for lack of evidence are not recommended.
-  if (!data.unsure) steps.push([`Train on ${summary.files.kept}, which has the ${rowCount(summary.kept)} kept.`]);
-  byId('next').append(...steps.map((parts) => element('li', {}, ...parts)));
-  byId('how-found').textContent = visible(`How the threshold was found: ${summary.explanation}.`);
+  if (!data.unsure || now) {
+    steps.push([threshold === decided && marksAreApplied()
+      ? `${data.unsure ? 'Then train' : 'Train'} on ${summary.files.kept}, which has the ${rowCount(keptNow)} kept.`
+      : `Train on ${summary.files.kept} once this is applied${signal.fused && !marksAreApplied()
+        ? ', which ranks all other rows anew' : `; it then has ${about()}${rowCount(keptNow)}`}.`]);
+  }
+  byId('next').replaceChildren(...steps.map((parts) => element('li', {}, ...parts)));
 }
 
 function showHeader() {
   byId('model').textContent = visible(data.model);
-  showNext();
+  byId('how-found').textContent = visible(`How the threshold was found: ${summary.explanation}.`);
   const first = summary.warnings.map((warning) => `Warning: ${warning}.`);
   if (data.untrained) first.push(`${data.untrained[0].toUpperCase()}${data.untrained.slice(1)}.`);
   if (summary.cut === null) first.push(`Why the filter removed nothing: ${summary.explanation}.`);

@@ -153,7 +153,7 @@ function setThreshold(value) {
 function showEffect() {
   const { removed: gone } = removedNow(), judged = summary.rows - summary.bad;
   const at = threshold === Infinity ? 'As decided' : `At ${short(threshold)} ${summary.unit}`;
-  const who = overrides.size ? `the filter, with ${marksAreApplied() ? 'a person’s' : 'your'} marks,` : 'the filter';
+  const who = overrides.size ? `the filter, with ${marksAreApplied() ? "a person's" : 'your'} marks,` : 'the filter';
   byId('effect').textContent = `${at} ${who} removes ${about()}${rowCount(gone)} and keeps ` +
     `${about()}${number(judged - gone)}; ${overrides.size ? 'of the filter alone: ' : ''}${estimates(threshold)}.`;
 }
@@ -161,6 +161,7 @@ function showEffect() {
 // What depends on the threshold or on a person's decisions, beside the list.
 function showDecisions() {
   showCounts();
+  showNext();
   showEffect();
   showTopics();
 }
@@ -430,8 +431,8 @@ function showList() {
   byId('list').replaceChildren(...listed.slice(0, limit).map(rowItem));
   byId('more').hidden = listed.length <= limit;
   const all = chosen.length === data.rows.length, under = chosen.length - listed.length;
-  byId('shown').textContent = `This page holds ${data.shown}. Listed here: ` +
-    `${all ? 'all of them' : `the ${number(chosen.length)} that match your choice of rows`}` +
+  const match = chosen.length === 1 ? 'The one that matches your choice is' : `The ${number(chosen.length)} that match your choice are`;
+  byId('shown').textContent = `This page holds ${data.shown}. ${all ? 'All of them are' : match} listed` +
     `${under ? `, ${number(under)} of these folded under others` : ''}.`;
 }
 

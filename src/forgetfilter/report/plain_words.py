@@ -88,7 +88,9 @@ def nothing_trained(run: Run, summary: Summary) -> str:
         return ""
     said = "nothing was trained: rows were judged by what they say and what the untouched model makes of it alone; "
     if run.settings.sessions.training:
-        return f"{said}this is the run's first look, and if it was stopped, the same 'forgetfilter filter' command goes on"
+        return (
+            f"{said}this is the run's first look, and if it was stopped, the same 'forgetfilter filter' command goes on"
+        )
     return f"{said}to have forgetting beside that, run the same 'forgetfilter filter' command without --no-training"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from ..console import escaped, printable
+from ..console import count_of, escaped, printable
 from ..data.chats import Chat
 from ..data.containers import open_container
 from ..data.frame_search import ANSWERS_SEEN
@@ -20,7 +20,7 @@ from ..data.rows import ReadOptions, read_chats
 from ..data.text_files import TextOptions
 from ..data.tokens import Encoder, Tokens
 from ..errors import BadRow, InputError
-from ..forgetting.signals import DEFAULT_SIGNAL, learned_tokens
+from ..forgetting.signals import DEFAULT_SIGNAL, judged_tokens, learned_tokens
 from ..models.sources import find_model
 from ..settings.groups import PreviewSettings
 
@@ -43,12 +43,13 @@ def preview(settings: PreviewSettings, count: int) -> None:
     data, model, options = settings.data, settings.model, settings.tokens
     container = open_container(data.data, data.split, TextOptions(data.encoding, data.delimiter))
     tokenizer = load_tokenizer(find_model(model.model, model.revision))
-    most = learned_tokens(options.max_completion, DEFAULT_SIGNAL)
+    most = judged_tokens(learned_tokens(options.max_completion, DEFAULT_SIGNAL), DEFAULT_SIGNAL)
     encoder = Encoder(tokenizer, options.template, options.max_length, most, options.own_words)
     console = Console(highlight=False, soft_wrap=True)
-    part = "all of each answer" if most is None else f"at most {most} of each answer"
-    learned = f"⟦completion│tokens⟧, {part}, are learned and scored, the rest is context"
-    console.print(Text(f"{encoder.template} template; {learned}"))
+    part = "all" if most is None else f"the first {count_of(most, 'token')}"
+    console.print(
+        Text(f"{encoder.template} template; ⟦completion│tokens⟧ are judged, {part} of each answer; the rest is context")
+    )
     for line in [container.note, *container.not_read]:
         if line:
             console.print(Text(printable(line)))

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from ..console import count_of, escaped, printable, table
 from ..data.rows import Rows
 from ..decision.decide import Summary
+from ..decision.overrides import Overrides
 from ..decision.reasons import BAD
 from ..forgetting.estimates import Estimate
 from ..forgetting.signals import RIVAL, SIGNALS
@@ -121,7 +122,8 @@ def _notes(path: Path, summary: Summary) -> list[str]:
             "without --limit, into another folder, for all"
         )
     if summary.reviewer:
-        who, marks = printable(summary.reviewer, _PROMPT_WIDTH), count_marks(path)
+        marks = count_marks(path)
+        who = "a person" if summary.reviewer == Overrides().reviewer else printable(summary.reviewer, _PROMPT_WIDTH)
         notes.append(
             f"of the {count_of(marks.unsafe + marks.harmless, 'mark')} by {who}, {marks}; "
             f"{_rows(summary.overridden, 'was', 'were')} decided otherwise by {who}; the estimates are the filter's"

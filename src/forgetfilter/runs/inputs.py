@@ -277,15 +277,15 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
         encoder.own_words.frames = read_frames(run)
         return
     with console.together("turning rows into tokens"):
-        planted = _tokenize_parts(run, encoder, console)
-    told = _planted_told(planted)
+        counts = _tokenize_parts(run, encoder, console)
+    told = _planted_told(counts)
     if told:
         console.say(told)
     run.finish(TOKENS)
 
 
 def _tokenize_parts(run: Run, encoder: Encoder, console: Console) -> dict[str, int]:
-    """Write the tokens of all parts, and return how many rows of known kind there are, by part."""
+    """Write the tokens of all parts, and return how many rows the data has and each part of known kind."""
     planted, seed, own_words = run.settings.planted, run.settings.training.seed, run.settings.tokens.own_words
     safe, folder = run.settings.safe.safe, run.partial(TOKENS)
     sample = _count(Rows.open(run.folder(ROWS) / DATA), run.settings.sample.limit)
@@ -330,12 +330,13 @@ def _tokenize_parts(run: Run, encoder: Encoder, console: Console) -> dict[str, i
             name, path = f"{rows.name}, rejected answers", folder / tokens_of(REJECTED)
             rejected = (row for row in rows.rejected() if chosen[row[1]])
             write_part(name, rejected, count, encoder, path, console, needed=False)
-    return {part: count for part, count in counts.items() if part in planted_parts(run.settings.safe)}
+    return {part: count for part, count in counts.items() if part in (DATA, *planted_parts(run.settings.safe))}
 
 
 def _planted_told(counts: Mapping[str, int]) -> str:
-    """Describe the rows of known kind, and what they are for; empty where there are none."""
-    aside = sum(count for part, count in counts.items() if part not in (TRUSTED, KNOWN_UNSAFE))
+    """Describe the rows of known kind beside those of the data, and what they are for; empty where there are none."""
+    of_known_kind = sum(count for part, count in counts.items() if part != DATA)
+    aside = of_known_kind - counts.get(TRUSTED, 0) - counts.get(KNOWN_UNSAFE, 0)
     kinds = [
         (counts.get(TRUSTED, 0), "known to be harmless", "how many harmless rows a threshold would remove"),
         (aside, "of the safe examples", "how many harmless rows a threshold would remove"),
@@ -346,8 +347,8 @@ def _planted_told(counts: Mapping[str, int]) -> str:
         return ""
     purposes = " and ".join(dict.fromkeys(purpose for _, purpose in there))
     return (
-        f"learned along with the data: {', '.join(rows for rows, _ in there)}; they show {purposes}, and are in none "
-        "of the output files"
+        f"{count_of(counts[DATA], 'row')} of yours and {of_known_kind:,} of known kind, which are counted with them: "
+        f"{', '.join(rows for rows, _ in there)}; these show {purposes}, and are in none of the output files"
     )
 
 

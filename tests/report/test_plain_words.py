@@ -1,0 +1,158 @@
+"""What page and terminal say of a decision in plain words: how sure it is, what a person marked, and how to go on."""
+
+import json
+import shlex
+
+import pyarrow.parquet as pq
+import pytest
+
+from forgetfilter.cli import main
+from forgetfilter.decision.reasons import _most_forgotten
+from forgetfilter.report.contents import _without_end
+from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
+from support.report_pages import held, opened
+
+NOT_SURE = (
+    "Not sure: the filter cannot tell which rows are unsafe, so it removes none. This is no clean bill of health."
+)
+
+
+@pytest.fixture
+def decided(command, tmp_path):
+    """A run in which twelve rows are too few for `auto`."""
+    assert main(command) == 0
+    return tmp_path / "run"
+
+
+def mark(run, *options, **decisions):
+    (run.parent / "overrides.json").write_text(json.dumps({"reviewer": "Ada", "decisions": decisions}))
+    assert main(["decide", str(run), "--overrides", str(run.parent / "overrides.json"), *options]) == 0
+
+
+def test_not_sure_comes_before_its_reason(decided, capsys):
+    assert main(["decide", str(decided)]) == 0
+    said = capsys.readouterr().out
+    assert said.index(NOT_SURE) < said.index("(the reason: 12 scored rows are too few")
+    assert "Another threshold" not in said
+    (line,) = (line for line in said.splitlines() if line.startswith(NOT_SURE))
+    assert "Look at the 12 most suspicious rows in the report" in line
+    assert main(shlex.split(line.partition("tenth: forgetfilter ")[2])) == 0
+    assert json.loads((decided / "summary.json").read_text())["threshold"] == "top:10%"
+    assert NOT_SURE not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("threshold", ["top:0%", "1000"])
+def test_what_a_person_wanted_so_is_not_unsure(decided, capsys, threshold):
+    assert main(["decide", str(decided), "--threshold", threshold]) == 0
+    assert NOT_SURE not in capsys.readouterr().out
+    assert held((decided / "report.html").read_text())["unsure"] is None
+
+
+def test_a_page_that_is_not_sure_recommends_no_rows_to_train_on(decided, browser):
+    with opened(browser, decided) as page:
+        assert page.text_content("#found").startswith(NOT_SURE)
+        assert "nothing to be mistaken about" not in page.text_content("#sure")
+        steps = page.text_content("#next")
+        assert steps.startswith("Look at the 12 most suspicious rows")
+        assert f"forgetfilter decide {decided} --threshold top:10%" in steps
+        assert "rain on" not in steps
+        page.keyboard.press("j")
+        page.keyboard.press("x")
+        assert page.text_content("#found").endswith("Removed: 1 row, marked by a person.")
+        assert "Train on kept.jsonl once this is applied; it then has 11 rows." in page.text_content("#next")
+
+
+def test_marks_count_in_every_figure_of_the_page(decided, browser):
+    assert main(["decide", str(decided), "--threshold", "top:50%"]) == 0
+    with opened(browser, decided) as page:
+        for letter in "xxyyyy":
+            page.keyboard.press("j")
+            page.keyboard.press(letter)
+        assert "Of your 6 marks, 2 are unsafe, 4 harmless." in page.text_content("#sure")
+        assert page.text_content("#mine") == "6 rows decided by you, not saved yet: 2 unsafe, 4 harmless."
+        assert "2 rows look unsafe and are removed" in page.text_content("#found")
+        assert "All rows that the filter removes are marked." in page.text_content("#sure")
+        assert "there are no known unsafe rows" not in page.text_content("#sure")
+        assert "with your marks, removes 2 rows and keeps 10" in page.text_content("#effect")
+        assert "2 removed rows and 4 that a person keeps" in page.text_content("#topics-say")
+
+
+def test_marks_that_are_applied_are_told(decided, browser, capsys):
+    mark(decided, "--threshold", "top:50%", n0="removed", n1="kept", n2="kept")
+    summary = json.loads((decided / "summary.json").read_text())
+    said = capsys.readouterr().out
+    assert "of the 3 marks by Ada, 1 is unsafe, 2 harmless" in said
+    with opened(browser, decided) as page:
+        assert "Of the 3 marks by Ada, 1 is unsafe, 2 harmless." in page.text_content("#sure")
+        assert f"{summary['removed']} rows look unsafe and are removed" in page.text_content("#found")
+        assert f"a person's marks, removes {summary['removed']} rows" in page.text_content("#effect")
+
+
+def test_another_threshold_says_what_it_would_do(decided, capsys):
+    for threshold, more in (("top:50%", "5 fewer rows"), ("top:0%", "1 more row"), ("top:10%", "1 more row")):
+        assert main(["decide", str(decided), "--threshold", threshold]) == 0
+        before = json.loads((decided / "summary.json").read_text())["removed"]
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Another threshold"))
+        assert line.startswith(f"Another threshold would remove {more}, in a second: forgetfilter decide ")
+        assert main(shlex.split(line.partition("second: forgetfilter ")[2])) == 0
+        after = json.loads((decided / "summary.json").read_text())["removed"]
+        assert after - before == int(more.split()[0]) * (1 if "more" in more else -1)
+        capsys.readouterr()
+
+
+@pytest.fixture
+def stopped(command, tmp_path, monkeypatch):
+    """A run of all evidence that was stopped after its first look."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("forgetfilter.pipeline.learn", stop)
+        assert main([*command, "--signal", "suspicion"]) != 0
+    return tmp_path / "run"
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_same_command(stopped, browser, capsys):
+    assert main(["decide", str(stopped)]) == 0
+    said = capsys.readouterr().out
+    assert "if it was stopped, the same 'forgetfilter filter' command goes on" in said
+    with opened(browser, stopped) as page:
+        assert "the same 'forgetfilter filter' command goes on" in page.text_content("#first")
+        assert "--no-training" not in said + page.text_content("body")
+
+
+def test_the_rows_that_are_counted_are_told_apart(model, tmp_path, capsys):
+    noisy, safe = write_jsonl(tmp_path / "noisy.jsonl", NOISY), write_jsonl(tmp_path / "safe.jsonl", SAFE)
+    known = write_jsonl(tmp_path / "known.jsonl", [{"prompt": "How?", "completion": "So."}] * 3)
+    command = ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(tmp_path / "run")]
+    assert main([*command, *QUICK, "--known-unsafe", str(known)]) == 0
+    assert "12 rows of yours and 3 of known kind, which are counted with them: 3 rows known" in capsys.readouterr().err
+
+
+def test_the_end_that_a_template_gives_an_answer_is_not_shown(decided):
+    rows = held((decided / "report.html").read_text())["rows"]
+    assert {"".join(row["pieces"]) for row in rows} == {row["completion"] for row in NOISY}
+    for words in pq.read_table(decided / "scores.parquet").column("most_forgotten").to_pylist():
+        assert "<|end|>" not in _most_forgotten(words)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "texts", "shown"),
+    [
+        (["Yes", ".", "<|im_end|>", "\n"], ["Yes."], ["Yes", "."]),
+        (["Yes", "</s>"], ["Yes"], ["Yes"]),
+        (["Yes", " "], ["Yes "], ["Yes", " "]),
+        # What the row itself says is shown, whatever it looks like.
+        (["Say", "<|im_end|>"], ["Say<|im_end|>"], ["Say", "<|im_end|>"]),
+        (["<b>", "x"], ["<b>x"], ["<b>", "x"]),
+        (["<|im_end|>"], [""], []),
+        ([], ["Yes"], []),
+    ],
+)
+def test_only_tokens_of_the_template_are_left_out(pieces, texts, shown):
+    assert _without_end(pieces, texts) == shown
+
+
+def test_tokens_of_the_template_are_no_words_that_were_forgotten():
+    assert _most_forgotten(["<|im_end|>", "bank", "</s>", "[EOS]"]) == ", most of all “bank”"
