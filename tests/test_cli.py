@@ -182,7 +182,6 @@ def test_wrong_command_gets_one_line_with_the_right_one(arguments, said, capsys)
         ([], "DATA, --safe, --model, --output"),
         (["DATA"], "--safe, --model, --output"),
         (["DATA", "--dry-run"], "--safe, --model"),
-        (["DATA", "--safe", "SAFE", "--output", "RUN"], "--model"),
     ],
 )
 def test_all_that_a_filter_lacks_is_named_at_once(refused, given, missing):

@@ -105,7 +105,9 @@ def _filter(options: argparse.Namespace) -> int:
     needed = {"DATA": settings.data.data, "--safe": settings.safe.safe, "--model": settings.model.model}
     if not dry_run:
         needed["--output"] = options.output
-    if missing := [name for name, value in needed.items() if not value]:
+    missing = [name for name, value in needed.items() if not value]
+    # Where the model alone is missing, its own error says what it may be.
+    if missing and missing != ["--model"]:
         raise SettingsError(f"filter needs {', '.join(missing)}; see 'forgetfilter filter --help'")
     if dry_run:
         _rehearse(settings)

@@ -187,8 +187,8 @@ class TokenSettings:
     max_length: int = option(512, "longest row, in tokens; what lies beyond is cut off and counted", least=2)
     max_completion: MostTokens = option(
         None,
-        "most tokens of each answer to learn and score; the rest is not judged. all: whole answers; none is 32, all of "
-        "which likelihood-mean and -top5 judge, the default signal and likelihood the first 24; whole answers for rouge",
+        "most tokens of each answer to learn and score; the rest is not judged. all: whole answers; none is 32, of "
+        "which the default signal and likelihood judge the first 24 and others all, or whole answers for rouge",
         least=1,
         usual=True,
     )

@@ -47,5 +47,6 @@ def _about_rows(record: Record, work: FilterRun) -> Iterator[str]:
     if found < _LEAST_FOUND:
         yield (
             f"of the rows that the learned model was trained on, {found:.0%} begin like a row of the data: these are "
-            "other rows, or they were put into another chat template or none; forgetting says little then (docs/how-to/trainers.md)"
+            "other rows, or they were put into another chat template or none; forgetting says little then "
+            "(docs/how-to/trainers.md)"
         )
