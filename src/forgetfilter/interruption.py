@@ -54,7 +54,7 @@ def status() -> int | None:
 
 def speaks_for_all() -> bool:
     """Tell whether this process is the first of those that share the work, which speaks for all."""
-    return os.environ.get("RANK", "0") == "0"
+    return not _shares_the_work() or os.environ.get("RANK", "0") == "0"
 
 
 def ended_with_others() -> bool:
@@ -62,10 +62,14 @@ def ended_with_others() -> bool:
 
     Processes that share the work fail alike, or because one of them is gone: what another said is enough then.
     """
-    if os.environ.get("WORLD_SIZE", "1") != "1":
+    if _shares_the_work():
         with suppress(Interrupted):
             time.sleep(_SECONDS_FOR_LAUNCHER)
     return status() is not None
+
+
+def _shares_the_work() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def tell() -> None:
