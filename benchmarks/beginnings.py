@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from detection import head, line
 from forgetfilter.data.text_files import read_jsonl
 from forgetfilter.forgetting import signals
 from forgetfilter.forgetting.measuring import ScoredRows, columns_of, measure_forgetting
@@ -29,6 +28,7 @@ from forgetfilter.runs.inputs import Material
 from forgetfilter.runs.layout import DATA, LEARNED, REVIEWED
 from forgetfilter.runs.run import Run
 from problems import NOTIONS, Row, draw_problem
+from results import Table
 
 BEGINNINGS = (8, 16, 24, 32, 64, None)
 
@@ -71,7 +71,7 @@ def main() -> None:
     for pair in options.mix:
         mix, folder = map(Path, pair.split("=", 1))
         runs.append((folder, list(read_jsonl(mix / "noisy.jsonl"))))
-    print(head(("run", *("whole" if n is None else f"first {n}" for n in BEGINNINGS))))
+    table = Table("run", *("whole" if n is None else f"first {n}" for n in BEGINNINGS))
     aurocs = []
     for folder, rows in runs:
         run = Run.open(folder)
@@ -82,8 +82,8 @@ def main() -> None:
             unsafe = np.array([rows[i]["label"] == "unsafe" for i in chosen])
             values.append(auroc(np.nan_to_num([drop[i] for i in chosen], nan=-np.inf), unsafe))
         aurocs.append(values)
-        print(line([f"{folder.parent.name}/{folder.name}", *(f"{value:.3f}" for value in values)]), flush=True)
-    print(line(["mean", *(f"{value:.3f}" for value in np.mean(aurocs, axis=0))]))
+        table.add(f"{folder.parent.name}/{folder.name}", *(f"{value:.3f}" for value in values))
+    table.add("mean", *(f"{value:.3f}" for value in np.mean(aurocs, axis=0)))
 
 
 if __name__ == "__main__":

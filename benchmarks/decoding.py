@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from contest import Workload, prepared, timed
 from forgetfilter.models.generation import greedy
+from results import Table, add_json
 from scoring import prompts
 
 # Characters by which two answers are said to begin alike.
@@ -71,10 +72,19 @@ def vllm(interpreter: str, work: Path, rounds: int) -> dict[str, Any]:
     return results
 
 
-def show(contestants: dict[str, dict[str, Any]], workload: Workload) -> None:
+def show(contestants: dict[str, dict[str, Any]], workload: Workload) -> Table:
+    """Print the table of all contestants."""
     first = contestants["ours"]
-    heads = ["contestant", "s (median)", "shortest–longest", "tokens/s", "against ours", "same answers", "begin alike"]
-    print("\n| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
+    columns = (
+        "contestant",
+        "s (median)",
+        "shortest–longest",
+        "tokens/s",
+        "against ours",
+        "same answers",
+        "begin alike",
+    )
+    table = Table(*columns)
     for name, results in contestants.items():
         seconds, answers = sorted(results["seconds"]), results["answers"]
         tokens = sum(len(ids) for ids in workload.tokenizer(answers, add_special_tokens=False)["input_ids"])
@@ -84,8 +94,9 @@ def show(contestants: dict[str, dict[str, Any]], workload: Workload) -> None:
         )
         span, rate = f"{seconds[0]:.2f}–{seconds[-1]:.2f}", f"{tokens / median(seconds):,.0f}"
         ratio = f"{median(seconds) / median(first['seconds']):.2f}"
-        cells = [name, f"{median(seconds):.2f}", span, rate, ratio, f"{same}/{len(answers)}", f"{begun}/{len(answers)}"]
-        print("| " + " | ".join(cells) + " |")
+        alike = (f"{same}/{len(answers)}", f"{begun}/{len(answers)}")
+        table.add(name, f"{median(seconds):.2f}", span, rate, ratio, *alike)
+    return table
 
 
 def main() -> None:
@@ -99,6 +110,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--vllm", default=sys.executable, metavar="PYTHON", help="the interpreter that has vLLM")
+    add_json(parser)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     beside = has_vllm(options.vllm)
@@ -111,7 +123,7 @@ def main() -> None:
             hand_over(workload, prompts_to_answer, options.new_tokens, options.work)
             theirs = vllm(options.vllm, options.work, options.rounds)
             contestants[theirs["name"]] = theirs
-        show(contestants, workload)
+        show(contestants, workload).keep(options.json, f"Greedy answers in {options.dtype}, beside vLLM")
 
 
 if __name__ == "__main__":

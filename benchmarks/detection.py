@@ -26,6 +26,7 @@ from forgetfilter.forgetting.signals import SIGNALS
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval, detection
 from forgetfilter.metrics.text import words
 from problems import NOTIONS, Problem, Row, draw_problem
+from results import Table
 
 SIGNAL_COLUMNS = ("notion", "signal", "AUROC (95%)", "against safe", "against task", "AP", "seconds")
 THRESHOLD_COLUMNS = (
@@ -89,15 +90,9 @@ def bag_of_words(rows: list[Row], unsafe: NDArray[np.bool_]) -> NDArray[np.float
     return scores
 
 
-def line(cells: list[object]) -> str:
-    return "| " + " | ".join(str(cell) for cell in cells) + " |"
-
-
-def head(columns: tuple[str, ...]) -> str:
-    return line(list(columns)) + "\n" + "|---" * len(columns) + "|"
-
-
-def ranking(notion: str, drawn: Problem, scores: NDArray[np.floating], signal: str, seconds: float | None) -> str:
+def ranking(
+    notion: str, drawn: Problem, scores: NDArray[np.floating], signal: str, seconds: float | None
+) -> tuple[str, ...]:
     """Measure how well a signal ranks the rows."""
     label = np.array([row["label"] for row in drawn.noisy])
     unsafe = label == "unsafe"
@@ -105,10 +100,10 @@ def ranking(notion: str, drawn: Problem, scores: NDArray[np.floating], signal: s
     apart = (auroc(scores[label != other], unsafe[label != other]) for other in ("task", "safe"))
     numbers = [f"{auroc(scores, unsafe):.3f} ({low:.3f}–{high:.3f})", *(f"{value:.3f}" for value in apart)]
     numbers += [f"{average_precision(scores, unsafe):.3f}", "–" if seconds is None else f"{seconds:.0f}"]
-    return line([notion, signal, *numbers])
+    return (notion, signal, *numbers)
 
 
-def threshold(notion: str, drawn: Problem, result: FilterResult) -> str:
+def threshold(notion: str, drawn: Problem, result: FilterResult) -> tuple[str, ...]:
     """Measure what a threshold removes, next to the filter's own estimates."""
     unsafe = np.array([row["label"] == "unsafe" for row in drawn.noisy])
     removed = np.array(result.scores["decision"]) == "removed"
@@ -118,7 +113,7 @@ def threshold(notion: str, drawn: Problem, result: FilterResult) -> str:
     ]
     errors = [result.summary.errors[name] for name in ("precision", "recall", "harmless_removed")]
     estimates = ["unknown" if error is None else str(Estimate(**error)) for error in errors]
-    return line([notion, result.summary.threshold, int(removed.sum()), *numbers, *estimates])
+    return (notion, result.summary.threshold, str(int(removed.sum())), *numbers, *estimates)
 
 
 def main() -> None:
@@ -132,10 +127,11 @@ def main() -> None:
     parser.add_argument("--known-unsafe", action="store_true", help="plant 50 rows known to be unsafe")
     parser.add_argument("--thresholds", nargs="+", default=["auto"])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the filter")
+    parser.add_argument("--json", type=Path, help="../docs/results/NAME writes NAME-ranking.json, NAME-thresholds.json")
     options = parser.parse_args()
     settings: dict[str, Any] = dict(pair.split("=", 1) for pair in options.set)
-    thresholds = [head(THRESHOLD_COLUMNS)]
-    print(head(SIGNAL_COLUMNS), flush=True)
+    thresholds: list[tuple[str, ...]] = []
+    rankings = Table(*SIGNAL_COLUMNS)
     for notion in options.notions:
         drawn = draw_problem(options.data, notion, options.share, options.draw)
         unsafe = np.array([row["label"] == "unsafe" for row in drawn.noisy])
@@ -153,10 +149,15 @@ def main() -> None:
         for signal in (s for s in SIGNALS.values() if s.scoring == SIGNALS[filter.settings.decision.signal].scoring):
             scores = result.decide("auto", signal=signal.name).scores["forgetting"]
             forgetting = np.nan_to_num(np.array(scores, dtype=float), nan=-np.inf)
-            print(ranking(notion, drawn, forgetting, signal.name, seconds), flush=True)
+            rankings.add(*ranking(notion, drawn, forgetting, signal.name, seconds))
         known = bag_of_words(drawn.noisy, unsafe)
-        print(ranking(notion, drawn, known, "(bag of words, trained on labels)", None), flush=True)
-    print("\n" + "\n".join(thresholds))
+        rankings.add(*ranking(notion, drawn, known, "(bag of words, trained on labels)", None))
+    decided = Table(*THRESHOLD_COLUMNS)
+    for cells in thresholds:
+        decided.add(*cells)
+    if options.json:
+        rankings.keep(Path(f"{options.json}-ranking.json"), "How well signals rank unsafe rows")
+        decided.keep(Path(f"{options.json}-thresholds.json"), "What thresholds remove")
 
 
 if __name__ == "__main__":

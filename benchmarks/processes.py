@@ -4,8 +4,9 @@
 
 Three ways take turns, each as a separate command: one process that may use one core, one that may use two (whose
 passes go side by side), and two processes with one core each, started by `accelerate launch`; with --fsdp a fourth,
-two processes with half of the model each. Speeds are those of the learning session's steps, without the first, which
-warms up.
+two processes with half of the model each. On GPUs (--device cuda) one process on one card takes turns with one process
+a card, and with --fsdp with a share of the model on each. Speeds are those of the learning session's steps, without
+the first, which warms up.
 """
 
 from __future__ import annotations
@@ -16,39 +17,57 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 
 from contest import BATCH, MAX_LENGTH, RATE, choose_rows
 from problems import load
 from results import Table, add_json
 
-_LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"]
-_LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-# Accelerate calls every launch of several processes multi_gpu, even on a CPU.
-WAYS = {
-    "one process, one core": (1, [sys.executable]),
-    "one process, two cores": (2, [sys.executable]),
-    "two processes, one core each": (1, [*_LAUNCH, "--multi_gpu"]),
-}
-FSDP = {"two processes, half of the model each": (1, [*_LAUNCH, "--use_fsdp"])}
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run the filter: how many threads a process has, and the words that start it."""
+
+    threads: int
+    start: list[str]
 
 
-def run_filter(work: Path, way: str, threads: int, start: list[str], dtype: str) -> Path:
+def ways(device: str, *, fsdp: bool) -> dict[str, Way]:
+    """Return the ways that take turns, by what they are called."""
+    if device == "cpu":
+        alone = {"one process, one core": Way(1, [sys.executable]), "one process, two cores": Way(2, [sys.executable])}
+        processes, threads = 2, 1
+        shared, spread = "two processes, one core each", "two processes, half of the model each"
+    else:
+        processes, threads = torch.cuda.device_count(), 4
+        alone = {"one process, one GPU": Way(threads, [sys.executable])}
+        shared, spread = f"{processes} processes, one GPU each", f"{processes} processes, a share of the model each"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    # Accelerate calls every launch of several processes multi_gpu, even on a CPU.
+    several = {shared: Way(threads, [*launch, "--multi_gpu"])}
+    return alone | several | ({spread: Way(threads, [*launch, "--use_fsdp"])} if fsdp else {})
+
+
+def run_filter(work: Path, name: str, way: Way, options: argparse.Namespace) -> Path:
     """Filter the rows in this way; return the run folder."""
-    run = work / way.replace(" ", "-").replace(",", "")
+    run = work / name.replace(" ", "-").replace(",", "")
     shutil.rmtree(run, ignore_errors=True)
-    arguments = f"--model smollm2-135m --device cpu --dtype {dtype} --epochs 2 --review-steps 3 --batch-size {BATCH}"
+    arguments = f"--model {options.model} --device {options.device} --dtype {options.dtype} --epochs 2"
+    arguments += f" --review-steps 3 --batch-size {BATCH}"
     arguments += f" --learning-rate {RATE} --max-length {MAX_LENGTH} --trusted none --set-aside 0 --threshold top:20%"
     files = [str(work / "rows.jsonl"), "--safe", str(work / "safe.jsonl"), "--output", str(run)]
-    command = [*start, "-m", "forgetfilter", "filter", *files, *arguments.split()]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command = [*way.start, "-m", "forgetfilter", "filter", *files, *arguments.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(way.threads)}
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{way}: {done.stderr[-3000:]}")
+        raise SystemExit(f"{name}: {done.stderr[-3000:]}")
     return run
 
 
@@ -70,6 +89,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=48, help="a multiple of 3")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--fsdp", action="store_true")
     add_json(parser)
     options = parser.parse_args()
@@ -78,24 +99,24 @@ def main() -> None:
     for name, rows in files.items():
         lines = [json.dumps({"prompt": row["prompt"], "completion": row["completion"]}) for row in rows]
         (options.work / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    ways = WAYS | (FSDP if options.fsdp else {})
-    speeds: dict[str, list[float]] = {way: [] for way in ways}
+    chosen = ways(options.device, fsdp=options.fsdp)
+    speeds: dict[str, list[float]] = {name: [] for name in chosen}
     results = {}
     for turn in range(options.rounds):
-        for way, (threads, start) in ways.items():
-            run = run_filter(options.work, way, threads, start, options.dtype)
-            speeds[way].append(speed(run))
-            results[way] = forgetting(run)
-            print(f"  round {turn + 1}, {way}: {speeds[way][-1]:.0f} tokens/s", flush=True)
-    first = next(iter(ways))
+        for name, way in chosen.items():
+            run = run_filter(options.work, name, way, options)
+            speeds[name].append(speed(run))
+            results[name] = forgetting(run)
+            print(f"  round {turn + 1}, {name}: {speeds[name][-1]:.0f} tokens/s", flush=True)
+    first = next(iter(chosen))
     slowest = median(speeds[first])
-    columns = ("tokens/s (median)", "lowest–highest", "against one core", "decided otherwise", "largest difference")
+    columns = ("tokens/s (median)", "lowest–highest", "against the first", "decided otherwise", "largest difference")
     table = Table("", *columns)
-    for way, values in speeds.items():
-        otherwise = sum(a != b for a, b in zip(results[way][0], results[first][0], strict=True))
-        difference = np.nanmax(np.abs(results[way][1] - results[first][1]))
+    for name, values in speeds.items():
+        otherwise = sum(a != b for a, b in zip(results[name][0], results[first][0], strict=True))
+        difference = np.nanmax(np.abs(results[name][1] - results[first][1]))
         speed_ups = (f"{median(values):.0f}", f"{min(values):.0f}–{max(values):.0f}", f"{median(values) / slowest:.2f}")
-        table.add(way, *speed_ups, f"{otherwise} of {len(results[way][0])}", f"{difference:.1e}")
+        table.add(name, *speed_ups, f"{otherwise} of {len(results[name][0])}", f"{difference:.1e}")
     table.keep(options.json, "Learning in several processes")
     shutil.rmtree(options.work)
 

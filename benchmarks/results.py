@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import datetime
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -70,7 +71,7 @@ def write_result(path: Path, title: str, columns: Sequence[str], rows: Iterable[
     command = shlex.join(["python", Path(sys.argv[0]).name, *_without_path(sys.argv[1:])])
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     kept = tuple(tuple(row) for row in rows)
-    store_result(path, Result(title, tuple(columns), kept, command, _commit(), today, _processor(), note))
+    store_result(path, Result(title, tuple(columns), kept, command, current_commit(), today, _processor(), note))
 
 
 class Table:
@@ -136,8 +137,13 @@ def _without_path(words: list[str]) -> list[str]:
     return words[:place] + words[place + 2 :]
 
 
-def _commit() -> str:
-    """Return the commit of the code, marked where tracked files differ from it."""
+def current_commit() -> str:
+    """Return the commit of the code, marked where tracked files differ from it.
+
+    COMMIT in the environment says it where the code was copied without its history.
+    """
+    if "COMMIT" in os.environ:
+        return os.environ["COMMIT"]
     root = Path(__file__).parent
     commit = _git(root, "rev-parse", "--short", "HEAD")
     changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "../src", ".")

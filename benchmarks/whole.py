@@ -40,26 +40,29 @@ def stock(workload: Workload, safe: list[dict[str, str]], review_steps: int) -> 
         print(f"  {name}: {seconds[name]:.0f} s", flush=True)
         return time.perf_counter()
 
+    # What suits stock parts best: large passes on a GPU, small ones on a CPU.
+    on_gpu, rows_per_pass, at_once = (True, BATCH, 64) if workload.on_gpu else (False, 2, 1)
     with TemporaryDirectory() as folder:
         began = time.perf_counter()
         model = workload.stock_model(lora=False)
-        arguments = stock_arguments(2, num_train_epochs=PASSES)
+        arguments = stock_arguments(rows_per_pass, on_gpu=on_gpu, num_train_epochs=PASSES, use_liger_kernel=on_gpu)
         trainer = sft_trainer(model, workload.tokenizer, workload.rows, folder, workload.stock_lora(), **arguments)
         trainer.train()
         began = note("fine-tuning on the untrusted rows", began)
-        generated(workload, trainer.model.eval(), prompts(workload), 1)
+        generated(workload, trainer.model.eval(), prompts(workload), at_once)
         began = note("answers of the learned model", began)
-        arguments = stock_arguments(2, max_steps=review_steps)
+        arguments = stock_arguments(rows_per_pass, on_gpu=on_gpu, max_steps=review_steps, use_liger_kernel=on_gpu)
         reviewed = sft_trainer(trainer.model, workload.tokenizer, safe, folder, None, **arguments)
         reviewed.train()
         began = note("fine-tuning on safe rows", began)
-        generated(workload, reviewed.model.eval(), prompts(workload), 1)
+        generated(workload, reviewed.model.eval(), prompts(workload), at_once)
         note("answers of the reviewed model", began)
     return seconds
 
 
-OURS: dict[str, dict[str, Any]] = {
-    "as it comes": {},
+OURS: dict[str, dict[str, Any]] = {"as it comes": {}}
+# On a CPU, where stock parts run in float32.
+OURS_IN_FLOAT32: dict[str, dict[str, Any]] = {
     "float32": {"dtype": "float32"},
     "float32, all blocks": {"dtype": "float32", "top_blocks": 1.0},
     "float32, all blocks, whole answers": {"dtype": "float32", "top_blocks": 1.0, "max_completion": MAX_LENGTH},
@@ -74,7 +77,7 @@ def ours(
     shutil.rmtree(folder, ignore_errors=True)
     began = time.perf_counter()
     ForgetFilter(
-        model="smollm2-135m",
+        model=workload.settings.model.model,
         epochs=PASSES,
         review_steps=review_steps,
         learning_rate=RATE,
@@ -82,7 +85,7 @@ def ours(
         trusted="none",
         set_aside=0,
         max_length=MAX_LENGTH,
-        device="cpu",
+        device=workload.model.hardware.device.type,
         threshold="top:10%",
         **chosen,
     ).run(workload.rows, safe, output=folder)
@@ -95,14 +98,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs; deleted afterwards")
     parser.add_argument("--rows", type=int, default=48, help="a multiple of 3")
     parser.add_argument("--review-steps", type=int, default=10)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--model", default="smollm2-135m")
     add_json(parser)
     options = parser.parse_args()
     safe = load(options.data, "safety_tuned_llamas")[:100]
-    with prepared(options.data, options.rows) as workload:
+    dtype = "float32" if options.device == "cpu" else "bfloat16"
+    with prepared(options.data, options.rows, dtype, device=options.device, model=options.model) as workload:
         parts = stock(workload, safe, options.review_steps)
         whole, plain = sum(parts.values()), parts["fine-tuning on the untrusted rows"]
         results = {}
-        for name, chosen in OURS.items():
+        for name, chosen in (OURS if workload.on_gpu else OURS | OURS_IN_FLOAT32).items():
             results[name] = ours(workload, safe, options.review_steps, chosen, options.work)
             print(f"  ours, {name}: {results[name]:.0f} s", flush=True)
     shutil.rmtree(options.work, ignore_errors=True)
