@@ -69,7 +69,7 @@ class Overrides:
         unknown = [name for i, name in enumerate(names) if i not in decided]
         if unknown:
             elsewhere = "; were these decisions made about another run?" if not decided else ""
-            raise RunError(f"{where}: has no row {_some(unknown)}; {_how_they_look(ids)}{elsewhere}")
+            raise RunError(f"{where}: has no row {_some(unknown)}: {_how_they_look(ids)}{elsewhere}")
         removed = np.array([decision == REMOVED for decision in self.decisions.values()], dtype=bool)
         return positions, removed[decisions]
 
@@ -81,8 +81,8 @@ def _some(names: list[str]) -> str:
 
 def _how_they_look(ids: pa.ChunkedArray) -> str:
     one: str = ids[0].as_py()
-    why = ", a hash of the text, as the row has no column 'id'" if _HASHED.fullmatch(one) else ""
-    return f"its ids look like {printable(one, _ID_SHOWN)}{why}, and are listed in {SCORES}"
+    why = " (a hash of the text, as there is no column 'id')" if _HASHED.fullmatch(one) else ""
+    return f"ids here look like {printable(one, _ID_SHOWN)}{why}; {SCORES} lists them"
 
 
 def read_overrides(path: Path) -> Overrides:
