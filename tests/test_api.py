@@ -211,10 +211,8 @@ def test_a_frame_goes_through_the_filter(filter, tmp_path):
 
 
 def test_the_kept_rows_are_conversations_for_trainers(filter, safe, tmp_path):
-    (tmp_path / "noisy.csv").write_text(
-        "ticket,question,answer\n"
-        + "".join(f'T{i},{row["prompt"]},"{row["completion"]}"\n' for i, row in enumerate(ROWS))
-    )
+    names = {"id": "ticket", "prompt": "question", "completion": "answer"}
+    pd.DataFrame(ROWS).rename(columns=names).to_csv(tmp_path / "noisy.csv", index=False)
     result = filter.run(tmp_path / "noisy.csv", safe, output=tmp_path / "run")
     for removed in (3, 6):
         kept, rows = result.kept, result.kept_conversations
