@@ -137,6 +137,21 @@ def load_tokenizer_from(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(str(folder))
 
 
+def pretrained_path(source: ModelSource) -> str:
+    """Return what transformers' `from_pretrained` takes for a model: a folder, or a hub id.
+
+    Raises:
+        ModelError: It is an adapter, or a GGUF file that cannot be converted.
+    """
+    source = _resolved(source)
+    if source.adapters:
+        raise ModelError(
+            f"{source.adapters[-1]}: an adapter, not a whole model; merge it with peft (merge_and_unload), save the "
+            "result with its tokenizer, and pass that folder"
+        )
+    return source.location
+
+
 def check_model(source: ModelSource, tokenizer: Any, *, classifier: bool = False) -> None:
     """Refuse a model that is not whole, or has another tokenizer, before any work: no weights are read but for headers.
 
