@@ -54,8 +54,8 @@ def suspicion(result: FilterResult) -> NDArray[np.floating]:
     return np.where(np.isfinite(scores), scores, -1e9)
 
 
-def compare(drawn: Drawn, model: str, device: str, work: Path) -> Table:
-    """Filter in each way, and print how it differs from the first."""
+def compare(drawn: Drawn, device: str, work: Path, more: dict[str, Any]) -> Table:
+    """Filter in each way, with further settings that all share, and print how it differs from the first."""
     unsafe = np.array([row["label"] == "unsafe" for row in drawn.noisy])
     rows = [{name: row[name] for name in ("prompt", "completion")} for row in drawn.noisy]
     table = Table(
@@ -66,7 +66,7 @@ def compare(drawn: Drawn, model: str, device: str, work: Path) -> Table:
     for name, settings in ways(device).items():
         began = time.perf_counter()
         folder = work / name.replace(" ", "-").replace(",", "")
-        result = ForgetFilter(model=model, **settings).run(rows, drawn.safe or "builtin", output=folder)
+        result = ForgetFilter(**more, **settings).run(rows, drawn.safe or "builtin", output=folder)
         seconds, first = time.perf_counter() - began, first or result
         scores = suspicion(result)
         alike = np.corrcoef(ranks(scores), ranks(suspicion(first)))[0, 1]
@@ -85,10 +85,12 @@ def main() -> None:
     parser.add_argument("--problem", choices=names, default="mix", help="which rows, of the panel's half 'reported'")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the filter")
     add_json(parser)
     options = parser.parse_args()
     problem = next(p for p in PROBLEMS if p.half == REPORTED and p.name == options.problem)
-    table = compare(draw(problem, options.data, 0), options.model, options.device, options.work)
+    more = {"model": options.model} | dict(pair.split("=", 1) for pair in options.set)
+    table = compare(draw(problem, options.data, 0), options.device, options.work, more)
     table.keep(options.json, f"Decisions on the problem {options.problem!r}, against a CPU in float32")
 
 

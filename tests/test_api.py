@@ -210,6 +210,18 @@ def test_a_frame_goes_through_the_filter(filter, tmp_path):
     assert sorted([*result.kept["id"], *result.removed["id"]]) == sorted(COLUMNS["id"])
 
 
+def test_the_kept_rows_are_conversations_for_trainers(filter, safe, tmp_path):
+    names = {"id": "ticket", "prompt": "question", "completion": "answer"}
+    pd.DataFrame(ROWS).rename(columns=names).to_csv(tmp_path / "noisy.csv", index=False)
+    result = filter.run(tmp_path / "noisy.csv", safe, output=tmp_path / "run")
+    for removed in (3, 6):
+        kept, rows = result.kept, result.kept_conversations
+        assert (len(rows), rows.column_names) == (12 - removed, ["prompt", "completion"])
+        assert [row[0]["content"] for row in rows["prompt"]] == list(kept["question"])
+        assert [row[0]["content"] for row in rows["completion"]] == list(kept["answer"])
+        result.decide("top:50%")
+
+
 def test_a_stream_is_counted_while_it_is_taken_in(model, tmp_path, capsys):
     filter = ForgetFilter(model=model, **SHORT)
     filter.run(DATASET.to_iterable_dataset(), iter(SAFE), output=tmp_path / "run")

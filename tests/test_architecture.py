@@ -159,7 +159,7 @@ def modules_after(statement: str) -> set[str]:
         "from forgetfilter import ForgetFilter, FilterResult, ForgetFilterError",
         "import forgetfilter.cli, forgetfilter.decision.decide, forgetfilter.report.terminal",
         "import forgetfilter.metrics.detection",
-        "from forgetfilter import RowScorer, apply",
+        "from forgetfilter import RowScorer, apply, model_path",
         "import forgetfilter.evaluation.evaluate, forgetfilter.evaluation.command, forgetfilter.classifiers.judge",
         "import forgetfilter.data.rows, forgetfilter.data.tokens, forgetfilter.data.containers, forgetfilter.runs.run",
         "import forgetfilter.experiments.mixing",
@@ -184,6 +184,7 @@ def test_public_names():
         "RowScorer",
         "__version__",
         "apply",
+        "model_path",
     ]
     assert all(getattr(forgetfilter, name) is not None for name in forgetfilter.__all__)
     with pytest.raises(AttributeError):

@@ -61,6 +61,7 @@ REFUSALS = [
     (RuntimeError("can't start new thread"), "no more threads can be started"),
     (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in [...]"), "no temporary folder"),
     (caused_by(OSError(errno.EIO, "x")), "the disk cannot be read or written"),
+    (RuntimeError("[/gloo/transport/tcp/pair.cc:553] Connection closed by peer"), "processes that share the work has"),
 ]
 
 

@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import tomllib
 
 import datasets
 import pytest
@@ -78,6 +79,18 @@ def place(tmp_path, model, monkeypatch):
     return tmp_path
 
 
+def check_installation(words):
+    """Nothing is installed here: the constraints are a file, the packages are among them, and the extras exist."""
+    assert words[:2] == ["--constraint", "constraints.txt"]
+    pinned = {line.partition("==")[0] for line in (ROOT / words[1]).read_text().splitlines()}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for word in words[2:]:
+        if word.startswith("."):
+            assert set(word[2:-1].split(",")) <= {*extras}
+        else:
+            assert word == "--no-deps" or word in pinned
+
+
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_run_as_they_stand(page, model):
@@ -87,6 +100,8 @@ def test_commands_run_as_they_stand(page, model):
         elif words[0] == "make":
             # What it would do; the test suite itself runs in what it sets up.
             subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+        elif words[:2] == ["pip", "install"]:
+            check_installation(words[2:])
         else:
             assert words[:2] in (["accelerate", "launch"], [".", ".venv/bin/activate"]), f"nothing runs {words}"
 
@@ -195,11 +210,15 @@ def _kept_by(layers, fast, width, middle, heads, of_keys, tokens=256):
 @pytest.mark.filterwarnings("ignore")
 def test_the_page_on_trainers_runs_as_it_stands(place, monkeypatch):
     trl = pytest.importorskip("trl")
-    quick = {"use_cpu": True, "bf16": False, "max_steps": 1, "save_strategy": "no", "report_to": "none"}
+    quick = {"max_steps": 1, "save_strategy": "no", "report_to": "none"}
     monkeypatch.setattr(trl, "SFTConfig", functools.partial(trl.SFTConfig, **quick))
     first, to_chats, *others = blocks("docs/how-to/trainers.md", "python")
     for block in (to_chats, first, *others):
         exec(compile(block, "docs/how-to/trainers.md", "exec"), {})
+    assert (place / "trained" / "model.safetensors").exists()
     for words in commands("docs/how-to/trainers.md"):
-        assert main([*words[1:], "--output", "again"]) == 0
+        if words[0] == "pip":
+            check_installation(words[2:])
+        else:
+            assert main([*words[1:], "--output", "again"]) == 0
     assert (place / "scored.jsonl").read_text().count("suspicion") == len((place / "chats.jsonl").open().readlines())

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from forgetfilter.cli import main
-from support.interrupted import SECONDS, WAYS
+from support.interrupted import SECONDS, SIGNALS, WAYS, take_signals
 from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
 
 SCRIPT = Path(__file__).parent / "support" / "interrupted.py"
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 DECIDED = ["kept.jsonl", "removed.jsonl", "scores.parquet", "reasons.jsonl", "report.html", "summary.json"]
 
 
@@ -25,12 +24,6 @@ def finished(tmp_path_factory, model):
     arguments = ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(place / "run")]
     assert main([*arguments, *QUICK]) == 0
     return place / "run"
-
-
-def take_signals() -> None:
-    """Have signals end this process, which a parent in the background may be told to ignore."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
 
 
 def interrupted(command: list[str], number: int, *, twice: bool = False, after: str = "busy") -> tuple[int, list[str]]:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -19,23 +21,33 @@ from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings
 from forgetfilter.stages.examples import read_examples
 from support.held_out import QUICK, ROWS
-from support.quick_runs import write_jsonl
+from support.interrupted import SECONDS, take_signals
+from support.quick_runs import NOISY, write_jsonl
+from support.quick_runs import QUICK as QUICK_FILTER
 from support.spread_session import train
 
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
-def launched(arguments, how="--multi_gpu", what=("-m", "forgetfilter")):
+
+def launch(arguments, how="--multi_gpu", what=("-m", "forgetfilter")):
     # accelerate calls every launch of several processes multi_gpu; with --cpu alone it starts a single one.
-    launch = [sys.executable, "-m", "accelerate.commands.launch", how, "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run(
-        [*launch, *what, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    command = [sys.executable, "-m", "accelerate.commands.launch", how, "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    return [*command, *what, *arguments]
+
+
+def run(command):
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+
+
+def launched(*how):
+    done = run(launch(*how))
     assert done.returncode == 0, done.stderr[-3000:]
     return done
+
+
+def our_lines(stderr):
+    return [line for line in stderr.splitlines() if "forgetfilter: " in line]
 
 
 def test_two_processes_measure_as_one(model, tmp_path):
@@ -122,3 +134,46 @@ def test_a_spread_session_goes_on_from_its_checkpoint(model, tokenizer, tmp_path
     alone = TrainableModel(find_model(str(model)), settings, AdapterSettings(lora_rank=4), seed=0)
     history = train(alone, TokenTable(tmp_path / "t.arrow"), tmp_path / "alone")
     assert found["losses"] == pytest.approx([step.loss for step in history], rel=1e-4)
+
+
+def test_a_mistake_is_told_once(command, tmp_path):
+    done = run(launch([*command, "--known-unsafe", str(tmp_path / "none.jsonl")]))
+    assert our_lines(done.stderr) == [f"forgetfilter: {tmp_path / 'none.jsonl'}: there is no such file or folder"]
+    assert done.returncode != 0
+
+
+@pytest.mark.slow
+def test_processes_that_a_signal_ends_say_one_line_and_go_on_to_the_same_bytes(model, safe, tmp_path):
+    noisy = write_jsonl(tmp_path / "noisy.jsonl", [{**row, "id": f"{i}"} for i, row in enumerate(NOISY * 40)])
+    command = ["filter", str(noisy), "--safe", str(safe), "--model", str(model), *QUICK_FILTER, "--epochs", "3"]
+    launched([*command, "--output", str(tmp_path / "whole")])
+    for number, to in [(signal.SIGTERM, None), (signal.SIGINT, None), (signal.SIGTERM, 0), (signal.SIGKILL, 1)]:
+        place = tmp_path / f"{number.name}-{to}"
+        going = [*command, "--output", str(place)]
+        launcher = subprocess.Popen(
+            launch(going),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+            preexec_fn=take_signals,
+        )
+        for line in launcher.stderr:
+            if "learning the data" in line:
+                break
+        workers = psutil.Process(launcher.pid).children(recursive=True)
+        by_rank = {worker.environ().get("RANK"): worker for worker in workers}
+        (launcher if to is None else by_rank[str(to)]).send_signal(number)
+        _, said = launcher.communicate(timeout=SECONDS)
+        assert launcher.returncode != 0
+        # Of the launcher's own words nothing is asked.
+        name = "SIGTERM" if to == 1 else number.name
+        assert our_lines(said) == [
+            f"forgetfilter: interrupted by {name}; what is finished in {place} is kept, and the same command goes on "
+            "from there"
+        ]
+        assert "unexpected" not in said
+        assert not psutil.wait_procs(workers, timeout=SECONDS)[1]
+        launched(going)
+        for file in ("kept.jsonl", "removed.jsonl", "scores.parquet", "reasons.jsonl", "examples.jsonl"):
+            assert (place / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

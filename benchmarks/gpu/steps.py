@@ -108,8 +108,8 @@ def _forgetfilter(*words: str) -> Command:
 
 def _decisions(bench: Bench, model: str) -> Step:
     work = ("--work", str(bench.work / "decisions"))
-    words = (*bench.placed(model), *work, "--problem", "harmful" if bench.tiny else "mix", *bench.json("gpu-decisions"))
-    return Step("decisions", 5, (_python("decisions.py", *words),))
+    words = (*bench.placed(model), *work, "--problem", "harmful" if bench.tiny else "mix", *_set_quick(bench))
+    return Step("decisions", 5, (_python("decisions.py", *words, *bench.json("gpu-decisions")),))
 
 
 def _speed(bench: Bench, model: str, of: str) -> Iterator[Step]:
@@ -164,7 +164,7 @@ def _groups(bench: Bench) -> Iterator[Step]:
     for model in bench.models:
         name = f"groups-{Path(model).stem}"
         words = (*notions, *bench.normalised, "--work", str(bench.work / name), "--model", model)
-        words += ("--json", str(bench.results / f"gpu-{name}"))
+        words += (*_set_quick(bench), "--json", str(bench.results / f"gpu-{name}"))
         yield Step(name, 4, (_python("detection.py", *words),))
 
 
@@ -227,9 +227,15 @@ def _study(
 
 
 def _quick(bench: Bench) -> Command:
-    """Options with which the least is trained and asked, where all is tiny."""
+    """Return options with which the least is trained and asked, where all is tiny."""
     words = "--epochs 1 --finetune-epochs 1 --review-steps 2 --batch-size 8 --most-rows 3 --max-new-tokens 4"
     return tuple(f"{words} --trusted none --set-aside 0".split()) if bench.tiny else ()
+
+
+def _set_quick(bench: Bench) -> Command:
+    """Return the same for the benchmarks that take settings."""
+    words = "--set epochs=1 --set review_steps=2 --set examples=0"
+    return tuple(words.split()) if bench.tiny else ()
 
 
 def _paper(bench: Bench, model: str, notions: tuple[str, ...], size: str) -> Iterator[Step]:

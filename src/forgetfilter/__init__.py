@@ -18,10 +18,11 @@ __all__ = [
     "RowScorer",
     "__version__",
     "apply",
+    "model_path",
 ]
 
 if TYPE_CHECKING:
-    from .api import AppliedResult, FilterResult, ForgetFilter, apply
+    from .api import AppliedResult, FilterResult, ForgetFilter, apply, model_path
     from .applying.scorer import RowScorer
     from .errors import ForgetFilterError
     from .integrations.trainers import KeepLearned
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     # Loaded on first use, so that importing the package costs next to nothing.
-    if name in ("AppliedResult", "ForgetFilter", "FilterResult", "apply"):
+    if name in ("AppliedResult", "ForgetFilter", "FilterResult", "apply", "model_path"):
         from . import api
 
         return getattr(api, name)

@@ -50,6 +50,10 @@ if TYPE_CHECKING:
     RowSource: TypeAlias = str | os.PathLike[str] | DataSets | Rows
 
 
+# The kept rows in another form, beside "kept" and "removed".
+_CONVERSATIONS = "conversations"
+
+
 class FilterResult:
     """The result in a run folder, as last decided.
 
@@ -95,6 +99,18 @@ class FilterResult:
         return self._load("kept")
 
     @property
+    def kept_conversations(self) -> datasets.Dataset:
+        """The kept rows as trainers take them, whatever their columns: `prompt` and `completion`, lists of messages.
+
+        They are as the filter read them: in the order of the input, without other columns; of preferences, the chosen
+        side. Plain texts have the column `text` instead.
+
+        Example:
+            >>> SFTTrainer(model_path("smollm2-135m"), train_dataset=result.kept_conversations)
+        """
+        return self._load(_CONVERSATIONS)
+
+    @property
     def removed(self) -> datasets.Dataset:
         """The removed rows, with all of their fields, in the order of the input."""
         return self._load("removed")
@@ -105,15 +121,20 @@ class FilterResult:
         return self._load(SCORES)
 
     def _load(self, name: str) -> datasets.Dataset:
-        """Load the scores, or the kept or removed rows by role, of the present decision; each is read once."""
+        """Load the scores, or rows by role, of the present decision; each is read once."""
         while True:
             summary = self.summary
             if name not in self._loaded:
                 with damage_named(self.path):
-                    self._loaded[name] = self._scores() if name == SCORES else self._rows(name, summary)
+                    self._loaded[name] = self._read(name, summary)
             # Another process may have decided again in the meantime.
             if self.summary is summary:
                 return self._loaded[name]
+
+    def _read(self, name: str, summary: Summary) -> datasets.Dataset:
+        if name == SCORES:
+            return self._scores()
+        return self._conversations(summary) if name == _CONVERSATIONS else self._rows(name, summary)
 
     def _scores(self) -> datasets.Dataset:
         import datasets
@@ -140,6 +161,16 @@ class FilterResult:
             positions = np.setdiff1d(scored, positions)
         rows = Snapshot.open(self._run.folder(ROWS) / DATA)
         return rows.load(self._run.file(summary.files[role]), positions.tolist())
+
+    def _conversations(self, summary: Summary) -> datasets.Dataset:
+        from .data.conversational import as_conversations
+        from .data.rows import Rows as Snapshot
+        from .runs.layout import DATA, ROWS
+        from .stages.final_model import kept_rows
+
+        kept = set(kept_rows(self._run, summary).tolist())
+        rows = Snapshot.open(self._run.folder(ROWS) / DATA)
+        return as_conversations((chat for _, row, chat in rows.usable() if row in kept), rows.name)
 
     def decide(
         self,
@@ -448,6 +479,27 @@ def apply(
     folder = Path(tempfile.mkdtemp(prefix="forgetfilter-")) if output is None else _path(output, "output")
     apply_run(_path(run, "run"), parsed, folder, console, source)
     return AppliedResult(folder)
+
+
+def model_path(model: str | os.PathLike[str]) -> str:
+    """Return what transformers and TRL load for a model that this package has another name for.
+
+    `smollm2-135m` and GGUF files are converted once, with tokenizer and chat template, into a folder of the cache
+    (`FORGETFILTER_CACHE`, or `~/.cache/forgetfilter`). A folder or hub id is returned as it is.
+
+    Example:
+        >>> AutoModelForCausalLM.from_pretrained(model_path("smollm2-135m"))
+
+    Args:
+        model: A hub id, a folder, a GGUF file, or `smollm2-135m`.
+
+    Raises:
+        ModelError: There is no such model, it cannot be converted, or it is an adapter.
+    """
+    from .models.loading import pretrained_path
+    from .models.sources import find_model
+
+    return pretrained_path(find_model(os.fspath(model)))
 
 
 def _take_in(source: Any, name: str, split: str, console: Console) -> Container:

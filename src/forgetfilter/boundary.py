@@ -53,6 +53,13 @@ _PYTHONS_OWN = {
         "Make room in one, or name one in TMPDIR, then run the same command again",
     ),
 }
+# Of the libraries by which processes talk to one another, Gloo and NCCL.
+_SAYS_OTHERS_ENDED = re.compile(r"gloo/transport|remote process exit|Did the remote server shutdown or crash")
+_RAISED_FOR_OTHERS = {"DistBackendError", "DistNetworkError", "DistStoreError"}
+_OTHERS_ENDED = (
+    "one of the processes that share the work has ended, or cannot be reached",
+    "See what it said, then run the same command again",
+)
 _SAYS_NUMBER = re.compile(r"\b(?:os error|errno) (\d+)\b", re.IGNORECASE)
 # What NumPy says of a disk that took a part of an array.
 _SAYS_TOO_FEW = re.compile(r"^\d+ requested and \d+ written$")
@@ -72,7 +79,8 @@ def refusal(error: BaseException, folder: Path | None = None, outcome: str = "")
     because: BaseException | None = error
     while because is not None:
         pythons_own = (told for begin, told in _PYTHONS_OWN.items() if begin in str(because))
-        known = _REFUSALS.get(_number(because) or 0) or next(pythons_own, None)
+        others = _OTHERS_ENDED if lost_others(because) else None
+        known = others or _REFUSALS.get(_number(because) or 0) or next(pythons_own, None)
         if known is not None:
             problem, advice = known
             name = because.filename if isinstance(because, OSError) else None
@@ -81,6 +89,11 @@ def refusal(error: BaseException, folder: Path | None = None, outcome: str = "")
             return f"{where}{problem}{f'; {outcome}' if outcome else ''}. {advice}"
         because = because.__cause__
     return None
+
+
+def lost_others(error: BaseException) -> bool:
+    """Tell whether an error says that another of the processes that share the work is gone."""
+    return type(error).__name__ in _RAISED_FOR_OTHERS or bool(_SAYS_OTHERS_ENDED.search(str(error)))
 
 
 def report(error: BaseException, outcome: str, folder: Path | None) -> int:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .boundary import report
+from .boundary import lost_others, report
 from .console import Console, count_of, escaped, show
 from .errors import SettingsError
 from .forgetting.thresholds import parse_most_removed
-from .interruption import promise, status, tell
+from .interruption import ended_with_others, promise, speaks_for_all, status, tell
 from .models.processes import Processes, check_launch
 from .settings.command_line import Parser, add_options, help_of
 from .settings.groups import (
@@ -68,11 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
     except BaseException as error:
         # Libraries may turn an interruption into an error of their own.
-        interrupted = status()
-        if interrupted is None and not isinstance(error, KeyboardInterrupt):
-            return report(error, _outcome(options), _folder(options))
+        if status() is None and not isinstance(error, KeyboardInterrupt):
+            waits = lost_others(error) or not speaks_for_all()
+            if not (waits and ended_with_others()):
+                return report(error, _outcome(options), _folder(options))
         tell()
-        return interrupted or 128 + signal.SIGINT
+        return status() or 128 + signal.SIGINT
     return exit_status
 
 

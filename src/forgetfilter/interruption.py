@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 from .console import show
@@ -21,6 +22,8 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 _SECONDS_TO_UNWIND = 0.4
 # The line is printed by whichever thread comes first; a terminal that is stopped must not hold the other up.
 _SECONDS_TO_PRINT = 0.3
+# The launcher looks ten times a second whether a process has failed, but a busy machine may not let it.
+_SECONDS_FOR_LAUNCHER = 5.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -49,13 +52,32 @@ def status() -> int | None:
     return 128 + _state.number if _state.number else None
 
 
+def speaks_for_all() -> bool:
+    """Tell whether this process is the first of those that share the work, which speaks for all."""
+    return not _shares_the_work() or os.environ.get("RANK", "0") == "0"
+
+
+def ended_with_others() -> bool:
+    """Wait for the launcher to end this process, as it does once another has failed, and tell whether it did.
+
+    Processes that share the work fail alike, or because one of them is gone: what another said is enough then.
+    """
+    if _shares_the_work():
+        with suppress(Interrupted):
+            time.sleep(_SECONDS_FOR_LAUNCHER)
+    return status() is not None
+
+
+def _shares_the_work() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
 def tell() -> None:
     """Print the one line, unless the other thread did."""
     if not _state.printing.acquire(timeout=_SECONDS_TO_PRINT):
         return
     try:
-        # Of several processes that share the work, the first speaks for all.
-        if not _state.printed and os.environ.get("RANK", "0") == "0":
+        if not _state.printed and speaks_for_all():
             name = signal.Signals(_state.number or signal.SIGINT).name
             show(f"forgetfilter: interrupted by {name}; {_state.outcome()}", sys.stderr)
         _state.printed = True

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import forgetfilter.evaluation.held_out
 import forgetfilter.models.scoring
 import forgetfilter.runs.files
 from forgetfilter.classifiers.judge import TRIED, judge, load_judge
@@ -22,6 +23,7 @@ from forgetfilter.errors import BadRowsError, ModelError, SettingsError
 from forgetfilter.evaluation.evaluate import evaluate
 from forgetfilter.evaluation.held_out import read_held_out
 from forgetfilter.evaluation.results import read_evaluation
+from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.runs.layout import SHARDS
 from forgetfilter.settings.groups import EvaluationSettings, ModelSettings
 from forgetfilter.settings.option import settings_of
@@ -233,6 +235,11 @@ def test_an_adapter_that_the_filter_trained(command, refused, noisy, safe, model
     refused([*command[:4], "--output", tmp_path / "x", "--adapter", model], "this is a whole model")
     refused([*command[:4], "--output", tmp_path / "x", "--adapter", tmp_path], "no adapter folder")
     config = run / "model" / "adapter_config.json"
+    changing, load = [*command[:4], "--output", tmp_path / "c", "--adapter", run / "model"], TrainableModel.load
+    with pytest.MonkeyPatch.context() as patch:
+        rewritten = f"{config.read_text()} "
+        patch.setattr(TrainableModel, "load", lambda *loaded: (load(*loaded), config.write_text(rewritten)))
+        refused(changing, f"{run / 'model'}: changed while it was read")
     config.write_text(json.dumps({**json.loads(config.read_text()), "r": 2}))
     refused([*command[:4], "--output", tmp_path / "y", "--adapter", run / "model"], "made for another model")
     config.write_text(json.dumps({**json.loads(config.read_text()), "use_dora": True}))
@@ -250,6 +257,39 @@ def test_mistakes_get_one_line(command, refused, tmp_path):
     refused(
         [*command[:4], "--output", tmp_path / "w", "--lm-eval", "squadv2"], "lm-evaluation-harness is not installed"
     )
+
+
+@pytest.mark.parametrize("option", ["--toxicity-classifier", "--judge"])
+@pytest.mark.parametrize(
+    ("name", "said"), [("nosuch/thing", "the hub's cache does not have it"), ("EMPTY", "no config.json")]
+)
+def test_an_impossible_classifier_or_judge_is_told_before_any_work(
+    command, refused, tmp_path, monkeypatch, option, name, said
+):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr("forgetfilter.models.trainable_model.TrainableModel.__init__", lambda *_: pytest.fail("loaded"))
+    refused([*command, option, name.replace("EMPTY", str(tmp_path / "empty"))], said)
+    assert not (tmp_path / "eval").exists()
+
+
+def test_a_language_model_is_no_toxicity_classifier_and_that_is_told_before_any_work(command, refused, model, tmp_path):
+    refused([*command, "--toxicity-classifier", model], "classifies no texts; its weights lack score.weight")
+    assert not (tmp_path / "eval").exists()
+
+
+def test_held_out_rows_that_change_while_they_are_read_are_refused(command, held_out, refused, tmp_path, monkeypatch):
+    read, before = forgetfilter.evaluation.held_out._read, held_out.read_bytes()
+
+    def appended(*row):
+        held_out.write_bytes(before + b'{"id": "half a row')
+        return read(*row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("forgetfilter.evaluation.held_out._read", appended)
+        refused(command, f"{held_out}: changed while it was read; run the same command again")
+    assert not (tmp_path / "eval").exists()
+    held_out.write_bytes(before)
+    assert main(command) == 0
 
 
 GUARD = (

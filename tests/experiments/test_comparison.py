@@ -117,6 +117,21 @@ def test_unknown_names_are_refused(compared, option, told, capsys):
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "asked"),
+    [
+        ("--judge", ["--filters", "random"]),
+        ("--judge", ["--filters", "judge", "--strategies", ""]),
+        ("--toxicity-classifier", ["--filters", "toxicity", "--strategies", ""]),
+    ],
+)
+def test_an_impossible_judge_or_classifier_is_told_before_any_work(mixes, model, tmp_path, option, asked, capsys):
+    command = ["compare", str(mixes[0].folder), "--model", str(model), "--output", str(tmp_path / "out"), *OPTIONS]
+    assert main([*command, "--align", *asked, option, "nosuch/thing"]) == 2
+    assert "nosuch/thing: cannot load this model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_aligned_model_is_made_once_and_compared_with(mixes, model, tmp_path):
     command = ["compare", str(mixes[0].folder), "--model", str(model), "--output", str(tmp_path / "out")]
     assert main([*command, "--align", "--filters", "base-loss", "--strategies", "aligned", *OPTIONS]) == 0

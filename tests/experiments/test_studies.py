@@ -89,6 +89,14 @@ def test_two_models_and_two_mixes_are_asked_for(world, capsys):
     assert "unsafe rows of one prompt each are wanted" in capsys.readouterr().err
 
 
+def test_an_impossible_judge_is_told_before_any_work(world, tmp_path, capsys):
+    _, mixes, models = world
+    arguments = ["--output", str(tmp_path / "out"), "--model", str(models[0]), "--mix", str(mixes[0].folder), *OPTIONS]
+    assert main(["study", "learning", *arguments, "--judge", "nosuch/thing"]) == 2
+    assert "nosuch/thing: cannot load this model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_forgetting_is_the_drop_since_learning():
     logprob = np.array([[-1.0, -2.0], [-1.5, -4.0]])
     curve = Curve([0, 3], ["a", "b"], logprob, np.array([[1.0, 0.5], [0.5, 0.5]]))

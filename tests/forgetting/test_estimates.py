@@ -7,6 +7,7 @@ from forgetfilter.forgetting.estimates import (
     Planted,
     covered,
     estimate_errors,
+    more_trusted_are_removed,
     safe_set_is_of_another_kind,
     trusted_are_above,
     trusted_are_different,
@@ -51,6 +52,28 @@ def test_where_nothing_is_removed_precision_is_unknown_and_recall_zero():
 def test_rows_without_a_score_do_not_count():
     errors = estimate_errors(5, 10, Planted(NONE, NONE, np.array([np.nan, 2.0, 0.0])), 1.0)
     assert errors.recall.value == 0.5
+
+
+def test_rows_that_a_person_removed_are_unsafe():
+    planted = Planted(np.arange(100.0), NONE, NONE)
+    # A tenth of the trusted rows is above 89, and 20 of 110 rows of the data, half of them removed by a person.
+    alone = estimate_errors(10, 100, planted, 89).precision
+    beside = estimate_errors(10, 100, planted, 89, by_person=10).precision
+    assert alone.value == pytest.approx(0)
+    assert (beside.value, beside.low, beside.high) == pytest.approx((0.5, 0.5, 0.5 + alone.high / 2))
+    assert estimate_errors(0, 100, planted, None, by_person=3).precision.low == 1
+
+
+def test_trusted_rows_of_which_more_are_removed_than_of_the_data_tell_no_precision():
+    trusted = np.arange(100.0)
+    assert more_trusted_are_removed(30, 200, trusted, 89) is None
+    assert more_trusted_are_removed(12, 200, trusted, 89) is None
+    found = more_trusted_are_removed(10, 200, trusted, 89)
+    assert found.because == "more of the trusted rows than of the data are above the threshold"
+    assert "(10% and 5%)" in found.warning
+    assert estimate_errors(10, 200, Planted(trusted, NONE, NONE), 89).precision.high < 0.01
+    assert more_trusted_are_removed(0, 200, trusted, None) is None
+    assert more_trusted_are_removed(10, 200, NONE, 89) is None
 
 
 def test_trusted_rows_of_another_kind_are_noticed():

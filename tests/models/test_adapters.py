@@ -9,6 +9,7 @@ import torch
 import transformers
 from peft import IA3Config, LoraConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 
+from forgetfilter import model_path
 from forgetfilter.cli import main
 from forgetfilter.errors import ModelError
 from forgetfilter.models import loading
@@ -64,6 +65,8 @@ def test_an_adapter_is_the_model_that_it_makes(kind, model, tmp_path):
     expected = adapt(model, tmp_path / "a", KINDS[kind]())
     source = find_model(str(tmp_path / "a"))
     assert (source.location, source.adapters) == (str(model), (str(tmp_path / "a"),))
+    with pytest.raises(ModelError, match="an adapter, not a whole model; merge it"):
+        model_path(tmp_path / "a")
     merged = load_model(source, TrainableModel(source, CPU, AdapterSettings(), 0).hardware)
     np.testing.assert_allclose(logits(merged), expected, atol=1e-5)
     assert not np.allclose(

@@ -190,11 +190,15 @@ def test_a_damaged_adapter_gets_one_line_before_any_work(damage, model, tokenize
     assert not output.exists()
 
 
-def test_a_damaged_judge_is_told_of_before_the_work_that_it_is_for(command, copy, tmp_path, capfd):
+@pytest.mark.parametrize(
+    ("rival", "option", "said"),
+    [("judge", "--judge", "its weights lack"), ("toxicity", "--toxicity-classifier", "classifies no texts")],
+)
+def test_a_damaged_judge_is_told_of_before_the_work_that_it_is_for(command, copy, tmp_path, capfd, rival, option, said):
     LLAMA["weights renamed"](copy)
     capfd.readouterr()
-    told = told_of([*command, "--rivals", "judge", "--judge", str(copy)], capfd)
-    assert "its weights lack" in told
+    told = told_of([*command, "--rivals", rival, option, str(copy)], capfd)
+    assert said in told
     assert is_one_line(told), told
     assert not (tmp_path / "run").exists()
 

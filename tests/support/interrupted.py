@@ -4,6 +4,7 @@ Arguments: how it is busy, then those of forgetfilter. Says "busy" on standard o
 """
 
 import contextlib
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,13 @@ import forgetfilter.decision.decide
 from forgetfilter.__main__ import start
 
 SECONDS = 60
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def take_signals() -> None:
+    """Have signals end this process, which a parent in the background may be told to ignore."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def sleep(*_, **__):

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
-from ..errors import ModelError, SettingsError
-from ..models.loading import choose_hardware, explained, load_tokenizer, quiet_libraries
-from ..models.sources import find_model
+from ..errors import SettingsError
+from ..models.loading import check_model, choose_hardware, explained, load_config, load_tokenizer, quiet_libraries
+from ..models.sources import ModelSource, find_model
+from ..models.weights import check_classes
 from ..settings.groups import ModelSettings
 
 _BATCH = 32
@@ -41,12 +42,10 @@ class SequenceClassifier:
             ModelError: It cannot be loaded, or has no trained classes.
             SettingsError: It has no class of that name, or none that is known to mean toxic.
         """
-        quiet_libraries()
         self.name = name
-        source = find_model(model)
         hardware = choose_hardware(ModelSettings(device=device))
+        source, self._tokenizer, self._label = check_classifier(model, label)
         # Such models are small: float32 everywhere gives the same scores on every device.
-        self._tokenizer: Any = load_tokenizer(source)
         with explained(source.location, "classifier"):
             loaded, info = AutoModelForSequenceClassification.from_pretrained(
                 source.location,
@@ -55,10 +54,8 @@ class SequenceClassifier:
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-        if info["missing_keys"]:
-            raise ModelError(f"{model}: classifies no texts; its weights lack {sorted(info['missing_keys'])[0]}")
+        check_classes(info, source.location)
         self._model = loaded.to(hardware.device).eval()
-        self._label = _toxic_class(loaded.config, label, model)
         self._apart = loaded.config.problem_type == "multi_label_classification" or loaded.config.num_labels == 1
 
     @torch.inference_mode()
@@ -76,6 +73,26 @@ class SequenceClassifier:
             shares = logits.sigmoid() if self._apart else logits.softmax(dim=-1)
             scores[chosen] = shares[:, self._label].double().cpu().numpy()
         return scores
+
+
+def check_classifier(model: str, label: str) -> tuple[ModelSource, Any, int]:
+    """Refuse a model that cannot tell toxic texts before any work; see `models.loading.check_model`.
+
+    Args:
+        model, label: As `SequenceClassifier` takes them.
+
+    Returns:
+        Where the model is, its tokenizer, and the number of the class that means toxic.
+
+    Raises:
+        ModelError: It cannot be loaded, or has no trained classes.
+        SettingsError: It has no class of that name, or none that is known to mean toxic.
+    """
+    quiet_libraries()
+    source = find_model(model)
+    tokenizer = load_tokenizer(source)
+    check_model(source, tokenizer, classifier=True)
+    return source, tokenizer, _toxic_class(load_config(source), label, model)
 
 
 def _toxic_class(config: Any, label: str, model: str) -> int:

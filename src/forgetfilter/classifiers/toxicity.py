@@ -94,8 +94,26 @@ def toxicity_classifier(name: str, device: str = "auto") -> Classifier:
         return WordList(_listed_words())
     from .sequence import SequenceClassifier
 
+    return SequenceClassifier(name, *_model_and_label(name), device)
+
+
+def check_toxicity_classifier(name: str) -> None:
+    """Refuse what is no classifier before the work that it is to judge; no weights are read but for headers.
+
+    Raises:
+        ModelError, SettingsError: As `toxicity_classifier`.
+    """
+    if name == WORDS:
+        _listed_words()
+        return
+    from .sequence import check_classifier
+
+    check_classifier(*_model_and_label(name))
+
+
+def _model_and_label(name: str) -> tuple[str, str]:
     model, _, label = (_DETOXIFY_MODEL if name == DETOXIFY else name).partition("#")
-    return SequenceClassifier(name, model, label, device)
+    return model, label
 
 
 @cache

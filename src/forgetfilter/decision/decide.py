@@ -24,6 +24,7 @@ from ..forgetting.estimates import (
     Planted,
     covered,
     estimate_errors,
+    more_trusted_are_removed,
     safe_set_is_of_another_kind,
     share_above,
     trusted_are_above,
@@ -279,10 +280,19 @@ def _summarise(
     verdicts, cut, signal = decided.verdicts, decided.cut, decided.signal
     suspicion = decided.measured.scores.suspicion
     removed, unscorable = cut.removes(suspicion), np.isnan(suspicion)
-    errors = estimate_errors(int(removed.sum()), int((~unscorable).sum()), planted, cut.value)
+    undecided = ~verdicts.by_person
+    errors = estimate_errors(
+        int((removed & undecided).sum()),
+        int((undecided & ~unscorable).sum()),
+        planted,
+        cut.value,
+        by_person=int((verdicts.gone & verdicts.by_person).sum()),
+    )
     kept, trusted = suspicion[~removed], planted.trusted
-    doubt = trusted_are_different(kept, trusted, signal.more) or trusted_are_above(
-        kept, trusted, cut.value, signal.more
+    doubt = (
+        trusted_are_different(kept, trusted, signal.more)
+        or trusted_are_above(kept, trusted, cut.value, signal.more)
+        or more_trusted_are_removed(int(removed.sum()), int((~unscorable).sum()), trusted, cut.value)
     )
     if doubt and signal.fused:
         errors = replace(errors, precision=None, harmless_removed=None)

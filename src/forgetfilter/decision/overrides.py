@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
@@ -13,13 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ..console import printable
 from ..errors import InputError, RunError
+from ..runs.layout import SCORES
 from ..settings.groups import DecisionSettings
 from ..settings.option import from_mapping
 
 KEPT, REMOVED = "kept", "removed"
 FILTER = "filter"
-_NAMED = 3
+_NAMED, _ID_SHOWN = 3, 60
+# As `data.rows` makes them.
+_HASHED = re.compile(r"[0-9a-f]{16}(#\d+)?")
 
 
 def write_overrides(overrides: Overrides, path: Path) -> None:
@@ -63,10 +68,21 @@ class Overrides:
         decided = set(decisions.tolist())
         unknown = [name for i, name in enumerate(names) if i not in decided]
         if unknown:
-            shown = ", ".join(unknown[:_NAMED]) + (f" and {len(unknown) - _NAMED} more" * (len(unknown) > _NAMED))
-            raise RunError(f"{where}: has no row {shown}; these decisions were made about another run")
+            elsewhere = "; were these decisions made about another run?" if not decided else ""
+            raise RunError(f"{where}: has no row {_some(unknown)}: {_how_they_look(ids)}{elsewhere}")
         removed = np.array([decision == REMOVED for decision in self.decisions.values()], dtype=bool)
         return positions, removed[decisions]
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(printable(name, _ID_SHOWN) for name in names[:_NAMED])
+    return shown + (f" and {len(names) - _NAMED} more" * (len(names) > _NAMED))
+
+
+def _how_they_look(ids: pa.ChunkedArray) -> str:
+    one: str = ids[0].as_py()
+    why = " (a hash of the text, as there is no column 'id')" if _HASHED.fullmatch(one) else ""
+    return f"ids here look like {printable(one, _ID_SHOWN)}{why}; {SCORES} lists them"
 
 
 def read_overrides(path: Path) -> Overrides:

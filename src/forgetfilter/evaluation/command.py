@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..classifiers.judge import check_judge, load_judge
+from ..classifiers.judge import load_judge
 from ..console import Console
 from ..data.containers import open_container
 from ..data.records import hash_chunks
@@ -23,8 +23,7 @@ from ..runs.layout import EVALUATION, EVALUATION_MANIFEST
 from ..runs.manifest import Manifest, refuse_others
 from ..settings.groups import AdapterSettings, EvaluationSettings
 from ..settings.option import to_mapping, with_options
-from .evaluate import evaluate
-from .harness import check_harness
+from .evaluate import check_measuring, evaluate
 from .held_out import HARMFULNESS, read_held_out
 from .results import Evaluation, read_evaluation
 
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
 # Inputs are compared by content, wherever they lie; the token budget only changes speed.
 _NOT_COMPARED = {"held_out", "held_out_split", "model", "revision", "adapter", "tokens_per_batch", "own_words"}
+_ADAPTER = "adapter"
 _PLAIN_LORA = {"use_dora": False, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None}
 
 
@@ -47,21 +47,19 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
 
     quiet_libraries()
     _check_folder(output)
-    if settings.measures.lm_eval:
-        check_harness(settings.measures.lm_eval)
     container = open_container(settings.held_out, settings.held_out_split)
-    rows = read_held_out(container, settings.measures.most_rows)
+    fingerprint = container.fingerprint()
+    rows = read_held_out(container, settings.measures.most_rows, fingerprint)
     source = find_model(settings.model.model, settings.model.revision)
     adapter = _read_adapter_settings(Path(settings.adapter)) if settings.adapter else AdapterSettings(lora_rank=1)
     encoder = Encoder(load_tokenizer(source), settings.tokens.template, settings.tokens.max_length)
     check_model(source, encoder.tokenizer)
-    judge_needed = settings.classifiers.judge and any(row.kind == HARMFULNESS for row in rows)
-    if judge_needed:
-        check_judge(settings.classifiers.judge)
+    kinds = {row.kind for row in rows}
+    check_measuring(settings, kinds)
     hardware = choose_hardware(settings.model)
     dtype = str(hardware.dtype).removeprefix("torch.")
     settings = with_options(settings, template=encoder.template, device=str(hardware.device), dtype=dtype)
-    inputs = {"held-out": container.fingerprint(), **_fingerprints(settings, source, encoder)}
+    inputs = {"held-out": fingerprint, **_fingerprints(settings, source, encoder)}
     processes = Processes(settings.model.device)
     with folder_lock(output) if processes.main else nullcontext():
         if processes.main:
@@ -74,8 +72,9 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
         if settings.tokens.max_length > model.longest:
             raise SettingsError(f"max_length: this model takes at most {model.longest} tokens")
         if settings.adapter:
-            _load_adapter(model, Path(settings.adapter))
-        judge = load_judge(settings.classifiers.judge, settings.model) if judge_needed else None
+            _load_adapter(model, Path(settings.adapter), adapter, inputs[_ADAPTER])
+        asks_judge = settings.classifiers.judge and HARMFULNESS in kinds
+        judge = load_judge(settings.classifiers.judge, settings.model) if asks_judge else None
         return evaluate(model, encoder, rows, settings, output, console, judge_model=judge)
 
 
@@ -83,9 +82,12 @@ def _fingerprints(settings: EvaluationSettings, source: ModelSource, encoder: En
     """Hash everything but the rows that the results depend on."""
     hashes = fingerprints(source, encoder)
     if settings.adapter:
-        files = [Path(settings.adapter) / name for name in ("adapter_config.json", "adapter_model.safetensors")]
-        hashes["adapter"] = hash_chunks(file.read_bytes() for file in files)
+        hashes[_ADAPTER] = _adapter_fingerprint(Path(settings.adapter))
     return hashes
+
+
+def _adapter_fingerprint(folder: Path) -> str:
+    return hash_chunks((folder / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors"))
 
 
 def _check_folder(output: Path) -> None:
@@ -137,7 +139,7 @@ def _read_adapter_settings(folder: Path) -> AdapterSettings:
     return AdapterSettings(lora_rank=rank, lora_alpha=alpha, lora_targets=names)
 
 
-def _load_adapter(model: TrainableModel, folder: Path) -> None:
+def _load_adapter(model: TrainableModel, folder: Path, settings: AdapterSettings, fingerprint: str) -> None:
     from peft import get_peft_model_state_dict
     from safetensors import SafetensorError, safe_open
 
@@ -148,6 +150,8 @@ def _load_adapter(model: TrainableModel, folder: Path) -> None:
         if shapes != expected:
             raise ModelError(f"{folder}: this adapter was made for another model than the one named with --model")
         model.load(folder)
+    if _adapter_fingerprint(folder) != fingerprint or _read_adapter_settings(folder) != settings:
+        raise ModelError(f"{folder}: changed while it was read; run the same command again once it is complete")
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..classifiers.judge import Judge, judge
-from ..classifiers.toxicity import Classifier, toxicity_classifier
+from ..classifiers.judge import Judge, check_judge, judge
+from ..classifiers.toxicity import Classifier, check_toxicity_classifier, toxicity_classifier
 from ..console import Console
 from ..data.rows import Said
 from ..data.tokens import Encoder, TokenTable, write_tokens
@@ -39,6 +39,20 @@ _SHORT = {BIAS: 32, SQUAD: 48, TOXICITY: 48}
 def unchanged(prompt: str, notion: str) -> str:  # noqa: ARG001
     """Leave a prompt as it is."""
     return prompt
+
+
+def check_measuring(settings: MeasuringSettings, kinds: Collection[str]) -> None:
+    """Refuse what is needed to measure rows of these kinds and is not there, before a model works for an hour.
+
+    Raises:
+        ForgetFilterError: The harness is missing, or what is named as classifier or judge is none.
+    """
+    if settings.measures.lm_eval:
+        check_harness(settings.measures.lm_eval)
+    if TOXICITY in kinds:
+        check_toxicity_classifier(settings.classifiers.toxicity_classifier)
+    if HARMFULNESS in kinds and settings.classifiers.judge:
+        check_judge(settings.classifiers.judge)
 
 
 def evaluate(
@@ -70,7 +84,6 @@ def evaluate(
         return read_evaluation(folder)
     main = model.accelerator.is_main_process
     of_kind = {kind: [row for row in rows if row.kind == kind] for kind in KINDS}
-    # Check for what may be missing before the model works for an hour.
     tasks = check_harness(settings.measures.lm_eval) if settings.measures.lm_eval else []
     classifier = _classifier(model, settings) if of_kind[TOXICITY] and main else None
     runner = _Runner(model, encoder, settings, folder, console)

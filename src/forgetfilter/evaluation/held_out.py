@@ -11,6 +11,7 @@ from ..data.draw import in_random_order
 from ..data.layouts import Layout
 from ..data.records import Container, Record
 from ..errors import BadRow, BadRowsError, InputError
+from ..runs.inputs import refuse_changed
 
 BIAS, TOXICITY, HARMFULNESS, SQUAD, INSTRUCTIONS = "bias", "toxicity", "harmfulness", "squad", "instructions"
 KINDS = (BIAS, TOXICITY, HARMFULNESS, SQUAD, INSTRUCTIONS)
@@ -79,15 +80,16 @@ class HeldOut:
         return Chat([*self.context[:-1], message, Message("assistant", completion, trained=True)])
 
 
-def read_held_out(container: Container, most_rows: int | None = None) -> list[HeldOut]:
+def read_held_out(container: Container, most_rows: int | None = None, fingerprint: str = "") -> list[HeldOut]:
     """Read and check held-out rows; they are few enough to be held in memory.
 
     Args:
         container: The data set.
         most_rows: Maximum number of rows of each kind, drawn by the rows' ids, whatever their order.
+        fingerprint: That of the data set before, where one was taken.
 
     Raises:
-        InputError: The data set cannot be read, or holds no rows.
+        InputError: The data set cannot be read, has changed meanwhile, or holds no rows.
         BadRowsError: A row lacks what is needed to measure it; the message names row and field.
     """
     rows: list[HeldOut] = []
@@ -102,6 +104,7 @@ def read_held_out(container: Container, most_rows: int | None = None) -> list[He
             continue
         seen.add(row.id)
         rows.append(row)
+    refuse_changed(container, fingerprint)
     if bad:
         raise BadRowsError(container.name, bad, len(bad), "Write held-out rows as 'forgetfilter data mix' does.")
     if not rows:

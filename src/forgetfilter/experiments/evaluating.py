@@ -53,15 +53,20 @@ class EvaluationSpec:
     judge: Judge | None = None
 
     @cached_property
+    def _fingerprint(self) -> str:
+        return open_container(str(self.path), "train").fingerprint()
+
+    @cached_property
     def name(self) -> str:
         """A name that differs wherever the prompts, the rows or the measures differ."""
         measured = values_of(self.settings.classifiers) | values_of(self.settings.measures)
-        identity = [open_container(str(self.path), "train").fingerprint(), repr(sorted(measured.items()))]
+        identity = [self._fingerprint, repr(sorted(measured.items()))]
         return f"{self.label}-{hash_chunks([part.encode() for part in identity])[:6]}"
 
     def rows(self) -> list[HeldOut]:
         """Read and check the rows."""
-        return list(read_held_out(open_container(str(self.path), "train"), self.settings.measures.most_rows))
+        container = open_container(str(self.path), "train")
+        return read_held_out(container, self.settings.measures.most_rows, self._fingerprint)
 
     def evaluate(self, experiment: Experiment, folder: Path) -> Evaluation:
         """Evaluate the experiment's model in its present state, into a folder."""

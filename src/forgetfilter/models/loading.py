@@ -17,7 +17,14 @@ import huggingface_hub
 import psutil
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import cached_file
@@ -38,7 +45,7 @@ from .sources import (
     has_tokenizer,
     with_base,
 )
-from .weights import INDEX, WHOLE, check_complete, index_files, read_header, read_shapes, weight_files
+from .weights import INDEX, WHOLE, check_classes, check_complete, index_files, read_header, read_shapes, weight_files
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Gradients and AdamW's two moments, beside the weights themselves.
@@ -130,15 +137,35 @@ def load_tokenizer_from(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(str(folder))
 
 
-def check_model(source: ModelSource, tokenizer: Any) -> None:
-    """Refuse a model that is not whole, or has another tokenizer, before any work: no weights are read but for headers.
+def pretrained_path(source: ModelSource) -> str:
+    """Return what transformers' `from_pretrained` takes for a model: a folder, or a hub id.
 
     Raises:
-        ModelError: The model cannot be loaded, is no decoder-only language model, lacks weights, or the tokenizer
-            knows many tokens that it does not have.
+        ModelError: It is an adapter, or a GGUF file that cannot be converted.
     """
     source = _resolved(source)
-    model = _outline(source, load_config(source))
+    if source.adapters:
+        raise ModelError(
+            f"{source.adapters[-1]}: an adapter, not a whole model; merge it with peft (merge_and_unload), save the "
+            "result with its tokenizer, and pass that folder"
+        )
+    return source.location
+
+
+def check_model(source: ModelSource, tokenizer: Any, *, classifier: bool = False) -> None:
+    """Refuse a model that is not whole, or has another tokenizer, before any work: no weights are read but for headers.
+
+    Args:
+        source: The model.
+        tokenizer: Its tokenizer.
+        classifier: Whether it is to classify sequences, rather than be a decoder-only language model.
+
+    Raises:
+        ModelError: The model cannot be loaded, is of another kind, lacks weights, or the tokenizer knows many tokens
+            that it does not have.
+    """
+    source = _resolved(source)
+    model = _outline(source, load_config(source), classifier=classifier)
     # An adapter may bring further tokens.
     if model is not None and not source.adapters:
         _check_tokens(model, tokenizer, source.location)
@@ -334,12 +361,15 @@ def _weights_folder(source: ModelSource) -> Path:
     return index.parent
 
 
-def _outline(source: ModelSource, config: Any) -> PreTrainedModel | None:
+def _outline(source: ModelSource, config: Any, *, classifier: bool = False) -> PreTrainedModel | None:
     """Make a model without numbers, of the shapes that its weights tell, and refuse it where they are not its own.
 
     None if it can only be made with its numbers.
     """
-    _check_decoder(config, source)
+    if not classifier:
+        _check_decoder(config, source)
+    elif source.adapters:
+        raise ModelError(f"{source.adapters[-1]}: is an adapter; merge it into its model to classify with it")
     for folder in source.adapters:
         read_header(Path(folder) / ADAPTER_WEIGHTS)
     weights = _weights_folder(source)
@@ -347,10 +377,11 @@ def _outline(source: ModelSource, config: Any) -> PreTrainedModel | None:
         read_model_config(weights, read_shapes(weight_files(weights)))
     if getattr(config, "quantization_config", None):
         return None
-    with explained(f"{weights}/{CONFIG}", "model"), warnings.catch_warnings():
+    loader = AutoModelForSequenceClassification if classifier else _loader(config)
+    with explained(f"{weights}/{CONFIG}", "classifier" if classifier else "model"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: PreTrainedModel
-        model, info = _loader(config).from_pretrained(
+        model, info = loader.from_pretrained(
             weights,
             device_map="meta",
             use_safetensors=True,
@@ -358,7 +389,7 @@ def _outline(source: ModelSource, config: Any) -> PreTrainedModel | None:
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    check_complete(info, source.location)
+    (check_classes if classifier else check_complete)(info, source.location)
     return model
 
 

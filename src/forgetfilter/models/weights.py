@@ -183,6 +183,20 @@ def check_complete(info: Mapping[str, Any], where: str) -> None:
         raise ModelError(f"{where}: cannot load this model: its weights cannot be put together; {_APART}")
 
 
+def check_classes(info: Mapping[str, Any], where: str) -> None:
+    """Refuse a model that is to classify if it has no trained classes; weights that are left over do not matter.
+
+    Args:
+        info, where: As of `check_complete`.
+
+    Raises:
+        ModelError: Names what is missing, or of another shape.
+    """
+    if info["missing_keys"]:
+        raise ModelError(f"{where}: classifies no texts; its weights lack {sorted(info['missing_keys'])[0]}")
+    check_complete({**info, "unexpected_keys": ()}, where)
+
+
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(map(_shown, names[:_SHOWN])) + more

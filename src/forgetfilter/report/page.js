@@ -85,17 +85,26 @@ function doubt(limit) {
   const keptRows = upTo(values), there = data.scored - removedAt(limit), spared = upTo(known.values);
   if (surelyAbove(keptRows, there, known.values, known.count)) return `the kept rows are ${signal.more} than the trusted rows`;
   const left = Math.round((known.count * spared.length) / Math.max(1, known.values.length));
-  return surelyAbove(spared, left, keptRows, there) ? `the trusted rows are ${signal.more} than the kept rows` : '';
+  if (surelyAbove(spared, left, keptRows, there)) return `the trusted rows are ${signal.more} than the kept rows`;
+  return shareOf(known, limit)[0] * data.scored >= removedAt(limit)
+    ? 'more of the trusted rows than of the data are above the threshold' : '';
+}
+
+// Low, best and high estimate of the share of rows of known kind above a threshold.
+function shareOf(known, limit) {
+  return share((above(known.values, limit) * known.count) / known.values.length, known.count);
 }
 
 // Low, best and high estimate of precision and recall; nothing where they are unknown.
 function estimated(limit) {
   const gone = removedAt(limit), { trusted, known_unsafe: unsafe } = data.planted;
-  const of = (known) => share((above(known.values, limit) * known.count) / known.values.length, known.count);
   const why = trusted.count && gone ? doubt(limit) : '';
-  const found = { why, precision: null, recall: unsafe.count ? of(unsafe) : null };
-  if (trusted.count && gone && !(why && signal.fused)) {
-    const harmless = of(trusted)
+  const found = { why, precision: null, recall: unsafe.count ? shareOf(unsafe, limit) : null };
+  const { precision } = summary.errors;
+  // As decided it counts what a person has decided.
+  if (limit === decided && precision) found.precision = [precision.low, precision.value, precision.high];
+  else if (trusted.count && gone && !(why && signal.fused)) {
+    const harmless = shareOf(trusted, limit)
       .map((p) => (p < 1 ? Math.min(1, ((p / (1 - p)) * (data.scored - gone)) / gone) : 1));
     found.precision = harmless.map((p) => 1 - p).reverse();
   }

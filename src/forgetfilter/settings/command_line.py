@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ..console import fit_to_show, show
+from ..interruption import speaks_for_all
 from .option import Names, groups_of, options_of
 
 _MOST_CHOICES_SHOWN = 4
@@ -69,7 +70,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the program with one line."""
-        self._print_message(f"{self.prog}: {message}; for its usage: {self.prog} --help\n", sys.stderr)
+        if speaks_for_all():
+            self._print_message(f"{self.prog}: {message}; for its usage: {self.prog} --help\n", sys.stderr)
         raise SystemExit(_STATUS_WRONG_USE)
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from ..classifiers.judge import check_guard, check_judge
+from ..classifiers.toxicity import check_toxicity_classifier
 from ..console import Console
 from ..data.tokens import Encoder
 from ..forgetting.signals import GUARD, RIVAL, SIGNALS
@@ -32,7 +33,7 @@ from ..settings.groups import Settings
 from ..settings.option import split_names, with_options
 
 # The rival that asks another model.
-_JUDGE = "judge"
+_JUDGE, _TOXICITY = "judge", "toxicity"
 
 
 class FilterRun:
@@ -122,7 +123,7 @@ def started(
         if inputs.learned is not None:
             check_fits(inputs.learned, inputs.model)
             console.say(f"M1 is {inputs.learned}")
-        _check_rivals(settings)
+        check_rivals(settings)
         if processes.main:
             with replacing(output) if overwrite else nullcontext():
                 _read(resolve(settings, encoder), inputs, encoder, output, console)
@@ -137,11 +138,13 @@ def asked_rivals(settings: Settings) -> list[str]:
     return [*([signal] if SIGNALS[signal].scoring == RIVAL else []), *split_names(settings.rivals.rivals)]
 
 
-def _check_rivals(settings: Settings) -> None:
+def check_rivals(settings: Settings) -> None:
     """Refuse other models that are to judge, and are not whole or not what they should be, before any work."""
     asked, judge, guard = asked_rivals(settings), settings.classifiers.judge, settings.rivals.guard
     if judge and _JUDGE in asked:
         check_judge(judge)
+    if _TOXICITY in asked:
+        check_toxicity_classifier(settings.classifiers.toxicity_classifier)
     if guard and GUARD in asked:
         check_guard(guard, has_policy=bool(settings.rivals.guard_policy))
 

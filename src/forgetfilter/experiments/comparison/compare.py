@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...console import Console
 from ...errors import SettingsError
+from ...evaluation.evaluate import check_measuring
 from ...models.processes import one_process
 from ...models.sources import find_model
 from ...plotting.style import check_matplotlib
@@ -15,6 +16,7 @@ from ...runs.files import folder_lock, write_text, written_whole
 from ...runs.layout import RECORDS, TABLES
 from ...settings.groups import CompareSettings
 from ...settings.option import split_names, with_options
+from ...stages.filter_run import check_rivals
 from ..mixing import Mix
 from .aligning import aligned
 from .figures import draw_figures
@@ -57,6 +59,9 @@ def compare(mixes: Sequence[Mix], settings: CompareSettings, output: Path, conso
     if len(set(names)) < len(names):
         raise SettingsError(f"compare: two of these mixes have the same folder name: {', '.join(names)}; rename one")
     settings = with_filters(settings)
+    check_rivals(settings)
+    if split_names(settings.strategies):
+        check_measuring(settings, {notion for mix in mixes for notion in mix.notions})
     with folder_lock(output):
         records = []
         for mix, name in zip(mixes, names, strict=True):

@@ -7,6 +7,7 @@ from pathlib import Path
 from ...classifiers.judge import load_judge
 from ...console import Console
 from ...evaluation.evaluate import unchanged
+from ...evaluation.held_out import HARMFULNESS
 from ...models.sources import ModelSource
 from ...settings.groups import REVIEW_STEPS, CompareSettings
 from ...settings.option import split_names
@@ -38,7 +39,8 @@ def strategy_records(
     _add_data(experiment, mix, kept, settings)
     review_steps = settings.sessions.review_steps or REVIEW_STEPS
     available = strategies(settings.final.finetune_epochs, review_steps, thought_through=bool(settings.thought_through))
-    judge = load_judge(settings.classifiers.judge, settings.model) if settings.classifiers.judge else None
+    asks_judge = settings.classifiers.judge and HARMFULNESS in mix.notions
+    judge = load_judge(settings.classifiers.judge, settings.model) if asks_judge else None
     key = STRATEGIES, "+".join(mix.notions), mix.unsafe_share, recipe_of(mix), mix.seed
     records = []
     for name in split_names(settings.strategies):

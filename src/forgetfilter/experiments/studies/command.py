@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...console import Console, table
 from ...errors import SettingsError
+from ...evaluation.evaluate import check_measuring
 from ...models.processes import one_process
 from ...models.sources import find_model
 from ...plotting.style import check_matplotlib
@@ -71,6 +72,7 @@ def run_study(name: str, mixes: Sequence[Mix], settings: StudySettings, output: 
     if not settings.model.model:
         settings = with_options(settings, model=next(iter(split_names(settings.models)), ""))
     find_model(settings.model.model, settings.model.revision)
+    check_measuring(settings, {notion for mix in mixes for notion in mix.notions})
     with folder_lock(output):
         return _write(study, study.run(StudyContext(output, mixes, settings, console)), output)
 

@@ -16,6 +16,7 @@ from ...data.draw import in_random_order
 from ...data.records import hash_chunks
 from ...data.text_files import read_jsonl
 from ...errors import SettingsError
+from ...evaluation.held_out import HARMFULNESS
 from ...models.sources import find_model
 from ...runs.layout import EXPERIMENTS, FILTERS
 from ...runs.run import Run
@@ -60,9 +61,9 @@ class StudyContext:
 
     @cached_property
     def judge(self) -> Judge | None:
-        """The model that judges answers to harmful prompts, if one was named."""
-        name = self.settings.classifiers.judge
-        return load_judge(name, self.settings.model) if name else None
+        """The model that judges answers to harmful prompts, if one was named and there are such prompts."""
+        name, asks = self.settings.classifiers.judge, any(HARMFULNESS in mix.notions for mix in self.mixes)
+        return load_judge(name, self.settings.model) if name and asks else None
 
     @cached_property
     def sets(self) -> list[list[Mix]]:
