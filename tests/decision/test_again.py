@@ -75,7 +75,8 @@ def test_it_stays_in_the_first_look_and_to_the_end(stopped, command, monkeypatch
     assert (summary(stopped)["threshold"], summary(stopped)["reviewer"]) == ("auto", "")
 
 
-def test_a_threshold_of_the_command_holds_and_the_persons_decisions_stay(command, run, stopped, capsys):
+def test_a_threshold_of_the_command_holds_and_the_persons_decisions_stay(command, stopped, capsys):
+    run = stopped
     assert main([*command, "--overwrite", "--no-training", "--threshold", "top:25%"]) == 0
     assert (summary(run)["threshold"], summary(run)["reviewer"]) == ("top:25%", "")
     mine = run.with_name("mine.json")

@@ -50,8 +50,8 @@ def safe_examples_are_unlike(data: FloatArray, safe: FloatArray) -> str | None:
         return None
     return (
         f"the safe examples are hardly like the data: of the rows most like a safe example, only {share:.0%} are rows "
-        f"of the data ({_LEAST_SHARE:.0%} to 50% were expected). Harmless rows of kinds that no safe example has may be "
-        "removed with the unsafe ones. Give safe examples like the data's harmless rows, or --safe self"
+        f"of the data (expected: {_LEAST_SHARE:.0%} to 50%). Harmless rows of kinds that no safe example has may be "
+        "removed with the unsafe ones. Give safe examples like the harmless rows of the data, or --safe self"
     )
 
 
