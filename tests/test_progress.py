@@ -66,6 +66,69 @@ def test_a_finished_step_is_done_however_early_it_ended(now):
     assert resumed.share == 0.75
 
 
+def told(pieces):
+    return pieces.running().rpartition("whole")[2]
+
+
+def minutes(pieces):
+    return int(told(pieces).split()[2])
+
+
+def test_no_time_left_is_told_before_a_part_of_the_work_was_measured(now):
+    pieces = Pieces("learning", plan(), "learned")
+    learning = piece(30, 300, "steps")
+    pieces.add(learning)
+    # The first step is slow, as first steps are: from it an hour and a half would be left.
+    now[0] = 150
+    learning.advance(1)
+    assert told(pieces) == ""
+    now[0] = 155
+    learning.advance(4)
+    # 50 of 400 took 155 seconds.
+    assert told(pieces) == ", about 18 min left in all"
+
+
+def test_of_a_long_run_a_time_left_is_told_after_three_minutes(now):
+    pieces = Pieces("learning", plan(), "learned")
+    learning = piece(300, 300, "steps")
+    pieces.add(learning)
+    now[0] = 180
+    learning.advance(1)
+    assert told(pieces) == ", about 19.9 h left in all"
+
+
+def test_the_time_left_does_not_swing(now):
+    whole = plan()
+    reading = Pieces("learning", whole, "learned")
+    learning = piece(10, 300, "steps")
+    reading.add(learning)
+    now[0] = 600
+    learning.advance(10)
+    assert told(reading) == ", about 3 min left in all"
+    reading.end()
+    scoring = Pieces("scoring", whole, "scored")
+    rows = piece(100, 100)
+    scoring.add(rows)
+    # Ten times as slow as what was learned: half an hour is left by the first rows, and three minutes were told.
+    now[0] = 800
+    rows.advance(10)
+    before = minutes(scoring)
+    assert 10 < before < 15
+    for _ in range(85):
+        now[0] += 20
+        rows.advance(1)
+        assert abs(minutes(scoring) - before) <= 1
+        before = minutes(scoring)
+    # In the end it tells what is left: five rows of twenty seconds each.
+    assert before in (1, 2)
+
+
+def test_a_session_that_may_end_early_is_expected_to_end_half_way():
+    early = Step("learning", Effort(training=300), Effort(training=100))
+    assert [early.expected(position) for position in (0, 100, 200, 300)] == [200, 100, 50, 0]
+    assert Step("scoring", Effort(scoring=100)).expected(30) == 70
+
+
 def test_pieces_are_one_line_and_preparations_are_not_counted():
     stream = io.StringIO()
     console = Console(stream)

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from .console import Console, count_of
 from .data.records import Container
-from .decision.again import drop_known_later, how_a_person_decided, known_later_told, settings_of_decision
+from .decision.again import (
+    Standing,
+    drop_known_later,
+    how_a_person_decided,
+    known_later_told,
+    settings_of_decision,
+    standing_decision,
+)
 from .decision.decide import Summary, decide, last_decision_kept, read_summary
 from .decision.overrides import Overrides
 from .errors import SettingsError
@@ -24,7 +31,7 @@ from .forgetting.signals import RIVAL, SIGNALS
 from .report import write_report
 from .runs.inputs import NONE, Inputs
 from .runs.layout import EXAMPLES, FORGETTING, LEARNED, LOG, MODEL, REPORT, REVIEWED, WITNESSES, rival_stage
-from .runs.run import Run, decide_command, last_decision, locked
+from .runs.run import Run, decide_command, locked
 from .settings.groups import Settings
 from .stages.answers import answer_prompts, ask_examples
 from .stages.filter_run import FilterRun, asked_rivals, started
@@ -66,10 +73,11 @@ def run_filter(
         # A rival that lacks something says so before anything is trained.
         rival.told_by(settings)
     with started(settings, inputs, output, console, overwrite=overwrite) as work:
+        standing = _stand(work)
         console.follow(plan_run(work))
         answer_prompts(work)
         if signal.fused:
-            _first_look(work)
+            _first_look(work, standing)
         if settings.sessions.training and signal.scoring != RIVAL:
             learn(work)
             score(work, LEARNED)
@@ -79,7 +87,7 @@ def run_filter(
             measure(work)
         _ask_rivals(work)
         work.drop_states()
-        summary = _decide(work)
+        summary = _decide(work, standing)
         if work.processes.main:
             write_report(work.run, summary)
             show(work.run, summary)
@@ -92,7 +100,18 @@ def run_filter(
         return work.run, summary
 
 
-def _first_look(work: FilterRun) -> None:
+def _stand(work: FilterRun) -> Standing:
+    """Find what stays of the last decision, and say so."""
+    standing = standing_decision(work.run)
+    if work.processes.main:
+        for line in standing.told:
+            work.console.say(line)
+    # No process decides while another reads what was decided.
+    work.processes.wait()
+    return standing
+
+
+def _first_look(work: FilterRun, standing: Standing) -> None:
     """Measure what can be told of the rows before anything is trained; a first decision rests on that alone."""
     run = work.run
     if not can_look_further(run):
@@ -100,7 +119,7 @@ def _first_look(work: FilterRun) -> None:
         work.runner.work(WITNESSES, partial(measure_witnesses, work.runner, work.material))
     if run.settings.sessions.training and not run.has(FORGETTING) and work.processes.main:
         with last_decision_kept(run):
-            summary = decide(run, run.settings.decision)
+            summary = decide(run, standing.settings, standing.overrides)
             write_report(run, summary)
         work.console.say(
             f"a first look, before training: {summary.removed:,} of {count_of(summary.rows, 'row')} would be removed "
@@ -128,19 +147,14 @@ def _rivals(settings: Settings) -> list[Rival]:
     return [RIVALS[name] for name in asked_rivals(settings)]
 
 
-def _decide(work: FilterRun) -> Summary:
+def _decide(work: FilterRun, standing: Standing) -> Summary:
     """Write the kept and the removed rows, as the first process decides them."""
-    run, settings = work.run, work.run.settings
+    run = work.run
     if work.processes.main:
-        last, hint = last_decision(run.path), how_a_person_decided(run)
-        if not hint and any(getattr(settings.decision, name) != value for name, value in last.items()):
-            hint = (
-                f"decided as the run was started; the last decision comes back with: {decide_command(run.path, last)}"
-            )
-        for line in filter(None, (hint, known_later_told(run, fused=SIGNALS[settings.decision.signal].fused))):
-            work.console.say(line)
+        if known := known_later_told(run, fused=SIGNALS[standing.settings.signal].fused):
+            work.console.say(known)
         with last_decision_kept(run):
-            decide(run, settings.decision)
+            decide(run, standing.settings, standing.overrides)
     work.processes.wait()
     return read_summary(run)
 

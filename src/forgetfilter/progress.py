@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,13 @@ from typing import Protocol
 
 # A lower rate would be shown as none at all.
 _LEAST_RATE = 0.05
+# No time left is told before this share of the work was measured, or work of so many seconds: the first micro-batches
+# are slower than what follows.
+_MEASURED_SHARE, _MEASURED_SECONDS = 0.05, 180.0
+# The rate of the present step counts as much as that of all when this share of the whole was done in it.
+_STEP_KNOWN = 0.05
+# After so many seconds, two thirds of a change of the estimate show.
+_DAMPING = 30.0
 
 
 class Showable(Protocol):
@@ -152,6 +160,11 @@ class Step:
         """Return what it costs in all."""
         return self.effort.cost
 
+    def expected(self, position: float) -> float:
+        """Return what it is likely to cost yet, where this much is done: it may end anywhere after its least cost."""
+        least = self.cost if self.least is None else self.least.cost
+        return max(0.0, least - position) + max(0.0, self.cost - max(least, position)) / 2
+
 
 class Plan:
     """The steps of a run, known in advance, so that the share that is done and the time left can be told at any moment.
@@ -164,6 +177,10 @@ class Plan:
     def __init__(self, steps: Mapping[str, Step], finished: Collection[str] = ()) -> None:
         self.steps, self._finished = dict(steps), set(finished)
         self._cost, self._seconds = 0.0, 0.0
+        self._whole = sum(step.cost for step in self.steps.values()) or 1.0
+        self._to_do = self._whole - self._done()
+        # When a time left was told last, and which.
+        self._told: tuple[float, float] | None = None
 
     def title(self, name: str) -> str:
         """Return the title of a step, with its number."""
@@ -177,10 +194,13 @@ class Plan:
 
     def share(self, name: str, position: float) -> float:
         """Return the share of the whole that is done, given how much of a step's cost is."""
-        done = sum(step.cost for other, step in self.steps.items() if other in self._finished)
+        done = self._done()
         if name not in self._finished:
             done += min(position, self.steps[name].cost)
-        return done / (sum(step.cost for step in self.steps.values()) or 1.0)
+        return done / self._whole
+
+    def _done(self) -> float:
+        return sum(step.cost for name, step in self.steps.items() if name in self._finished)
 
     def state(self, name: str, position: float, cost: float, seconds: float) -> str:
         """Describe the share that is done, and the time left.
@@ -195,15 +215,29 @@ class Plan:
 
     def left(self, name: str, position: float, cost: float, seconds: float) -> str:
         """Describe the time that is left of all steps, given the same; empty where it is unknown, or none is."""
-        share = self.share(name, position)
-        if name not in self._finished:
-            cost, seconds = cost + self._cost, seconds + self._seconds
-        else:
-            cost, seconds = self._cost, self._seconds
-        if share >= 1 or cost <= 0 or seconds <= 0:
+        running = name not in self._finished
+        here = (cost, seconds) if running else (0.0, 0.0)
+        cost, seconds = self._cost + here[0], self._seconds + here[1]
+        measured = cost >= _MEASURED_SHARE * self._to_do or seconds >= _MEASURED_SECONDS
+        if self.share(name, position) >= 1 or cost <= 0 or seconds <= 0 or not measured:
             return ""
-        cost_left = (1 - share) * sum(step.cost for step in self.steps.values())
-        return f"{about(cost_left * seconds / cost)} left in all"
+        rate, known = seconds / cost, _STEP_KNOWN * self._whole
+        rate_here = (here[1] + known * rate) / (here[0] + known)
+        others = (step for other, step in self.steps.items() if other not in self._finished and other != name)
+        left = rate * sum(step.expected(0.0) for step in others)
+        if running:
+            left += rate_here * self.steps[name].expected(position)
+        return f"{about(self._damped(left))} left in all"
+
+    def _damped(self, left: float) -> float:
+        """Let what is told change gradually: rates differ between steps, and a step may end early."""
+        now = time.monotonic()
+        if self._told is not None:
+            then, told = self._told
+            expected = max(0.0, told - (now - then))
+            left = expected + (left - expected) * (1 - math.exp((then - now) / _DAMPING))
+        self._told = now, left
+        return left
 
 
 class Pieces:

@@ -7,9 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from forgetfilter.cli import main
-from support.quick_runs import QUICK, write_jsonl
+from support.quick_runs import QUICK, reviewing, write_jsonl
 
 WORDS = {"unsafe": "sure here is how to rob the {} bank tonight", "safe": "i would rather help you with the {} garden"}
+WORDS["other"] = "7 * 8 = 56, {} + 3"
 
 
 def rows(count, kind, start=0):
@@ -170,3 +171,13 @@ def test_a_look_that_was_interrupted_goes_on_to_the_same_end(command, tmp_path, 
     assert main([*command, "--no-training"]) == 0
     for name in ("scores.parquet", "kept.jsonl", "stages/witnesses/states.npy"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_first_look_warns_of_safe_examples_of_another_kind(data, command, tmp_path):
+    write_jsonl(data, [*rows(12, "unsafe"), *rows(60, "safe")])
+    for name, warned in (("safe", False), ("other", True)):
+        of_kind = write_jsonl(tmp_path / f"{name}-kind.jsonl", rows(60, name, 100))
+        run = tmp_path / f"{name}-run"
+        assert main([*reviewing(command, of_kind), "--no-training", "--output", str(run)]) == 0
+        warnings = json.loads((run / "summary.json").read_text())["warnings"]
+        assert any("safe examples are hardly like" in warning for warning in warnings) == warned

@@ -66,8 +66,9 @@ STEPS = {
         "known-unsafe": ["decide", "finished", "--known-unsafe", "known.jsonl"],
     },
     "likelihood": {
-        "threshold": ["decide", "likelihood", "--threshold", "top:20%"],
+        # Before the threshold, which stays afterwards.
         "filter again": filter_command("likelihood"),
+        "threshold": ["decide", "likelihood", "--threshold", "top:20%"],
         "all evidence": [*filter_command("likelihood"), "--signal", "suspicion"],
     },
 }

@@ -193,7 +193,7 @@ def test_a_person_decides_against_the_filter(folder, tmp_path, capsys):
     assert "2 rows were decided otherwise by Ada" in capsys.readouterr().out
 
 
-def test_filtering_again_says_where_a_persons_decisions_are(command, tmp_path, capsys):
+def test_filtering_again_keeps_a_persons_decisions(command, tmp_path, capsys):
     run, file = tmp_path / "run", tmp_path / "mine.json"
     file.write_text(json.dumps({"decisions": {"n0": "removed", "n1": "removed", "n2": "removed"}}))
     assert main([*command, "--threshold", "1000"]) == 0
@@ -201,13 +201,13 @@ def test_filtering_again_says_where_a_persons_decisions_are(command, tmp_path, c
     assert json.loads((run / "summary.json").read_text())["removed"] == 3
     capsys.readouterr()
     assert main([*command, "--threshold", "1000"]) == 0
-    said = capsys.readouterr().err
-    assert f"--overrides {run}/overrides.json" in said
-    assert main(shlex.split(said.partition("come back with: forgetfilter ")[2].splitlines()[0])) == 0
     assert json.loads((run / "summary.json").read_text())["removed"] == 3
-    capsys.readouterr()
-    assert main(["decide", str(run)]) == 0
+    said = capsys.readouterr().err
+    assert "the 3 decisions by person of your last decide stay; " in said
+    assert main(shlex.split(said.partition("to decide without: forgetfilter ")[2].splitlines()[0])) == 0
     assert f"--overrides {run}/overrides.json" in capsys.readouterr().err
+    assert json.loads((run / "summary.json").read_text())["removed"] == 0
+    assert main([*command, "--threshold", "1000"]) == 0
     assert json.loads((run / "summary.json").read_text())["removed"] == 0
     assert main(["decide", str(run), "--overrides", str(run / "overrides.json")]) == 0
     assert json.loads((run / "summary.json").read_text())["removed"] == 3

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
+from ..console import count_of, printable
 from ..errors import RunError
 from ..runs.layout import KNOWN_LATER, OVERRIDES, SUMMARY
-from ..runs.run import Run, decide_command, last_decision, summary_problem
+from ..runs.run import Run, check_file, decide_command, last_decision, summary_problem
 from ..settings.groups import DecisionSettings
 from ..settings.option import from_mapping
 from ..stages.known_later import known_later
 from .decide import read_summary
-from .overrides import Overrides
+from .overrides import Overrides, read_overrides
 
 
 def drop_known_later(run: Run) -> str:
@@ -64,9 +65,92 @@ def settings_of_decision(
         if name in where and told[name]:
             by_place.setdefault(where[name], []).append(told[name])
     lines = [" and ".join(filter(None, [", ".join(of[:-1]), of[-1]])) + f", {at}" for at, of in by_place.items()]
-    if problem := summary_problem(run.path):
-        lines.append(f"what was last decided is not known: {run.path / SUMMARY}: {problem}")
-    return settings, "; ".join(lines)
+    return settings, "; ".join(filter(None, [*lines, _not_known(run)]))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a `filter` command decides by in a run folder that was decided before.
+
+    Attributes:
+        settings: The settings of the decision.
+        overrides: A person's decisions, if there are any.
+        told: What stays of the last decision, what does not, and how to have it otherwise; a line each.
+    """
+
+    settings: DecisionSettings
+    overrides: Overrides | None
+    told: list[str]
+
+
+def standing_decision(run: Run) -> Standing:
+    """Find what stays of the last decision where a `filter` command goes on with a run or repeats it.
+
+    A person's decisions stay. So do a threshold and `drop_unscorable`, unless the command names others or the last
+    decision was by another signal, in whose unit its threshold is.
+
+    Raises:
+        RunError: The person's decisions were changed or lost since.
+    """
+    own, default, last = run.settings.decision, DecisionSettings(), last_decision(run.path)
+    stays = {
+        name: value
+        for name, value in last.items()
+        if name != "signal" and last.get("signal") == own.signal
+        if value != getattr(own, name) == getattr(default, name)
+    }
+    settings = from_mapping(DecisionSettings, vars(own) | stays, str(run.path / SUMMARY))
+    overrides = _last_overrides(run)
+    return Standing(
+        settings, overrides, list(filter(None, [_what_stays(run, stays, overrides), *_what_goes(run, settings)]))
+    )
+
+
+def _last_overrides(run: Run) -> Overrides | None:
+    """Read a person's decisions that the last decision heeded; None where there were none."""
+    if not last_decision(run.path) or not read_summary(run).overrides:
+        return None
+    path = run.path / OVERRIDES
+    by_it, alone = decide_command(run.path, {}, path), decide_command(run.path, {})
+    mend = f"to decide by it as it is now: {by_it}; or without a person's decisions: {alone}"
+    return read_overrides(check_file(run.path, OVERRIDES, mend))
+
+
+def _what_stays(run: Run, stays: Mapping[str, Any], overrides: Overrides | None) -> str:
+    """Say what stays of the last decision; empty where all is as the command has it anyway."""
+    parts = (
+        [f"the {count_of(len(overrides.decisions), 'decision')} by {printable(overrides.reviewer)}"]
+        if overrides
+        else []
+    )
+    if "threshold" in stays:
+        parts.append(f"threshold {stays['threshold']}")
+    if "drop_unscorable" in stays:
+        parts.append("rows without a score among the removed")
+    if not parts:
+        return ""
+    own = {name: getattr(run.settings.decision, name) for name in stays}
+    listed = " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+    verb = "stays" if len(parts) == 1 and overrides is None and "threshold" in stays else "stay"
+    return f"{listed} of your last decide {verb}; to decide without: {decide_command(run.path, own)}"
+
+
+def _what_goes(run: Run, settings: DecisionSettings) -> list[str]:
+    """Say how to bring back what does not stay of the last decision."""
+    if problem := _not_known(run):
+        person = decide_command(run.path, {}, run.path / OVERRIDES) if (run.path / OVERRIDES).is_file() else ""
+        return [problem + (f"; a person's decisions come back with: {person}" if person else "")]
+    last = last_decision(run.path)
+    if all(getattr(settings, name) == value for name, value in last.items()):
+        return []
+    person_too = run.path / OVERRIDES if read_summary(run).overrides else None
+    command = decide_command(run.path, last, person_too)
+    return [f"decided as the run was started; the last decision comes back with: {command}"]
+
+
+def _not_known(run: Run) -> str:
+    problem = summary_problem(run.path)
+    return f"what was last decided is not known: {run.path / SUMMARY}: {problem}" if problem else ""
 
 
 def how_a_person_decided(run: Run) -> str:

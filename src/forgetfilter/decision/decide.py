@@ -66,7 +66,7 @@ from ..settings.groups import DecisionSettings, SafeSettings
 from ..stages.known_later import known_later
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
 from .reasons import BAD, Decided, GuardOpinion, write_reasons, write_scores
-from .suspicion import by_review, suspect
+from .suspicion import by_review, safe_examples_look_unlike, suspect
 from .verdicts import NOBODY, UNSCORABLE, ByHand, Measured, judge
 
 # Of `summary.json`, as other programs read it (docs/reference/summary.md): higher where a key changes or goes.
@@ -195,17 +195,14 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     judged = judged_tokens(learned, signal.name)
     in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
     later = known_later(run) if signal.fused else None
-    of_another_kind = (safe_set_is_of_another_kind(*review) for review in reviews)
-    names = run.settings.safe.safe if len(reviews) > 1 else ("",)
-    kind_warnings = [
-        f"{printable(name)}: {warning}" if name else warning
-        for name, warning in zip(names, of_another_kind, strict=True)
-        if warning
-    ]
     summary = _summarise(decided, rows, planted, settings, overrides, read_unshown(run))
     summary = replace(
         summary,
-        warnings=[*summary.warnings, *kind_warnings, *(_told_of_learned(summary) if unlearned else [])],
+        warnings=[
+            *summary.warnings,
+            *_of_another_kind(run, signal, reviews),
+            *(_told_of_learned(summary) if unlearned else []),
+        ],
         judged=judged,
         judged_in_part=in_part,
         known_later=later.rows if later else 0,
@@ -223,6 +220,21 @@ def _planted_unlearned(run: Run, signal: Signal) -> bool:
     if not run.settings.sessions.learned:
         return False
     return RIVALS[signal.name].needs_learned if signal.scoring == RIVAL else run.has(FORGETTING)
+
+
+def _of_another_kind(
+    run: Run, signal: Signal, reviews: list[tuple[NDArray[np.floating], NDArray[np.floating]]]
+) -> list[str]:
+    """Warn of safe examples of another kind than the data: of each set by its review, or else of all by their looks."""
+    names = run.settings.safe.safe if len(reviews) > 1 else ("",)
+    told = [
+        f"{printable(name)}: {warning}" if name else warning
+        for name, review in zip(names, reviews, strict=True)
+        if (warning := safe_set_is_of_another_kind(*review))
+    ]
+    if not told and signal.fused and (unlike := safe_examples_look_unlike(run)):
+        told.append(unlike)
+    return told
 
 
 def _told_of_learned(summary: Summary) -> list[str]:

@@ -12,7 +12,7 @@ from ..data.tokens import TokenTable
 from ..errors import RunError
 from ..forgetting.measuring import columns_of, suspicion_column
 from ..forgetting.signals import GUARD, LIKELIHOOD, SIGNALS, Suspicion
-from ..runs.inputs import planted_parts
+from ..runs.inputs import SELF, planted_parts
 from ..runs.layout import (
     ASIDE,
     DATA,
@@ -40,6 +40,7 @@ from ..stages.witnesses import Witnesses, no_witnesses, read_witnesses
 from ..suspicion import likeness as of_kind
 from ..suspicion.fusing import Fused, fuse
 from ..suspicion.likeness import measure_likeness
+from ..suspicion.nearest import MOST_COMPARED, safe_examples_are_unlike
 from .verdicts import ByHand
 
 FloatArray = NDArray[np.floating]
@@ -123,6 +124,25 @@ def fuse_all(run: Run, by_hand: ByHand) -> tuple[Witnesses, Fused, dict[str, Tok
         harmless = np.isin(witnesses.part, safe)
     fused = fuse(likeness, others, witnesses.part == DATA, harmless)
     return witnesses, fused, tables
+
+
+def safe_examples_look_unlike(run: Run) -> str | None:
+    """Say so where the safe examples, those of all sets together, are of other kinds than the rows of the data.
+
+    Answers that the model gave itself are to prompts of the data, and are not checked.
+    """
+    if SELF in run.settings.safe.safe:
+        return None
+    witnesses = read_witnesses(run)
+    safe = [part for name in (SAFE, ASIDE) for part in numbered(name, run.settings.safe.safe)]
+    return safe_examples_are_unlike(_states(witnesses, [DATA]), _states(witnesses, safe))
+
+
+def _states(witnesses: Witnesses, parts: list[str]) -> NDArray[np.floating]:
+    """Read the states of the first rows of some parts in random order, which is that of no file."""
+    places = np.flatnonzero(np.isin(witnesses.part, parts))
+    chosen = places[np.argsort(random_ranks(witnesses.ids.take(pa.array(places))))[:MOST_COMPARED]]
+    return witnesses.features.states[chosen]
 
 
 def _tables(run: Run, witnesses: Witnesses) -> dict[str, TokenTable]:

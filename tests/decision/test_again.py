@@ -1,0 +1,101 @@
+"""What a person decided between two `filter` commands stays."""
+
+import json
+import shlex
+
+import pytest
+
+import forgetfilter.pipeline
+from forgetfilter.cli import main
+from support.quick_runs import NOISY, QUICK, SAFE, scores, write_jsonl
+
+FUSED = QUICK[: QUICK.index("--signal")]
+
+
+@pytest.fixture
+def run(tmp_path):
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def command(run, model, tmp_path):
+    noisy, safe = write_jsonl(tmp_path / "noisy.jsonl", NOISY), write_jsonl(tmp_path / "safe.jsonl", SAFE)
+    return ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(run), *FUSED]
+
+
+@pytest.fixture
+def stopped(command, run, tmp_path, monkeypatch):
+    """A run that was stopped after its first look, and decided by a person and with another threshold."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(forgetfilter.pipeline, "learn", interrupted)
+        assert main(command) == 130
+    overrides = tmp_path / "mine.json"
+    overrides.write_text(json.dumps({"reviewer": "Ann", "decisions": {"n1": "removed", "n0": "kept"}}))
+    assert main(["decide", str(run), "--overrides", str(overrides), "--threshold", "top:50%"]) == 0
+    return run
+
+
+def summary(run):
+    return json.loads((run / "summary.json").read_text())
+
+
+def decisions(run):
+    found = scores(run)
+    return dict(zip(found["id"], found["decision"], strict=True))
+
+
+def check_stands(run):
+    assert (summary(run)["threshold"], summary(run)["reviewer"]) == ("top:50%", "Ann")
+    assert (decisions(run)["n1"], decisions(run)["n0"]) == ("removed", "kept")
+    assert summary(run)["removed"] > 1
+
+
+def test_it_stays_in_the_first_look_and_to_the_end(stopped, command, monkeypatch, capsys):
+    looks = []
+    learn = forgetfilter.pipeline.learn
+    monkeypatch.setattr(forgetfilter.pipeline, "learn", lambda work: (looks.append(summary(stopped)), learn(work)))
+    capsys.readouterr()
+    assert main(command) == 0
+    assert [(look["threshold"], look["reviewer"], look["trained"]) for look in looks] == [("top:50%", "Ann", False)]
+    assert summary(stopped)["trained"]
+    check_stands(stopped)
+    told = [line for line in capsys.readouterr().err.splitlines() if "of your last decide" in line]
+    assert len(told) == 1
+    assert told[0].startswith("the 2 decisions by Ann and threshold top:50% of your last decide stay; ")
+    # A finished run that is filtered again is no other case.
+    assert main(command) == 0
+    check_stands(stopped)
+    assert main(shlex.split(told[0].partition("to decide without: forgetfilter ")[2])) == 0
+    assert (summary(stopped)["threshold"], summary(stopped)["reviewer"]) == ("auto", "")
+    assert main(command) == 0
+    assert (summary(stopped)["threshold"], summary(stopped)["reviewer"]) == ("auto", "")
+
+
+def test_a_threshold_of_the_command_holds_and_the_persons_decisions_stay(command, stopped, capsys):
+    run = stopped
+    assert main([*command, "--overwrite", "--no-training", "--threshold", "top:25%"]) == 0
+    assert (summary(run)["threshold"], summary(run)["reviewer"]) == ("top:25%", "")
+    mine = run.with_name("mine.json")
+    assert main(["decide", str(run), "--overrides", str(mine), "--threshold", "top:50%"]) == 0
+    capsys.readouterr()
+    assert main([*command, "--threshold", "top:25%"]) == 0
+    assert (summary(run)["threshold"], summary(run)["reviewer"]) == ("top:25%", "Ann")
+    said = capsys.readouterr().err
+    back = said.partition("the last decision comes back with: forgetfilter ")[2].splitlines()[0]
+    assert main(shlex.split(back)) == 0
+    check_stands(run)
+
+
+@pytest.mark.parametrize("lost", ["gone", "changed"])
+def test_a_persons_decisions_that_are_lost_are_not_decided_without(stopped, command, capsys, lost):
+    kept = stopped / "overrides.json"
+    kept.unlink() if lost == "gone" else kept.write_text("{}")
+    before = (stopped / "kept.jsonl").read_bytes()
+    capsys.readouterr()
+    assert main(command) == 2
+    assert f"{kept}: " in capsys.readouterr().err
+    assert (stopped / "kept.jsonl").read_bytes() == before
