@@ -28,7 +28,7 @@ from .decision.decide import Summary, decide, last_decision_kept, read_summary
 from .decision.overrides import Overrides
 from .errors import SettingsError
 from .forgetting.signals import RIVAL, SIGNALS
-from .report import write_report
+from .report import unsure, write_report
 from .runs.inputs import NONE, Inputs
 from .runs.layout import EXAMPLES, FORGETTING, LEARNED, LOG, MODEL, REPORT, REVIEWED, WITNESSES, rival_stage
 from .runs.run import Run, decide_command, locked
@@ -121,10 +121,11 @@ def _first_look(work: FilterRun, standing: Standing) -> None:
         with last_decision_kept(run):
             summary = decide(run, standing.settings, standing.overrides)
             write_report(run, summary)
-        work.console.say(
-            f"a first look, before training: {summary.removed:,} of {count_of(summary.rows, 'row')} would be removed "
-            f"({summary.explanation}); see {run.path / REPORT}, or stop here and keep that"
-        )
+        rows, page = count_of(summary.rows, "row"), run.path / REPORT
+        told = f"{summary.removed:,} of {rows} would be removed; see {page}, or stop here and keep that"
+        if unsure(run.path, summary):
+            told = f"not sure of any of {rows}, so that none would be removed; {page} has the most suspicious ones"
+        work.console.say(f"a first look, before training: {told}")
     work.processes.wait()
 
 

@@ -35,7 +35,7 @@ def test_not_sure_comes_before_its_reason(decided, capsys):
     assert said.index(NOT_SURE) < said.index("(the reason: 12 scored rows are too few")
     assert "Another threshold" not in said
     (line,) = (line for line in said.splitlines() if line.startswith(NOT_SURE))
-    assert "Look at the 12 most suspicious rows in the report" in line
+    assert "Mark the 12 most suspicious rows in the report" in line
     assert main(shlex.split(line.partition("tenth: forgetfilter ")[2])) == 0
     assert json.loads((decided / "summary.json").read_text())["threshold"] == "top:10%"
     assert NOT_SURE not in capsys.readouterr().out

@@ -36,7 +36,8 @@ def closing_table(path: Path, summary: Summary) -> str:
         explained = [
             "",
             f"Not sure: the filter cannot tell which rows are unsafe, so it removes none. This is no clean bill of "
-            f"health. Look at the {count_of(advice.rows, 'most suspicious row')} in the report, or remove the most "
+            f"health. Mark the {count_of(advice.rows, 'most suspicious row')} in the report"
+            f"{', which ranks all others anew' if SIGNALS[summary.signal].fused else ''}, or remove the most "
             f"suspicious tenth: {advice.command}",
             f"  (the reason: {summary.explanation})",
         ]
