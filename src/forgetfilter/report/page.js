@@ -95,15 +95,12 @@ function shareOf(known, limit) {
   return share((above(known.values, limit) * known.count) / known.values.length, known.count);
 }
 
-// Low, best and high estimate of precision and recall; nothing where they are unknown.
+// Low, best and high estimate of precision and recall of the filter alone; nothing where they are unknown.
 function estimated(limit) {
   const gone = removedAt(limit), { trusted, known_unsafe: unsafe } = data.planted;
   const why = trusted.count && gone ? doubt(limit) : '';
   const found = { why, precision: null, recall: unsafe.count ? shareOf(unsafe, limit) : null };
-  const { precision } = summary.errors;
-  // As decided it counts what a person has decided.
-  if (limit === decided && precision) found.precision = [precision.low, precision.value, precision.high];
-  else if (trusted.count && gone && !(why && signal.fused)) {
+  if (trusted.count && gone && !(why && signal.fused)) {
     const harmless = shareOf(trusted, limit)
       .map((p) => (p < 1 ? Math.min(1, ((p / (1 - p)) * (data.scored - gone)) / gone) : 1));
     found.precision = harmless.map((p) => 1 - p).reverse();
