@@ -92,14 +92,12 @@ class StageRunner:
         return self._loaded
 
     def _load(self, source: ModelSource) -> TrainableModel:
-        from .cpu.allocator import return_freed_memory
         from .trainable_model import TrainableModel
         from .vocabulary import doubt_about
 
         self.console.say("loading the model")
         # A trainable model that nobody uses any more is a cycle of references.
         gc.collect()
-        return_freed_memory()
         settings = self.settings
         model = TrainableModel(source, settings.model, settings.adapter, settings.training.seed, self._lora)
         if settings.tokens.max_length > model.longest:

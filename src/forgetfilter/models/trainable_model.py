@@ -21,7 +21,6 @@ from ..errors import ModelError, TrainingError
 from ..settings.groups import AdapterSettings, ModelSettings
 from .architecture import add_adapter, add_adapter_like
 from .checkpoint import LoraShape
-from .cpu.allocator import keep_freed_memory
 from .cpu.threads import Lanes
 from .forward_path import ForwardPath, forward_path
 from .loading import Hardware, choose_hardware, load_model
@@ -67,9 +66,11 @@ class TrainableModel:
             ModelError: It cannot be loaded; see `load_model`.
             SettingsError: The device or the adapter's targets do not exist.
         """
-        keep_freed_memory()
         hardware = choose_hardware(model, trained_fully=adapter.full_finetuning)
         self._lora, self._like = not adapter.full_finetuning, lora
+        if hardware.device.type == "cuda":
+            # What a model before this one had is free again.
+            torch.cuda.empty_cache()
         if hardware.device.type == "cuda" and hardware.device.index is not None:
             # CUDA graphs, and what Accelerate allocates, are on the current GPU.
             torch.cuda.set_device(hardware.device)
