@@ -1,7 +1,7 @@
 """What each piece of speed code gains in the whole filter: with it and without it, in turn.
 
     python benchmarks/pieces.py --data ../shared/data/normalised --rounds 3
-    python benchmarks/pieces.py --data ../shared/data/normalised --rounds 3 --dtype float32 --only lanes,blocks
+    python benchmarks/pieces.py --data ../shared/data/normalised --rounds 3 --dtype bfloat16 --only lanes,blocks
 
 Each turn filters the same rows in a process of its own, with one piece left out; in each round every piece is left out
 once, and nothing once. Sessions have fixed lengths, so that all turns do the same work, and no examples are asked for.
@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the normalised data sets")
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rows", type=int, default=48, help="a multiple of 3")
     parser.add_argument("--safe", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=3)
@@ -107,7 +107,7 @@ def main() -> None:
     for name, turns in taken.items():
         spread = f"{wall[name]:.1f} ({min(t[0] for t in turns):.1f}–{max(t[0] for t in turns):.1f})"
         table.add(name, spread, f"{wall[name] / wall[NOTHING]:.2f}", f"{processor[name] / processor[NOTHING]:.2f}")
-    table.keep(options.json, f"The whole filter with one piece of speed code left out, number format {options.dtype}")
+    table.keep(options.json, f"The whole filter with one piece of speed code left out, in {options.dtype}")
 
 
 if __name__ == "__main__":

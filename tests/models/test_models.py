@@ -181,15 +181,16 @@ def test_a_score_is_the_same_alone_and_in_any_batch(session, table):
         assert np.array_equal(alone["greedy"], result["greedy"])
 
 
+@pytest.mark.parametrize("units", ["amx_bf16", "avx512_bf16"])
 @pytest.mark.parametrize(("fully", "expected"), [(False, "bfloat16"), (True, "float32")])
 @pytest.mark.parametrize("named", ["auto", "float32", "bfloat16"])
-def test_the_number_format_that_is_taken(monkeypatch, fully, expected, named):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+def test_the_number_format_that_is_taken(monkeypatch, fully, expected, named, units):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {units: True}, raising=False)
     hardware = choose_hardware(ModelSettings(device="cpu", dtype=named), trained_fully=fully)
     assert str(hardware.dtype) == f"torch.{expected if named == 'auto' else named}"
 
 
-@pytest.mark.parametrize("capabilities", [{"amx_bf16": False}, {}, None])
+@pytest.mark.parametrize("capabilities", [{"amx_bf16": False, "avx512_bf16": False}, {}, None])
 def test_a_processor_without_units_for_bfloat16_takes_float32(monkeypatch, capabilities):
     if capabilities is None:
         # An older PyTorch does not tell.

@@ -47,6 +47,8 @@ from .sources import (
 )
 from .weights import INDEX, WHOLE, check_classes, check_complete, index_files, read_header, read_shapes, weight_files
 
+# As PyTorch names what a processor has.
+_BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Gradients and AdamW's two moments, beside the weights themselves.
 _COPIES_WHEN_TRAINED_FULLY = 4
@@ -101,9 +103,9 @@ def choose_hardware(settings: ModelSettings, *, trained_fully: bool = False) -> 
 
 
 def _fastest_format(device: torch.device) -> torch.dtype:
-    # Without matrix units for it (AMX) a processor is slower in bfloat16 than in float32.
-    capabilities = getattr(torch.cpu, "get_capabilities", None)
-    has_units = device.type != "cpu" or (capabilities is not None and capabilities().get("amx_bf16", False))
+    # Without units for it a processor is slower in bfloat16 than in float32; with them the filter takes half the time.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    has_units = device.type != "cpu" or any(capabilities.get(name, False) for name in _BFLOAT16_UNITS)
     return torch.bfloat16 if has_units else torch.float32
 
 

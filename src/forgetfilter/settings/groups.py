@@ -143,8 +143,8 @@ class ModelSettings:
     device: str = option("auto", "where to run: auto, cpu, cuda, cuda:1, mps, …", shown="DEVICE")
     dtype: str = option(
         "auto",
-        "number format of the weights; auto is bfloat16 on a GPU and on a CPU with AMX, float32 on other CPUs and with "
-        "--full-finetuning",
+        "number format of the weights; auto is bfloat16 on a GPU and on a CPU with units for it (AMX, AVX512_BF16), "
+        "float32 on other CPUs and with --full-finetuning",
         choices=("auto", "float32", "bfloat16"),
     )
 
