@@ -30,6 +30,7 @@ SOURCES = ("bbq_official", "task_alpaca_demo", "squad_v2_cs224n_dev")
 MODELS = "forgetfilter.models"
 # Functions that install a piece, each by its module, and do nothing where the piece is left out.
 INSTALLED = {
+    "attention": ("forward_path.use_own_attention",),
     "blocks": ("forward_path.use_fast_blocks",),
     "blocks and lora": ("forward_path.use_fast_blocks", "forward_path.fuse_lora"),
 }

@@ -34,7 +34,7 @@ def plain_path(pytestconfig):
     """With `--plain-path`, models keep the layers of their libraries, and rows are padded."""
     with pytest.MonkeyPatch.context() as patch:
         if pytestconfig.getoption("--plain-path"):
-            for install in ("fuse_lora", "use_fast_blocks"):
+            for install in ("use_own_attention", "fuse_lora", "use_fast_blocks"):
                 patch.setattr(f"forgetfilter.models.forward_path.{install}", lambda _: None)
             patch.setattr("forgetfilter.models.forward_path.can_pack", lambda *_: False)
         yield

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.tokens import Tokens
-from .cpu.blocks import use_fast_blocks
+from .cpu.attention import use_own_attention
+from .cpu.blocks import base_of, use_fast_blocks
 from .cpu.lora import fuse_lora
 from .forward import CompletionScorer
 from .gpu.packed_rows import PackedScorer, can_pack
@@ -72,6 +73,9 @@ def forward_path(model: Any, hardware: Hardware, loaded_on: torch.device, *, sha
         loaded_on: Where it is now; a sharded model is spread over the devices later.
         sharded: Whether each process holds a part of it.
     """
+    # First, as blocks are fast with this attention or PyTorch's alone. It pays off in bfloat16 on a processor.
+    if hardware.device.type == "cpu" and hardware.dtype == torch.bfloat16:
+        use_own_attention(base_of(model))
     # Before the blocks, which join the adapters of plain layers.
     fuse_lora(model)
     # Blocks of a sharded model gather their weights in forward passes that are PyTorch's own.

@@ -1,1 +1,1 @@
-"""Speed the forward path up on a CPU: fused blocks and LoRA, and passes side by side."""
+"""Speed the forward path up on a CPU: fused blocks and LoRA, attention and threads."""

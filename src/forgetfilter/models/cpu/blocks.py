@@ -23,6 +23,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
+from .attention import OWN_ATTENTION
 from .lora import is_plain
 
 # Blocks that compute what is computed here and nothing else.
@@ -337,5 +338,5 @@ def _is_usual(layer: Any) -> bool:
     linear += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
     plain = all(type(one) is nn.Linear and not one.weight.requires_grad for one in linear)
     plain = plain or (all(isinstance(one, Linear) and is_plain(one) for one in linear) and _are_alike(linear))
-    attends = config._attn_implementation == "sdpa"
+    attends = config._attn_implementation in ("sdpa", OWN_ATTENTION)
     return plain and attends and config.hidden_act == "silu" and not config.attention_dropout
