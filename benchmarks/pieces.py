@@ -97,6 +97,8 @@ def main() -> None:
         turn(options.turn, options)
         return
     pieces = [NOTHING, *(name for name in options.only.split(",") if name != NOTHING)]
+    if unknown := [name for name in pieces if name not in PIECES]:
+        raise SystemExit(f"there is no piece {unknown[0]!r}; there are {', '.join(PIECES)}")
     taken: dict[str, list[list[float]]] = {name: [] for name in pieces}
     for _ in range(options.rounds):
         for name in pieces:

@@ -145,7 +145,10 @@ def current_commit() -> str:
     if "COMMIT" in os.environ:
         return os.environ["COMMIT"]
     root = Path(__file__).parent
-    commit = _git(root, "rev-parse", "--short", "HEAD")
+    try:
+        commit = _git(root, "rev-parse", "--short", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        raise SystemExit(f"{root}: no git history tells the commit here; say it: COMMIT=… before the command") from None
     changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "../src", ".")
     return f"{commit} with changes" if changed else commit
 

@@ -74,10 +74,14 @@ def minutes(pieces):
     return int(told(pieces).split()[2])
 
 
-def test_no_time_left_is_told_before_a_part_of_the_work_was_measured(now):
-    pieces = Pieces("learning", plan(), "learned")
-    learning = piece(30, 300, "steps")
+def learning_of(steps):
+    pieces, learning = Pieces("learning", plan(), "learned"), piece(steps, 300, "steps")
     pieces.add(learning)
+    return pieces, learning
+
+
+def test_no_time_left_is_told_before_a_part_of_the_work_was_measured(now):
+    pieces, learning = learning_of(30)
     # The first step is slow, as first steps are: from it an hour and a half would be left.
     now[0] = 150
     learning.advance(1)
@@ -89,9 +93,7 @@ def test_no_time_left_is_told_before_a_part_of_the_work_was_measured(now):
 
 
 def test_of_a_long_run_a_time_left_is_told_after_three_minutes(now):
-    pieces = Pieces("learning", plan(), "learned")
-    learning = piece(300, 300, "steps")
-    pieces.add(learning)
+    pieces, learning = learning_of(300)
     now[0] = 180
     learning.advance(1)
     assert told(pieces) == ", about 19.9 h left in all"

@@ -81,7 +81,8 @@ def in_order(todo: list[Step], results: Path) -> list[Step]:
 def run(step: Step, results: Path, seconds: float) -> Outcome:
     """Run a step's commands one after the other, until one fails or the time is up."""
     began, log, state = time.monotonic(), results / f"{step.name}.log", DONE
-    environment = {**os.environ, "COMMIT": current_commit(), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    commit = current_commit()
+    environment = {**os.environ, "COMMIT": commit, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
     with log.open("w", encoding="utf-8") as output:
         for command in step.commands:
             left = seconds - (time.monotonic() - began)
@@ -104,7 +105,7 @@ def run(step: Step, results: Path, seconds: float) -> Outcome:
             shutil.copyfile(file, results / name)
     commands = [" ".join(map(str, command)) for command in step.commands]
     end = log.read_text(encoding="utf-8", errors="replace")[-_SHOWN:]
-    return Outcome(step.name, state, round(time.monotonic() - began, 1), commands, current_commit(), end)
+    return Outcome(step.name, state, round(time.monotonic() - began, 1), commands, commit, end)
 
 
 def _place(results: Path, step: Step) -> Path:

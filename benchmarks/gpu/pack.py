@@ -48,8 +48,7 @@ def main() -> None:
     files = [archive(options.data, whole / DATA)]
     files += [fetch(model, whole) for model in MODELS if model.name in options.models]
     parts = [part for file in files for part in cut(file, options.to, most)]
-    describe(files, options.to, most)
-    for part in parts:
+    for part in [describe(files, options.to, most), *parts]:
         print(f"{part.stat().st_size / (1 << 20):6.1f} MiB  {part}")
 
 

@@ -22,18 +22,21 @@ def cut(file: Path, folder: Path, most: int) -> list[Path]:
     return parts
 
 
-def describe(files: list[Path], folder: Path, most: int) -> None:
-    """Write which files the parts in a folder make, in how many parts, and the SHA-256 of each."""
+def describe(files: list[Path], folder: Path, most: int) -> Path:
+    """Write which files the parts in a folder make, in how many parts, and the SHA-256 of each; return the list."""
     listed = {file.name: {"parts": -(-file.stat().st_size // most), "sha256": digest(file)} for file in files}
     (folder / LISTED).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    return folder / LISTED
 
 
 def join(folder: Path, output: Path) -> dict[str, str]:
     """Put files together of which all parts have arrived; return how each listed file stands.
 
     Raises:
-        SystemExit: What was put together is not what was cut.
+        SystemExit: The list of the files is missing, or what was put together is not what was cut.
     """
+    if not (folder / LISTED).exists():
+        raise SystemExit(f"{folder}: has no {LISTED}; carry it along with the parts")
     output.mkdir(parents=True, exist_ok=True)
     states = {}
     for name, listed in json.loads((folder / LISTED).read_text(encoding="utf-8")).items():

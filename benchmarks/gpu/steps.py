@@ -144,16 +144,9 @@ def _detection(bench: Bench) -> Iterator[Step]:
     for model in bench.models:
         name = f"panel-{Path(model).stem}"
         # With a work folder for each model, as runs of another model are not gone on with.
-        words = (
-            "--work",
-            str(bench.work / name),
-            "--half",
-            "reported",
-            "--problems",
-            *problems,
-            "--trained",
-            *problems,
-        )
+        words = ("--work", str(bench.work / name), "--half", "reported", "--problems", *problems)
+        # Where all is tiny, other steps have trained enough.
+        words += ("--trained", *(() if bench.tiny else problems))
         words += (*bench.normalised, "--model", model, *bench.json(f"gpu-{name}"))
         yield Step(name, 5, (_python("panel.py", *words),))
 
@@ -176,17 +169,18 @@ def _mix(bench: Bench, notion: str, share: float, seed: int) -> tuple[Path, Comm
     bbq = f"bbq={original / 'bbq_official'}"
     unsafe = f"rows={bench.data / 'normalised' / normalised[notion]}.jsonl" if notion in normalised else bbq
     squad, alpaca = original / "squad_v2_cs224n_dev" / "dev-v2.0.json.gz", bench.data / "alpaca"
-    words: Command = (
-        "--source",
-        unsafe,
-        "--source",
-        f"squad={squad}",
-        "--source",
-        f"alpaca={alpaca}",
+    sources = [word for source in (unsafe, f"squad={squad}", f"alpaca={alpaca}") for word in ("--source", source)]
+    words = (
+        *sources,
         "--notion",
         notion,
+        "--size",
+        str(sizes[0]),
+        "--safe-size",
+        str(sizes[1]),
+        "--held-out",
+        str(sizes[2]),
     )
-    words += ("--size", str(sizes[0]), "--safe-size", str(sizes[1]), "--held-out", str(sizes[2]))
     words += ("--unsafe-share", str(share), "--seed", str(seed), "--output", str(folder), "--overwrite")
     return folder, _forgetfilter("data", "mix", *words)
 
@@ -210,18 +204,8 @@ def _study(
     # Sessions with other settings lie elsewhere.
     output, name = bench.work / f"studies-{preset}-{Path(model).stem}", name or study
     words = [word for folder, _ in mixes for word in ("--mix", str(folder))]
-    words += [
-        "--model",
-        model,
-        "--device",
-        bench.device,
-        "--preset",
-        preset,
-        "--output",
-        str(output),
-        *more,
-        *_quick(bench),
-    ]
+    words += ["--model", model, "--device", bench.device, "--preset", preset, "--output", str(output)]
+    words += [*more, *_quick(bench)]
     kept = {f"gpu-{name}.md": output / study / "finding.md", f"gpu-{name}.json": output / study / "data.json"}
     return Step(name, minutes, (*(command for _, command in mixes), _forgetfilter("study", study, *words)), kept)
 

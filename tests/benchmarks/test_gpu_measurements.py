@@ -41,6 +41,13 @@ def test_parts_are_put_together_once_all_are_there(tmp_path):
     assert join(tmp_path / "parts", tmp_path / "there") == {"model.gguf": "there"}
 
 
+def test_parts_without_their_list_are_told(tmp_path):
+    from gpu.parts import join
+
+    with pytest.raises(SystemExit, match=r"has no parts\.json; carry it along with the parts"):
+        join(tmp_path, tmp_path / "there")
+
+
 def test_a_damaged_part_is_noticed(tmp_path):
     from gpu.parts import cut, describe, join
 
