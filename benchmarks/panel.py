@@ -31,7 +31,7 @@ from forgetfilter.rivals.texts import known_by_words
 from forgetfilter.runs.layout import ASIDE, DATA, FORGETTING, KNOWN_UNSAFE, TOKENS, TRUSTED
 from forgetfilter.runs.run import Run
 from forgetfilter.stages.witnesses import Witnesses, read_witnesses
-from forgetfilter.suspicion import likeness as of_kind
+from forgetfilter.suspicion import kinds as of_kind
 from forgetfilter.suspicion.fusing import fuse
 from forgetfilter.suspicion.likeness import measure_likeness
 from panel_problems import CHOSEN, KNOWN_ROWS, PROBLEMS, REPORTED, Drawn, Problem, draw

@@ -42,7 +42,7 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel):
     }
     inside = zipfile.ZipFile(wheel).namelist()
     assert {name for name in inside if ".dist-info/" not in name} == of_source
-    assert {"forgetfilter/builtin/unsafe.jsonl", "forgetfilter/report/page.html"} <= of_source
+    assert {"forgetfilter/builtin/harmful.jsonl", "forgetfilter/report/page.html"} <= of_source
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in inside)
 
 

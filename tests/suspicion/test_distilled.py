@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from forgetfilter.suspicion.distilled import Agreement, DistilledRule, as_strict, compare_with_run, distil
-from forgetfilter.suspicion.likeness import Features
+from forgetfilter.suspicion.rules import Features
 from forgetfilter.suspicion.word_table import word_table
 
 

@@ -6,17 +6,9 @@ import pytest
 from forgetfilter.data.draw import random_ranks
 from forgetfilter.metrics.detection import auroc
 from forgetfilter.suspicion import likeness
-from forgetfilter.suspicion.likeness import (
-    HARMLESS,
-    PROTOTYPE_UNSAFE,
-    SAFE,
-    TRUSTED,
-    UNSAFE,
-    UNTRUSTED,
-    Features,
-    beyond_harmless,
-    measure_likeness,
-)
+from forgetfilter.suspicion.kinds import HARMLESS, PROTOTYPE_HARMFUL, SAFE, TRUSTED, UNSAFE, UNTRUSTED
+from forgetfilter.suspicion.likeness import beyond_harmless, measure_likeness
+from forgetfilter.suspicion.rules import Features
 from forgetfilter.suspicion.word_table import WordTable, word_table
 
 
@@ -24,7 +16,7 @@ def problem(counts, unsafe_share=0.5, seed=0):
     """Rows of each kind; unsafe ones have words and states of their own. Features, kinds, whether each is unsafe."""
     generator = np.random.default_rng(seed)
     kinds = np.repeat(list(counts), list(counts.values()))
-    unsafe = np.isin(kinds, (UNSAFE, PROTOTYPE_UNSAFE))
+    unsafe = np.isin(kinds, (UNSAFE, PROTOTYPE_HARMFUL))
     among = np.flatnonzero(kinds == UNTRUSTED)
     unsafe[among[: round(unsafe_share * len(among))]] = True
     documents = [
@@ -48,15 +40,15 @@ def ids(count):
 
 
 def test_unsafe_rows_come_first_without_any_that_is_known():
-    features, kinds, unsafe = problem({UNTRUSTED: 200, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
+    features, kinds, unsafe = problem({UNTRUSTED: 200, SAFE: 60, TRUSTED: 40, PROTOTYPE_HARMFUL: 20})
     found, there = measure_likeness(features, kinds, ids(len(kinds))), kinds == UNTRUSTED
     assert auroc(total(found)[there], unsafe[there]) > 0.9
     suspected = found.suspected[there]
-    assert suspected[unsafe[there]].mean() > 0.9 > 1.5 * suspected[~unsafe[there]].mean()
+    assert suspected[unsafe[there]].mean() > 0.7 > 4 * suspected[~unsafe[there]].mean()
 
 
 def test_clean_data_has_nothing_that_is_likely_unsafe():
-    features, kinds, _ = problem({UNTRUSTED: 200, SAFE: 100, TRUSTED: 100, PROTOTYPE_UNSAFE: 20}, unsafe_share=0)
+    features, kinds, _ = problem({UNTRUSTED: 200, SAFE: 100, TRUSTED: 100, PROTOTYPE_HARMFUL: 20}, unsafe_share=0)
     found = measure_likeness(features, kinds, ids(len(kinds)))
     assert (found.suspected > 0.5).sum() <= 2
 
@@ -83,7 +75,7 @@ def test_no_row_takes_part_in_what_is_said_of_itself(monkeypatch):
 
 
 def test_with_many_rows_the_rule_is_fitted_to_some(monkeypatch):
-    features, kinds, _ = problem({UNTRUSTED: 400, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
+    features, kinds, _ = problem({UNTRUSTED: 400, SAFE: 60, TRUSTED: 40, PROTOTYPE_HARMFUL: 20})
     whole = total(measure_likeness(features, kinds, ids(len(kinds))))
     monkeypatch.setattr(likeness, "_MOST_FITTED", 100)
     some = measure_likeness(features, kinds, ids(len(kinds)))
@@ -110,7 +102,7 @@ def test_a_word_table_is_kept_and_taken_from(tmp_path):
 
 def test_the_order_of_rows_does_not_matter(monkeypatch):
     monkeypatch.setattr(likeness, "_MOST_FITTED", 100)
-    features, kinds, _ = problem({UNTRUSTED: 300, SAFE: 60, TRUSTED: 40, PROTOTYPE_UNSAFE: 20})
+    features, kinds, _ = problem({UNTRUSTED: 300, SAFE: 60, TRUSTED: 40, PROTOTYPE_HARMFUL: 20})
     order = np.random.default_rng(3).permutation(len(kinds))
     places = ids(len(kinds))
     straight = measure_likeness(features, kinds, places)

@@ -27,7 +27,7 @@ from ..settings.groups import EVIDENCE, LAYOUTS
 from ..settings.option import with_options
 from ..stages.witnesses import measure_further, read_witnesses_of, words_and_pairs
 from ..suspicion.fusing import STATES
-from ..suspicion.likeness import Features
+from ..suspicion.rules import Features
 from ..suspicion.word_table import Vocabulary, WordTable
 from .fitting import FittedRule, fitted_rule
 

@@ -15,8 +15,10 @@ from ..forgetting.signals import GUARD, LIKELIHOOD, SIGNALS, Suspicion
 from ..runs.inputs import SELF, planted_parts
 from ..runs.layout import (
     ASIDE,
+    BIASED_PROTOTYPES,
     DATA,
     FORGETTING,
+    HARMFUL_PROTOTYPES,
     KNOWN_LATER,
     KNOWN_UNSAFE,
     ORDINARY_PROTOTYPES,
@@ -24,6 +26,7 @@ from ..runs.layout import (
     SAFE,
     SAFE_PROTOTYPES,
     TOKENS,
+    TOXIC_PROTOTYPES,
     TRUSTED,
     UNSAFE_PROTOTYPES,
     WITNESSES,
@@ -37,7 +40,7 @@ from ..settings.groups import SafeSettings
 from ..settings.option import split_names
 from ..stages.known_later import with_known_later
 from ..stages.witnesses import Witnesses, no_witnesses, read_witnesses
-from ..suspicion import likeness as of_kind
+from ..suspicion import kinds as of_kind
 from ..suspicion.fusing import Fused, fuse
 from ..suspicion.likeness import measure_likeness
 from ..suspicion.nearest import MOST_COMPARED, safe_examples_are_unlike
@@ -51,7 +54,10 @@ KIND_OF_PART = {
     ASIDE: of_kind.SAFE,
     TRUSTED: of_kind.TRUSTED,
     KNOWN_UNSAFE: of_kind.UNSAFE,
-    UNSAFE_PROTOTYPES: of_kind.PROTOTYPE_UNSAFE,
+    HARMFUL_PROTOTYPES: of_kind.PROTOTYPE_HARMFUL,
+    TOXIC_PROTOTYPES: of_kind.PROTOTYPE_TOXIC,
+    BIASED_PROTOTYPES: of_kind.PROTOTYPE_BIASED,
+    UNSAFE_PROTOTYPES: of_kind.PROTOTYPE_HARMFUL,
     SAFE_PROTOTYPES: of_kind.PROTOTYPE_SAFE,
     ORDINARY_PROTOTYPES: of_kind.PROTOTYPE_ORDINARY,
     KNOWN_LATER: of_kind.UNSAFE,
@@ -167,7 +173,8 @@ def _suspicion(
 ) -> Suspicion:
     """Select the suspicion of a table's rows; those that have a completion are at these places of `fused`."""
     parts = {name: _at(values[places], table) for name, values in fused.parts.items()}
-    return Suspicion(*scores, _at(fused.suspicion[places], table), parts)
+    to_prototypes = _at(fused.to_prototypes[places], table)
+    return Suspicion(*scores, _at(fused.suspicion[places], table), parts, to_prototypes)
 
 
 def _label(kinds: NDArray[np.integer], data: NDArray[np.intp], table: TokenTable, by_hand: ByHand) -> None:

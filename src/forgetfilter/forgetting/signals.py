@@ -201,10 +201,13 @@ class Suspicion(Scores):
         combined: That number, shape (n,).
         parts: The contribution of each kind of evidence, by name, each of shape (n,); they add up to `combined`. Empty
             for a rival.
+        to_prototypes: Whether each row is more like the package's unsafe examples (above 0) or its harmless ones
+            (below), shape (n,); None where they were not compared.
     """
 
     combined: FloatArray
     parts: Mapping[str, FloatArray] = field(default_factory=dict)
+    to_prototypes: FloatArray | None = None
 
     @classmethod
     def of_rival(cls, suspicion: FloatArray) -> Suspicion:
@@ -218,7 +221,7 @@ class Suspicion(Scores):
         return self.combined
 
     def followed_by(self, other: Suspicion) -> Suspicion:
-        """Append other rows with the same kinds of evidence."""
+        """Append other rows with the same kinds of evidence; what they are like is then unknown."""
         return Suspicion(
             np.concatenate([self.learned, other.learned]),
             np.concatenate([self.reviewed, other.reviewed]),
@@ -228,7 +231,8 @@ class Suspicion(Scores):
 
     def part(self, rows: slice) -> Suspicion:
         parts = {name: values[rows] for name, values in self.parts.items()}
-        return Suspicion(self.learned[rows], self.reviewed[rows], self.combined[rows], parts)
+        to_prototypes = None if self.to_prototypes is None else self.to_prototypes[rows]
+        return Suspicion(self.learned[rows], self.reviewed[rows], self.combined[rows], parts, to_prototypes)
 
 
 def likelihood_scores(

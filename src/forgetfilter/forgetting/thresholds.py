@@ -157,13 +157,18 @@ class AutoOfSuspicion:
     """The same for suspicion, which separates two groups of rows better than it separates trusted from other rows.
 
     The cut is the valley between two groups, unless trusted rows show that most rows above it are harmless. Without a
-    valley, known unsafe rows show where rows like them begin; without these, the false discovery rate decides.
+    valley, known unsafe rows show where rows like them begin; without these, the false discovery rate decides. That
+    takes whatever trusted rows are unlike for suspicious, so most rows above such a cut have to look unsafe by
+    themselves.
 
     Attributes:
         known_unsafe: Suspicion of rows known to be unsafe, shape (k,).
+        to_prototypes: Whether each row of the data is more like the package's unsafe examples (above 0) or its harmless
+            ones (below), shape (n,); None where they were not compared.
     """
 
     known_unsafe: FloatArray
+    to_prototypes: FloatArray | None = None
 
     def cut(self, suspicion: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
         valley, known = find_valley(suspicion, "suspicious", _LARGEST_OF_SUSPICION), trusted[~np.isnan(trusted)]
@@ -179,6 +184,10 @@ class AutoOfSuspicion:
         fallback = next((cut for cut in cuts if cut.value is not None), cuts[0])
         if (share := float(fallback.removes(suspicion).mean())) > _LARGEST_OF_SUSPICION:
             return Cut(None, f"{share:.0%} of the rows are more suspicious than trusted rows, {_TOO_MANY}")
+        if share and self.to_prototypes is not None:
+            look_unsafe = float((self.to_prototypes[fallback.removes(suspicion)] > 0).mean())
+            if look_unsafe < _FEWEST_LOOK_UNSAFE:
+                return Cut(None, f"{share:.0%} of the rows are more suspicious than trusted rows, {_LOOK_HARMLESS}")
         why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
         return Cut(fallback.value, f"{why}; {fallback.explanation}")
 
@@ -250,6 +259,8 @@ _MOST_TRUSTED = 0.1
 # For suspicion: the false discovery rates where there is no valley, the stricter first, and the largest share of rows
 # above one that may be harmless (docs/appendix.md).
 _RATES_OF_SUSPICION, _MOST_HARMLESS = (0.1, 0.2), 0.5
+# The smallest share of the rows above a cut without a valley that look unsafe by themselves.
+_FEWEST_LOOK_UNSAFE = 0.5
 # Evidence other than forgetting supports a larger group.
 _LARGEST_OF_SUSPICION = 0.7
 # Fewer known unsafe rows do not represent their kind, and fewer such rows in the data may be there by chance.
@@ -263,6 +274,10 @@ _LARGEST_SHARE = 0.6
 _TOO_MANY = (
     "too many to remove without a person's word; use a safe set that covers more of the data, or set a threshold, "
     "such as top:5%"
+)
+_LOOK_HARMLESS = (
+    "but too few of these are more like unsafe examples than like harmless ones; look at the topmost ones, give rows "
+    "that you know to be unsafe, or set a threshold, such as top:5%"
 )
 _NO_GROUPS = "the rows form no two groups"
 _NOTHING = f"{_NO_GROUPS}, so nothing is removed; look at the topmost ones and set a threshold, such as top:5%"

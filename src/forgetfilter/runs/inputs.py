@@ -211,7 +211,7 @@ def builtin(part: str) -> Path:
 
 
 def prototypes(kind: str) -> Path:
-    """Return the file of the package's rows for comparison with others: `unsafe`, `safe` or `ordinary` ones."""
+    """Return the file of the package's rows for comparison: `harmful`, `toxic`, `biased`, `safe` or `ordinary` ones."""
     return Path(str(files("forgetfilter.builtin"))) / f"{kind}.jsonl"
 
 

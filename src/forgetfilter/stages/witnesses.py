@@ -6,6 +6,7 @@ whenever more becomes known about the rows.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -34,11 +35,13 @@ from ..models.stage_runner import BASE, StageRunner
 from ..runs.files import start_afresh, written_whole
 from ..runs.inputs import BUILTIN, Material, prototypes
 from ..runs.layout import (
+    BIASED_PROTOTYPES,
+    HARMFUL_PROTOTYPES,
     ORDINARY_PROTOTYPES,
     SAFE_PROTOTYPES,
     SHARDS,
+    TOXIC_PROTOTYPES,
     TRUSTED,
-    UNSAFE_PROTOTYPES,
     WITNESS_BASIS,
     WITNESS_ROWS,
     WITNESS_STATES,
@@ -51,15 +54,15 @@ from ..runs.layout import (
 from ..runs.run import Stages
 from ..settings.groups import Settings
 from ..suspicion.basis import Basis
-from ..suspicion.likeness import Features
+from ..suspicion.rules import Features
 from ..suspicion.word_table import Vocabulary, WordTable, shared_words
 
 if TYPE_CHECKING:
     from ..models.scoring import Scorer
 
-PROTOTYPES = (UNSAFE_PROTOTYPES, SAFE_PROTOTYPES, ORDINARY_PROTOTYPES)
-# This many rows of each notion, and this many ordinary ones, are as informative as more (docs/evidence.md).
-_OF_A_NOTION, _ORDINARY = 20, 60
+PROTOTYPES = (HARMFUL_PROTOTYPES, TOXIC_PROTOTYPES, BIASED_PROTOTYPES, SAFE_PROTOTYPES, ORDINARY_PROTOTYPES)
+# This many safe rows of each notion, and this many ordinary ones, are as informative as more (docs/evidence.md).
+_MOST = {SAFE_PROTOTYPES: 10, ORDINARY_PROTOTYPES: 120}
 # Depths in the model, as shares of its blocks, at which hidden states of each answer's beginning are taken.
 _DEPTHS = (0.5, 0.75)
 # Rows that the basis is fitted to.
@@ -198,18 +201,18 @@ def _write_prototypes(rows: list[Said], runner: StageRunner, path: Path) -> None
 
 
 def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[Said]:
-    """Yield some of the package's rows, equally many of each notion, without those that the run itself uses."""
+    """Yield the package's unsafe rows or some of its harmless ones, without those that the run itself uses."""
     if name == SAFE_PROTOTYPES and BUILTIN in settings.safe.safe:
         return
     used = set()
     if name == ORDINARY_PROTOTYPES and settings.planted.trusted == BUILTIN and TRUSTED in material.parts:
         used = set(material.texts(TRUSTED))
     container, seen = open_container(str(prototypes(name.removeprefix("builtin-"))), "train"), Counter[str]()
+    most = _MOST.get(name, math.inf)
     for position, (record, _, chat) in enumerate(read_chats(container, ReadOptions())):
         assert isinstance(chat, Chat)
         assert record.fields is not None
         notion = str(record.fields.get("notion", ""))
-        most = _OF_A_NOTION if notion else _ORDINARY
         if seen[notion] < most and (chat.prompt, chat.completion) not in used:
             seen[notion] += 1
             yield f"{name} {position}", position, chat

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ..forgetting.estimates import Estimate, wilson
 from ..metrics.detection import auroc, ranks
-from .likeness import Features
 from .ridge import cross_fitted, solve
+from .rules import Features
 
 FloatArray = NDArray[np.floating]
 # A tenth to three times as much made no difference beyond 0.01 of AUROC on four problems of the panel's chosen half.

@@ -31,9 +31,11 @@ class Fused:
 
     Attributes:
         parts: What each witness contributes, by name, each of shape (n,).
+        to_prototypes: The attribute of `Likeness`.
     """
 
     parts: dict[str, FloatArray]
+    to_prototypes: FloatArray
 
     @property
     def suspicion(self) -> FloatArray:
@@ -71,7 +73,8 @@ def fuse(
     # Harmless rows set the zero and the unit.
     total = _sum(parts)
     spread = max(float(total[harmless].std()), 1e-9)
-    return Fused({name: (part - part[harmless].mean()) / spread for name, part in parts.items()})
+    parts = {name: (part - part[harmless].mean()) / spread for name, part in parts.items()}
+    return Fused(parts, likeness.to_prototypes)
 
 
 def _agreement(values: FloatArray, likeness: FloatArray, untrusted: NDArray[np.bool_]) -> float:
