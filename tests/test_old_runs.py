@@ -59,8 +59,9 @@ def test_a_run_is_decided_and_gone_on_with_as_before(place, expected, name):
         check(run, expected[name][step])
         after = stage_files(run)
         if command[0] == "filter":
-            # Nothing of what took long was done again.
-            assert {path: after[path] for path in before} == before, step
+            # Nothing of what took long was done again, but for the final model, which is of what is decided now.
+            kept = {path: of for path, of in before.items() if not path.startswith("model/")}
+            assert {path: after[path] for path in kept} == kept, step
             assert stages(after) - stages(before) == added.get(step, set()), step
 
 
@@ -75,8 +76,10 @@ def test_a_killed_run_goes_on_to_the_same_end(place, expected, name):
     assert main(filter_command(name)) == 0
     after = stage_files(run)
     assert {path: after[path] for path in before} == before
-    # These steps were not done again: by the clock of who made the run each took days.
-    assert json.loads((folder / stage / "history.json").read_text(encoding="utf-8"))[:checkpoints] == steps
+    # These steps were not done again: by the clock of who made the run each took days. The final model is of what is
+    # decided now, by prototypes and rules that have changed since.
+    if stage != "model":
+        assert json.loads((folder / stage / "history.json").read_text(encoding="utf-8"))[:checkpoints] == steps
     assert stages(after) == stages(stage_files(place / "finished")) - {"known-later"}
     check(run, expected["finished"]["filter again"])
     for path in ("stages/learned", "stages/reviewed", "stages/reviewed-2", "model"):

@@ -218,6 +218,16 @@ def test_a_promise_of_twenty_percent_is_better_than_none():
     assert cut.removes(suspicion)[100:].all()
 
 
+def test_without_a_valley_what_goes_has_to_look_unsafe_by_itself():
+    trusted, harmless = np.linspace(-2, 2, 39), np.linspace(-2, 2, 100)
+    suspicion, nobody = np.concatenate([harmless, np.linspace(2.1, 3, 18)]), np.empty(0)
+    like_unsafe, like_harmless = (np.where(suspicion > 2.05, value, -1.0) for value in (0.5, -0.5))
+    assert AutoOfSuspicion(nobody, like_unsafe).cut(suspicion, trusted).removes(suspicion).sum() == 18
+    cut = AutoOfSuspicion(nobody, like_harmless).cut(suspicion, trusted)
+    assert cut.value is None
+    assert "too few of these are more like unsafe examples" in cut.explanation
+
+
 def test_no_more_than_most_rows_go_by_suspicion():
     trusted = np.linspace(-1, 1, 100)
     assert AutoOfSuspicion(np.empty(0)).cut(np.random.default_rng(0).normal(5, 0.1, 100), trusted).value is None

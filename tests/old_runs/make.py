@@ -3,7 +3,8 @@
 `test_old_runs.py` takes them out of `runs.tar.xz`, does what `STEPS` names, and compares what is decided with
 `expected.json`, in which the version that made them decided the same. `filter` goes on with runs of its own version
 number alone, so that folders are made anew where that number changes, and for no other reason: whatever else makes the
-test fail would keep a user from going on with a run.
+test fail would keep a user from going on with a run. Where the evidence itself changes, and with it what is decided,
+`--decide` has the present version decide about the runs as they are.
 
 What they are made from is beside them, rows of the demo among it, and a model of random numbers, whose files have to
 stay byte for byte what the runs were made with.
@@ -182,7 +183,6 @@ def _run_and_kill(command: list[str], stage: str, checkpoints: int) -> None:
 
 def make() -> None:
     """Make all of it."""
-    expected: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         os.chdir(work)
@@ -197,6 +197,16 @@ def make() -> None:
             for path in sorted(work.iterdir()):
                 # Every decision writes the report anew, and it is large.
                 archive.add(path, path.name, filter=lambda file: None if file.name.endswith(REPORT) else file)
+    decide()
+
+
+def decide() -> None:
+    """Write what the present version decides about the runs of the archive."""
+    expected: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        unpack(work)
+        os.chdir(work)
         for run, steps in STEPS.items():
             expected[run] = {"as it is": decided(work / run)}
             for step, command in steps.items():
@@ -206,4 +216,4 @@ def make() -> None:
 
 
 if __name__ == "__main__":
-    make()
+    decide() if "--decide" in sys.argv[1:] else make()

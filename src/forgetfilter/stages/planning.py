@@ -28,7 +28,7 @@ from .examples import ANSWER_TOKENS
 from .filter_run import FilterRun, asked_rivals
 
 # Tokens of the package's own rows that all rows are compared with.
-_PROTOTYPES = 12_000
+_PROTOTYPES = 28_000
 
 
 def plan_run(work: FilterRun) -> Plan:
