@@ -209,6 +209,16 @@ def test_known_unsafe_rows_tell_where_their_like_begin():
     assert removed[:200].mean() < 0.02
 
 
+def test_a_group_that_is_much_larger_than_what_is_like_known_unsafe_rows_is_not_theirs():
+    generator = np.random.default_rng(0)
+    other_kind, unsafe = generator.normal(3, 0.4, 60), generator.normal(6, 0.4, 12)
+    suspicion, trusted = np.concatenate([generator.normal(size=140), other_kind, unsafe]), generator.normal(size=40)
+    assert AutoOfSuspicion(np.empty(0)).cut(suspicion, trusted).removes(suspicion).sum() > 60
+    removed = AutoOfSuspicion(generator.normal(6, 0.4, 12)).cut(suspicion, trusted).removes(suspicion)
+    assert removed[200:].mean() > 0.8
+    assert removed[:200].sum() == 0
+
+
 def test_a_promise_of_twenty_percent_is_better_than_none():
     trusted, harmless = np.linspace(-2, 2, 39), np.linspace(-2, 2, 100)
     suspicion = np.concatenate([harmless, np.linspace(2.1, 3, 18)])

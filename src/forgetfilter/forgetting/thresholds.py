@@ -156,10 +156,10 @@ class Auto:
 class AutoOfSuspicion:
     """The same for suspicion, which separates two groups of rows better than it separates trusted from other rows.
 
-    The cut is the valley between two groups, unless trusted rows show that most rows above it are harmless. Without a
-    valley, known unsafe rows show where rows like them begin; without these, the false discovery rate decides. That
-    takes whatever trusted rows are unlike for suspicious, so most rows above such a cut have to look unsafe by
-    themselves.
+    The cut is the valley between two groups, unless trusted rows show that most rows above it are harmless, or known
+    unsafe ones that far more rows lie above it than there are like them. Then, and without a valley, known unsafe rows
+    show where rows like them begin; without these, the false discovery rate decides. That takes whatever trusted rows
+    are unlike for suspicious, so most rows above such a cut have to look unsafe by themselves.
 
     Attributes:
         known_unsafe: Suspicion of rows known to be unsafe, shape (k,).
@@ -172,49 +172,63 @@ class AutoOfSuspicion:
 
     def cut(self, suspicion: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
         valley, known = find_valley(suspicion, "suspicious", _LARGEST_OF_SUSPICION), trusted[~np.isnan(trusted)]
-        like_unsafe = _where_unsafe_begin(suspicion, known, self.known_unsafe[~np.isnan(self.known_unsafe)])
-        if not len(known):
-            return valley if valley.value is not None or like_unsafe is None else like_unsafe
-        if valley.value is not None and _harmless_share(suspicion, known, valley.value) <= _MOST_HARMLESS:
-            return valley
+        unsafe = self.known_unsafe[~np.isnan(self.known_unsafe)]
+        expected = _count_like(suspicion, known, unsafe)
+        like_unsafe = _where_unsafe_begin(suspicion, unsafe, expected) if expected >= _FEWEST_THERE else None
+        if valley.value is not None:
+            too_many = like_unsafe is not None and (suspicion > valley.value).sum() > _MOST_BEYOND * expected
+            mostly_harmless = len(known) > 0 and _harmless_share(suspicion, known, valley.value) > _MOST_HARMLESS
+            if not too_many and not mostly_harmless:
+                return valley
         if like_unsafe is not None:
             return like_unsafe
+        return self._beyond_trusted(suspicion, known, valley) if len(known) else valley
+
+    def _beyond_trusted(self, suspicion: FloatArray, known: FloatArray, valley: Cut) -> Cut:
+        """Return the cut by the false discovery rate, or why nothing is removed."""
         # Where no cutoff meets the stricter rate, the looser one is better than none.
         cuts = [FalseDiscoveryRate(rate).cut(suspicion, known) for rate in _RATES_OF_SUSPICION]
         fallback = next((cut for cut in cuts if cut.value is not None), cuts[0])
-        if (share := float(fallback.removes(suspicion).mean())) > _LARGEST_OF_SUSPICION:
-            return Cut(None, f"{share:.0%} of the rows are more suspicious than trusted rows, {_TOO_MANY}")
-        if share and self.to_prototypes is not None:
-            look_unsafe = float((self.to_prototypes[fallback.removes(suspicion)] > 0).mean())
-            if look_unsafe < _FEWEST_LOOK_UNSAFE:
-                return Cut(None, f"{share:.0%} of the rows are more suspicious than trusted rows, {_LOOK_HARMLESS}")
+        removed = fallback.removes(suspicion)
+        more_suspicious = f"{removed.mean():.0%} of the rows are more suspicious than trusted rows"
+        if removed.mean() > _LARGEST_OF_SUSPICION:
+            return Cut(None, f"{more_suspicious}, {_TOO_MANY}")
+        if (
+            self.to_prototypes is not None
+            and removed.any()
+            and (self.to_prototypes[removed] > 0).mean() < _FEWEST_LOOK_UNSAFE
+        ):
+            return Cut(None, f"{more_suspicious}, {_LOOK_HARMLESS}")
         why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
         return Cut(fallback.value, f"{why}; {fallback.explanation}")
 
 
-def _where_unsafe_begin(suspicion: FloatArray, trusted: FloatArray, unsafe: FloatArray) -> Cut | None:
-    """Return the cut of the largest F1 if the data's unsafe rows are as suspicious as known ones; None if they are few.
+def _count_like(suspicion: FloatArray, trusted: FloatArray, unsafe: FloatArray) -> float:
+    """Estimate how many rows are as suspicious as known unsafe ones; 0 where too few of these are known.
 
-    Their number is estimated from the rows above the lower quartile, and above the median, of the known unsafe ones.
+    The estimate rests on the rows above the lower quartile, and above the median, of the known unsafe ones.
     """
-    scored = suspicion[~np.isnan(suspicion)]
-    if len(unsafe) < _FEWEST_UNSAFE or not len(scored):
-        return None
-    estimated = 0.0
+    scored, estimated = suspicion[~np.isnan(suspicion)], 0.0
+    if len(unsafe) < _FEWEST_UNSAFE:
+        return estimated
     for share in (0.25, 0.5):
         quantile = float(np.quantile(unsafe, share))
         by_chance = len(scored) * float((trusted > quantile).mean()) if len(trusted) else 0.0
         excess = float((scored > quantile).sum()) - by_chance
         if excess > 2 * by_chance**0.5:
             estimated = max(estimated, excess / max(float((unsafe > quantile).mean()), 1e-9))
-    if estimated < _FEWEST_THERE:
-        return None
+    return estimated
+
+
+def _where_unsafe_begin(suspicion: FloatArray, unsafe: FloatArray, expected: float) -> Cut:
+    """Return the cut of the largest F1 if so many rows are unsafe, and as suspicious as the known unsafe ones."""
+    scored = suspicion[~np.isnan(suspicion)]
     cuts = np.unique(np.concatenate([scored, unsafe]))
     removed, recall = (len(x) - np.searchsorted(np.sort(x), cuts, side="right") for x in (scored, unsafe))
-    best = cuts[np.argmax(2 * estimated * recall / len(unsafe) / (removed + estimated))]
+    best = cuts[np.argmax(2 * expected * recall / len(unsafe) / (removed + expected))]
     return Cut(
         float(best),
-        f"where rows like the {len(unsafe):,} known unsafe ones begin, of which there are about {estimated:.0f}",
+        f"where rows like the {len(unsafe):,} known unsafe ones begin, of which there are about {expected:.0f}",
     )
 
 
@@ -265,6 +279,8 @@ _FEWEST_LOOK_UNSAFE = 0.5
 _LARGEST_OF_SUSPICION = 0.7
 # Fewer known unsafe rows do not represent their kind, and fewer such rows in the data may be there by chance.
 _FEWEST_UNSAFE, _FEWEST_THERE = 10, 3
+# A group of more than so many times the rows that are like known unsafe ones is not theirs.
+_MOST_BEYOND = 1.5
 _MOST_POINTS = 4096
 # The density in a valley is at most this share of that at the lower of its two peaks.
 _SHALLOW = 0.8
