@@ -74,8 +74,9 @@ def decided(cell: Cell, chosen: NDArray[np.intp]) -> Decided:
     found = measure_likeness(witnesses.features.take(places), kinds, random_ranks(witnesses.ids.take(pa.array(places))))
     data, harmless = part == DATA, np.isin(part, [TRUSTED, ASIDE])
     others = {} if np.isnan(cell.forgetting).all() else {FORGETTING: cell.forgetting[places]}
-    suspicion = fuse(found, others, data, harmless if harmless.sum() >= 10 else part == SAFE).suspicion
-    cut = AutoOfSuspicion(np.empty(0)).cut(suspicion[data], suspicion[harmless])
+    fused = fuse(found, others, data, harmless if harmless.sum() >= 10 else part == SAFE)
+    suspicion = fused.suspicion
+    cut = AutoOfSuspicion(np.empty(0), fused.to_prototypes[data]).cut(suspicion[data], suspicion[harmless])
     return Decided(places, suspicion, data, cut.removes(suspicion[data]))
 
 

@@ -98,7 +98,8 @@ def _join(forgetting: NDArray[np.floating], witnesses: Witnesses, part: str, ful
 def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:
     """Score the untrusted rows in each way, by name, with so many known unsafe rows of each kind; larger = unsafe.
 
-    `trusted` and `unsafe` stand for suspicion of the rows of known kind, for the cutoff.
+    `trusted` and `unsafe` stand for suspicion of the rows of known kind, for the cutoff, `like prototypes` for the
+    likeness of the untrusted rows to prototypes.
     """
     witnesses, kinds = cell.witnesses, np.array([KIND_OF_PART[part] for part in cell.witnesses.part])
     used = np.ones(len(kinds), dtype=bool)
@@ -120,7 +121,8 @@ def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:
     by_way = {name: values[untrusted] for name, values in scores.items()}
     if known:
         by_way["bag of words"] = _by_bag_of_words(cell.drawn, known)
-    return by_way | {"trusted": fused.suspicion[harmless], "unsafe": fused.suspicion[kinds == of_kind.UNSAFE]}
+    of_known = {"trusted": fused.suspicion[harmless], "unsafe": fused.suspicion[kinds == of_kind.UNSAFE]}
+    return by_way | of_known | {"like prototypes": fused.to_prototypes[untrusted]}
 
 
 def _by_bag_of_words(drawn: Drawn, known: int) -> NDArray[np.floating]:
@@ -150,7 +152,7 @@ def row(problem: Problem, cell: Cell, known: int) -> tuple[str, ...]:
     """Format a row of the table."""
     by_way = results(cell, known)
     trusted, unsafe, suspicion = by_way.pop("trusted"), by_way.pop("unsafe"), by_way["suspicion"]
-    cut = AutoOfSuspicion(unsafe).cut(suspicion, trusted)
+    cut = AutoOfSuspicion(unsafe, by_way.pop("like prototypes")).cut(suspicion, trusted)
     removed = cut.removes(suspicion)
     lost = f"{removed[~cell.unsafe].mean():.0%}"
     if not cell.unsafe.any():
