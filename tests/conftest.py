@@ -12,6 +12,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Two test processes share two cores.
 os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
 
+from support.plain_path import leave_fast_paths_out
 from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
 from support.tiny_models import make_model, make_tokenizer
 
@@ -34,9 +35,7 @@ def plain_path(pytestconfig):
     """With `--plain-path`, models keep the layers of their libraries, and rows are padded."""
     with pytest.MonkeyPatch.context() as patch:
         if pytestconfig.getoption("--plain-path"):
-            for install in ("use_own_attention", "fuse_lora", "use_fast_blocks"):
-                patch.setattr(f"forgetfilter.models.forward_path.{install}", lambda _: None)
-            patch.setattr("forgetfilter.models.forward_path.can_pack", lambda *_: False)
+            leave_fast_paths_out(patch)
         yield
 
 

@@ -20,6 +20,7 @@ from forgetfilter.models.sources import find_model
 from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings
 from forgetfilter.stages.examples import read_examples
+from support import plain_path
 from support.held_out import QUICK, ROWS
 from support.interrupted import SECONDS, take_signals
 from support.quick_runs import NOISY, write_jsonl
@@ -29,11 +30,11 @@ from support.spread_session import train
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def launch(arguments, how="--multi_gpu", what=("-m", "forgetfilter")):
+def launch(arguments, how="--multi_gpu", what=()):
     # accelerate calls every launch of several processes multi_gpu; with --cpu alone it starts a single one.
     command = [sys.executable, "-m", "accelerate.commands.launch", how, "--num_processes", "2"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    return [*command, *what, *arguments]
+    return [*command, *(what or plain_path.COMMAND), *arguments]
 
 
 def run(command):
