@@ -177,8 +177,9 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     measured, planted = _read_measured(run, signal, scores[DATA]), _planted(scores, run.settings.safe)
     suspicion = measured.scores.suspicion
     if signal.fused and threshold == Auto():
+        assert isinstance(measured.scores, Suspicion)
         known_unsafe = np.concatenate([planted.known_unsafe, suspicion[by_hand[0][by_hand[1]]]])
-        threshold = AutoOfSuspicion(known_unsafe, getattr(measured.scores, "to_prototypes", None))
+        threshold = AutoOfSuspicion(known_unsafe, measured.scores.to_prototypes)
     unlearned = _planted_unlearned(run, signal)
     if unlearned:
         if isinstance(threshold, FalseDiscoveryRate):
