@@ -154,6 +154,51 @@ def test_a_decision_about_a_group_holds_for_all_its_rows(page, folder, tmp_path)
     assert counted(page)["removed"] == len(removed)
 
 
+def stored_marks(page):
+    """The marks that the browser keeps."""
+    (stored,) = page.evaluate("Object.values(localStorage)")
+    return dict(json.loads(stored)["decisions"])
+
+
+def test_a_group_spares_marks_of_single_rows_and_its_undo_restores_them(page):
+    page.uncheck("#fold")
+    first = page.locator("#topic-list > li").first
+    size = int(re.match(r"(\d+) removed", first.locator(".badge").text_content())[1])
+    first.locator("button", has_text="Show these rows").click()
+    page.locator("#list > li").nth(0).locator("button", has_text="Keep").click()
+    page.locator("#list > li").nth(1).locator("button", has_text="Remove").click()
+    page.locator("#list > li").nth(2).locator("button", has_text="Keep").click()
+    before = stored_marks(page)
+    assert sorted(before.values()) == ["kept", "kept", "removed"]
+    assert "3 rows keep their mark" in first.locator(".controls").text_content()
+    for label, verdict in (("Remove", "removed"), ("Keep", "kept")):
+        first.locator("button", has_text=f"{label} the other {size - 3}").click()
+        assert page.text_content("#topics-done").startswith(f"{size - 3} rows about ")
+        marks = stored_marks(page)
+        assert len(marks) == size
+        assert marks | before == marks
+        assert {marks[name] for name in marks.keys() - before.keys()} == {verdict}
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.reload()
+    first.locator("button", has_text="Undo").click()
+    assert stored_marks(page) == before
+    assert page.text_content("#topics-done") == f"The filter decides again about {size - 3} rows."
+    # Nothing more to take back: marks of single rows are undone at their rows.
+    first.locator("button", has_text="Undo").click()
+    assert stored_marks(page) == before
+
+
+def test_a_row_that_is_marked_after_its_group_keeps_that_mark(page):
+    page.uncheck("#fold")
+    first = page.locator("#topic-list > li").first
+    first.locator("button", has_text="Keep all").click()
+    first.locator("button", has_text="Show these rows").click()
+    page.locator("#list > li").first.locator("button", has_text="Remove").click()
+    assert "1 row keeps its mark" in first.locator(".controls").text_content()
+    first.locator("button", has_text="Undo").click()
+    assert list(stored_marks(page).values()) == ["removed"]
+
+
 def test_near_copies_are_one_look_and_one_decision(page):
     move(page, -100)
     page.select_option("#which", "removed")

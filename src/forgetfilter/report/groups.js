@@ -50,6 +50,8 @@ const rowCount = (count) => `${number(count)} ${count === 1 ? 'row' : 'rows'}`;
 function topicItem({ k, rows }) {
   const removedRows = rows.filter(isRemoved);
   const mine = rows.filter((row) => overrides.has(row.id)).length;
+  // Rows that a person marked one by one keep their mark.
+  const free = rows.filter((row) => !overrides.has(row.id) || byGroup.has(row.id)), own = rows.length - free.length;
   const item = element('li', { class: removedRows.length ? removed : kept });
   const firsts = new Map();
   for (const row of rows) firsts.set(row.original, (firsts.get(row.original) || 0) + 1);
@@ -63,14 +65,17 @@ function topicItem({ k, rows }) {
   const range = [rows[rows.length - 1].suspicion, rows[0].suspicion].map((value) => value.toFixed(1));
   parts.push(element('span', { class: 'small' }, `${signal.quality} by ${[...new Set(range)].join(' to ')}`));
   const act = (label, verdict) => {
+    const which = own && free.length ? `the other ${number(free.length)}` : `all ${number(rows.length)}`;
     const made = element('button', { type: 'button', 'data-act': label,
-      'aria-label': `${label} ${number(rows.length)} rows about ${topicName(k)}` },
-    verdict === null ? label : `${label} ${number(rows.length)}`);
+      'aria-label': `${label} ${which} rows about ${topicName(k)}` },
+    verdict === null ? label : `${label} ${which}`);
+    made.disabled = !free.length;
     made.addEventListener('click', () => {
-      override(rows.map((row) => row.id), verdict);
+      const ids = (verdict === null ? free.filter((row) => byGroup.has(row.id)) : free).map((row) => row.id);
+      overrideGroup(ids, verdict);
       showList();
-      byId('topics-done').textContent = verdict === null ? `The filter decides again about ${rowCount(rows.length)}.`
-        : `${rowCount(rows.length)} about ${topicName(k)}: ${verdict}.`;
+      byId('topics-done').textContent = verdict === null ? `The filter decides again about ${rowCount(ids.length)}.`
+        : `${rowCount(ids.length)} about ${topicName(k)}: ${verdict}.`;
       const again = document.querySelector(`#topic-list [data-topic="${k}"]`);
       if (again) again.querySelector(`[data-act="${label}"]`).focus();
     });
@@ -78,8 +83,9 @@ function topicItem({ k, rows }) {
   };
   const show = element('button', { type: 'button', 'aria-label': `Show the rows about ${topicName(k)}` }, 'Show these rows');
   show.addEventListener('click', () => showOnly(`topic-${k}`));
-  const controls = element('div', { class: 'controls' }, act('Keep all', kept), act('Remove all', removed),
+  const controls = element('div', { class: 'controls' }, act('Keep', kept), act('Remove', removed),
     act('Undo', null), show);
+  if (own) controls.append(element('span', { class: 'small' }, own === 1 ? '1 row keeps its mark' : `${number(own)} rows keep their mark`));
   const shown = [...firsts].map(([id, count]) => ({ row: rowOf.get(id), count })).filter(({ row }) => row)
     .slice(0, EXAMPLES);
   const texts = shown.map(({ row, count }) => element('li', {},

@@ -187,11 +187,14 @@ function showCommand() {
 
 const STORE = `forgetfilter:${data.folder}:${data.run}`;
 const overrides = new Map();
+// The rows that were marked together with their group, whose undo takes back these marks and no others.
+const byGroup = new Set();
 let unsaved = false;
 
 function remember() {
   try {
-    localStorage.setItem(STORE, JSON.stringify({ reviewer: byId('reviewer').value, decisions: [...overrides], unsaved }));
+    localStorage.setItem(STORE, JSON.stringify({ reviewer: byId('reviewer').value, decisions: [...overrides],
+      byGroup: [...byGroup], unsaved }));
   } catch { /* A browser may forbid it; then the warning on closing remains. */ }
 }
 
@@ -202,6 +205,7 @@ function recall() {
     stored = JSON.parse(localStorage.getItem(STORE));
   } catch { /* As above. */ }
   for (const [id, verdict] of stored ? stored.decisions : Object.entries(data.decided)) overrides.set(id, verdict);
+  for (const id of (stored && stored.byGroup) || []) byGroup.add(id);
   byId('reviewer').value = stored ? stored.reviewer : summary.reviewer;
   unsaved = Boolean(stored && stored.unsaved);
 }
@@ -233,6 +237,18 @@ function alike(row) {
 }
 
 function override(ids, verdict) {
+  for (const id of ids) byGroup.delete(id);
+  mark(ids, verdict);
+}
+
+function overrideGroup(ids, verdict) {
+  for (const id of ids) {
+    if (verdict === null) byGroup.delete(id); else byGroup.add(id);
+  }
+  mark(ids, verdict);
+}
+
+function mark(ids, verdict) {
   for (const id of ids) {
     if (verdict === null) overrides.delete(id); else overrides.set(id, verdict);
   }
@@ -272,7 +288,9 @@ async function load(file) {
   try {
     const given = JSON.parse(await file.text());
     for (const [id, verdict] of Object.entries(given.decisions)) {
-      if (verdict === kept || verdict === removed) overrides.set(id, verdict);
+      if (verdict !== kept && verdict !== removed) continue;
+      overrides.set(id, verdict);
+      byGroup.delete(id);
     }
     byId('reviewer').value = [...String(given.reviewer || '')].slice(0, 60).join('');
     remember();
