@@ -369,6 +369,77 @@ def test_a_review_by_keyboard_is_saved_and_applied(page, folder, tmp_path):
     assert decided(run)[first] == ("kept", "Ada")
 
 
+def saved_name(page):
+    """Save the marks, and return the name of their file."""
+    with page.expect_download() as download:
+        page.click("#save")
+    return download.value.suggested_filename
+
+
+def test_the_command_names_the_file_that_holds_the_marks(browser, folder, tmp_path, monkeypatch):
+    run = shutil.copytree(folder, tmp_path / "run")
+    assert main(["decide", str(run), "--threshold", "top:25%"]) == 0
+    with opened(browser, run) as page:
+        assert "--overrides" not in page.text_content("#command")
+        assert not page.is_visible("#save-first")
+        page.keyboard.press("j")
+        page.keyboard.press("y")
+        assert (page.is_visible("#save-first"), page.is_visible("#copy")) == (True, False)
+        assert page.text_content("#command") == ""
+        before = page.evaluate("Date.now()")
+        first = saved_name(page)
+        local = page.evaluate("ms => new Date(ms).toString()", before).split()
+        assert re.fullmatch(rf"overrides-{local[3]}\d\d{local[2]}-\d{{6}}\.json", first)
+        assert page.text_content("#command").endswith(f" --overrides {first}")
+        assert not page.is_visible("#save-first")
+        assert page.text_content("#saved").startswith(f"Saved as {first}, where this browser puts downloads.")
+        page.reload()
+        assert page.text_content("#command").endswith(f" --overrides {first}")
+        # Another mark: the saved file is stale.
+        page.keyboard.press("j")
+        page.keyboard.press("j")
+        page.keyboard.press("x")
+        assert page.is_visible("#save-first")
+        assert page.text_content("#saved") == ""
+        names = [saved_name(page) for _ in range(3)]
+        assert len({first, *names}) == 4
+        assert page.text_content("#command").endswith(f" --overrides {names[-1]}")
+        with page.expect_download() as download:
+            page.click("#save")
+        download.value.save_as(tmp_path / download.value.suggested_filename)
+        command = page.text_content("#command")
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(command)[1:]) == 0
+    assert len(held((run / "report.html").read_text())["decided"]) == 2
+
+
+def test_marks_of_the_last_decision_are_read_from_the_runs_own_copy(browser, folder, tmp_path):
+    run = shutil.copytree(folder, tmp_path / "my run")
+    scores = decided(run)
+    gone = next(i for i, (verdict, _) in scores.items() if verdict == "removed" and i.startswith("n"))
+    (tmp_path / "a.json").write_text(json.dumps({"reviewer": "Ada", "decisions": {gone: "kept"}}))
+    assert main(["decide", str(run), "--overrides", str(tmp_path / "a.json")]) == 0
+    with opened(browser, run) as page:
+        page.fill("#number", "0.5")
+        page.press("#number", "Enter")
+        command = page.text_content("#command")
+        assert shlex.split(command)[-2:] == ["--overrides", str(run / "overrides.json")]
+        page.uncheck("#fold")
+        page.select_option("#which", "mine")
+        card = page.locator("#list > li").first
+        card.locator("button", has_text="Remove").click()
+        assert page.is_visible("#save-first")
+        card.locator("button", has_text="Keep").click()
+        assert page.text_content("#command") == command
+        assert page.text_content("#mine") == "1 row decided by you: 0 unsafe, 1 harmless."
+        # A file that was loaded is named as it is called.
+        (tmp_path / "overrides (1).json").write_text(json.dumps({"decisions": {gone: "removed"}}))
+        page.set_input_files("#load", tmp_path / "overrides (1).json")
+        page.wait_for_function("document.getElementById('command').textContent.endsWith(\"'overrides (1).json'\")")
+    assert main(shlex.split(command)[1:]) == 0
+    assert decided(run)[gone] == ("kept", "Ada")
+
+
 def test_the_keyboard_reaches_every_row_of_a_list_that_decisions_shorten(page):
     page.fill("#number", "-100")
     page.press("#number", "Enter")
@@ -720,7 +791,7 @@ def test_rows_to_look_at_first_are_proposed_until_decided(suspected, browser, tm
     assert 2 < len(proposed) <= 20
     with opened(browser, run) as page:
         assert f"these {len(proposed)} rows" in page.text_content("#look-says")
-        assert f"forgetfilter decide {run} --overrides overrides.json" in page.text_content("#look-says")
+        assert "save your decisions, and run the command that the page then shows" in page.text_content("#look-says")
         page.click("#look-show")
         assert page.locator("#list > li").count() == len(proposed)
         assert page.locator("#list .look").count() == len(proposed)
@@ -731,6 +802,8 @@ def test_rows_to_look_at_first_are_proposed_until_decided(suspected, browser, tm
         assert page.text_content("#look-done") == "2 of them decided."
         with page.expect_download() as download:
             page.click("#save")
+        name = download.value.suggested_filename
+        assert f"forgetfilter decide {run} --overrides {name}" in page.text_content("#look-says")
         download.value.save_as(tmp_path / "overrides.json")
     decisions = json.loads((tmp_path / "overrides.json").read_text())["decisions"]
     assert len(decisions) == 2

@@ -174,13 +174,40 @@ function showDecisions() {
 
 const wanted = () => (threshold === decided ? summary.threshold : String(threshold));
 
+// The file that holds these marks; nothing where they have to be saved first.
+function fileOfMarks() {
+  if (marksAreApplied()) return `${data.folder}/overrides.json`;
+  return unsaved ? '' : savedAs;
+}
+
 function showCommand() {
+  const file = fileOfMarks(), ready = !overrides.size || Boolean(file);
+  byId('save-first').hidden = ready;
+  byId('command').hidden = byId('copy').hidden = !ready;
+  byId('copied').textContent = '';
+  showSaved(file);
+  if (!ready) {
+    byId('command').replaceChildren();
+    return;
+  }
   const parts = ['forgetfilter decide', quoted(data.folder), `--threshold=${quoted(wanted())}`, `--signal ${summary.signal}`];
   if (summary.drop_unscorable) parts.push('--drop-unscorable');
-  if (overrides.size) parts.push('--overrides overrides.json');
+  if (overrides.size) parts.push(`--overrides ${quoted(file)}`);
   // Broken between its words only, as far as they fit.
   byId('command').replaceChildren(...parts.flatMap((part) => [element('span', {}, visible(part)), ' ']));
   byId('command').lastChild.remove();
+}
+
+// Where the marks were saved, and how they are applied.
+function showSaved(file) {
+  const fresh = overrides.size && file && !marksAreApplied();
+  const apply = () => element('code', {}, visible(`forgetfilter decide ${quoted(data.folder)} --overrides ${quoted(file)}`));
+  byId('saved').replaceChildren(...(fresh ? [`Saved as ${visible(file)}, where this browser puts downloads. To apply: `, apply(),
+    ', in that folder.'] : []));
+  byId('look-says').replaceChildren(`A person's word tells most about these ${number(proposed.size)} rows: some are ` +
+    `${summary.cut === null ? 'the most suspicious' : 'nearest to the threshold'}, others stand for many like them. ` +
+    'Keep or remove them, save your decisions, and run ', fresh ? apply() : 'the command that the page then shows',
+  ': it takes seconds, and all other rows are ranked anew.');
 }
 
 // --- A person's decisions ---
@@ -189,12 +216,12 @@ const STORE = `forgetfilter:${data.folder}:${data.run}`;
 const overrides = new Map();
 // The rows that were marked together with their group, whose undo takes back these marks and no others.
 const byGroup = new Set();
-let unsaved = false;
+let unsaved = false, savedAs = '', savedAt = 0;
 
 function remember() {
   try {
     localStorage.setItem(STORE, JSON.stringify({ reviewer: byId('reviewer').value, decisions: [...overrides],
-      byGroup: [...byGroup], unsaved }));
+      byGroup: [...byGroup], unsaved, savedAs, savedAt }));
   } catch { /* A browser may forbid it; then the warning on closing remains. */ }
 }
 
@@ -208,6 +235,8 @@ function recall() {
   for (const id of (stored && stored.byGroup) || []) byGroup.add(id);
   byId('reviewer').value = stored ? stored.reviewer : summary.reviewer;
   unsaved = Boolean(stored && stored.unsaved);
+  savedAs = (stored && stored.savedAs) || '';
+  savedAt = (stored && stored.savedAt) || 0;
 }
 
 function filterSays(suspicion) {
@@ -252,7 +281,7 @@ function mark(ids, verdict) {
   for (const id of ids) {
     if (verdict === null) overrides.delete(id); else overrides.set(id, verdict);
   }
-  unsaved = true;
+  unsaved = !marksAreApplied();
   remember();
   showMine();
   showCommand();
@@ -271,27 +300,39 @@ function showMine() {
   byId('mine').textContent = `${rowCount(overrides.size)} decided by you${unsaved && overrides.size ? ', not saved yet' : ''}${kinds}.`;
 }
 
+// A name that no earlier file has, so that the browser need not rename this one: the local time, to the second.
+function newName() {
+  savedAt = Math.max(Date.now(), savedAt + 1000);
+  const at = new Date(savedAt), two = (value) => String(value).padStart(2, '0');
+  const day = [at.getFullYear(), at.getMonth() + 1, at.getDate()], time = [at.getHours(), at.getMinutes(), at.getSeconds()];
+  return `overrides-${day.map(two).join('')}-${time.map(two).join('')}.json`;
+}
+
 function save() {
   // With what the filter decided where this person did not, as the page shows it now.
   const content = JSON.stringify({ reviewer: byId('reviewer').value.trim() || 'person', threshold: wanted(),
     signal: summary.signal, drop_unscorable: summary.drop_unscorable, decisions: Object.fromEntries(overrides) }, null, 2);
   const link = element('a', { href: URL.createObjectURL(new Blob([content], { type: 'application/json' })),
-    download: 'overrides.json' });
+    download: newName() });
   link.click();
   URL.revokeObjectURL(link.href);
-  unsaved = false;
+  [unsaved, savedAs] = [false, link.download];
   remember();
   showMine();
+  showCommand();
 }
 
 async function load(file) {
   try {
     const given = JSON.parse(await file.text());
-    for (const [id, verdict] of Object.entries(given.decisions)) {
-      if (verdict !== kept && verdict !== removed) continue;
+    const valid = Object.entries(given.decisions).filter(([, verdict]) => verdict === kept || verdict === removed);
+    for (const [id, verdict] of valid) {
       overrides.set(id, verdict);
       byGroup.delete(id);
     }
+    // Beside other marks, no file holds all of them yet.
+    unsaved = overrides.size > valid.length && !marksAreApplied();
+    savedAs = file.name;
     byId('reviewer').value = [...String(given.reviewer || '')].slice(0, 60).join('');
     remember();
     const saved = Number(given.threshold ?? NaN), here = (given.signal ?? summary.signal) === summary.signal;
@@ -526,11 +567,6 @@ for (const row of data.rows) {
 }
 if (!summary.pairs) byId('which').querySelector('[value=swapped]').remove();
 if (!proposed.size) byId('which').querySelector('[value=look]').remove();
-byId('look-says').replaceChildren(`A person's word tells most about these ${number(proposed.size)} rows: some are ` +
-  `${summary.cut === null ? 'the most suspicious' : 'nearest to the threshold'}, others stand for many like them. ` +
-  'Keep or remove them, save your decisions, and run ',
-element('code', {}, visible(`forgetfilter decide ${quoted(data.folder)} --overrides overrides.json`)),
-': it takes seconds, and all other rows are ranked anew.');
 byId('look-show').addEventListener('click', () => showOnly('look'));
 byId('which').append(...members.map((_, k) => element('option', { value: `topic-${k}` })));
 byId('topics').hidden = !data.topics.ids.length;
