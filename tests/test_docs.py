@@ -75,7 +75,7 @@ def place(tmp_path, model, monkeypatch):
     whole = datasets.Dataset.from_list([{key: row[key] for key in ("id", "prompt", "completion")} for row in rows])
     datasets.DatasetDict(train=whole.select(range(32)), test=whole.select(range(32, 48))).save_to_disk("questions")
     write_jsonl(tmp_path / "held-out.jsonl", [{**row, "notion": "task"} for row in NOISY[:3]])
-    (tmp_path / "overrides.json").write_text(json.dumps({"decisions": {"n0-0": "kept"}}))
+    (tmp_path / "overrides-20261129-181203.json").write_text(json.dumps({"decisions": {"n0-0": "kept"}}))
     return tmp_path
 
 
