@@ -424,7 +424,6 @@ def test_marks_of_the_last_decision_are_read_from_the_runs_own_copy(browser, fol
         page.press("#number", "Enter")
         command = page.text_content("#command")
         assert shlex.split(command)[-2:] == ["--overrides", str(run / "overrides.json")]
-        page.uncheck("#fold")
         page.select_option("#which", "mine")
         card = page.locator("#list > li").first
         card.locator("button", has_text="Remove").click()
