@@ -37,9 +37,10 @@ def closing_table(path: Path, summary: Summary) -> str:
             "",
             f"Not sure: the filter cannot tell which rows are unsafe, so it removes none. This is no clean bill of "
             f"health.{_by_person(path)} Mark the {count_of(advice.rows, 'most suspicious row')} in the report"
-            f"{', which ranks all others anew' if SIGNALS[summary.signal].fused else ''}, or remove the most "
+            f"{', which ranks all others anew' if SIGNALS[summary.signal].fused else ''}"
+            f"{f' ({advice.end})' if advice.end else ''}, or remove the most "
             f"suspicious tenth: {advice.command}",
-            f"  (the reason: {summary.explanation}{f'; {advice.end}' if advice.end else ''})",
+            f"  (the reason: {summary.explanation})",
         ]
     counts = [
         ("kept", f"{summary.kept:,}", summary.files["kept"]),
