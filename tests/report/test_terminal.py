@@ -28,3 +28,8 @@ def decided(errors, reviewer=""):
 def test_beside_marks_the_estimates_are_of_the_filter_alone():
     errors = {"precision": {"value": 0.43, "low": 0, "high": 0.74}, "recall": None}
     assert _errors(decided(errors, "Ada")).startswith("Estimated, of the filter alone: precision 43% (0% to 74%),")
+
+
+def test_an_interval_without_a_width_is_no_estimate():
+    errors = {"precision": {"value": 0.88, "low": 0.88, "high": 0.88}, "recall": None}
+    assert _errors(decided(errors)).startswith("Estimated precision unknown, judged by 1 trusted row;")

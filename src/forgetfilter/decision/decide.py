@@ -292,9 +292,6 @@ def _summarise(
     )
     if doubt and signal.fused:
         errors = replace(errors, precision=None, harmless_removed=None)
-    elif errors.precision is not None and errors.precision.low == errors.precision.high:
-        # All bounds were clipped: trusted rows are removed as often as those of the data.
-        errors = replace(errors, precision=None)
     files = {role: role + rows.suffix for role in (KEPT, REMOVED, *([BAD] if rows.bad else []))}
     gone = int(verdicts.gone.sum())
     return Summary(

@@ -100,7 +100,10 @@ def _errors(summary: Summary) -> str:
             caveat = f", but not to be relied on: {doubt}" if doubt else ""
             judges = count_of(count, f"{kind} row")
             known = Estimate(**estimate)
-            if known.high - known.low >= _SAYS_NOTHING:
+            if known.low == known.high:
+                # All bounds were clipped: trusted rows are removed as often as those of the data.
+                phrases.append(f"{name} unknown, judged by {judges}{f': {doubt}' if doubt else ''}")
+            elif known.high - known.low >= _SAYS_NOTHING:
                 phrases.append(f"{name} unknown: {known.low:.0%} to {known.high:.0%}, judged by {judges}{caveat}")
             else:
                 phrases.append(f"{name} {known}, judged by {judges}{caveat}")
