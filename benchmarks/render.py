@@ -26,12 +26,13 @@ from results import RESULTS, markdown, read_result, table
 
 DOCS = RESULTS.parent
 PLACE = re.compile(r"(<!-- (result|made): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-# What the README tells of, and the name of its rows in the results `panel` and `word-list`.
+# What the README tells of, and the names of its rows in the results `panel` and `word-list`.
 TASKS = {
-    "harmful answers": "harmful",
-    "toxic continuations": "toxic",
-    "biased answers": "biased",
-    "all three in one data set": "mix",
+    "harmful answers": ("harmful", "harmful"),
+    "toxic continuations": ("toxic", "toxic"),
+    "biased answers": ("biased", "biased"),
+    "all three in one data set": ("mix", "mix"),
+    "harmful answers with `--safe builtin`, first look": ("harmful-builtin", "harmful"),
 }
 
 
@@ -47,9 +48,9 @@ def how_good(results: Path) -> str:
             _short(cells[name, "0"][auroc]),
             cells[name, "0"][f1].replace(" / ", " (") + ")",
             _short(cells[name, "10"][auroc]),
-            f"{_short(words[name][auroc])}, {words[name]['F1 of any listed word']}",
+            f"{_short(words[in_list][auroc])}, {words[in_list]['F1 of any listed word']}",
         )
-        for said, name in TASKS.items()
+        for said, (name, in_list) in TASKS.items()
     ]
     heads = (
         "unsafe rows",

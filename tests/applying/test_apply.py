@@ -47,6 +47,19 @@ def test_what_is_like_removed_rows_is_removed(run, more, tmp_path, evidence, cap
     assert "WARNING: the run has only 40 rows with a score" in told
 
 
+def test_rows_of_the_run_itself_are_told(run, more, tmp_path, capsys):
+    own = pq.read_table(run / "scores.parquet").column("id").to_pylist()
+    data = write_jsonl(
+        tmp_path / "more.jsonl", [row | {"id": id} for row, id in zip(more[:2], own, strict=False)] + more[2:]
+    )
+    assert apply(run, data, tmp_path / "out") == 0
+    told = capsys.readouterr().out
+    assert "WARNING: 2 rows of these have the id of a row of the run" in told
+    assert str(run / "scores.parquet") in told
+    assert apply(run, write_jsonl(tmp_path / "new.jsonl", more), tmp_path / "new") == 0
+    assert "have the id" not in capsys.readouterr().out
+
+
 def test_a_line_of_text_comes_back_as_it_was(run, more, tmp_path):
     lines = [json.dumps(row, indent=None, separators=(", ", ":  ")) + "\n" for row in more]
     lines[3:3] = ["{broken\n"]
