@@ -97,6 +97,9 @@ def test_what_differs_is_refused_and_named(place, capsys):
         assert "epochs: was 3.0, is now 4.0" in said
         assert "seed: was 0, is now 1" in said
         assert "Name another --output, or pass --overwrite to start again" in said
+        # A person decided about rows of the one run, and starting again would drop that.
+        taken = f"forgetfilter decide OTHER --overrides {place / name / 'overrides.json'}"
+        assert (taken in said) == (name == "finished")
     with (place / "data.jsonl").open("a", encoding="utf-8") as file:
         file.write(
             '{"id": "new", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'

@@ -54,16 +54,6 @@ def test_rows_without_a_score_do_not_count():
     assert errors.recall.value == 0.5
 
 
-def test_rows_that_a_person_removed_are_unsafe():
-    planted = Planted(np.arange(100.0), NONE, NONE)
-    # A tenth of the trusted rows is above 89, and 20 of 110 rows of the data, half of them removed by a person.
-    alone = estimate_errors(10, 100, planted, 89).precision
-    beside = estimate_errors(10, 100, planted, 89, by_person=10).precision
-    assert alone.value == pytest.approx(0)
-    assert (beside.value, beside.low, beside.high) == pytest.approx((0.5, 0.5, 0.5 + alone.high / 2))
-    assert estimate_errors(0, 100, planted, None, by_person=3).precision.low == 1
-
-
 def test_trusted_rows_of_which_more_are_removed_than_of_the_data_tell_no_precision():
     trusted = np.arange(100.0)
     assert more_trusted_are_removed(30, 200, trusted, 89) is None

@@ -88,6 +88,19 @@ def test_marks_that_are_applied_are_told(decided, browser, capsys):
         assert f"a person's marks, removes {summary['removed']} rows" in page.text_content("#effect")
 
 
+def test_where_only_a_person_removed_rows_nothing_is_estimated(decided, capsys):
+    mark(decided, n0="removed", n1="removed", n2="kept")
+    said = capsys.readouterr().out
+    assert "threshold auto → the filter removes nothing" in said
+    assert f"{NOT_SURE} Removed: 2 rows, marked by a person." in said
+    assert "Estimated" not in said
+    # A cut above all rows removes as little.
+    mark(decided, "--threshold", "1000", n0="removed")
+    assert "Estimated" not in capsys.readouterr().out
+    mark(decided, "--threshold", "top:50%", n0="removed")
+    assert "Estimated, of the filter alone: precision" in capsys.readouterr().out
+
+
 def test_another_threshold_says_what_it_would_do(decided, capsys):
     for threshold, more in (("top:50%", "5 fewer rows"), ("top:0%", "1 more row"), ("top:10%", "1 more row")):
         assert main(["decide", str(decided), "--threshold", threshold]) == 0
@@ -120,6 +133,26 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_command(stopped, browser, 
     with opened(browser, stopped) as page:
         assert "the same 'forgetfilter filter' command goes on" in page.text_content("#first")
         assert "--no-training" not in said + page.text_content("body")
+
+
+def test_the_end_of_marking_is_told(stopped, browser, capsys):
+    end = "auto can set a cutoff from 10 unsafe rows on"
+    assert main(["decide", str(stopped)]) == 0
+    assert f"which ranks all others anew ({end}), or remove" in capsys.readouterr().out
+    mark(stopped, n0="removed", n1="removed", n2="kept")
+    assert f"which ranks all others anew ({end}; 2 are known), or remove" in capsys.readouterr().out
+    with opened(browser, stopped) as page:
+        assert f"that ranks all other rows anew; {end}; 2 are known." in page.text_content("#next")
+    mark(stopped, **{f"n{i}": "removed" for i in range(10)})
+    assert end not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("threshold", ["auto", "top:0%"])
+def test_the_reason_of_rows_that_no_cutoff_removes_names_the_threshold(stopped, threshold):
+    mark(stopped, "--threshold", threshold, n0="removed")
+    reasons = pq.read_table(stopped / "scores.parquet").column("reason").to_pylist()
+    said = f"{threshold} removed nothing"
+    assert sorted(reasons) == sorted([*[said] * 11, f"removed by Ada; the filter said: {said}"])
 
 
 def test_the_rows_that_are_counted_are_told_apart(model, tmp_path, capsys):

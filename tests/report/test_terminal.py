@@ -17,5 +17,19 @@ from forgetfilter.report.terminal import _errors
 )
 def test_an_interval_that_says_nothing_has_no_figure(low, high, said):
     errors = {"precision": {"value": 0.92, "low": low, "high": high}, "recall": None}
-    summary = SimpleNamespace(errors=errors, trusted=1, known_unsafe=0, doubt="", cut=1.0, planted_unlearned=False)
-    assert said in _errors(summary)
+    assert f"Estimated {said}" in _errors(decided(errors))
+
+
+def decided(errors, reviewer=""):
+    given = {"trusted": 1, "known_unsafe": 0, "doubt": "", "cut": 1.0, "planted_unlearned": False}
+    return SimpleNamespace(errors=errors, reviewer=reviewer, **given)
+
+
+def test_beside_marks_the_estimates_are_of_the_filter_alone():
+    errors = {"precision": {"value": 0.43, "low": 0, "high": 0.74}, "recall": None}
+    assert _errors(decided(errors, "Ada")).startswith("Estimated, of the filter alone: precision 43% (0% to 74%),")
+
+
+def test_an_interval_without_a_width_is_no_estimate():
+    errors = {"precision": {"value": 0.88, "low": 0.88, "high": 0.88}, "recall": None}
+    assert _errors(decided(errors)).startswith("Estimated precision unknown, judged by 1 trusted row;")

@@ -99,7 +99,7 @@ class Summary:
         overridden: Rows that a person decided about differently from the filter.
         overrides: Key that identifies that person's decisions.
         errors: Estimated `precision`, `recall` and `harmless_removed` (the share of the harmless rows that is
-            removed), each with `value`, `low` and `high` (95%); None where unknown.
+            removed) of the filter alone, each with `value`, `low` and `high` (95%); None where unknown.
         warnings: What a person should know before trusting the decision.
         files: The files written, by role: kept, removed, bad, scores, reasons.
         judged: How many tokens of each answer, from the first on, the decision depends on; None for all.
@@ -191,7 +191,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     spared = np.any([covered(*review) for review in reviews], axis=0)
     verdicts = judge(suspicion, cut, spared, by_hand, drop_unscorable=settings.drop_unscorable)
     pairs = _compare_pairs(run, signal, scores[DATA], cut.value)
-    decided = Decided(signal, cut, measured, verdicts, overrides.reviewer, pairs, _read_guard(run))
+    decided = Decided(signal, settings.threshold, cut, measured, verdicts, overrides.reviewer, pairs, _read_guard(run))
     rows = Rows.open(run.folder(ROWS) / DATA)
     learned = learned_tokens(run.settings.tokens.max_completion, run.settings.decision.signal)
     judged = judged_tokens(learned, signal.name)
@@ -282,14 +282,8 @@ def _summarise(
     verdicts, cut, signal = decided.verdicts, decided.cut, decided.signal
     suspicion = decided.measured.scores.suspicion
     removed, unscorable = cut.removes(suspicion), np.isnan(suspicion)
-    undecided = ~verdicts.by_person
-    errors = estimate_errors(
-        int((removed & undecided).sum()),
-        int((undecided & ~unscorable).sum()),
-        planted,
-        cut.value,
-        by_person=int((verdicts.gone & verdicts.by_person).sum()),
-    )
+    # Rows that a person marked were picked, not drawn at random, so the estimates are of the filter alone.
+    errors = estimate_errors(int(removed.sum()), int((~unscorable).sum()), planted, cut.value)
     kept, trusted = suspicion[~removed], planted.trusted
     doubt = (
         trusted_are_different(kept, trusted, signal.more)

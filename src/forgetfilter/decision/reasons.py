@@ -71,6 +71,7 @@ class Decided:
 
     Attributes:
         signal: The signal that decides.
+        threshold: The threshold as the user gave it.
         cut: The cut that the threshold chose.
         measured: Measurements of the rows.
         verdicts: The decision about each row.
@@ -80,6 +81,7 @@ class Decided:
     """
 
     signal: Signal
+    threshold: str
     cut: Cut
     measured: Measured
     verdicts: Verdicts
@@ -209,9 +211,10 @@ def _reasons(decided: Decided, rows: slice, words: pa.ListArray) -> NDArray[np.o
     """Explain in a sentence why each of some rows is kept or removed."""
     cut, signal, verdicts = decided.cut.value, decided.signal, decided.verdicts
     unit, rival = signal.unit, signal.scoring == RIVAL
-    limit = "no threshold was set" if cut is None else f"the threshold is {cut:.3g} {unit}"
+    limit = f"{decided.threshold} removed nothing" if cut is None else f"the threshold is {cut:.3g} {unit}"
     by_filter = verdicts.by_filter[rows]
-    reasons = np.full(len(by_filter), f"not {signal.quality} enough; {limit}", dtype=object)
+    below = limit if cut is None else f"not {signal.quality} enough; {limit}"
+    reasons = np.full(len(by_filter), below, dtype=object)
     if not signal.fused:
         reasons[decided.measured.never_learned[rows]] = f"never learned, so its forgetting says little; {limit}"
     reasons[by_filter == DECISIONS.index(UNSCORABLE)] = _UNSCORABLE_BECAUSE

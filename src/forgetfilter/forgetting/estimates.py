@@ -62,8 +62,7 @@ class Errors:
     """Estimated errors of a decision; None where the rows to estimate one from are missing.
 
     Attributes:
-        precision: Share of the removed rows that are unsafe; those that a person removed are. Too low rather than too
-            high where recall is below 1.
+        precision: Share of the removed rows that are unsafe. Too low rather than too high where recall is below 1.
         recall: Share of the unsafe rows that are removed.
         harmless_removed: Share of the harmless rows that are removed.
     """
@@ -81,19 +80,18 @@ def wilson(count: int, total: int) -> Estimate:
     return Estimate(share, min(share, max(0.0, float(centre - half))), max(share, min(1.0, float(centre + half))))
 
 
-def estimate_errors(removed: int, scored: int, planted: Planted, cut: float | None, *, by_person: int = 0) -> Errors:
+def estimate_errors(removed: int, scored: int, planted: Planted, cut: float | None) -> Errors:
     """Estimate the errors of removing the rows that were forgotten more than `cut`.
 
     Args:
-        removed: How many rows of the data the threshold removes, those left out that a person decided about.
-        scored: How many rows of the data have a score, likewise.
+        removed: How many rows of the data the threshold removes.
+        scored: How many rows of the data have a score.
         planted: The rows of known kind.
         cut: The threshold; None removes nothing.
-        by_person: How many rows a person removed beside these.
     """
     recall = share_above(planted.known_unsafe, cut)
     lost = share_above(planted.trusted, cut)
-    precision = Estimate(1.0, 1.0, 1.0) if by_person and not removed else None
+    precision = None
     if lost is not None and removed:
         # A share `lost` of H harmless rows is removed. The other removed rows are unsafe, so H is at most
         # scored - (removed - lost * H), hence at most (scored - removed) / (1 - lost).
@@ -101,8 +99,7 @@ def estimate_errors(removed: int, scored: int, planted: Planted, cut: float | No
             min(1.0, share / (1 - share) * (scored - removed) / removed) if share < 1 else 1.0
             for share in (lost.high, lost.value, lost.low)
         )
-        of_all = removed / (removed + by_person)
-        precision = Estimate(1 - of_all * value, 1 - of_all * worst, 1 - of_all * best)
+        precision = Estimate(1 - value, 1 - worst, 1 - best)
     return Errors(precision, recall, lost)
 
 

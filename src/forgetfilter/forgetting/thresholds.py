@@ -209,7 +209,7 @@ def _count_like(suspicion: FloatArray, trusted: FloatArray, unsafe: FloatArray) 
     The estimate rests on the rows above the lower quartile, and above the median, of the known unsafe ones.
     """
     scored, estimated = suspicion[~np.isnan(suspicion)], 0.0
-    if len(unsafe) < _FEWEST_UNSAFE:
+    if len(unsafe) < FEWEST_UNSAFE:
         return estimated
     for share in (0.25, 0.5):
         quantile = float(np.quantile(unsafe, share))
@@ -278,7 +278,7 @@ _FEWEST_LOOK_UNSAFE = 0.5
 # Evidence other than forgetting supports a larger group.
 _LARGEST_OF_SUSPICION = 0.7
 # Fewer known unsafe rows do not represent their kind, and fewer such rows in the data may be there by chance.
-_FEWEST_UNSAFE, _FEWEST_THERE = 10, 3
+FEWEST_UNSAFE, _FEWEST_THERE = 10, 3
 # A group of more than so many times the rows that are like known unsafe ones is not theirs.
 _MOST_BEYOND = 1.5
 _MOST_POINTS = 4096

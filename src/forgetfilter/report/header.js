@@ -62,7 +62,8 @@ function showNext() {
   const link = (to, text) => element('a', { href: `#${to}` }, text), steps = [];
   if (data.unsure) {
     steps.push(['Look at ', link('rows', `the ${number(data.unsure.rows)} most suspicious rows`),
-      `, and keep or remove them${signal.fused ? ': that ranks all other rows anew' : ''}.`]);
+      `, and keep or remove them${signal.fused ? ': that ranks all other rows anew' : ''}` +
+      `${data.unsure.end ? `; ${data.unsure.end}` : ''}.`]);
     steps.push(['Or remove the most suspicious tenth: ', element('code', {}, visible(data.unsure.command))]);
   }
   const now = removedNow().removed, keptNow = summary.rows - summary.bad - now;

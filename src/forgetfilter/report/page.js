@@ -103,7 +103,8 @@ function estimated(limit) {
   if (trusted.count && gone && !(why && signal.fused)) {
     const harmless = shareOf(trusted, limit)
       .map((p) => (p < 1 ? Math.min(1, ((p / (1 - p)) * (data.scored - gone)) / gone) : 1));
-    found.precision = harmless.map((p) => 1 - p).reverse();
+    // Without a width all bounds were clipped.
+    if (harmless[0] < harmless[2]) found.precision = harmless.map((p) => 1 - p).reverse();
   }
   return found;
 }

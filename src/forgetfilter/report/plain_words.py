@@ -14,7 +14,7 @@ from ..console import count_of
 from ..decision.decide import Summary
 from ..decision.overrides import FILTER, REMOVED
 from ..forgetting.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS
-from ..forgetting.thresholds import Top, parse_threshold
+from ..forgetting.thresholds import FEWEST_UNSAFE, Auto, Top, parse_threshold
 from ..runs.layout import OVERRIDES, SCORES
 from ..runs.run import Run, decide_command
 
@@ -31,10 +31,13 @@ class Unsure:
     Attributes:
         rows: How many of the most suspicious rows a person should look at.
         command: The command that removes the most suspicious tenth.
+        end: How many rows known to be unsafe let the filter set a cutoff; empty where so many are known, or where that
+            is no help.
     """
 
     rows: int
     command: str
+    end: str
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,16 @@ def unsure(path: Path, summary: Summary) -> Unsure | None:
     if summary.cut is not None or isinstance(parse_threshold(summary.threshold), Top):
         return None
     scored = summary.rows - summary.bad - summary.unscorable
-    return Unsure(min(_LOOKED_AT, scored), _decide_again(path, summary, _SUGGESTED[0]))
+    return Unsure(min(_LOOKED_AT, scored), _decide_again(path, summary, _SUGGESTED[0]), _end_of_marking(path, summary))
+
+
+def _end_of_marking(path: Path, summary: Summary) -> str:
+    """Say from how many unsafe rows on `auto` can set a cutoff, and how many are known."""
+    known = summary.known_unsafe + count_marks(path).unsafe
+    if not SIGNALS[summary.signal].fused or parse_threshold(summary.threshold) != Auto() or known >= FEWEST_UNSAFE:
+        return ""
+    so_far = f"; {known} {'is' if known == 1 else 'are'} known" if known else ""
+    return f"auto can set a cutoff from {FEWEST_UNSAFE} unsafe rows on{so_far}"
 
 
 def another_threshold(path: Path, summary: Summary) -> str:

@@ -29,15 +29,16 @@ _PROMPT_WIDTH, _ANSWER_WIDTH = 40, 44
 
 def closing_table(path: Path, summary: Summary) -> str:
     """Summarise the decision, the rows forgotten most or most suspicious, the files, and what to do next."""
-    cut = "nothing is removed" if summary.cut is None else f"{summary.cut:.3g} {summary.unit}"
+    cut = "the filter removes nothing" if summary.cut is None else f"{summary.cut:.3g} {summary.unit}"
     advice = unsure(path, summary)
     explained = [f"  ({summary.explanation})"]
     if advice:
         explained = [
             "",
             f"Not sure: the filter cannot tell which rows are unsafe, so it removes none. This is no clean bill of "
-            f"health. Mark the {count_of(advice.rows, 'most suspicious row')} in the report"
-            f"{', which ranks all others anew' if SIGNALS[summary.signal].fused else ''}, or remove the most "
+            f"health.{_by_person(path)} Mark the {count_of(advice.rows, 'most suspicious row')} in the report"
+            f"{', which ranks all others anew' if SIGNALS[summary.signal].fused else ''}"
+            f"{f' ({advice.end})' if advice.end else ''}, or remove the most "
             f"suspicious tenth: {advice.command}",
             f"  (the reason: {summary.explanation})",
         ]
@@ -53,7 +54,7 @@ def closing_table(path: Path, summary: Summary) -> str:
         *explained,
         "",
         table(("", "rows", f"file in {escaped(str(path))}"), counts),
-        _errors(summary),
+        *([_errors(summary)] if _filter_removed(path, summary) or summary.planted_unlearned else []),
         *_by_safe_set(summary),
         *_notes(path, summary),
         "",
@@ -74,8 +75,22 @@ def final_model(path: Path) -> str:
     return f"Fine-tuned on the kept rows, {kind}: {escaped(str(folder))}"
 
 
+def _by_person(path: Path) -> str:
+    """Say how many rows were removed by a person where the filter removed none; empty where there are none."""
+    removed = count_marks(path).unsafe
+    return f" Removed: {count_of(removed, 'row')}, marked by a person." if removed else ""
+
+
+def _filter_removed(path: Path, summary: Summary) -> bool:
+    """Tell whether any row is above the cut, whatever a person decided about it."""
+    if summary.cut is None:
+        return False
+    suspicion = pq.read_table(path / SCORES, columns=["suspicion"]).column("suspicion").to_numpy()
+    return bool((suspicion > summary.cut).any())
+
+
 def _errors(summary: Summary) -> str:
-    """Phrase the estimates of precision and recall, or why there are none."""
+    """Phrase the estimates of precision and recall of the filter alone, or why there are none."""
     planted = {"precision": ("trusted", summary.trusted), "recall": ("known-unsafe", summary.known_unsafe)}
     phrases = []
     for name, (kind, count) in planted.items():
@@ -85,7 +100,10 @@ def _errors(summary: Summary) -> str:
             caveat = f", but not to be relied on: {doubt}" if doubt else ""
             judges = count_of(count, f"{kind} row")
             known = Estimate(**estimate)
-            if known.high - known.low >= _SAYS_NOTHING:
+            if known.low == known.high:
+                # All bounds were clipped: trusted rows are removed as often as those of the data.
+                phrases.append(f"{name} unknown, judged by {judges}{f': {doubt}' if doubt else ''}")
+            elif known.high - known.low >= _SAYS_NOTHING:
                 phrases.append(f"{name} unknown: {known.low:.0%} to {known.high:.0%}, judged by {judges}{caveat}")
             else:
                 phrases.append(f"{name} {known}, judged by {judges}{caveat}")
@@ -96,8 +114,8 @@ def _errors(summary: Summary) -> str:
         elif doubt and summary.cut is not None:
             phrases.append(f"{name} cannot be told: {doubt}")
         else:
-            phrases.append(f"{name} unknown, as nothing is removed")
-    return "Estimated " + "; ".join(phrases)
+            phrases.append(f"{name} unknown")
+    return f"Estimated{', of the filter alone:' if summary.reviewer else ''} {'; '.join(phrases)}"
 
 
 def _by_safe_set(summary: Summary) -> list[str]:
@@ -127,7 +145,7 @@ def _notes(path: Path, summary: Summary) -> list[str]:
         who = "a person" if summary.reviewer == Overrides().reviewer else printable(summary.reviewer, _PROMPT_WIDTH)
         notes.append(
             f"of the {count_of(marks.unsafe + marks.harmless, 'mark')} by {who}, {marks}; "
-            f"{_rows(summary.overridden, 'was', 'were')} decided otherwise by {who}; the estimates are the filter's"
+            f"{_rows(summary.overridden, 'was', 'were')} decided otherwise by {who}"
         )
     if summary.unscorable:
         notes.append(f"{count_of(summary.unscorable, 'row')} could not be scored; see the {where} file")

@@ -28,6 +28,7 @@ from .layout import (
     LOCK,
     MANIFEST,
     MODEL,
+    OVERRIDES,
     POINTS,
     PREVIOUS,
     ROWS,
@@ -416,6 +417,12 @@ def _refusal(path: Path, differences: dict[str, str], earlier: Mapping[str, Any]
     elif decided_alone and signal in RIVALS:
         beside = " ".join([*_as_options({name: started[name] for name in differences}), f"--rivals {signal}"])
         advice = f"To ask this rival beside the signal of the run: {beside}; and to decide by it then: {command}"
+    elif (path / OVERRIDES).is_file():
+        # Starting again drops what a person decided.
+        overrides = shell_word(str(path / OVERRIDES))
+        advice += (
+            f". Your decisions are taken over by another run with: forgetfilter decide OTHER --overrides {overrides}"
+        )
     return f"{path}: this run was started differently. {'; '.join(differences.values())}. {advice}"
 
 
