@@ -25,10 +25,7 @@ from panel_problems import CHOSEN, Problem, draw
 from problems import Row
 from results import Table, add_json
 
-PROBLEMS = (
-    Problem("toxic tweets", CHOSEN, ("tweets",), rows=1000),
-    Problem("harmful answers", CHOSEN, ("gptfuzz",), rows=600),
-)
+PROBLEMS = (Problem("toxic tweets", CHOSEN, ("tweets",), rows=1000),)
 SHARES = (0.01, 0.05, 0.2)
 COLUMNS = ("rows", "trained on", "AUROC", "unsafe removed", "harmless lost", "rank correlation", "same decision")
 

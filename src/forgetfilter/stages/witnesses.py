@@ -6,10 +6,9 @@ whenever more becomes known about the rows.
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -60,9 +59,10 @@ from ..suspicion.word_table import Vocabulary, WordTable, shared_words
 if TYPE_CHECKING:
     from ..models.scoring import Scorer
 
-PROTOTYPES = (HARMFUL_PROTOTYPES, TOXIC_PROTOTYPES, BIASED_PROTOTYPES, SAFE_PROTOTYPES, ORDINARY_PROTOTYPES)
-# This many safe rows of each notion, and this many ordinary ones, are as informative as more (docs/evidence.md).
-_MOST = {SAFE_PROTOTYPES: 10, ORDINARY_PROTOTYPES: 120}
+_UNSAFE = (HARMFUL_PROTOTYPES, TOXIC_PROTOTYPES, BIASED_PROTOTYPES)
+PROTOTYPES = (*_UNSAFE, SAFE_PROTOTYPES, ORDINARY_PROTOTYPES)
+# This many ordinary rows are as informative as more (docs/evidence.md).
+_ORDINARY = 120
 # Depths in the model, as shares of its blocks, at which hidden states of each answer's beginning are taken.
 _DEPTHS = (0.5, 0.75)
 # Rows that the basis is fitted to.
@@ -201,21 +201,32 @@ def _write_prototypes(rows: list[Said], runner: StageRunner, path: Path) -> None
 
 
 def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[Said]:
-    """Yield the package's unsafe rows or some of its harmless ones, without those that the run itself uses."""
+    """Yield the package's unsafe rows, as many safe ones of each notion, or ordinary ones.
+
+    Those that the run itself uses are left out.
+    """
     if name == SAFE_PROTOTYPES and BUILTIN in settings.safe.safe:
         return
     used = set()
     if name == ORDINARY_PROTOTYPES and settings.planted.trusted == BUILTIN and TRUSTED in material.parts:
         used = set(material.texts(TRUSTED))
-    container, seen = open_container(str(prototypes(name.removeprefix("builtin-"))), "train"), Counter[str]()
-    most = _MOST.get(name, math.inf)
+    most: Mapping[str, float] = {"": _ORDINARY}
+    if name == SAFE_PROTOTYPES:
+        most = Counter(notion for unsafe in _UNSAFE for _, notion, _ in _of_package(unsafe))
+    seen = Counter[str]()
+    for position, notion, chat in _of_package(name):
+        if (name in _UNSAFE or seen[notion] < most[notion]) and (chat.prompt, chat.completion) not in used:
+            seen[notion] += 1
+            yield f"{name} {position}", position, chat
+
+
+def _of_package(name: str) -> Iterator[tuple[int, str, Chat]]:
+    """Read the package's rows of a kind: each one's place in the file, its notion, empty if ordinary, and the row."""
+    container = open_container(str(prototypes(name.removeprefix("builtin-"))), "train")
     for position, (record, _, chat) in enumerate(read_chats(container, ReadOptions())):
         assert isinstance(chat, Chat)
         assert record.fields is not None
-        notion = str(record.fields.get("notion", ""))
-        if seen[notion] < most and (chat.prompt, chat.completion) not in used:
-            seen[notion] += 1
-            yield f"{name} {position}", position, chat
+        yield position, str(record.fields.get("notion", "")), chat
 
 
 def _scorer(runner: StageRunner) -> Scorer:
