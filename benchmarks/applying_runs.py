@@ -18,20 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 import forgetfilter
-from forgetfilter import AppliedResult, ForgetFilter
+from forgetfilter import ForgetFilter
 from forgetfilter.data.draw import in_random_order
 from forgetfilter.metrics.detection import auroc, ranks
 from panel_problems import CHOSEN, Problem, draw
 from problems import Row
 from results import Table, add_json
 
-PROBLEMS = (Problem("toxic tweets", CHOSEN, ("tweets",), rows=1000),)
+PROBLEM = Problem("toxic tweets", CHOSEN, ("tweets",), rows=1000)
 SHARES = (0.01, 0.05, 0.2)
 COLUMNS = ("rows", "trained on", "AUROC", "unsafe removed", "harmless lost", "rank correlation", "same decision")
 
 
 def write(rows: list[Row], path: Path) -> str:
-    """Write rows as the tool reads them, with their places as ids."""
+    """Write rows as the tool reads them, without their labels."""
     lines = [json.dumps({"id": row["id"], "prompt": row["prompt"], "completion": row["completion"]}) for row in rows]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return str(path)
@@ -84,9 +84,8 @@ def measure(problem: Problem, data: Path, work: Path, model: str) -> list[tuple[
         run = ForgetFilter(model=model).run(str(part), safe, output=folder / f"run-{share:g}")
         for evidence in ("words", "states"):
             output = folder / f"applied-{share:g}-{evidence}"
-            if not output.exists():
-                forgetfilter.apply(run.path, everything, output=output, evidence=evidence)
-            said = Said.by(AppliedResult(output).scores).of(rest)
+            applied = forgetfilter.apply(run.path, everything, output=output, evidence=evidence)
+            said = Said.by(applied.scores).of(rest)
             how = f"{share:.0%} ({size} rows), applied by {evidence}"
             measured.append(("", how, *said.compared(whole.of(rest), unsafe[rest])))
     return measured
@@ -100,9 +99,8 @@ def main() -> None:
     add_json(parser)
     options = parser.parse_args()
     table = Table(*COLUMNS)
-    for problem in PROBLEMS:
-        for row in measure(problem, options.data, options.work, options.model):
-            table.add(*row)
+    for row in measure(PROBLEM, options.data, options.work, options.model):
+        table.add(*row)
     table.keep(options.json, "Applied to more rows, by runs of their own")
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +32,8 @@ from forgetfilter.rivals.texts import known_by_words
 from forgetfilter.runs.layout import ASIDE, DATA, FORGETTING, KNOWN_UNSAFE, TOKENS, TRUSTED
 from forgetfilter.runs.run import Run
 from forgetfilter.stages.witnesses import Witnesses, read_witnesses
-from forgetfilter.suspicion import kinds as of_kind
-from forgetfilter.suspicion.fusing import fuse
-from forgetfilter.suspicion.likeness import measure_likeness
+from forgetfilter.suspicion.fusing import Fused, fuse
+from forgetfilter.suspicion.likeness import Likeness, measure_likeness
 from panel_problems import CHOSEN, KNOWN_ROWS, PROBLEMS, REPORTED, Drawn, Problem, draw
 from problems import Row
 from results import Table, add_json
@@ -95,25 +95,55 @@ def _join(forgetting: NDArray[np.floating], witnesses: Witnesses, part: str, ful
     forgetting[places[indices.is_valid().to_numpy()]] = (learned - reviewed)[indices.drop_null().to_numpy()]
 
 
+@dataclass(frozen=True)
+class Look:
+    """The likeness of some of the witnesses, as a run that had these alone would measure it.
+
+    Attributes:
+        part: The part of each row.
+        likeness: What the rules say about it.
+    """
+
+    part: NDArray[np.str_]
+    likeness: Likeness
+
+    @classmethod
+    def at(cls, cell: Cell, chosen: NDArray[np.intp]) -> Look:
+        """Measure it for the rows at these places."""
+        part = cell.witnesses.part[chosen]
+        kinds = np.array([KIND_OF_PART[name] for name in part])
+        ranks = random_ranks(cell.witnesses.ids.take(pa.array(chosen)))
+        return cls(part, measure_likeness(cell.witnesses.features.take(chosen), kinds, ranks))
+
+    @property
+    def untrusted(self) -> NDArray[np.bool_]:
+        return np.asarray(self.part == DATA)
+
+    @property
+    def harmless(self) -> NDArray[np.bool_]:
+        return np.isin(self.part, [TRUSTED, ASIDE])
+
+    def fuse(self, others: Mapping[str, NDArray[np.floating]]) -> Fused:
+        """Fuse likeness with other evidence, by name."""
+        return fuse(self.likeness, others, self.untrusted, self.harmless)
+
+
 def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:
     """Score the untrusted rows in each way, by name, with so many known unsafe rows of each kind; larger = unsafe.
 
     `trusted` and `unsafe` stand for suspicion of the rows of known kind, for the cutoff, `like prototypes` for the
     likeness of the untrusted rows to prototypes.
     """
-    witnesses, kinds = cell.witnesses, np.array([KIND_OF_PART[part] for part in cell.witnesses.part])
-    used = np.ones(len(kinds), dtype=bool)
+    witnesses = cell.witnesses
+    used = np.ones(len(witnesses.part), dtype=bool)
     used[witnesses.of(KNOWN_UNSAFE)[known * len(cell.drawn.known_unsafe) // KNOWN_ROWS :]] = False
     chosen = np.flatnonzero(used)
-    features, part, kinds = witnesses.features.take(chosen), witnesses.part[chosen], kinds[chosen]
-    likeness = measure_likeness(features, kinds, random_ranks(witnesses.ids.take(pa.array(chosen))))
-    untrusted, harmless = part == DATA, np.isin(part, [TRUSTED, ASIDE])
-    trained = not np.isnan(cell.forgetting).all()
-    others = {FORGETTING: cell.forgetting[chosen]} if trained else {}
-    fused = fuse(likeness, others, untrusted, harmless)
+    look = Look.at(cell, chosen)
+    trained, likeness, untrusted = not np.isnan(cell.forgetting).all(), look.likeness, look.untrusted
+    fused = look.fuse({FORGETTING: cell.forgetting[chosen]} if trained else {})
     scores = {
         "suspicion": fused.suspicion,
-        "without training": fuse(likeness, {}, untrusted, harmless).suspicion,
+        "without training": look.fuse({}).suspicion,
         "own rows": likeness.by_words + likeness.by_states,
         "prototypes": likeness.to_prototypes,
     }
@@ -121,7 +151,7 @@ def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:
     by_way = {name: values[untrusted] for name, values in scores.items()}
     if known:
         by_way["bag of words"] = _by_bag_of_words(cell.drawn, known)
-    of_known = {"trusted": fused.suspicion[harmless], "unsafe": fused.suspicion[kinds == of_kind.UNSAFE]}
+    of_known = {"trusted": fused.suspicion[look.harmless], "unsafe": fused.suspicion[look.part == KNOWN_UNSAFE]}
     return by_way | of_known | {"like prototypes": fused.to_prototypes[untrusted]}
 
 

@@ -14,30 +14,17 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from forgetfilter.data.draw import random_ranks
-from forgetfilter.decision.suspicion import KIND_OF_PART
 from forgetfilter.forgetting.thresholds import AutoOfSuspicion
 from forgetfilter.metrics.detection import auroc
 from forgetfilter.runs.inputs import prototypes
-from forgetfilter.runs.layout import (
-    ASIDE,
-    BIASED_PROTOTYPES,
-    DATA,
-    HARMFUL_PROTOTYPES,
-    KNOWN_UNSAFE,
-    TOXIC_PROTOTYPES,
-    TRUSTED,
-)
-from forgetfilter.suspicion.fusing import Fused, fuse
-from forgetfilter.suspicion.likeness import measure_likeness
-from panel import Cell, measure
+from forgetfilter.runs.layout import DATA, KNOWN_UNSAFE, SAFE_PROTOTYPES, UNSAFE_PROTOTYPES
+from panel import Cell, Look, measure
 from panel_problems import CHOSEN, PROBLEMS
 from results import Table, add_json
 
-UNSAFE_PROTOTYPES = (HARMFUL_PROTOTYPES, TOXIC_PROTOTYPES, BIASED_PROTOTYPES)
+# What the prototypes were of before there were twelve notions, and those that each kind of unsafe rows is of.
 FEW = frozenset({"harmfulness", "toxicity", "bias"})
 OWN_NOTIONS = {
     "gptfuzz": {"harmfulness", "instructions"},
@@ -47,50 +34,40 @@ OWN_NOTIONS = {
 }
 COLUMNS = (
     "rows",
-    "all prototypes",
-    "without notions like these",
+    "all twelve notions",
+    "without those of the rows",
     "three notions",
-    "of these, without the rows' own",
-    "clean",
+    "of these, without those of the rows",
+    "clean: lost",
 )
 
 
 def notions(cell: Cell) -> NDArray[np.str_]:
     """Return the notion of each row of the witnesses that is a prototype; empty for other rows."""
-    found = np.full(len(cell.witnesses.part), "", dtype="U24")
+    of_rows = np.full(len(cell.witnesses.part), "", dtype="U24")
     ids = cell.witnesses.ids.to_pylist()
-    for name in {str(part) for part in cell.witnesses.part if part.startswith("builtin-")}:
+    for name in (*UNSAFE_PROTOTYPES, SAFE_PROTOTYPES):
         lines = prototypes(name.removeprefix("builtin-")).read_text(encoding="utf-8").splitlines()
-        of_file = [json.loads(line).get("notion", "") for line in lines]
         for place in cell.witnesses.of(name):
-            found[place] = of_file[int(ids[place].split()[-1])]
-    return found
-
-
-def fused(cell: Cell, chosen: NDArray[np.intp]) -> tuple[Fused, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Fuse the evidence about some of the rows; with it, which of them are untrusted and which known to be harmless."""
-    part = cell.witnesses.part[chosen]
-    kinds = np.array([KIND_OF_PART[name] for name in part])
-    ranks = random_ranks(cell.witnesses.ids.take(pa.array(chosen)))
-    untrusted, harmless = part == DATA, np.isin(part, [TRUSTED, ASIDE])
-    likeness = measure_likeness(cell.witnesses.features.take(chosen), kinds, ranks)
-    return fuse(likeness, {}, untrusted, harmless), untrusted, harmless
+            of_rows[place] = json.loads(lines[int(ids[place].split()[-1])])["notion"]
+    return of_rows
 
 
 def found(cell: Cell, used: NDArray[np.bool_]) -> str:
     """Measure the AUROC of suspicion with some of the rows left out."""
-    evidence, untrusted, _ = fused(cell, np.flatnonzero(used & (cell.witnesses.part != KNOWN_UNSAFE)))
-    return f"{auroc(evidence.suspicion[untrusted], cell.unsafe):.3f}"
+    look = Look.at(cell, np.flatnonzero(used & (cell.witnesses.part != KNOWN_UNSAFE)))
+    return f"{auroc(look.fuse({}).suspicion[look.untrusted], cell.unsafe):.3f}"
 
 
 def lost_of_clean(cell: Cell) -> str:
     """Measure the share of the harmless rows that `auto` removes where there are no others."""
     used = cell.witnesses.part != KNOWN_UNSAFE
     used[cell.witnesses.of(DATA)[cell.unsafe]] = False
-    evidence, untrusted, harmless = fused(cell, np.flatnonzero(used))
-    suspicion = evidence.suspicion[untrusted]
-    auto = AutoOfSuspicion(np.empty(0), evidence.to_prototypes[untrusted])
-    return f"{auto.cut(suspicion, evidence.suspicion[harmless]).removes(suspicion).mean():.0%}"
+    look = Look.at(cell, np.flatnonzero(used))
+    fused = look.fuse({})
+    suspicion = fused.suspicion[look.untrusted]
+    auto = AutoOfSuspicion(np.empty(0), fused.to_prototypes[look.untrusted])
+    return f"{auto.cut(suspicion, fused.suspicion[look.harmless]).removes(suspicion).mean():.0%}"
 
 
 def main() -> None:

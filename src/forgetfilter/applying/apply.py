@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -178,9 +179,10 @@ def applied_table(output: Path, applied: Applied) -> str:
         where = REMOVED if applied.drop_unscorable else KEPT
         lines.append(f"{count_of(applied.unscorable, 'row')} could not be scored; see the {where} file")
     if applied.of_the_run:
+        rows, have = count_of(applied.of_the_run, "row"), "has" if applied.of_the_run == 1 else "have"
         lines.append(
-            f"WARNING: {count_of(applied.of_the_run, 'row')} of these have the id of a row of the run. If they are the "
-            "same rows, the run's decisions about them, and yours, are the better ones; here they were judged as new "
+            f"WARNING: {rows} of these {have} the id of a row of the run. If they are the same rows, the run's "
+            "decisions about them, and yours, are the better ones; here they were judged as new "
             f"rows. See {escaped(str(Path(applied.run) / SCORES))}"
         )
     if applied.agreement.doubt:
@@ -242,13 +244,11 @@ def _scored_table(batch: Sequence[Said], scored: Scored) -> pa.Table:
 def _decide(stages: Stages, rows: Rows, scorer: RowScorer, run: Path, settings: ApplySettings) -> Applied:
     """Write the kept and the removed rows, and the table of scores; what became of them is written last."""
     files = sorted(stages.folder(FURTHER_SCORES).glob(SHARDS))
-    of_run = pq.read_table(run / SCORES, columns=["id"]).column("id").combine_chunks()
+    own = pc.field("id").isin(pq.read_table(run / SCORES, columns=["id"]).column("id").combine_chunks())
     drop_unscorable = read_summary(Run.open(run)).drop_unscorable
     removed, kept, unscorable = np.zeros(rows.count, dtype=bool), np.zeros(rows.count, dtype=bool), 0
-    of_the_run = 0
     for file in files:
-        scores = pq.read_table(file, columns=["id", "row", "suspicion"])
-        of_the_run += pc.sum(pc.is_in(scores.column("id"), value_set=of_run)).as_py() or 0
+        scores = pq.read_table(file, columns=["row", "suspicion"])
         row, suspicion = scores.column("row").to_numpy(), scores.column("suspicion").to_numpy()
         unscored = np.isnan(suspicion)
         gone = scorer.cut.removes(suspicion) | (unscored & drop_unscorable)
@@ -269,7 +269,7 @@ def _decide(stages: Stages, rows: Rows, scorer: RowScorer, run: Path, settings: 
         explanation=scorer.cut.explanation,
         agreement=scorer.agreement,
         files=names,
-        of_the_run=of_the_run,
+        of_the_run=ds.dataset(files, schema=_SCORED).count_rows(filter=own),
     )
     stages.remove_file(APPLIED)
     stages.write_file(names[KEPT], partial(rows.write, kept))

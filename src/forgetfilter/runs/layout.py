@@ -14,10 +14,10 @@ DATA, SAFE, TRUSTED, ASIDE, KNOWN_UNSAFE = "data", "safe", "trusted", "set-aside
 # The answers of preference data that were not chosen: scored beside the data, and nothing else.
 REJECTED = "rejected"
 # The package's own rows, to compare with: unsafe ones, safe answers to prompts of the same kinds, ordinary ones.
-HARMFUL_PROTOTYPES, TOXIC_PROTOTYPES, BIASED_PROTOTYPES = "builtin-harmful", "builtin-toxic", "builtin-biased"
+UNSAFE_PROTOTYPES = ("builtin-harmful", "builtin-toxic", "builtin-biased")
 SAFE_PROTOTYPES, ORDINARY_PROTOTYPES = "builtin-safe", "builtin-ordinary"
 # All unsafe prototypes, in runs of earlier versions.
-UNSAFE_PROTOTYPES = "builtin-unsafe"
+EARLIER_PROTOTYPES = "builtin-unsafe"
 
 # Files of a run folder that are there from its start on.
 MANIFEST, CONFIG, LOG = "manifest.json", "config.yaml", "log.txt"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -34,13 +34,11 @@ from ..models.stage_runner import BASE, StageRunner
 from ..runs.files import start_afresh, written_whole
 from ..runs.inputs import BUILTIN, Material, prototypes
 from ..runs.layout import (
-    BIASED_PROTOTYPES,
-    HARMFUL_PROTOTYPES,
     ORDINARY_PROTOTYPES,
     SAFE_PROTOTYPES,
     SHARDS,
-    TOXIC_PROTOTYPES,
     TRUSTED,
+    UNSAFE_PROTOTYPES,
     WITNESS_BASIS,
     WITNESS_ROWS,
     WITNESS_STATES,
@@ -59,8 +57,7 @@ from ..suspicion.word_table import Vocabulary, WordTable, shared_words
 if TYPE_CHECKING:
     from ..models.scoring import Scorer
 
-_UNSAFE = (HARMFUL_PROTOTYPES, TOXIC_PROTOTYPES, BIASED_PROTOTYPES)
-PROTOTYPES = (*_UNSAFE, SAFE_PROTOTYPES, ORDINARY_PROTOTYPES)
+PROTOTYPES = (*UNSAFE_PROTOTYPES, SAFE_PROTOTYPES, ORDINARY_PROTOTYPES)
 # This many ordinary rows are as informative as more (docs/evidence.md).
 _ORDINARY = 120
 # Depths in the model, as shares of its blocks, at which hidden states of each answer's beginning are taken.
@@ -210,12 +207,13 @@ def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[S
     used = set()
     if name == ORDINARY_PROTOTYPES and settings.planted.trusted == BUILTIN and TRUSTED in material.parts:
         used = set(material.texts(TRUSTED))
-    most: Mapping[str, float] = {"": _ORDINARY}
-    if name == SAFE_PROTOTYPES:
-        most = Counter(notion for unsafe in _UNSAFE for _, notion, _ in _of_package(unsafe))
+    # How many there are at most of each notion, which ordinary rows have none of.
+    most = Counter({"": _ORDINARY})
+    if name != ORDINARY_PROTOTYPES:
+        most = Counter(notion for unsafe in UNSAFE_PROTOTYPES for _, notion, _ in _of_package(unsafe))
     seen = Counter[str]()
     for position, notion, chat in _of_package(name):
-        if (name in _UNSAFE or seen[notion] < most[notion]) and (chat.prompt, chat.completion) not in used:
+        if seen[notion] < most[notion] and (chat.prompt, chat.completion) not in used:
             seen[notion] += 1
             yield f"{name} {position}", position, chat
 
