@@ -124,7 +124,7 @@ def test_a_run_whose_model_moved_says_so_until_filter_is_told_where_it_is(place,
     known = ["decide", "finished", "--known-unsafe", "known.jsonl"]
     assert main(known) == 2
     assert "there is no such model file or folder" in capsys.readouterr().err
-    assert main(["decide", "finished", "--known-unsafe", "none"]) == 0
+    assert main(["decide", "finished", "--known-unsafe", "none", "--overrides", "none"]) == 0
     assert main(filter_command("finished")) == 0
     assert main(known) == 0
     check(place / "finished", expected["finished"]["known-unsafe"])

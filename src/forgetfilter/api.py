@@ -187,7 +187,8 @@ class FilterResult:
 
         Args:
             threshold: A number, `top:10%`, `fdr:5%` or `auto`.
-            overrides: A file of a person's decisions, as the report saves it.
+            overrides: A file of a person's decisions, as the report saves it. They stay in later decisions until others
+                are given, or `"none"`.
             known_unsafe: Rows known to be unsafe that were found since, in any form that `ForgetFilter.run` accepts.
                 They stay evidence in later decisions until others are given, or `"none"`.
             **settings: `signal` and `drop_unscorable`.
@@ -201,11 +202,11 @@ class FilterResult:
             RunError: The run has no scores for the signal.
             ModelError: The model, which known unsafe rows need, cannot be found.
         """
-        from .decision.overrides import read_overrides
+        from .decision.overrides import given_overrides
         from .pipeline import run_decide
         from .runs.layout import KNOWN_UNSAFE
 
-        person = read_overrides(_path(overrides, "overrides")) if overrides is not None else None
+        person = given_overrides(None if overrides is None else _path(overrides, "overrides"))
         all_settings = {"threshold": threshold, **settings}
         changed = {name: value for name, value in all_settings.items() if value is not None}
         console, known = Console(quiet=True), known_unsafe

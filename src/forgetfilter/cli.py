@@ -177,17 +177,16 @@ def _exit_status(summary: Summary, gate: GateSettings) -> int:
 
 
 def _decide(options: argparse.Namespace) -> int:
-    from .decision.overrides import read_overrides
+    from .decision.overrides import given_overrides
     from .pipeline import run_decide
 
     gate = from_mapping(GateSettings, _merge_values(options, GateSettings), "options")
     changed = _merge_values(options, DecisionSettings)
-    overrides = read_overrides(options.overrides) if options.overrides else None
     run, summary = run_decide(
         options.run,
         changed,
         Console(),
-        overrides=overrides,
+        overrides=given_overrides(options.overrides),
         known_unsafe=options.known_unsafe,
         finetune=options.finetune,
     )
@@ -325,7 +324,10 @@ def build_parser() -> Parser:
     _add_run(command)
     command.add_argument("--finetune", action="store_true", help=help_of(FinetuneSettings, "finetune"))
     command.add_argument(
-        "--overrides", type=_place("overrides"), metavar="FILE", help="a person's decisions, saved in the report"
+        "--overrides",
+        type=_place("overrides"),
+        metavar="FILE",
+        help="a person's decisions, saved in the report; none: drop them (default: those of the last decision)",
     )
     command.add_argument(
         "--known-unsafe",

@@ -21,11 +21,13 @@ from .decision.again import (
     drop_known_later,
     how_a_person_decided,
     known_later_told,
+    last_overrides,
     settings_of_decision,
     standing_decision,
+    still_hold,
 )
 from .decision.decide import Summary, decide, last_decision_kept, read_summary
-from .decision.overrides import Overrides
+from .decision.overrides import KEPT, REMOVED, Overrides
 from .errors import SettingsError
 from .forgetting.signals import RIVAL, SIGNALS
 from .report import unsure, write_report
@@ -122,7 +124,8 @@ def _first_look(work: FilterRun, standing: Standing) -> None:
             summary = decide(run, standing.settings, standing.overrides)
             write_report(run, summary)
         rows, page = count_of(summary.rows, "row"), run.path / REPORT
-        told = f"{summary.removed:,} of {rows} would be removed; see {page}, or stop here and keep that"
+        files = f"{summary.files[KEPT]} and {summary.files[REMOVED]} are provisional until the run ends"
+        told = f"{summary.removed:,} of {rows} would be removed; see {page}, or stop here and keep that; {files}"
         if unsure(run.path, summary):
             told = f"not sure of any of {rows}, so that none would be removed; {page} has the most suspicious ones"
         work.console.say(f"a first look, before training: {told}")
@@ -178,7 +181,7 @@ def run_decide(
         changed: Decision settings by name. The others are those that the overrides were saved with, or else those
             of the last decision.
         console: Where to tell what goes on.
-        overrides: What a person decided about some rows.
+        overrides: What a person decided about some rows; those of the last decision if None.
         known_unsafe: Rows known to be unsafe that were found since, or where they are; they take the place of those
             that an earlier decision was given. `none` drops these.
         finetune: Also train the untouched model on the rows that are kept now.
@@ -200,7 +203,9 @@ def run_decide(
                 "it needs --signal suspicion"
             )
         console.log_to(output / LOG)
-        alone = "" if overrides and overrides.decisions else how_a_person_decided(run)
+        person = how_a_person_decided(run) if overrides and not overrides.decisions else ""
+        if overrides is None and (overrides := last_overrides(run)):
+            person = still_hold(overrides)
         with last_decision_kept(run):
             if known_unsafe == NONE:
                 known = drop_known_later(run)
@@ -213,7 +218,7 @@ def run_decide(
                 known = known_later_told(run, fused=fused)
             summary = decide(run, settings, overrides)
             write_report(run, summary)
-        for line in filter(None, (said, known, alone)):
+        for line in filter(None, (said, known, person)):
             console.say(line)
         epochs = run.settings.final.finetune_epochs
         if not finetune and run.has(MODEL) and not made_from(run.folder(MODEL), summary, epochs):

@@ -1,4 +1,4 @@
-"""What a person decided between two `filter` commands stays."""
+"""What a person decided stays: between two `filter` commands, and with another threshold."""
 
 import json
 import shlex
@@ -88,6 +88,45 @@ def test_a_threshold_of_the_command_holds_and_the_persons_decisions_stay(command
     back = said.partition("the last decision comes back with: forgetfilter ")[2].splitlines()[0]
     assert main(shlex.split(back)) == 0
     check_stands(run)
+
+
+def test_they_stay_with_another_threshold_until_they_are_dropped(stopped, tmp_path, capsys):
+    capsys.readouterr()
+    assert main(["decide", str(stopped), "--threshold", "top:25%"]) == 0
+    assert "the 2 decisions by Ann still hold; --overrides none drops them" in capsys.readouterr().err
+    assert (summary(stopped)["threshold"], summary(stopped)["reviewer"]) == ("top:25%", "Ann")
+    assert (decisions(stopped)["n1"], decisions(stopped)["n0"]) == ("removed", "kept")
+    assert main(["decide", str(stopped), "--overrides", "none"]) == 0
+    assert (summary(stopped)["threshold"], summary(stopped)["reviewer"]) == ("top:25%", "")
+    said = capsys.readouterr().err
+    assert "the filter decides alone again" in said
+    back = said.partition("a person's decisions come back with: forgetfilter ")[2].splitlines()[0]
+    # What is dropped stays dropped.
+    assert main(["decide", str(stopped), "--threshold", "top:50%"]) == 0
+    assert summary(stopped)["reviewer"] == ""
+    assert main(shlex.split(back)) == 0
+    assert summary(stopped)["reviewer"] == "Ann"
+    # Another file takes the place of the first.
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"reviewer": "Bea", "decisions": {"n2": "removed"}}))
+    assert main(["decide", str(stopped), "--overrides", str(other), "--threshold", "top:0%"]) == 0
+    assert [name for name, decision in decisions(stopped).items() if decision == "removed"] == ["n2"]
+
+
+@pytest.mark.parametrize("lost", ["gone", "changed"])
+def test_lost_decisions_are_not_decided_without_unless_one_says_so(stopped, tmp_path, capsys, lost):
+    kept = stopped / "overrides.json"
+    kept.unlink() if lost == "gone" else kept.write_text("{}")
+    before = (stopped / "kept.jsonl").read_bytes()
+    capsys.readouterr()
+    assert main(["decide", str(stopped), "--threshold", "top:25%"]) == 2
+    said = capsys.readouterr().err
+    assert f"{kept}: " in said
+    assert (stopped / "kept.jsonl").read_bytes() == before
+    assert main(["decide", str(stopped), "--overrides", str(tmp_path / "mine.json")]) == 0
+    assert summary(stopped)["reviewer"] == "Ann"
+    assert main(["decide", str(stopped), "--overrides", "none"]) == 0
+    assert summary(stopped)["reviewer"] == ""
 
 
 @pytest.mark.parametrize("lost", ["gone", "changed"])

@@ -111,8 +111,21 @@ def test_what_a_person_says_of_some_rows_ranks_the_others_anew(command, tmp_path
         return np.mean(others[0]) - np.mean(others[1])
 
     assert lead(after) < lead(before)
-    assert main(["decide", str(run)]) == 0
+    assert main(["decide", str(run), "--threshold", "top:20%"]) == 0
+    assert dict(zip(*(scores(run)[name] for name in ("id", "suspicion")), strict=True)) == after
+    assert main(["decide", str(run), "--overrides", "none"]) == 0
     assert dict(zip(*(scores(run)[name] for name in ("id", "suspicion")), strict=True)) == before
+
+
+def test_forgetting_that_counts_for_nothing_is_told(command, tmp_path, monkeypatch, capsys):
+    assert main(command) == 0
+    assert "training tells nothing here" not in capsys.readouterr().out
+    monkeypatch.setattr("forgetfilter.suspicion.fusing._agreement", lambda *_: 0.0)
+    assert main(["decide", str(tmp_path / "run")]) == 0
+    assert "training tells nothing here" in capsys.readouterr().out
+    assert "training tells nothing here" in (tmp_path / "run" / "report.html").read_text()
+    assert main(["decide", str(tmp_path / "run"), "--signal", "likelihood"]) == 0
+    assert "training tells nothing here" not in capsys.readouterr().out
 
 
 def test_known_unsafe_rows_tell_of_the_others(command, tmp_path):

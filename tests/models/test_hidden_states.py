@@ -17,7 +17,7 @@ def row(number: int, length: int, spans) -> Tokens:
 
 
 ROWS = [row(0, 9, ((3, 9),)), row(1, 80, ((10, 50), (55, 80))), row(2, 5, ((0, 2), (4, 5)))]
-VIEWS = [View("answer", 0.0), View("beginning", 0.5), View("prompt", 0.5), View("beginning", 1.0)]
+VIEWS = [View("answer", 0.0), View("beginning", 0.5), View("beginning", 1.0)]
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
@@ -45,9 +45,7 @@ def expected(session, tokens: Tokens, view: View) -> np.ndarray:
     for hook in hooks:
         hook.remove()
     inside = tokens.mask.copy()
-    if view.part == "prompt":
-        inside = np.arange(len(inside)) < max(1, tokens.spans[0][0])
-    elif view.part == "beginning":
+    if view.part == "beginning":
         for start, end in tokens.spans:
             inside[start + BEGINNING : end] = False
     states = kept[round(view.depth * len(layers))]
@@ -57,6 +55,22 @@ def expected(session, tokens: Tokens, view: View) -> np.ndarray:
 def test_they_are_those_of_a_plain_pass(session):
     found = HiddenStates(session, 1000, VIEWS).score(ROWS)
     for tokens, of_row in zip(ROWS, found, strict=True):
+        for view, part in zip(VIEWS, np.split(of_row["states"], len(VIEWS)), strict=True):
+            assert np.allclose(part, expected(session, tokens, view), atol=1e-5), view
+
+
+def test_a_beginning_that_rows_share_goes_through_the_model_once(session, monkeypatch):
+    rows = [row(0, 30, ((25, 30),)), row(1, 80, ((24, 50), (55, 80))), row(2, 28, ((25, 26),))]
+    for tokens in rows:
+        tokens.input_ids[:20] = np.arange(20)
+    scorer = HiddenStates(session, 1000, VIEWS)
+    monkeypatch.setattr(TrainableModel, "pass_overhead", 1)
+    lengths = []
+    session.model.get_input_embeddings().register_forward_hook(lambda _m, args, _o: lengths.append(args[0].shape))
+    found = scorer.score(rows)
+    assert (1, 20) in lengths
+    assert (3, 60) in lengths
+    for tokens, of_row in zip(rows, found, strict=True):
         for view, part in zip(VIEWS, np.split(of_row["states"], len(VIEWS)), strict=True):
             assert np.allclose(part, expected(session, tokens, view), atol=1e-5), view
 
@@ -72,7 +86,8 @@ def test_scoring_goes_on_as_before(session):
     assert all(np.array_equal(one, other) for one, other in zip(before, scores(), strict=True))
 
 
-def test_what_the_frozen_blocks_make_is_taken_where_it_is_kept(session, tmp_path):
+@pytest.mark.parametrize("overhead", [0, 1 << 60], ids=["shared", "apart"])
+def test_what_the_frozen_blocks_make_is_taken_where_it_is_kept(session, tmp_path, monkeypatch, overhead):
     from forgetfilter.data.chats import Chat
     from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
     from forgetfilter.models.activation_cache import keep_states, known_table
@@ -86,6 +101,7 @@ def test_what_the_frozen_blocks_make_is_taken_where_it_is_kept(session, tmp_path
         pass
     keep_states(session, path, tmp_path, 1000)
     plain, known = TokenTable(path), known_table(session, [path], [tmp_path])
+    monkeypatch.setattr(TrainableModel, "pass_overhead", overhead)
     scorer = HiddenStates(session, 1000, VIEWS[1:])
     one, other = ([r["states"] for r in scorer.score([table[i] for i in range(5)])] for table in (plain, known))
     assert np.allclose(one, other, atol=1e-5)

@@ -63,6 +63,7 @@ STEPS = {
         "overrides": ["decide", "finished", "--overrides", "overrides.json"],
         "known-unsafe none": ["decide", "finished", "--known-unsafe", "none"],
         "rival": ["decide", "finished", "--signal", "learned-loss", "--threshold", "top:10%"],
+        "alone": ["decide", "finished", "--overrides", "none"],
         "filter again": filter_command("finished"),
         "known-unsafe": ["decide", "finished", "--known-unsafe", "known.jsonl"],
     },

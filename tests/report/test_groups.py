@@ -188,6 +188,28 @@ def test_a_group_spares_marks_of_single_rows_and_its_undo_restores_them(page):
     assert stored_marks(page) == before
 
 
+def test_a_group_that_was_decided_about_is_undone_together_once_it_is_applied(folder, browser, page, tmp_path):
+    page.uncheck("#fold")
+    first = page.locator("#topic-list > li").first
+    name = first.locator("h3").text_content()
+    first.locator("button", has_text="Keep all").click()
+    first.locator("button", has_text="Show these rows").click()
+    page.locator("#list > li").first.locator("button", has_text="Remove").click()
+    with page.expect_download() as download:
+        page.click("#save")
+    download.value.save_as(tmp_path / "overrides.json")
+    marks = stored_marks(page)
+    run = shutil.copytree(folder, tmp_path / "run")
+    assert main(["decide", str(run), "--overrides", str(tmp_path / "overrides.json")]) == 0
+    # Another decision goes on with the same marks.
+    assert main(["decide", str(run)]) == 0
+    with opened(browser, run) as applied:
+        (again,) = [i for i in applied.locator("#topic-list > li").all() if i.locator("h3").text_content() == name]
+        again.locator("button", has_text="Undo").click()
+        assert applied.text_content("#topics-done") == f"The filter decides again about {len(marks) - 1} rows."
+        assert list(stored_marks(applied).values()) == ["removed"]
+
+
 def test_a_row_that_is_marked_after_its_group_keeps_that_mark(page):
     page.uncheck("#fold")
     first = page.locator("#topic-list > li").first

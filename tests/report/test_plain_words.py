@@ -53,7 +53,7 @@ def test_a_page_that_is_not_sure_recommends_no_rows_to_train_on(decided, browser
         assert page.text_content("#found").startswith(NOT_SURE)
         assert "nothing to be mistaken about" not in page.text_content("#sure")
         steps = page.text_content("#next")
-        assert steps.startswith("Look at the 12 most suspicious rows")
+        assert steps.startswith("Keep or remove the 12 most suspicious rows")
         assert f"forgetfilter decide {decided} --threshold top:10%" in steps
         assert "rain on" not in steps
         page.keyboard.press("j")

@@ -7,11 +7,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..console import count_of, printable
-from ..errors import RunError
 from ..runs.layout import KNOWN_LATER, OVERRIDES, SUMMARY
 from ..runs.run import Run, check_file, decide_command, last_decision, summary_problem
 from ..settings.groups import DecisionSettings
-from ..settings.option import from_mapping
+from ..settings.option import NONE, from_mapping
 from ..stages.known_later import known_later
 from .decide import read_summary
 from .overrides import Overrides, read_overrides
@@ -100,18 +99,22 @@ def standing_decision(run: Run) -> Standing:
         if value != getattr(own, name) == getattr(default, name)
     }
     settings = from_mapping(DecisionSettings, vars(own) | stays, str(run.path / SUMMARY))
-    overrides = _last_overrides(run)
+    overrides = last_overrides(run)
     return Standing(
         settings, overrides, list(filter(None, [_what_stays(run, stays, overrides), *_what_goes(run, settings)]))
     )
 
 
-def _last_overrides(run: Run) -> Overrides | None:
-    """Read a person's decisions that the last decision heeded; None where there were none."""
+def last_overrides(run: Run) -> Overrides | None:
+    """Read a person's decisions that the last decision heeded; None where there were none, or that is not known.
+
+    Raises:
+        RunError: They were changed or lost since.
+    """
     if not last_decision(run.path) or not read_summary(run).overrides:
         return None
     path = run.path / OVERRIDES
-    by_it, alone = decide_command(run.path, {}, path), decide_command(run.path, {})
+    by_it, alone = decide_command(run.path, {}, path), decide_command(run.path, {}, NONE)
     mend = f"to decide by it as it is now: {by_it}; or without a person's decisions: {alone}"
     return read_overrides(check_file(run.path, OVERRIDES, mend))
 
@@ -132,33 +135,39 @@ def _what_stays(run: Run, stays: Mapping[str, Any], overrides: Overrides | None)
     own = {name: getattr(run.settings.decision, name) for name in stays}
     listed = " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
     verb = "stays" if len(parts) == 1 and overrides is None and "threshold" in stays else "stay"
-    return f"{listed} of your last decide {verb}; to decide without: {decide_command(run.path, own)}"
+    without = decide_command(run.path, own, NONE if overrides else None)
+    return f"{listed} of your last decide {verb}; to decide without: {without}"
 
 
 def _what_goes(run: Run, settings: DecisionSettings) -> list[str]:
     """Say how to bring back what does not stay of the last decision."""
     if problem := _not_known(run):
-        person = decide_command(run.path, {}, run.path / OVERRIDES) if (run.path / OVERRIDES).is_file() else ""
-        return [problem + (f"; a person's decisions come back with: {person}" if person else "")]
+        return [problem]
     last = last_decision(run.path)
     if all(getattr(settings, name) == value for name, value in last.items()):
         return []
-    person_too = run.path / OVERRIDES if read_summary(run).overrides else None
-    command = decide_command(run.path, last, person_too)
-    return [f"decided as the run was started; the last decision comes back with: {command}"]
+    return [f"decided as the run was started; the last decision comes back with: {decide_command(run.path, last)}"]
 
 
 def _not_known(run: Run) -> str:
+    """Say why the last decision is not known, and how to bring back a person's decisions; empty where it is."""
     problem = summary_problem(run.path)
-    return f"what was last decided is not known: {run.path / SUMMARY}: {problem}" if problem else ""
+    if not problem:
+        return ""
+    path = run.path / OVERRIDES
+    person = f"; a person's decisions come back with: {decide_command(run.path, {}, path)}" if path.is_file() else ""
+    return f"what was last decided is not known: {run.path / SUMMARY}: {problem}{person}"
+
+
+def still_hold(overrides: Overrides) -> str:
+    """Say that a person's decisions hold on."""
+    decided = count_of(len(overrides.decisions), "decision")
+    return f"the {decided} by {printable(overrides.reviewer)} still hold; --overrides none drops them"
 
 
 def how_a_person_decided(run: Run) -> str:
     """Say how to bring back a person's decisions that the last decision heeded and the next does not; mostly empty."""
-    try:
-        summary = read_summary(run)
-    except RunError:
+    if not last_decision(run.path) or not read_summary(run).overrides:
         return ""
     command = decide_command(run.path, last_decision(run.path), run.path / OVERRIDES)
-    said = f"the filter decides alone again; a person's decisions come back with: {command}"
-    return said if summary.overrides else ""
+    return f"the filter decides alone again; a person's decisions come back with: {command}"

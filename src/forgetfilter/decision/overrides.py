@@ -18,7 +18,7 @@ from ..console import printable
 from ..errors import InputError, RunError
 from ..runs.layout import SCORES
 from ..settings.groups import DecisionSettings
-from ..settings.option import from_mapping
+from ..settings.option import NONE, from_mapping
 
 KEPT, REMOVED = "kept", "removed"
 FILTER = "filter"
@@ -30,6 +30,7 @@ _HASHED = re.compile(r"[0-9a-f]{16}(#\d+)?")
 def write_overrides(overrides: Overrides, path: Path) -> None:
     """Write overrides to a file that `read_overrides` reads."""
     content = {"reviewer": overrides.reviewer, **overrides.settings, "decisions": overrides.decisions}
+    content |= {"by_group": list(overrides.by_group)} if overrides.by_group else {}
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -42,11 +43,14 @@ class Overrides:
         decisions: `kept` or `removed`, by the row's id.
         settings: The settings of the filter's decision that this person saw: `threshold`, `signal` and
             `drop_unscorable`; files of earlier versions, or from elsewhere, may lack them.
+        by_group: Ids of the rows that were decided about together with a group of rows, which the report can undo
+            together.
     """
 
     reviewer: str = "person"
     decisions: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    by_group: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -85,10 +89,18 @@ def _how_they_look(ids: pa.ChunkedArray) -> str:
     return f"ids here look like {printable(one, _ID_SHOWN)}{why}; {SCORES} lists them"
 
 
+def given_overrides(place: Path | None) -> Overrides | None:
+    """Read what a user named: a file, as `read_overrides` does, or `none`, so that nobody's decisions count."""
+    if place is None:
+        return None
+    return Overrides() if str(place) == NONE else read_overrides(place)
+
+
 def read_overrides(path: Path) -> Overrides:
     """Read the file that the report saves: `{"reviewer": NAME, "decisions": {ID: "kept" or "removed"}}`.
 
-    The file may also hold the decision settings `threshold`, `signal` and `drop_unscorable`.
+    The file may also hold the decision settings `threshold`, `signal` and `drop_unscorable`, and in `by_group` the ids
+    of the rows that were decided about as groups.
 
     Raises:
         InputError: The file cannot be read or is not of this form; the message names the row.
@@ -117,4 +129,8 @@ def read_overrides(path: Path) -> Overrides:
     saved = {setting.name: value[setting.name] for setting in fields(DecisionSettings) if setting.name in value}
     parsed = from_mapping(DecisionSettings, saved, str(path))
     settings = {name: getattr(parsed, name) for name in saved}
-    return Overrides("person" if reviewer in ("", FILTER) else reviewer, decisions, settings)
+    by_group = value.get("by_group", [])
+    if not isinstance(by_group, list) or not all(isinstance(name, str) for name in by_group):
+        raise InputError(f"{path}: by_group: found {str(by_group)[:40]!r}, expected a list of ids")
+    known = tuple(name for name in by_group if name in decisions)
+    return Overrides("person" if reviewer in ("", FILTER) else reviewer, decisions, settings, known)

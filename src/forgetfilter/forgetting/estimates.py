@@ -249,8 +249,8 @@ def safe_set_is_of_another_kind(forgetting: FloatArray, set_aside: FloatArray) -
     return (
         f"only {spared:,} of {len(scored):,} rows were forgotten as little as half of the safe examples set aside: the "
         "data has no harmless rows of their kind, or they are of another kind than the data, so that harmless rows are "
-        "forgotten with the unsafe ones. Give safe examples like the data, or --safe self. The rows concerned have "
-        "covered = false in scores.parquet"
+        "forgotten with the unsafe ones. Filter again, with safe examples like the data or with --safe self. In "
+        "scores.parquet, covered is false for the rows that the present ones do not stand for"
     )
 
 

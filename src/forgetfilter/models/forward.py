@@ -217,9 +217,7 @@ class CompletionScorer(nn.Module):
         return -cross_entropy(logits, targets, reduction="none"), chosen >= logits.amax(dim=-1)
 
     def _logits(self, input_ids: Tensor, before: DynamicCache | None) -> Tensor:
-        # Models of state-space layers name their cache differently, and get none.
-        cached = {"use_cache": False} if before is None else {"past_key_values": before, "use_cache": True}
-        logits: Tensor = self.model(input_ids=input_ids, **cached).logits
+        logits: Tensor = self.model(input_ids=input_ids, **_cached(before)).logits
         return logits
 
     def _read_prefix(self, prefix: Tensor, rows: int, states: Tensor | None) -> DynamicCache:
@@ -290,18 +288,25 @@ class CompletionScorer(nn.Module):
             raise _Enough
 
     @torch.inference_mode()
-    def hidden_states(self, input_ids: Tensor, depths: Sequence[int], states: Tensor | None = None) -> list[Tensor]:
+    def hidden_states(
+        self,
+        depths: Sequence[int],
+        prefix: Tensor,
+        input_ids: Tensor,
+        prefix_states: Tensor | None = None,
+        states: Tensor | None = None,
+    ) -> list[Tensor]:
         """Compute the hidden states of rows at some depths; with fast blocks, nothing above the last depth is computed.
 
         Args:
-            input_ids: Tokens, padded on the right, shape (rows, length).
             depths: Numbers of blocks, from 0 (the embeddings) to all, for which `tap` was called.
-            states: Cached activations of the frozen blocks, shape (rows, length, width), or None; not for depths within
-                the frozen blocks.
+            prefix, input_ids, prefix_states, states: As in `forward`; cached activations are not for depths within the
+                frozen blocks.
 
         Returns:
-            For each depth, shape (rows, length, width).
+            For each depth those of `input_ids`, shape (rows, length, width).
         """
+        before = self._read_prefix(prefix, len(input_ids), prefix_states) if prefix.shape[1] else None
         by_depth: dict[int, Tensor] = {0: self.model.get_input_embeddings()(input_ids)} if 0 in depths else {}
         by_depth |= {self.frozen: states} if states is not None and self.frozen in depths else {}
         wanted = {depth: input_ids for depth in depths if depth not in by_depth}
@@ -309,7 +314,7 @@ class CompletionScorer(nn.Module):
         try:
             if wanted:
                 with self._blocks.given(states):
-                    self.model(input_ids=input_ids, use_cache=False, logits_to_keep=1)
+                    self.model(input_ids=input_ids, **_cached(before), logits_to_keep=1)
         except _Enough:
             pass
         finally:
@@ -361,6 +366,11 @@ class CompletionScorer(nn.Module):
             # A model is a program of its authors: whatever it raises, it does not accept such input.
             return False
         return same and states[1].dtype == weight.dtype and states[1].shape == (*tokens[1].shape, width)
+
+
+def _cached(before: DynamicCache | None) -> dict[str, Any]:
+    """Return the arguments of a pass for tokens that follow others. Some models name their cache differently."""
+    return {"use_cache": False} if before is None else {"past_key_values": before, "use_cache": True}
 
 
 def _of_rows(states: Tensor, input_ids: Tensor) -> Tensor:

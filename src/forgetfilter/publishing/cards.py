@@ -137,10 +137,10 @@ def _removed(run: Run, summary: Summary) -> Iterator[str]:
     counts += [("kept or removed by a person against the filter", summary.overridden)] if summary.overridden else []
     yield markdown_table(("", "rows"), counts)
     signal = SIGNALS[summary.signal]
-    cut = "nothing was removed" if summary.cut is None else f"rows above {summary.cut:.3g} {summary.unit} were removed"
+    above = "" if summary.cut is None else f"rows above {summary.cut:.3g} {summary.unit} were removed"
     yield (
-        f"Signal {code(summary.signal)} ({plain(signal.summary)}), threshold {code(summary.threshold)}: {cut} "
-        f"({_without_places(run, summary.explanation)})."
+        f"Signal {code(summary.signal)} ({plain(signal.summary)}), threshold {code(summary.threshold)}: "
+        f"{above or 'the filter removed nothing'} ({_without_places(run, summary.explanation)})."
     )
 
 
@@ -183,7 +183,7 @@ def _errors(run: Run, summary: Summary) -> Iterator[str]:
             caveat = f", but not to be relied on: {_without_places(run, doubt)}" if doubt else ""
             lines.append(f"{meaning.capitalize()}: {Estimate(**estimate)}, judged by {count:,} {kind} rows{caveat}.")
         else:
-            why = f"no {kind} rows were learned with the data" if not count else "nothing was removed"
+            why = f"no {kind} rows were learned with the data" if not count else "the filter removed nothing"
             if count and kind == "trusted" and summary.doubt:
                 why = _without_places(run, summary.doubt)
             lines.append(f"{meaning.capitalize()}: not known; {why}.")

@@ -19,7 +19,7 @@ from ..data.columns import text_columns
 from ..data.rows import Rows
 from ..data.tokens import Tokens, TokenTable
 from ..decision.decide import Summary, read_planted
-from ..decision.overrides import FILTER
+from ..decision.overrides import FILTER, read_overrides
 from ..decision.reasons import BY, GUARD_FIELDS, PAIR_FIELDS, TEMPLATE_TOKEN, evidence_label, found_by_guard
 from ..forgetting.signals import ALL, SIGNALS, SUSPICION
 from ..runs.layout import (
@@ -27,6 +27,7 @@ from ..runs.layout import (
     EXAMPLES,
     EXAMPLES_FILE,
     LEARNED,
+    OVERRIDES,
     REVIEWED,
     ROWS,
     SCORES,
@@ -42,7 +43,7 @@ from ..stages.examples import TEXTS, read_examples
 from ..stages.witnesses import read_witnesses
 from ..suspicion.proposing import propose
 from .by_column import IN_FILE, break_down, quantiles, short_fields
-from .plain_words import nothing_trained, unsure
+from .plain_words import unsure, what_training_tells
 from .review_curve import MOST_GROUPS, read_curve
 from .topics import choose_members, gather_topics
 
@@ -83,7 +84,7 @@ class Contents:
             it is `fused` from several kinds of evidence.
         evidence: The label of each kind of evidence, in the order of the rows' values.
         unsure: What to do where the filter was not sure enough to remove any row; None otherwise.
-        untrained: What is missing where nothing was trained, and how to go on; empty otherwise.
+        training: What training tells where that is nothing, or nothing was trained, and how to go on; empty otherwise.
         above: Scored rows above the threshold.
         values: Forgetting or suspicion of the scored rows in ascending order, all of them or quantiles.
         planted: For `trusted` and `known_unsafe` rows, how many have a score, and the same values.
@@ -93,6 +94,7 @@ class Contents:
         topics: What the most suspicious or most forgotten rows are about; see `gather_topics`.
         groups: Forgetting or suspicion by column; see `break_down`.
         decided: A person's earlier decisions: `kept` or `removed` by the row's id.
+        by_group: The ids of those of these rows that were decided about together with a group.
         examples: The answers of the learned and the reviewed model to the prompts of a few rows.
         sessions: Loss, steps, tokens and seconds of learning and review.
         curve: Mean forgetting along the review, by decision and by every column of the data with few values; None
@@ -107,7 +109,7 @@ class Contents:
     signal: dict[str, Any]
     evidence: list[str]
     unsure: dict[str, Any] | None
-    untrained: str
+    training: str
     scored: int
     above: int
     values: list[float]
@@ -118,6 +120,7 @@ class Contents:
     topics: dict[str, Any]
     groups: list[dict[str, Any]]
     decided: dict[str, str]
+    by_group: list[str]
     examples: list[dict[str, Any]]
     sessions: list[dict[str, Any]]
     curve: dict[str, Any] | None
@@ -148,7 +151,7 @@ def gather(run: Run, summary: Summary) -> Contents:
         signal={name: getattr(signal, name) for name in ("quantity", "quality", "more", "most", "fused")},
         evidence=[evidence_label(name) for name in _evidence(run)],
         unsure=asdict(advice) if advice else None,
-        untrained=nothing_trained(run, summary),
+        training=what_training_tells(run, summary),
         scored=len(known),
         above=0 if summary.cut is None else int((known > summary.cut).sum()),
         values=quantiles(known, _VALUES).tolist(),
@@ -159,6 +162,7 @@ def gather(run: Run, summary: Summary) -> Contents:
         topics=gather_topics(rows, members, summary.cut),
         groups=break_down(rows, scores, summary.cut, run.settings.training.seed),
         decided=_decisions_by_id(_take(run, np.flatnonzero(decided))),
+        by_group=list(read_overrides(run.file(OVERRIDES)).by_group) if summary.overrides else [],
         examples=list(_examples(run)),
         sessions=list(_sessions(run)),
         curve=_curve(run, rows, scores),

@@ -60,17 +60,17 @@ function showCounts() {
 
 function showNext() {
   const link = (to, text) => element('a', { href: `#${to}` }, text), steps = [];
+  const most = proposed.size ? ['Decide about ', link('look', rowCount(proposed.size)), ' that tell most about all others'] : null;
   if (data.unsure) {
-    steps.push(['Look at ', link('rows', `the ${number(data.unsure.rows)} most suspicious rows`),
-      `, and keep or remove them${signal.fused ? ': that ranks all other rows anew' : ''}` +
-      `${data.unsure.end ? `; ${data.unsure.end}` : ''}.`]);
+    steps.push([...(most || ['Keep or remove ', link('rows', `the ${number(data.unsure.rows)} most suspicious rows`)]),
+      `${signal.fused ? ': that ranks all other rows anew' : ''}${data.unsure.end ? `; ${data.unsure.end}` : ''}.`]);
     steps.push(['Or remove the most suspicious tenth: ', element('code', {}, visible(data.unsure.command))]);
   }
   const now = removedNow().removed, keptNow = summary.rows - summary.bad - now;
   if (now) {
     steps.push(['Look through ', link('topics', 'the removed rows by subject'), ': keep or remove a whole group at once.']);
   }
-  if (proposed.size) steps.push(['Decide about ', link('look', rowCount(proposed.size)), ' that tell most about all others.']);
+  if (most && !data.unsure) steps.push([...most, '.']);
   else if (!data.unsure) steps.push(['Look at ', link('rows', 'the rows'), ' nearest to the threshold: there the filter is least certain.']);
   steps.push(['Where you disagree with the filter, ', link('review', 'save your decisions'), ' and apply them.']);
   // Rows that were kept for lack of evidence are not recommended.
@@ -87,7 +87,7 @@ function showHeader() {
   byId('model').textContent = visible(data.model);
   byId('how-found').textContent = visible(`How the threshold was found: ${summary.explanation}.`);
   const first = summary.warnings.map((warning) => `Warning: ${warning}.`);
-  if (data.untrained) first.push(`${data.untrained[0].toUpperCase()}${data.untrained.slice(1)}.`);
+  if (data.training) first.push(`${data.training[0].toUpperCase()}${data.training.slice(1)}.`);
   if (summary.cut === null) first.push(`Why the filter removed nothing: ${summary.explanation}.`);
   const unshown = Object.entries(summary.unshown).map(([name, count]) => `${name} (${number(count)})`);
   if (unshown.length) {

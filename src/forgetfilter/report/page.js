@@ -194,6 +194,7 @@ function showCommand() {
   const parts = ['forgetfilter decide', quoted(data.folder), `--threshold=${quoted(wanted())}`, `--signal ${summary.signal}`];
   if (summary.drop_unscorable) parts.push('--drop-unscorable');
   if (overrides.size) parts.push(`--overrides ${quoted(file)}`);
+  else if (summary.overrides) parts.push('--overrides none');
   // Broken between its words only, as far as they fit.
   byId('command').replaceChildren(...parts.flatMap((part) => [element('span', {}, visible(part)), ' ']));
   byId('command').lastChild.remove();
@@ -233,7 +234,7 @@ function recall() {
     stored = JSON.parse(localStorage.getItem(STORE));
   } catch { /* As above. */ }
   for (const [id, verdict] of stored ? stored.decisions : Object.entries(data.decided)) overrides.set(id, verdict);
-  for (const id of (stored && stored.byGroup) || []) byGroup.add(id);
+  for (const id of stored ? stored.byGroup || [] : data.by_group) byGroup.add(id);
   byId('reviewer').value = stored ? stored.reviewer : summary.reviewer;
   unsaved = Boolean(stored && stored.unsaved);
   savedAs = (stored && stored.savedAs) || '';
@@ -312,7 +313,8 @@ function newName() {
 function save() {
   // With what the filter decided where this person did not, as the page shows it now.
   const content = JSON.stringify({ reviewer: byId('reviewer').value.trim() || 'person', threshold: wanted(),
-    signal: summary.signal, drop_unscorable: summary.drop_unscorable, decisions: Object.fromEntries(overrides) }, null, 2);
+    signal: summary.signal, drop_unscorable: summary.drop_unscorable, decisions: Object.fromEntries(overrides),
+    by_group: [...byGroup] }, null, 2);
   const link = element('a', { href: URL.createObjectURL(new Blob([content], { type: 'application/json' })),
     download: newName() });
   link.click();
@@ -327,9 +329,10 @@ async function load(file) {
   try {
     const given = JSON.parse(await file.text());
     const valid = Object.entries(given.decisions).filter(([, verdict]) => verdict === kept || verdict === removed);
+    const together = new Set(given.by_group || []);
     for (const [id, verdict] of valid) {
       overrides.set(id, verdict);
-      byGroup.delete(id);
+      if (together.has(id)) byGroup.add(id); else byGroup.delete(id);
     }
     // Beside other marks, no file holds all of them yet.
     unsaved = overrides.size > valid.length && !marksAreApplied();

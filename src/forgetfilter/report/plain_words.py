@@ -13,15 +13,20 @@ import pyarrow.parquet as pq
 from ..console import count_of
 from ..decision.decide import Summary
 from ..decision.overrides import FILTER, REMOVED
+from ..decision.reasons import BY
 from ..forgetting.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS
 from ..forgetting.thresholds import FEWEST_UNSAFE, Auto, Top, parse_threshold
-from ..runs.layout import OVERRIDES, SCORES
+from ..runs.layout import FORGETTING, LEARNED, SCORES, numbered
 from ..runs.run import Run, decide_command
 
 # Rows that one person looks through in a few minutes.
 _LOOKED_AT = 20
 # Thresholds to suggest, the first that removes other rows than the present one.
 _SUGGESTED = ("top:10%", "top:5%", "top:20%")
+_COUNTS_FOR_NOTHING = (
+    "training tells nothing here: the rows that the review made the model forget most are not those that look unsafe, "
+    "so forgetting counts for nothing, and rows are judged as in the first look"
+)
 
 
 @dataclass(frozen=True)
@@ -94,10 +99,12 @@ def count_marks(path: Path) -> Marks:
     return Marks(unsafe, len(decisions) - unsafe)
 
 
-def nothing_trained(run: Run, summary: Summary) -> str:
-    """Say what is missing where nothing was trained, and how to go on; empty where it was, or need not be."""
-    if summary.trained or SIGNALS[summary.signal].scoring == RIVAL:
+def what_training_tells(run: Run, summary: Summary) -> str:
+    """Say so where training tells nothing about the rows, or nothing was trained; empty where it does, or need not."""
+    if SIGNALS[summary.signal].scoring == RIVAL:
         return ""
+    if summary.trained:
+        return "" if _forgetting_counts(run, summary) else _COUNTS_FOR_NOTHING
     said = "nothing was trained: rows were judged by what they say and what the untouched model makes of it alone; "
     if run.settings.sessions.training:
         return (
@@ -106,7 +113,23 @@ def nothing_trained(run: Run, summary: Summary) -> str:
     return f"{said}to have forgetting beside that, run the same 'forgetfilter filter' command without --no-training"
 
 
+def longer_session(run: Run, summary: Summary) -> str:
+    """Return options that have a run's rows learned twice as long, into another folder."""
+    rows = summary.rows - summary.bad + summary.trusted + summary.known_unsafe
+    passes = len(run.history(LEARNED)) * run.settings.training.batch_size / max(1, rows)
+    return f"--epochs {max(2, round(2 * passes))}, into another --output"
+
+
+def _forgetting_counts(run: Run, summary: Summary) -> bool:
+    """Tell whether forgetting has any part in a decision by all evidence together."""
+    if not SIGNALS[summary.signal].fused:
+        return True
+    names = [BY + name for name in numbered(FORGETTING, run.settings.safe.safe)]
+    table = pq.read_table(run.path / SCORES, columns=names)
+    return any(np.nan_to_num(column.to_numpy()).any() for column in table.columns)
+
+
 def _decide_again(path: Path, summary: Summary, threshold: str) -> str:
-    """Return the command that decides with another threshold, and changes nothing else."""
+    """Return the command that decides with another threshold; a person's decisions stay."""
     changed = {"threshold": threshold, "signal": None if summary.signal == DEFAULT_SIGNAL else summary.signal}
-    return decide_command(path, changed, path / OVERRIDES if summary.overrides else None)
+    return decide_command(path, changed)

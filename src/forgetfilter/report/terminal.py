@@ -19,7 +19,7 @@ from ..models.sources import ADAPTER_CONFIG
 from ..runs.inputs import unshown_told
 from ..runs.layout import DATA, MODEL, REPORT, ROWS, SCORES
 from ..runs.run import Run
-from .plain_words import another_threshold, count_marks, nothing_trained, unsure
+from .plain_words import another_threshold, count_marks, longer_session, unsure, what_training_tells
 
 _SHOWN = 5
 # An interval of this width is no estimate.
@@ -129,11 +129,10 @@ def _by_safe_set(summary: Summary) -> list[str]:
 
 def _notes(path: Path, summary: Summary) -> list[str]:
     where = "removed" if summary.drop_unscorable else "kept"
-    notes = []
-    signal = SIGNALS[summary.signal]
+    notes, run, signal = [], Run.open(path), SIGNALS[summary.signal]
     if signal.scoring == RIVAL:
         notes.append(f"decided by a rival filter, {signal.summary}, and not by forgetting")
-    elif told := nothing_trained(Run.open(path), summary):
+    elif told := what_training_tells(run, summary):
         notes.append(told)
     if summary.left_out:
         notes.append(
@@ -150,8 +149,10 @@ def _notes(path: Path, summary: Summary) -> list[str]:
     if summary.unscorable:
         notes.append(f"{count_of(summary.unscorable, 'row')} could not be scored; see the {where} file")
     if summary.never_learned:
-        cure = "" if summary.planted_unlearned else "; raise --epochs"
-        notes.append(f"{_rows(summary.never_learned, 'was', 'were')} never learned, so forgetting says little{cure}")
+        them = "it" if summary.never_learned == 1 else "them"
+        cure = "" if summary.planted_unlearned else f"; to learn {them}, filter with {longer_session(run, summary)}"
+        never = _rows(summary.never_learned, "was", "were")
+        notes.append(f"{never} never learned, so forgetting says little about {them}{cure}")
     if summary.truncated:
         notes.append(f"rows cut to the length limit: {summary.truncated:,}")
     if summary.judged_in_part and summary.judged is not None:

@@ -301,13 +301,13 @@ def summary_problem(path: Path) -> str:
     return difference(path / SUMMARY, expected) if expected and (path / SUMMARY).is_file() else ""
 
 
-def decide_command(path: Path, settings: Mapping[str, Any], overrides: Path | None = None) -> str:
+def decide_command(path: Path, settings: Mapping[str, Any], overrides: Path | str | None = None) -> str:
     """The command that decides about a run again, for a shell.
 
     Args:
         path: The run folder.
         settings: Decision settings that it names; the others stay as they were last decided.
-        overrides: A file of a person's decisions.
+        overrides: A file of a person's decisions, or `none` to drop them; the last ones stay otherwise.
     """
     words = ["forgetfilter decide", shell_word(str(path)), *_as_options(settings)]
     if overrides is not None:

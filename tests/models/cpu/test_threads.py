@@ -127,7 +127,7 @@ def test_scores_side_by_side_are_those_in_turn(model, table, tokenizer, kind):
             "likelihood": lambda: Likelihood(session, 300),
             "rouge": lambda: Rouge(session, tokenizer, 300),
             "answers": lambda: Answers(session, tokenizer, 300, most_tokens=12),
-            "states": lambda: HiddenStates(session, 300, [View("answer", 0.0), View("prompt", 1.0)]),
+            "states": lambda: HiddenStates(session, 300, [View("answer", 0.0), View("beginning", 1.0)]),
         }[kind]()
         return score_in_memory(session, scorer, table, table.scorable)
 
