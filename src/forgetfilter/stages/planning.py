@@ -28,7 +28,7 @@ from .examples import ANSWER_TOKENS
 from .filter_run import FilterRun, asked_rivals
 
 # Tokens of the package's own rows that all rows are compared with.
-_PROTOTYPES = 28_000
+_PROTOTYPES = 33_000
 
 
 def plan_run(work: FilterRun) -> Plan:
@@ -81,7 +81,10 @@ class _Costs:
 
     @property
     def witnesses(self) -> Effort:
-        effort = self._runner.scoring(_tokens(*self._all)) + Effort(scoring=_PROTOTYPES)
+        tokens = _tokens(*self._all)
+        if not self._settings.sessions.training:
+            return Effort(scoring=tokens + _PROTOTYPES)
+        effort = self._runner.scoring(tokens) + Effort(scoring=_PROTOTYPES)
         return sum(map(self._runner.preparing, self._all), effort)
 
     def learning(self, epochs: float | None) -> Effort:

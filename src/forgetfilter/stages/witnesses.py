@@ -164,7 +164,9 @@ def measure_witnesses(runner: StageRunner, material: Material, folder: Path) -> 
     files |= {name: file for name in PROTOTYPES if (file := folder / tokens_of(name)).exists()}
     scorer = _scorer(runner)
     for name, file in files.items():
-        table = TokenTable(file) if name in PROTOTYPES else runner.tokens({name: file})
+        # Activations of the frozen blocks are worth caching only for rows that are trained on afterwards.
+        cached = name not in PROTOTYPES and runner.settings.sessions.training
+        table = runner.tokens({name: file}) if cached else TokenTable(file)
         _write_states(runner, scorer, name, table, folder / name)
     if not runner.processes.main:
         return

@@ -17,8 +17,6 @@ FloatArray = NDArray[np.floating]
 FOLDS = 10
 # The weight of both sides together, and the strength of the ridge penalty.
 _WEIGHT, _RIDGE = 500.0, 50.0
-# Hidden states count half as much as words, because any two rows' states have something in common.
-_STATES = 0.5
 _AT_ONCE = 1 << 16
 
 
@@ -47,7 +45,7 @@ class Features(Table):
 
     def by_states(self, of_columns: FloatArray) -> FloatArray:
         """Return the contribution of the states to `times`."""
-        coefficients = (_STATES**0.5 * of_columns[self.words.width :]).astype(np.float32)
+        coefficients = of_columns[self.words.width :].astype(np.float32)
         product = np.zeros(len(self.states))
         # States are stored in half precision, and converting those of a million rows at once would take much memory.
         for start in range(0, len(product), _AT_ONCE):
@@ -68,7 +66,7 @@ class Features(Table):
         return Features(self.words.followed_by(other.words, folder), states)
 
     def transposed_times(self, of_rows: FloatArray) -> FloatArray:
-        of_states = _STATES**0.5 * (of_rows.astype(np.float32) @ self.states)
+        of_states = of_rows.astype(np.float32) @ self.states
         return np.concatenate([self.words.transposed_times(of_rows), of_states])
 
 
