@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from forgetfilter.cli import main
-from forgetfilter.settings.groups import STUDIES
+from forgetfilter.settings.experiments import STUDIES
 from forgetfilter.settings.option import read_config
 from support.quick_runs import NOISY, write_jsonl
 

@@ -75,6 +75,18 @@ def test_sessions_and_result_are_reported(command, kept, tmp_path):
     assert (result["summary/rows"], result["summary/removed"], result["summary/kept"]) == (12, 3, 9)
 
 
+def test_so_is_a_later_decision(command, kept, tmp_path):
+    assert run(command, "--finetune-epochs", "1") == 0
+    again = ["decide", str(tmp_path / "run"), "--threshold", "top:25%", "--finetune", "--report-to", "kept"]
+    assert main(again) == 0
+    (name, _), *steps, (_, result), finish = kept()
+    history = json.loads((tmp_path / "run" / "model" / "history.json").read_text())
+    assert (name, finish) == ("settings", ["finish", {}])
+    assert [values["model/loss"] for _, values in steps] == [step["loss"] for step in history]
+    assert result["summary/removed"] == 3
+    assert main([*again, "--report-to", "nothing"]) == 2
+
+
 def test_from_python_as_well(noisy, safe, model, kept, tmp_path):
     settings = {"device": "cpu", "dtype": "float32", "epochs": 1, "review_steps": 2, "signal": "likelihood"}
     filtering = ForgetFilter(model=str(model), quiet=True, trusted="none", set_aside=0, **settings)

@@ -22,21 +22,16 @@ from .forgetting.thresholds import parse_most_removed
 from .interruption import ended_with_others, promise, speaks_for_all, status, tell
 from .models.processes import Processes, check_launch
 from .settings.command_line import Parser, add_options, help_of
+from .settings.experiments import PRESETS, STUDIES, CompareSettings, MixSettings, SourceSettings, StudySettings
 from .settings.groups import (
-    PRESETS,
-    STUDIES,
     ApplySettings,
-    CompareSettings,
     DataSettings,
     DecisionSettings,
     EvaluationSettings,
     FinetuneSettings,
-    MixSettings,
     PreviewSettings,
     SafeSettings,
     Settings,
-    SourceSettings,
-    StudySettings,
 )
 from .settings.option import from_mapping, options_of, read_config
 from .settings.run_folder import GateSettings, HubSettings, RunFolderSettings, TrackingSettings
@@ -179,17 +174,22 @@ def _exit_status(summary: Summary, gate: GateSettings) -> int:
 def _decide(options: argparse.Namespace) -> int:
     from .decision.overrides import given_overrides
     from .pipeline import run_decide
+    from .runs.run import Run
+    from .tracking import Trackers
 
     gate = from_mapping(GateSettings, _merge_values(options, GateSettings), "options")
-    changed = _merge_values(options, DecisionSettings)
+    tracking = from_mapping(TrackingSettings, _merge_values(options, TrackingSettings), "options")
+    changed, console = _merge_values(options, DecisionSettings), Console()
+    trackers = Trackers(tracking.report_to, options.run, Run.open(options.run).settings, console)
     run, summary = run_decide(
         options.run,
         changed,
-        Console(),
+        console,
         overrides=given_overrides(options.overrides),
         known_unsafe=options.known_unsafe,
         finetune=options.finetune,
     )
+    trackers.report_summary(summary)
     _show(run, summary)
     if options.finetune:
         _show_model(run.path)
@@ -337,6 +337,7 @@ def build_parser() -> Parser:
     )
     add_options(command, DecisionSettings, default="as last decided, or as the overrides were saved with")
     add_options(command, GateSettings)
+    add_options(command, TrackingSettings)
 
     command = _command(
         commands,

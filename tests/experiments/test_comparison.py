@@ -14,7 +14,7 @@ from forgetfilter.experiments.comparison.records import Record, mean_estimate, o
 from forgetfilter.experiments.comparison.tables import markdown
 from forgetfilter.experiments.strategies.strategy import strategies
 from forgetfilter.forgetting.estimates import Estimate
-from forgetfilter.settings.groups import STRATEGIES
+from forgetfilter.settings.experiments import STRATEGIES
 from support.guards import EXCLAMATIONS, make_guard
 from support.small_mixes import OPTIONS, make_mix
 

@@ -17,7 +17,7 @@ from forgetfilter.experiments.mixing import build_mix, read_mix
 from forgetfilter.experiments.published.examples import Example
 from forgetfilter.experiments.sampling import chosen_notions, draw, pools_of
 from forgetfilter.models import sources as model_sources
-from forgetfilter.settings.groups import MixSettings
+from forgetfilter.settings.experiments import MixSettings
 from support.documents import blocks
 from support.published_files import write_alpaca, write_bbq, write_squad
 from support.quick_runs import write_jsonl

@@ -10,7 +10,7 @@ from forgetfilter.errors import InputError, SettingsError
 from forgetfilter.experiments.published.bbq import HUB as BBQ_HUB
 from forgetfilter.experiments.published.examples import Example
 from forgetfilter.experiments.published.sources import KINDS, find_source
-from forgetfilter.settings.groups import SourceSettings
+from forgetfilter.settings.experiments import SourceSettings
 from support.published_files import bbq_family, bbq_item, harmfulqa_row, write_alpaca, write_bbq, write_squad
 from support.quick_runs import write_jsonl
 

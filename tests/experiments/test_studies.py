@@ -16,7 +16,7 @@ from forgetfilter.experiments.studies.disguises import DISGUISES, look_alikes
 from forgetfilter.experiments.studies.variations import Outcome
 from forgetfilter.forgetting.estimates import Estimate
 from forgetfilter.forgetting.thresholds import Fixed
-from forgetfilter.settings.groups import STUDIES
+from forgetfilter.settings.experiments import STUDIES
 from support.small_mixes import OPTIONS, make_mix
 from support.tiny_models import make_model
 

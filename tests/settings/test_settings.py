@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 
 from forgetfilter.errors import SettingsError
-from forgetfilter.settings.groups import (
-    CompareSettings,
-    EvaluationSettings,
-    MixSettings,
-    PreviewSettings,
-    Settings,
-    StudySettings,
-)
+from forgetfilter.settings.experiments import CompareSettings, MixSettings, StudySettings
+from forgetfilter.settings.groups import EvaluationSettings, PreviewSettings, Settings
 from forgetfilter.settings.option import (
     from_mapping,
     groups_of,

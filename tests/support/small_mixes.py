@@ -6,7 +6,7 @@ from pathlib import Path
 
 from forgetfilter.console import Console
 from forgetfilter.experiments.mixing import Mix, build_mix
-from forgetfilter.settings.groups import MixSettings
+from forgetfilter.settings.experiments import MixSettings
 from support.published_files import write_alpaca, write_bbq, write_squad
 from support.quick_runs import write_jsonl
 

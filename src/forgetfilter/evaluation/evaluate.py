@@ -16,7 +16,7 @@ from ..console import Console
 from ..data.rows import Said
 from ..data.tokens import Encoder, TokenTable, write_tokens
 from ..runs.layout import EVALUATION, tokens_of
-from ..settings.groups import MeasuringSettings
+from ..settings.experiments import MeasuringSettings
 from .answer_measures import AnswerMeasures
 from .harness import check_harness, harness_measures
 from .held_out import BIAS, HARMFULNESS, INSTRUCTIONS, KINDS, SQUAD, TOXICITY, HeldOut

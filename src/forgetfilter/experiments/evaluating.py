@@ -19,7 +19,7 @@ from ..evaluation.measures import Measure
 from ..evaluation.results import Evaluation, read_evaluation
 from ..forgetting.estimates import Estimate
 from ..runs.layout import ASKED
-from ..settings.groups import MeasuringSettings
+from ..settings.experiments import MeasuringSettings
 from ..settings.option import values_of
 from .experiment import Experiment
 

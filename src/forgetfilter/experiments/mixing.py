@@ -19,7 +19,7 @@ from ..errors import RunError
 from ..runs.files import written_whole
 from ..runs.layout import MIX
 from ..runs.manifest import Manifest, refuse_others
-from ..settings.groups import MixSettings, SourceSettings
+from ..settings.experiments import MixSettings, SourceSettings
 from ..settings.option import to_mapping
 from .published.examples import LABELS, Example
 from .published.sources import Source, find_source

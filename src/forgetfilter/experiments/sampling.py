@@ -16,7 +16,7 @@ import numpy as np
 
 from ..data.draw import in_random_order
 from ..errors import InputError, SettingsError
-from ..settings.groups import MixSettings
+from ..settings.experiments import MixSettings
 from .published.examples import BIAS, NOTIONS, SAFE, TASK, UNSAFE, Example
 
 NOISY, SAFE_SET, HELD_OUT = "noisy", "safe", "held-out"

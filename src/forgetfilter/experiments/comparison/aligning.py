@@ -7,7 +7,7 @@ from pathlib import Path
 from ...console import Console
 from ...models.sources import find_model
 from ...runs.layout import ALIGNING
-from ...settings.groups import CompareSettings
+from ...settings.experiments import CompareSettings
 from ..experiment import Experiment, TrainingPlan
 from ..mixing import Mix
 from ..strategies.strategy import SAFE

@@ -14,7 +14,7 @@ from ...models.sources import find_model
 from ...plotting.style import check_matplotlib
 from ...runs.files import folder_lock, write_text, written_whole
 from ...runs.layout import RECORDS, TABLES
-from ...settings.groups import CompareSettings
+from ...settings.experiments import CompareSettings
 from ...settings.option import split_names, with_options
 from ...stages.filter_run import check_rivals
 from ..mixing import Mix

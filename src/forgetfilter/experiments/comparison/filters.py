@@ -23,7 +23,8 @@ from ...runs.inputs import find_inputs
 from ...runs.layout import FILTER_RUN, SCORES
 from ...runs.manifest import is_run
 from ...runs.run import Run
-from ...settings.groups import CompareSettings, Settings
+from ...settings.experiments import CompareSettings
+from ...settings.groups import Settings
 from ...settings.option import from_mapping, options_of, split_names, to_mapping, values_of, with_options
 from ..mixing import Mix
 from .records import FILTERS, Record, recipe_of

@@ -9,7 +9,8 @@ from ...console import Console
 from ...evaluation.evaluate import unchanged
 from ...evaluation.held_out import HARMFULNESS
 from ...models.sources import ModelSource
-from ...settings.groups import REVIEW_STEPS, CompareSettings
+from ...settings.experiments import CompareSettings
+from ...settings.groups import REVIEW_STEPS
 from ...settings.option import split_names
 from ..evaluating import EvaluationSpec, estimates, evaluate_state
 from ..experiment import Experiment

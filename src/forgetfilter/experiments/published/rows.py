@@ -9,7 +9,7 @@ from ...data.chats import TEXT_ROLE, FieldError, Message, describe
 from ...data.columns import find_layout, text_columns
 from ...data.layouts import Layout, Row
 from ...data.records import Container
-from ...settings.groups import SourceSettings
+from ...settings.experiments import SourceSettings
 from .examples import LABELS, NOTIONS, TASK, Example, Loaded, Prompt, content_id, same_words
 from .reading import choice_field, read_each
 

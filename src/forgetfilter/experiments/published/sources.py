@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...data.records import Container, hash_chunks
 from ...errors import SettingsError
-from ...settings.groups import SourceSettings
+from ...settings.experiments import SourceSettings
 from .alpaca import HUB as ALPACA_HUB
 from .alpaca import load_alpaca
 from .bbq import HUB as BBQ_HUB

@@ -14,7 +14,7 @@ from typing import Any
 from ...data.chats import FieldError, describe, field_of, text_of
 from ...data.layouts import Row
 from ...data.records import Container
-from ...settings.groups import SourceSettings
+from ...settings.experiments import SourceSettings
 from .examples import SAFE, TOXICITY, UNSAFE, Example, Loaded, content_id, same_words
 from .reading import list_field, read_each
 

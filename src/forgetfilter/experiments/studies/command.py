@@ -12,7 +12,7 @@ from ...models.processes import one_process
 from ...models.sources import find_model
 from ...plotting.style import check_matplotlib
 from ...runs.files import folder_lock, written_whole
-from ...settings.groups import StudySettings
+from ...settings.experiments import StudySettings
 from ...settings.option import split_names, with_options
 from ..mixing import Mix
 from . import (

@@ -20,7 +20,8 @@ from ...evaluation.held_out import HARMFULNESS
 from ...models.sources import find_model
 from ...runs.layout import EXPERIMENTS, FILTERS
 from ...runs.run import Run
-from ...settings.groups import REVIEW_STEPS, StudySettings
+from ...settings.experiments import StudySettings
+from ...settings.groups import REVIEW_STEPS
 from ...settings.option import split_names, with_options
 from ..comparison.filters import filtered
 from ..comparison.records import recipe_of
