@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,7 +136,7 @@ class Auto:
     """
 
     def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
-        valley = find_valley(forgetting, "forgotten", _LARGEST_SHARE)
+        valley = find_valley(forgetting, "forgotten", _OF_FORGETTING)
         known = trusted[~np.isnan(trusted)]
         if not len(known):
             return valley
@@ -146,7 +146,7 @@ class Auto:
                 return valley
             return Cut(further.value, f"below the valley at {valley.value:.3g}; {further.explanation}")
         fallback = FalseDiscoveryRate(_RATE).cut(forgetting, known)
-        if (share := float(fallback.removes(forgetting).mean())) > _LARGEST_SHARE:
+        if (share := float(fallback.removes(forgetting).mean())) > _OF_FORGETTING.largest:
             return Cut(None, f"{share:.0%} of the rows were forgotten more than trusted rows, {_TOO_MANY}")
         why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
         return Cut(fallback.value, f"{why}; {fallback.explanation}")
@@ -156,10 +156,11 @@ class Auto:
 class AutoOfSuspicion:
     """The same for suspicion, which separates two groups of rows better than it separates trusted from other rows.
 
-    The cut is the valley between two groups, unless trusted rows show that most rows above it are harmless, or known
-    unsafe ones that far more rows lie above it than there are like them. Then, and without a valley, known unsafe rows
-    show where rows like them begin; without these, the false discovery rate decides. That takes whatever trusted rows
-    are unlike for suspicious, so most rows above such a cut have to look unsafe by themselves.
+    The cut is the lowest valley between groups, of which there may be three, as harmless rows are often of two kinds.
+    It is none if trusted rows show that most rows above it are harmless, or known unsafe ones that far more rows lie
+    above it than there are like them, or if few rows above it look unsafe by themselves. Without such a valley, known
+    unsafe rows show where rows like them begin; without these, the false discovery rate decides. That takes whatever
+    trusted rows are unlike for suspicious, so most rows above such a cut have to look unsafe by themselves.
 
     Attributes:
         known_unsafe: Suspicion of rows known to be unsafe, shape (k,).
@@ -171,18 +172,28 @@ class AutoOfSuspicion:
     to_prototypes: FloatArray | None = None
 
     def cut(self, suspicion: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
-        valley, known = find_valley(suspicion, "suspicious", _LARGEST_OF_SUSPICION), trusted[~np.isnan(trusted)]
-        unsafe = self.known_unsafe[~np.isnan(self.known_unsafe)]
+        known, unsafe = trusted[~np.isnan(trusted)], self.known_unsafe[~np.isnan(self.known_unsafe)]
         expected = _count_like(suspicion, known, unsafe)
-        like_unsafe = _where_unsafe_begin(suspicion, unsafe, expected) if expected >= _FEWEST_THERE else None
+
+        def acceptable(value: float) -> bool:
+            too_many = expected >= _FEWEST_THERE and (suspicion > value).sum() > _MOST_BEYOND * expected
+            mostly_harmless = len(known) > 0 and _harmless_share(suspicion, known, value) > _MOST_HARMLESS
+            return (
+                not too_many and not mostly_harmless and self._look_unsafe(suspicion > value) >= _FEWEST_BEYOND_VALLEY
+            )
+
+        valley = find_valley(suspicion, "suspicious", _OF_SUSPICION, acceptable)
         if valley.value is not None:
-            too_many = like_unsafe is not None and (suspicion > valley.value).sum() > _MOST_BEYOND * expected
-            mostly_harmless = len(known) > 0 and _harmless_share(suspicion, known, valley.value) > _MOST_HARMLESS
-            if not too_many and not mostly_harmless:
-                return valley
-        if like_unsafe is not None:
-            return like_unsafe
+            return valley
+        if expected >= _FEWEST_THERE:
+            return _where_unsafe_begin(suspicion, unsafe, expected)
         return self._beyond_trusted(suspicion, known, valley) if len(known) else valley
+
+    def _look_unsafe(self, removed: NDArray[np.bool_]) -> float:
+        """Return the share of the removed rows that look unsafe by themselves; 1 where that is not known."""
+        return (
+            1.0 if self.to_prototypes is None or not removed.any() else float((self.to_prototypes[removed] > 0).mean())
+        )
 
     def _beyond_trusted(self, suspicion: FloatArray, known: FloatArray, valley: Cut) -> Cut:
         """Return the cut by the false discovery rate, or why nothing is removed."""
@@ -191,15 +202,11 @@ class AutoOfSuspicion:
         fallback = next((cut for cut in cuts if cut.value is not None), cuts[0])
         removed = fallback.removes(suspicion)
         more_suspicious = f"{removed.mean():.0%} of the rows are more suspicious than trusted rows"
-        if removed.mean() > _LARGEST_OF_SUSPICION:
+        if removed.mean() > _OF_SUSPICION.largest:
             return Cut(None, f"{more_suspicious}, {_TOO_MANY}")
-        if (
-            self.to_prototypes is not None
-            and removed.any()
-            and (self.to_prototypes[removed] > 0).mean() < _FEWEST_LOOK_UNSAFE
-        ):
+        if self._look_unsafe(removed) < _FEWEST_LOOK_UNSAFE:
             return Cut(None, f"{more_suspicious}, {_LOOK_HARMLESS}")
-        why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
+        why = _UNACCEPTABLE if valley.explanation.startswith(_UNACCEPTABLE) else _NO_GROUPS
         return Cut(fallback.value, f"{why}; {fallback.explanation}")
 
 
@@ -239,30 +246,49 @@ def _harmless_share(suspicion: FloatArray, trusted: FloatArray, cut: float) -> f
     return min(1.0, lost / max(1 - lost, 1e-9) * kept / max(above, 1.0))
 
 
-def find_valley(forgetting: FloatArray, how: str, largest: float) -> Cut:
-    """Find the cut between two groups of rows, or explain why there is none.
+@dataclass(frozen=True)
+class Valleys:
+    """Which valleys between groups of rows are looked for.
+
+    Attributes:
+        groups: How many groups there may be.
+        shallow: The largest density in a valley, as a share of that at the lower of its two peaks.
+        largest: The largest share of the rows that may lie above one.
+    """
+
+    groups: int
+    shallow: float
+    largest: float
+
+
+def find_valley(
+    forgetting: FloatArray, how: str, wanted: Valleys, acceptable: Callable[[float], bool] = lambda _: True
+) -> Cut:
+    """Find the lowest cut between groups of rows that will do, or explain why there is none.
 
     Args:
         forgetting: Forgetting or suspicion of the rows, NaN where unscored.
         how: What a row with a large value is: "forgotten" or "suspicious".
-        largest: The largest share of the rows that may lie above the cut.
+        wanted: Which valleys will do.
+        acceptable: Whether the rows above a value may be removed.
     """
     scored = np.sort(forgetting[~np.isnan(forgetting)])
     if len(scored) < _FEWEST_ROWS:
         return Cut(None, f"{len(scored)} scored rows are too few to tell two groups apart; it takes {_FEWEST_ROWS}")
     # Where there are many rows, evenly spaced quantiles represent them, so that the fit takes no longer.
     sample = scored if len(scored) <= _MOST_POINTS else np.quantile(scored, np.linspace(0, 1, _MOST_POINTS))
-    groups = _fit_two_groups(sample)
-    if groups is None:
+    groups = _fit_groups(sample, wanted.groups)
+    valleys = groups.valleys(wanted.shallow) if groups else []
+    if not valleys:
         return Cut(None, _NOTHING)
-    value, depth = _lowest(groups)
-    if depth > _SHALLOW:
-        return Cut(None, _NOTHING)
-    share = float((scored > value).mean())
-    if share > largest:
-        return Cut(None, f"the group {how} more has {share:.0%} of the rows, {_TOO_MANY}")
-    low, high = groups.means
-    return Cut(value, f"the valley between rows {how} by about {low:.3g} and rows {how} by about {high:.3g}")
+    shares = [float((scored > valley.value).mean()) for valley in valleys]
+    if min(shares) > wanted.largest:
+        return Cut(None, f"the group {how} more has {min(shares):.0%} of the rows, {_TOO_MANY}")
+    for valley, share in zip(valleys, shares, strict=True):
+        if share <= wanted.largest and acceptable(valley.value):
+            between = f"rows {how} by about {valley.low:.3g} and rows {how} by about {valley.high:.3g}"
+            return Cut(valley.value, f"the valley between {between}")
+    return Cut(None, f"{_UNACCEPTABLE}{_LOOK_YOURSELF}")
 
 
 _FEWEST_ROWS = 20
@@ -273,20 +299,17 @@ _MOST_TRUSTED = 0.1
 # For suspicion: the false discovery rates where there is no valley, the stricter first, and the largest share of rows
 # above one that may be harmless (docs/appendix.md).
 _RATES_OF_SUSPICION, _MOST_HARMLESS = (0.1, 0.2), 0.5
-# The smallest share of the rows above a cut without a valley that look unsafe by themselves.
-_FEWEST_LOOK_UNSAFE = 0.5
-# Evidence other than forgetting supports a larger group.
-_LARGEST_OF_SUSPICION = 0.7
+# The smallest share of the rows above a cut that look unsafe by themselves, without a valley and in one.
+_FEWEST_LOOK_UNSAFE, _FEWEST_BEYOND_VALLEY = 0.5, 0.3
 # Fewer known unsafe rows do not represent their kind, and fewer such rows in the data may be there by chance.
 FEWEST_UNSAFE, _FEWEST_THERE = 10, 3
 # A group of more than so many times the rows that are like known unsafe ones is not theirs.
 _MOST_BEYOND = 1.5
 _MOST_POINTS = 4096
-# The density in a valley is at most this share of that at the lower of its two peaks.
-_SHALLOW = 0.8
 # Unsafe rows are seldom the majority; a larger group is more likely a whole kind of harmless rows, all of
-# which the review made the model forget because the safe examples are of another kind.
-_LARGEST_SHARE = 0.6
+# which the review made the model forget because the safe examples are of another kind. Evidence other than forgetting
+# supports a larger group, and tells more of them apart.
+_OF_FORGETTING, _OF_SUSPICION = Valleys(2, shallow=0.8, largest=0.6), Valleys(3, shallow=0.85, largest=0.7)
 _TOO_MANY = (
     "too many to remove without a person's word; use a safe set that covers more of the data, or set a threshold, "
     "such as top:5%"
@@ -296,45 +319,75 @@ _LOOK_HARMLESS = (
     "that you know to be unsafe, or set a threshold, such as top:5%"
 )
 _NO_GROUPS = "the rows form no two groups"
-_NOTHING = f"{_NO_GROUPS}, so nothing is removed; look at the topmost ones and set a threshold, such as top:5%"
+_UNACCEPTABLE = "no group of the rows can be taken for unsafe ones"
+_LOOK_YOURSELF = ", so nothing is removed; look at the topmost ones and set a threshold, such as top:5%"
+_NOTHING = f"{_NO_GROUPS}{_LOOK_YOURSELF}"
+
+
+class _Valley(NamedTuple):
+    """Where the density of the rows is lowest between two groups, and the means of these groups."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class _Groups:
-    """A mixture of two normal distributions, the one with the smaller mean first; arrays of shape (2,)."""
+    """A mixture of k normal distributions, by rising means; arrays of shape (k,)."""
 
     shares: FloatArray
     means: FloatArray
     spreads: FloatArray
 
     def densities(self, values: FloatArray) -> FloatArray:
-        """Return each group's share of the density, shape (len(values), 2)."""
+        """Return each group's share of the density, shape (len(values), k)."""
         z = (values[:, None] - self.means) / self.spreads
         densities: FloatArray = self.shares * np.exp(-0.5 * z**2) / (self.spreads * np.sqrt(2 * np.pi))
         return densities
 
+    def valleys(self, shallow: float) -> list[_Valley]:
+        """Find the minima of the density between the means that are deep enough (`Valleys`), in rising order."""
+        between = np.linspace(self.means[0], self.means[-1], 513)
+        density, peaks = self.densities(between).sum(axis=1), self.densities(self.means).sum(axis=1)
+        found = []
+        for place in np.flatnonzero((density[1:-1] <= density[:-2]) & (density[1:-1] < density[2:])) + 1:
+            value, below = float(between[place]), int((self.means <= between[place]).sum())
+            low, high = int(np.argmax(peaks[:below])), below + int(np.argmax(peaks[below:]))
+            if density[place] <= shallow * min(peaks[low], peaks[high]):
+                found.append(_Valley(value, float(self.means[low]), float(self.means[high])))
+        return found
 
-def _fit_two_groups(values: FloatArray) -> _Groups | None:
-    """Return the best fit from several starting points, or None where one normal distribution does as well (BIC)."""
+
+# Where a fit begins: the shares of the rows, sorted, at which the groups meet.
+_STARTS: dict[int, tuple[tuple[float, ...], ...]] = {
+    2: ((0.5,), (0.75,), (0.9,), (0.97,)),
+    3: ((0.33, 0.66), (0.25, 0.5), (0.5, 0.75), (0.5, 0.9), (0.75, 0.95), (0.3, 0.9)),
+}
+
+
+def _fit_groups(values: FloatArray, most: int) -> _Groups | None:
+    """Return the best fit of two or more groups, or None where one normal distribution does as well (BIC)."""
     least_spread = 0.01 * (values[-1] - values[0])
     if least_spread <= 0:
         return None
-    fits = [
-        _expectation_maximisation(values, int(share * len(values)), least_spread) for share in (0.5, 0.75, 0.9, 0.97)
-    ]
-    likelihood, groups = max(fits, key=lambda fit: fit[0])
-    one = -len(values) * (np.log(values.std() * np.sqrt(2 * np.pi)) + 0.5)
-    if 2 * (likelihood - one) <= 3 * np.log(len(values)):
-        return None
-    return groups
+    a_parameter = np.log(len(values)) / 2
+    best = -len(values) * (np.log(values.std() * np.sqrt(2 * np.pi)) + 0.5) - 2 * a_parameter
+    found = None
+    for count in range(2, most + 1):
+        fits = [_expectation_maximisation(values, start, least_spread) for start in _STARTS[count]]
+        likelihood, groups = max(fits, key=lambda fit: fit[0])
+        if likelihood - (3 * count - 1) * a_parameter > best:
+            best, found = likelihood - (3 * count - 1) * a_parameter, groups
+    return found
 
 
 def _expectation_maximisation(
-    values: FloatArray, split: int, least_spread: float, rounds: int = 200
+    values: FloatArray, start: tuple[float, ...], least_spread: float, rounds: int = 200
 ) -> tuple[float, _Groups]:
-    """Fit two groups to sorted values, starting with the first `split` of them in the lower group."""
-    upper = np.arange(len(values)) >= split
-    weights = np.stack([~upper, upper], axis=1).astype(float)
+    """Fit groups to sorted values, which meet at these shares of the values at first."""
+    group = np.searchsorted([int(share * len(values)) for share in start], np.arange(len(values)), side="right")
+    weights = (group[:, None] == np.arange(len(start) + 1)).astype(float)
     likelihood = -np.inf
     for _ in range(rounds):
         total = weights.sum(axis=0) + 1e-9
@@ -348,15 +401,6 @@ def _expectation_maximisation(
         weights = densities / densities.sum(axis=1, keepdims=True)
     order = np.argsort(groups.means)
     return likelihood, _Groups(groups.shares[order], groups.means[order], groups.spreads[order])
-
-
-def _lowest(groups: _Groups) -> tuple[float, float]:
-    """Find where the density between the means is lowest, and its height relative to the lower peak, 0 to 1."""
-    low, high = groups.means
-    between = np.linspace(low, high, 513)
-    density = groups.densities(between).sum(axis=1)
-    lowest = int(np.argmin(density))
-    return float(between[lowest]), float(density[lowest] / min(density[0], density[-1]))
 
 
 def parse_threshold(text: str) -> Threshold:
