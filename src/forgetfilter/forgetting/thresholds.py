@@ -158,9 +158,9 @@ class AutoOfSuspicion:
 
     The cut is the lowest valley between groups, of which there may be three, as harmless rows are often of two kinds.
     It is none if trusted rows show that most rows above it are harmless, or known unsafe ones that far more rows lie
-    above it than there are like them, or if few rows above it look unsafe by themselves. Without such a valley, known
-    unsafe rows show where rows like them begin; without these, the false discovery rate decides. That takes whatever
-    trusted rows are unlike for suspicious, so most rows above such a cut have to look unsafe by themselves.
+    above it than there are like them. Without such a valley, known unsafe rows show where rows like them begin; without
+    these, the false discovery rate decides. That takes whatever trusted rows are unlike for suspicious, so most rows
+    above such a cut have to look unsafe by themselves.
 
     Attributes:
         known_unsafe: Suspicion of rows known to be unsafe, shape (k,).
@@ -178,9 +178,7 @@ class AutoOfSuspicion:
         def acceptable(value: float) -> bool:
             too_many = expected >= _FEWEST_THERE and (suspicion > value).sum() > _MOST_BEYOND * expected
             mostly_harmless = len(known) > 0 and _harmless_share(suspicion, known, value) > _MOST_HARMLESS
-            return (
-                not too_many and not mostly_harmless and self._look_unsafe(suspicion > value) >= _FEWEST_BEYOND_VALLEY
-            )
+            return not too_many and not mostly_harmless
 
         valley = find_valley(suspicion, "suspicious", _OF_SUSPICION, acceptable)
         if valley.value is not None:
@@ -188,12 +186,6 @@ class AutoOfSuspicion:
         if expected >= _FEWEST_THERE:
             return _where_unsafe_begin(suspicion, unsafe, expected)
         return self._beyond_trusted(suspicion, known, valley) if len(known) else valley
-
-    def _look_unsafe(self, removed: NDArray[np.bool_]) -> float:
-        """Return the share of the removed rows that look unsafe by themselves; 1 where that is not known."""
-        return (
-            1.0 if self.to_prototypes is None or not removed.any() else float((self.to_prototypes[removed] > 0).mean())
-        )
 
     def _beyond_trusted(self, suspicion: FloatArray, known: FloatArray, valley: Cut) -> Cut:
         """Return the cut by the false discovery rate, or why nothing is removed."""
@@ -204,7 +196,11 @@ class AutoOfSuspicion:
         more_suspicious = f"{removed.mean():.0%} of the rows are more suspicious than trusted rows"
         if removed.mean() > _OF_SUSPICION.largest:
             return Cut(None, f"{more_suspicious}, {_TOO_MANY}")
-        if self._look_unsafe(removed) < _FEWEST_LOOK_UNSAFE:
+        if (
+            self.to_prototypes is not None
+            and removed.any()
+            and (self.to_prototypes[removed] > 0).mean() < _FEWEST_LOOK_UNSAFE
+        ):
             return Cut(None, f"{more_suspicious}, {_LOOK_HARMLESS}")
         why = _UNACCEPTABLE if valley.explanation.startswith(_UNACCEPTABLE) else _NO_GROUPS
         return Cut(fallback.value, f"{why}; {fallback.explanation}")
@@ -299,8 +295,8 @@ _MOST_TRUSTED = 0.1
 # For suspicion: the false discovery rates where there is no valley, the stricter first, and the largest share of rows
 # above one that may be harmless (docs/appendix.md).
 _RATES_OF_SUSPICION, _MOST_HARMLESS = (0.1, 0.2), 0.5
-# The smallest share of the rows above a cut that look unsafe by themselves, without a valley and in one.
-_FEWEST_LOOK_UNSAFE, _FEWEST_BEYOND_VALLEY = 0.5, 0.3
+# The smallest share of the rows above a cut without a valley that look unsafe by themselves.
+_FEWEST_LOOK_UNSAFE = 0.5
 # Fewer known unsafe rows do not represent their kind, and fewer such rows in the data may be there by chance.
 FEWEST_UNSAFE, _FEWEST_THERE = 10, 3
 # A group of more than so many times the rows that are like known unsafe ones is not theirs.
@@ -325,7 +321,7 @@ _NOTHING = f"{_NO_GROUPS}{_LOOK_YOURSELF}"
 
 
 class _Valley(NamedTuple):
-    """Where the density of the rows is lowest between two groups, and the means of these groups."""
+    """Where the density of the rows is lowest between two groups, and where it is highest on either side."""
 
     value: float
     low: float
@@ -349,13 +345,11 @@ class _Groups:
     def valleys(self, shallow: float) -> list[_Valley]:
         """Find the minima of the density between the means that are deep enough (`Valleys`), in rising order."""
         between = np.linspace(self.means[0], self.means[-1], 513)
-        density, peaks = self.densities(between).sum(axis=1), self.densities(self.means).sum(axis=1)
-        found = []
+        density, found = self.densities(between).sum(axis=1), []
         for place in np.flatnonzero((density[1:-1] <= density[:-2]) & (density[1:-1] < density[2:])) + 1:
-            value, below = float(between[place]), int((self.means <= between[place]).sum())
-            low, high = int(np.argmax(peaks[:below])), below + int(np.argmax(peaks[below:]))
-            if density[place] <= shallow * min(peaks[low], peaks[high]):
-                found.append(_Valley(value, float(self.means[low]), float(self.means[high])))
+            low, high = int(np.argmax(density[:place])), place + int(np.argmax(density[place:]))
+            if density[place] <= shallow * min(density[low], density[high]):
+                found.append(_Valley(*(float(between[at]) for at in (place, low, high))))
         return found
 
 
