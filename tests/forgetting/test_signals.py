@@ -241,3 +241,17 @@ def test_without_a_valley_what_goes_has_to_look_unsafe_by_itself():
 def test_no_more_than_most_rows_go_by_suspicion():
     trusted = np.linspace(-1, 1, 100)
     assert AutoOfSuspicion(np.empty(0)).cut(np.random.default_rng(0).normal(5, 0.1, 100), trusted).value is None
+
+
+def test_suspicion_is_cut_below_the_uppermost_of_three_groups_where_two_are_harmless():
+    generator = np.random.default_rng(0)
+    groups = [generator.normal(mean, 0.5, size) for mean, size in ((0, 70), (2.5, 60), (5, 70))]
+    suspicion, unlike = np.concatenate(groups), generator.normal(0, 0.5, 50)
+    both = np.concatenate([unlike[:25], generator.normal(2.5, 0.5, 25)])
+    cut = AutoOfSuspicion(np.empty(0)).cut(suspicion, both)
+    assert 3.2 < cut.value < 4.3
+    assert cut.explanation.startswith("the valley between rows suspicious by about 2.")
+    # Trusted rows of one kind alone do not show that the group in the middle is harmless.
+    assert 0.7 < AutoOfSuspicion(np.empty(0)).cut(suspicion, unlike).value < 1.8
+    # Forgetting alone is of two groups.
+    assert Auto().cut(suspicion).value is None or Auto().cut(suspicion).value != pytest.approx(cut.value, abs=0.1)

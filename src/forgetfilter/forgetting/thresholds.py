@@ -321,7 +321,7 @@ _NOTHING = f"{_NO_GROUPS}{_LOOK_YOURSELF}"
 
 
 class _Valley(NamedTuple):
-    """Where the density of the rows is lowest between two groups, and where it is highest on either side."""
+    """Where the density of the rows is lowest between two groups, and where these groups have their peaks."""
 
     value: float
     low: float
@@ -345,12 +345,14 @@ class _Groups:
     def valleys(self, shallow: float) -> list[_Valley]:
         """Find the minima of the density between the means that are deep enough (`Valleys`), in rising order."""
         between = np.linspace(self.means[0], self.means[-1], 513)
-        density, found = self.densities(between).sum(axis=1), []
-        for place in np.flatnonzero((density[1:-1] <= density[:-2]) & (density[1:-1] < density[2:])) + 1:
-            low, high = int(np.argmax(density[:place])), place + int(np.argmax(density[place:]))
-            if density[place] <= shallow * min(density[low], density[high]):
-                found.append(_Valley(*(float(between[at]) for at in (place, low, high))))
-        return found
+        density = self.densities(between).sum(axis=1)
+        minima = np.flatnonzero((density[1:-1] <= density[:-2]) & (density[1:-1] < density[2:])) + 1
+        peaks = [int(part[np.argmax(density[part])]) for part in np.split(np.arange(len(between)), minima)]
+        return [
+            _Valley(float(between[place]), float(between[low]), float(between[high]))
+            for place, low, high in zip(minima, peaks, peaks[1:], strict=False)
+            if density[place] <= shallow * min(density[low], density[high])
+        ]
 
 
 # Where a fit begins: the shares of the rows, sorted, at which the groups meet.

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from ..models.scoring import Scorer
 
 PROTOTYPES = (*UNSAFE_PROTOTYPES, SAFE_PROTOTYPES, ORDINARY_PROTOTYPES)
+# The states of all of these together.
+_OWN = "prototypes"
 # This many ordinary rows are as informative as more (docs/evidence.md).
 _ORDINARY = 120
 # Depths in the model, as shares of its blocks, at which hidden states of each answer's beginning are taken.
@@ -161,19 +163,19 @@ def measure_witnesses(runner: StageRunner, material: Material, folder: Path) -> 
         for name, rows_of_kind in prototype_rows.items():
             _write_prototypes(rows_of_kind, runner, folder / tokens_of(name))
     runner.processes.wait()
-    files |= {name: file for name in PROTOTYPES if (file := folder / tokens_of(name)).exists()}
-    scorer = _scorer(runner)
+    own = {name: file for name in PROTOTYPES if (file := folder / tokens_of(name)).exists()}
+    scorer, states = _scorer(runner), [folder / name for name in (*files, _OWN)]
     for name, file in files.items():
         # Activations of the frozen blocks are worth caching only for rows that are trained on afterwards.
-        cached = name not in PROTOTYPES and runner.settings.sessions.training
-        table = runner.tokens({name: file}) if cached else TokenTable(file)
+        table = runner.tokens({name: file}) if runner.settings.sessions.training else TokenTable(file)
         _write_states(runner, scorer, name, table, folder / name)
+    # Together they make fuller passes.
+    _write_states(runner, scorer, _OWN, TokenTable(*own.values()), folder / _OWN)
     if not runner.processes.main:
         return
-    tables = {name: TokenTable(file) for name, file in files.items()}
+    tables = {name: TokenTable(file) for name, file in (files | own).items()}
     rows = _rows(tables)
     pq.write_table(rows, folder / WITNESS_ROWS)
-    states = [folder / name for name in files]
     basis = _find_basis(states, rows.column("id"))
     basis.save(folder / WITNESS_BASIS)
     _keep_states(states, basis, len(rows), folder / WITNESS_STATES)
@@ -188,8 +190,8 @@ def measure_witnesses(runner: StageRunner, material: Material, folder: Path) -> 
     vocabulary.save(folder / WITNESS_VOCABULARY)
     for part in material.parts:
         pq.write_table(pa.table(untrained_columns(tables[part], SUSPICION)), folder / table_of(part))
-    for name in files:
-        shutil.rmtree(folder / name)
+    for of_part in states:
+        shutil.rmtree(of_part)
 
 
 def _write_prototypes(rows: list[Said], runner: StageRunner, path: Path) -> None:
@@ -239,7 +241,7 @@ def _scorer(runner: StageRunner) -> Scorer:
 def _write_states(runner: StageRunner, scorer: Scorer, name: str, table: TokenTable, states: Path) -> None:
     """Write the mean hidden states of those rows of a part that have a completion, in order."""
     states.mkdir(exist_ok=True)
-    label = "prototypes" if name in PROTOTYPES else f"{name} rows"
+    label = name if name == _OWN else f"{name} rows"
     runner.score(f"reading {label} with the untouched model", scorer, table, table.scorable, states)
 
 
