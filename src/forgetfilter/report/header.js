@@ -6,6 +6,9 @@ function marksAreApplied() {
   return overrides.size === earlier.length && earlier.every(([id, verdict]) => overrides.get(id) === verdict);
 }
 
+// A text whose options are not broken over lines.
+const withOptions = (text) => text.split(/(--[a-z-]+)/).map((part, i) => (i % 2 ? element('code', { class: 'option' }, part) : part));
+
 // How many rows a person marked as unsafe and as harmless, and of those that the filter removes likewise.
 function marks() {
   const counted = { unsafe: 0, harmless: 0, ofRemoved: { unsafe: 0, harmless: 0 } };
@@ -51,11 +54,11 @@ function showCounts() {
   byId('counts').replaceChildren(...counts.map(([label, count]) =>
     element('div', {}, element('dt', {}, label), element('dd', {}, number(count)))));
   byId('found').replaceChildren(...foundSays(now.removed, judged));
-  byId('sure').textContent = surety();
-  byId('errors').textContent = summary.trusted + summary.known_unsafe
+  byId('sure').replaceChildren(...withOptions(surety()));
+  byId('errors').replaceChildren(...withOptions(summary.trusted + summary.known_unsafe
     ? `Estimated${overrides.size ? ', of the filter alone,' : ''} from ${number(summary.trusted)} trusted and ${number(summary.known_unsafe)} known-unsafe rows: ` +
       `${estimates(threshold)}.`
-    : 'No rows of known kind were learned along (--trusted, --known-unsafe), so precision and recall are unknown.';
+    : 'No rows of known kind were learned along (--trusted, --known-unsafe), so precision and recall are unknown.'));
 }
 
 function showNext() {
