@@ -525,6 +525,11 @@ def test_overrides_from_python(filter, noisy, safe, tmp_path):
     file = tmp_path / "o.json"
     file.write_text(json.dumps({"decisions": {"n0": "removed"}, "threshold": 1000}))
     result.decide(overrides=file)
+    assert result.decide("top:25%").summary.reviewer
+    reviewer = result.summary.reviewer
+    assert result.decide(overrides="none").summary.reviewer == ""
+    result.decide(overrides=file)
+    assert result.summary.reviewer == reviewer
     assert (list(result.removed["id"]), result.summary.threshold) == (["n0"], "1000")
 
 

@@ -75,11 +75,13 @@ def test_sessions_and_result_are_reported(command, kept, tmp_path):
     assert (result["summary/rows"], result["summary/removed"], result["summary/kept"]) == (12, 3, 9)
 
 
-def test_so_is_a_later_decision(command, kept, tmp_path):
+@pytest.mark.usefixtures("kept")
+def test_so_is_a_later_decision(command, tmp_path):
     assert run(command, "--finetune-epochs", "1") == 0
     again = ["decide", str(tmp_path / "run"), "--threshold", "top:25%", "--finetune", "--report-to", "kept"]
     assert main(again) == 0
-    (name, _), *steps, (_, result), finish = kept()
+    (file,) = (tmp_path / "run" / "tracking").glob("decide-*/kept.jsonl")
+    (name, _), *steps, (_, result), finish = [json.loads(line) for line in file.read_text().splitlines()]
     history = json.loads((tmp_path / "run" / "model" / "history.json").read_text())
     assert (name, finish) == ("settings", ["finish", {}])
     assert [values["model/loss"] for _, values in steps] == [step["loss"] for step in history]

@@ -24,6 +24,7 @@ from .runs.layout import SCORES, SUMMARY
 from .runs.run import Run, decide_command
 from .settings.groups import ApplySettings, DecisionSettings, Settings
 from .settings.option import (
+    NONE,
     default_of,
     from_mapping,
     keyword_parameters,
@@ -199,14 +200,15 @@ class FilterResult:
         Raises:
             InputError: The overrides or the known unsafe rows cannot be read.
             SettingsError: The threshold or a setting is invalid, or the signal makes no use of known unsafe rows.
-            RunError: The run has no scores for the signal.
+            RunError: The run has no scores for the signal, or the last decision's overrides were changed or lost.
             ModelError: The model, which known unsafe rows need, cannot be found.
         """
         from .decision.overrides import given_overrides
         from .pipeline import run_decide
         from .runs.layout import KNOWN_UNSAFE
 
-        person = given_overrides(None if overrides is None else _path(overrides, "overrides"))
+        given = overrides if overrides is None or overrides == NONE else _path(overrides, "overrides")
+        person = given_overrides(given)
         all_settings = {"threshold": threshold, **settings}
         changed = {name: value for name, value in all_settings.items() if value is not None}
         console, known = Console(quiet=True), known_unsafe

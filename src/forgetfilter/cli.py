@@ -33,7 +33,7 @@ from .settings.groups import (
     SafeSettings,
     Settings,
 )
-from .settings.option import from_mapping, options_of, read_config
+from .settings.option import NONE, from_mapping, options_of, read_config
 from .settings.run_folder import GateSettings, HubSettings, RunFolderSettings, TrackingSettings
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _decide(options: argparse.Namespace) -> int:
     gate = from_mapping(GateSettings, _merge_values(options, GateSettings), "options")
     tracking = from_mapping(TrackingSettings, _merge_values(options, TrackingSettings), "options")
     changed, console = _merge_values(options, DecisionSettings), Console()
-    trackers = Trackers(tracking.report_to, options.run, Run.open(options.run).settings, console)
+    trackers = Trackers(tracking.report_to, options.run, Run.open(options.run).settings, console, again=True)
     run, summary = run_decide(
         options.run,
         changed,
@@ -325,7 +325,7 @@ def build_parser() -> Parser:
     command.add_argument("--finetune", action="store_true", help=help_of(FinetuneSettings, "finetune"))
     command.add_argument(
         "--overrides",
-        type=_place("overrides"),
+        type=_overrides,
         metavar="FILE",
         help="a person's decisions, saved in the report; none: drop them (default: those of the last decision)",
     )
@@ -476,6 +476,11 @@ def _add_data(commands: Any) -> None:
     command.add_argument("--output", type=_place("output"), required=True, metavar="FILE", help="jsonl file to write")
     command.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     add_options(command, SourceSettings)
+
+
+def _overrides(text: str) -> Path | str:
+    """Parse the name of a file of a person's decisions, or `none`."""
+    return NONE if text == NONE else _place("overrides")(text)
 
 
 def _place(name: str) -> Callable[[str], Path]:

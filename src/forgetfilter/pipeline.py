@@ -124,11 +124,11 @@ def _first_look(work: FilterRun, standing: Standing) -> None:
             summary = decide(run, standing.settings, standing.overrides)
             write_report(run, summary)
         rows, page = count_of(summary.rows, "row"), run.path / REPORT
-        files = f"{summary.files[KEPT]} and {summary.files[REMOVED]} are provisional until the run ends"
-        told = f"{summary.removed:,} of {rows} would be removed; see {page}, or stop here and keep that; {files}"
+        told = f"{summary.removed:,} of {rows} would be removed; see {page}, or stop here and keep that"
         if unsure(run.path, summary):
             told = f"not sure of any of {rows}, so that none would be removed; {page} has the most suspicious ones"
-        work.console.say(f"a first look, before training: {told}")
+        files = f"{summary.files[KEPT]} and {summary.files[REMOVED]} are provisional until the run ends"
+        work.console.say(f"a first look, before training: {told}; {files}")
     work.processes.wait()
 
 
@@ -188,7 +188,8 @@ def run_decide(
 
     Raises:
         SettingsError: A setting is unknown, or cannot be what it is; known unsafe rows tell nothing by this signal.
-        RunError: There is no such run, or it has no scores of the signal's kind.
+        RunError: There is no such run, it has no scores of the signal's kind, or a person's decisions that the last
+            decision heeded were changed or lost.
         InputError: The known unsafe rows cannot be read.
         ModelError: The model, which looks at them, is not there.
     """

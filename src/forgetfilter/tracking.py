@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,16 @@ class Trackers:
         output: The run folder, in which trackers that write files have a folder.
         settings: Settings of the run.
         console: Where to tell what goes on; it passes the optimizer steps on.
+        again: Whether a finished run is decided again, which is a run of its own to trackers.
 
     Raises:
         SettingsError: There is no tracker of a name, or its package is not installed.
     """
 
-    def __init__(self, names: str, output: Path, settings: Settings, console: Console) -> None:
+    def __init__(self, names: str, output: Path, settings: Settings, console: Console, *, again: bool = False) -> None:
         self._folder, self._settings, self._console = output / TRACKED, settings, console
+        if again:
+            self._folder /= f"decide-{datetime.now():%Y%m%d-%H%M%S}"
         self._waiting = [_found(name) for name in dict.fromkeys(split_names(names))]
         self._started: list[Any] = []
         self._session, self._before, self._step = "", 0, 0

@@ -113,6 +113,36 @@ def test_they_stay_with_another_threshold_until_they_are_dropped(stopped, tmp_pa
     assert [name for name, decision in decisions(stopped).items() if decision == "removed"] == ["n2"]
 
 
+def test_a_file_may_be_called_none(stopped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "none").write_text(json.dumps({"reviewer": "Bea", "decisions": {"n2": "removed"}}))
+    assert main(["decide", str(stopped), "--overrides", "./none"]) == 0
+    assert summary(stopped)["reviewer"] == "Bea"
+    assert main(["decide", str(stopped), "--overrides", "none"]) == 0
+    assert summary(stopped)["reviewer"] == ""
+
+
+@pytest.mark.parametrize("damage", ["missing", "other keys"])
+def test_where_the_last_decision_is_not_known_it_is_said_how_ones_own_come_back(stopped, capsys, damage):
+    path = stopped / "summary.json"
+    if damage == "missing":
+        path.unlink()
+    else:
+        # As an earlier version may have written it, with no checksum.
+        (stopped / "checksums.json").unlink()
+        path.write_text(
+            json.dumps({name: summary(stopped)[name] for name in ("threshold", "signal", "drop_unscorable")})
+        )
+    capsys.readouterr()
+    assert main(["decide", str(stopped), "--threshold", "top:25%"]) == 0
+    said = capsys.readouterr().err
+    assert f"what was last decided is not known: {path}: lost, or damaged" in said
+    assert summary(stopped)["reviewer"] == ""
+    back = said.partition("a person's decisions come back with: forgetfilter ")[2].splitlines()[0]
+    assert main(shlex.split(back)) == 0
+    assert summary(stopped)["reviewer"] == "Ann"
+
+
 @pytest.mark.parametrize("lost", ["gone", "changed"])
 def test_lost_decisions_are_not_decided_without_unless_one_says_so(stopped, tmp_path, capsys, lost):
     kept = stopped / "overrides.json"

@@ -1,6 +1,7 @@
 """All evidence together: the signal that decides by default."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -169,7 +170,8 @@ def test_a_run_that_began_with_forgetting_alone_gets_the_rest(command, tmp_path,
     assert json.loads((run / "summary.json").read_text())["signal"] == "suspicion"
 
 
-def test_a_look_that_was_interrupted_goes_on_to_the_same_end(command, tmp_path, monkeypatch):
+@pytest.mark.parametrize("earlier", [False, True], ids=["this version", "a version with other prototypes"])
+def test_a_look_that_was_interrupted_goes_on_to_the_same_end(command, tmp_path, monkeypatch, earlier):
     other = [str(tmp_path / "whole") if word == str(tmp_path / "run") else word for word in command]
     assert main([*other, "--no-training"]) == 0
 
@@ -180,8 +182,13 @@ def test_a_look_that_was_interrupted_goes_on_to_the_same_end(command, tmp_path, 
         patch.setattr("forgetfilter.stages.witnesses._keep_states", interrupted)
         main([*command, "--no-training"])
     assert not (tmp_path / "run" / "stages" / "witnesses").exists()
-    assert (tmp_path / "run" / "stages" / "witnesses.partial").exists()
+    partial = tmp_path / "run" / "stages" / "witnesses.partial"
+    assert (partial / "prototypes" / "part-000000.parquet").exists()
+    if earlier:
+        shutil.copy(partial / "builtin-toxic.arrow", partial / "builtin-harmful.arrow")
+        shutil.copytree(partial / "prototypes", partial / "builtin-harmful")
     assert main([*command, "--no-training"]) == 0
+    assert not any(path.is_dir() for path in (tmp_path / "run" / "stages" / "witnesses").glob("*builtin*"))
     for name in ("scores.parquet", "kept.jsonl", "stages/witnesses/states.npy"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

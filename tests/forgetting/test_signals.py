@@ -253,5 +253,15 @@ def test_suspicion_is_cut_below_the_uppermost_of_three_groups_where_two_are_harm
     assert cut.explanation.startswith("the valley between rows suspicious by about 2.")
     # Trusted rows of one kind alone do not show that the group in the middle is harmless.
     assert 0.7 < AutoOfSuspicion(np.empty(0)).cut(suspicion, unlike).value < 1.8
-    # Forgetting alone is of two groups.
-    assert Auto().cut(suspicion).value is None or Auto().cut(suspicion).value != pytest.approx(cut.value, abs=0.1)
+    # Where nothing tells which valley it is, and with forgetting alone, there are two groups.
+    alone = AutoOfSuspicion(np.empty(0)).cut(suspicion)
+    assert alone.value == pytest.approx(Auto().cut(suspicion).value)
+    assert "rows suspicious by about 0.0" not in alone.explanation
+
+
+def test_a_group_that_is_too_large_is_said_to_be():
+    generator = np.random.default_rng(0)
+    suspicion = np.concatenate([generator.normal(0, 0.3, 52), generator.normal(4, 0.3, 148)])
+    trusted = np.concatenate([generator.normal(0, 0.3, 100), generator.normal(4, 0.3, 100)])
+    said = AutoOfSuspicion(np.empty(0)).cut(suspicion, trusted).explanation
+    assert said.startswith("the more suspicious group has 74% of the rows; ")

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from forgetfilter.cli import main
 from forgetfilter.decision.reasons import _most_forgotten
 from forgetfilter.report.contents import _without_end
+from forgetfilter.report.plain_words import longer_session
 from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
 from support.report_pages import held, opened
 
@@ -75,6 +77,13 @@ def test_marks_count_in_every_figure_of_the_page(decided, browser):
         assert "there are no known unsafe rows" not in page.text_content("#sure")
         assert "with your marks, removes 2 rows and keeps 10" in page.text_content("#effect")
         assert "2 removed rows and 4 that a person keeps" in page.text_content("#topics-say")
+
+
+def test_longer_sessions_are_twice_as_long():
+    run = SimpleNamespace(history=lambda _: [{}] * 45, settings=SimpleNamespace(training=SimpleNamespace(batch_size=8)))
+    # 45 steps of 8 rows are three passes over 120 rows; what became known later was not learned.
+    counts = {"rows": 90, "bad": 2, "trusted": 22, "known_unsafe": 70, "known_later": 60}
+    assert longer_session(run, SimpleNamespace(**counts)) == "--epochs 6, into another --output"
 
 
 def test_marks_that_are_applied_are_told(decided, browser, capsys):

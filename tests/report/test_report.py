@@ -254,6 +254,7 @@ def test_overrides_keep_the_decision_that_the_person_saw(command, tmp_path, caps
         ('{"decisions": {"n1": "perhaps"}}', "row n1: found 'perhaps'"),
         ('{"decisions": {"other": "kept"}}', "no row other"),
         ('{"decisions": {"n1": ["kept"]}}', "row n1"),
+        ('{"decisions": {"n1": "kept"}, "by_group": "n1"}', "by_group: found 'n1', expected a list of ids"),
     ],
 )
 def test_wrong_overrides_change_nothing(folder, tmp_path, capsys, content, said):

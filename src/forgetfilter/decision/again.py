@@ -7,12 +7,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..console import count_of, printable
+from ..errors import RunError
 from ..runs.layout import KNOWN_LATER, OVERRIDES, SUMMARY
 from ..runs.run import Run, check_file, decide_command, last_decision, summary_problem
 from ..settings.groups import DecisionSettings
 from ..settings.option import NONE, from_mapping
 from ..stages.known_later import known_later
-from .decide import read_summary
+from .decide import Summary, read_summary
 from .overrides import Overrides, read_overrides
 
 
@@ -111,12 +112,22 @@ def last_overrides(run: Run) -> Overrides | None:
     Raises:
         RunError: They were changed or lost since.
     """
-    if not last_decision(run.path) or not read_summary(run).overrides:
+    summary, path = _last_summary(run), run.path / OVERRIDES
+    if summary is None or not summary.overrides:
         return None
-    path = run.path / OVERRIDES
     by_it, alone = decide_command(run.path, {}, path), decide_command(run.path, {}, NONE)
+    if not path.is_file():
+        raise RunError(f"{path}: a person's decisions are lost; to decide without them: {alone}")
     mend = f"to decide by it as it is now: {by_it}; or without a person's decisions: {alone}"
     return read_overrides(check_file(run.path, OVERRIDES, mend))
+
+
+def _last_summary(run: Run) -> Summary | None:
+    """Read what was last decided; None where nothing was, or where it cannot be read."""
+    try:
+        return read_summary(run) if last_decision(run.path) else None
+    except RunError:
+        return None
 
 
 def _what_stays(run: Run, stays: Mapping[str, Any], overrides: Overrides | None) -> str:
@@ -151,12 +162,12 @@ def _what_goes(run: Run, settings: DecisionSettings) -> list[str]:
 
 def _not_known(run: Run) -> str:
     """Say why the last decision is not known, and how to bring back a person's decisions; empty where it is."""
-    problem = summary_problem(run.path)
-    if not problem:
+    problem, path = summary_problem(run.path), run.path / OVERRIDES
+    # Only a decision writes that file.
+    if not problem and (_last_summary(run) or not path.is_file()):
         return ""
-    path = run.path / OVERRIDES
     person = f"; a person's decisions come back with: {decide_command(run.path, {}, path)}" if path.is_file() else ""
-    return f"what was last decided is not known: {run.path / SUMMARY}: {problem}{person}"
+    return f"what was last decided is not known: {run.path / SUMMARY}: {problem or 'lost, or damaged'}{person}"
 
 
 def still_hold(overrides: Overrides) -> str:
@@ -167,7 +178,8 @@ def still_hold(overrides: Overrides) -> str:
 
 def how_a_person_decided(run: Run) -> str:
     """Say how to bring back a person's decisions that the last decision heeded and the next does not; mostly empty."""
-    if not last_decision(run.path) or not read_summary(run).overrides:
+    summary, path = _last_summary(run), run.path / OVERRIDES
+    if summary is None or not summary.overrides or not path.is_file():
         return ""
-    command = decide_command(run.path, last_decision(run.path), run.path / OVERRIDES)
+    command = decide_command(run.path, last_decision(run.path), path)
     return f"the filter decides alone again; a person's decisions come back with: {command}"

@@ -89,11 +89,11 @@ def _how_they_look(ids: pa.ChunkedArray) -> str:
     return f"ids here look like {printable(one, _ID_SHOWN)}{why}; {SCORES} lists them"
 
 
-def given_overrides(place: Path | None) -> Overrides | None:
-    """Read what a user named: a file, as `read_overrides` does, or `none`, so that nobody's decisions count."""
-    if place is None:
-        return None
-    return Overrides() if str(place) == NONE else read_overrides(place)
+def given_overrides(place: Path | str | None) -> Overrides | None:
+    """Read the file that a user named, as `read_overrides` does; the text `none` stands for nobody's decisions."""
+    if isinstance(place, Path):
+        return read_overrides(place)
+    return Overrides() if place == NONE else None
 
 
 def read_overrides(path: Path) -> Overrides:
@@ -129,7 +129,7 @@ def read_overrides(path: Path) -> Overrides:
     saved = {setting.name: value[setting.name] for setting in fields(DecisionSettings) if setting.name in value}
     parsed = from_mapping(DecisionSettings, saved, str(path))
     settings = {name: getattr(parsed, name) for name in saved}
-    by_group = value.get("by_group", [])
+    by_group = value.get("by_group") or []
     if not isinstance(by_group, list) or not all(isinstance(name, str) for name in by_group):
         raise InputError(f"{path}: by_group: found {str(by_group)[:40]!r}, expected a list of ids")
     known = tuple(name for name in by_group if name in decisions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple, Protocol
 
@@ -136,7 +136,7 @@ class Auto:
     """
 
     def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
-        valley = find_valley(forgetting, "forgotten", _OF_FORGETTING)
+        valley, why = find_valley(forgetting, "forgotten", _OF_FORGETTING)
         known = trusted[~np.isnan(trusted)]
         if not len(known):
             return valley
@@ -148,7 +148,7 @@ class Auto:
         fallback = FalseDiscoveryRate(_RATE).cut(forgetting, known)
         if (share := float(fallback.removes(forgetting).mean())) > _OF_FORGETTING.largest:
             return Cut(None, f"{share:.0%} of the rows were forgotten more than trusted rows, {_TOO_MANY}")
-        why = _NO_GROUPS if valley.value is None else "beyond the valley lie too many trusted rows"
+        why = why or "beyond the valley lie too many trusted rows"
         return Cut(fallback.value, f"{why}; {fallback.explanation}")
 
 
@@ -156,11 +156,11 @@ class Auto:
 class AutoOfSuspicion:
     """The same for suspicion, which separates two groups of rows better than it separates trusted from other rows.
 
-    The cut is the lowest valley between groups, of which there may be three, as harmless rows are often of two kinds.
-    It is none if trusted rows show that most rows above it are harmless, or known unsafe ones that far more rows lie
-    above it than there are like them. Without such a valley, known unsafe rows show where rows like them begin; without
-    these, the false discovery rate decides. That takes whatever trusted rows are unlike for suspicious, so most rows
-    above such a cut have to look unsafe by themselves.
+    The cut is the lowest valley between groups. There may be three, as harmless rows are often of two kinds, if rows of
+    known kind can tell which valley it is. It is none if trusted rows show that most rows above it are harmless, or
+    known unsafe ones that far more rows lie above it than there are like them. Without such a valley, known unsafe rows
+    show where rows like them begin; without these, the false discovery rate decides. That takes whatever trusted rows
+    are unlike for suspicious, so most rows above such a cut have to look unsafe by themselves.
 
     Attributes:
         known_unsafe: Suspicion of rows known to be unsafe, shape (k,).
@@ -180,15 +180,17 @@ class AutoOfSuspicion:
             mostly_harmless = len(known) > 0 and _harmless_share(suspicion, known, value) > _MOST_HARMLESS
             return not too_many and not mostly_harmless
 
-        valley = find_valley(suspicion, "suspicious", _OF_SUSPICION, acceptable)
+        can_tell = len(known) > 0 or expected >= _FEWEST_THERE
+        wanted = _OF_SUSPICION if can_tell else replace(_OF_SUSPICION, groups=2)
+        valley, why = find_valley(suspicion, "suspicious", wanted, acceptable)
         if valley.value is not None:
             return valley
         if expected >= _FEWEST_THERE:
             return _where_unsafe_begin(suspicion, unsafe, expected)
-        return self._beyond_trusted(suspicion, known, valley) if len(known) else valley
+        return self._beyond_trusted(suspicion, known, why) if len(known) else valley
 
-    def _beyond_trusted(self, suspicion: FloatArray, known: FloatArray, valley: Cut) -> Cut:
-        """Return the cut by the false discovery rate, or why nothing is removed."""
+    def _beyond_trusted(self, suspicion: FloatArray, known: FloatArray, why: str) -> Cut:
+        """Return the cut by the false discovery rate, or why nothing is removed; `why` there is no valley."""
         # Where no cutoff meets the stricter rate, the looser one is better than none.
         cuts = [FalseDiscoveryRate(rate).cut(suspicion, known) for rate in _RATES_OF_SUSPICION]
         fallback = next((cut for cut in cuts if cut.value is not None), cuts[0])
@@ -202,7 +204,6 @@ class AutoOfSuspicion:
             and (self.to_prototypes[removed] > 0).mean() < _FEWEST_LOOK_UNSAFE
         ):
             return Cut(None, f"{more_suspicious}, {_LOOK_HARMLESS}")
-        why = _UNACCEPTABLE if valley.explanation.startswith(_UNACCEPTABLE) else _NO_GROUPS
         return Cut(fallback.value, f"{why}; {fallback.explanation}")
 
 
@@ -259,7 +260,7 @@ class Valleys:
 
 def find_valley(
     forgetting: FloatArray, how: str, wanted: Valleys, acceptable: Callable[[float], bool] = lambda _: True
-) -> Cut:
+) -> tuple[Cut, str]:
     """Find the lowest cut between groups of rows that will do, or explain why there is none.
 
     Args:
@@ -267,24 +268,29 @@ def find_valley(
         how: What a row with a large value is: "forgotten" or "suspicious".
         wanted: Which valleys will do.
         acceptable: Whether the rows above a value may be removed.
+
+    Returns:
+        The cut, and in short why there is none; empty where there is one.
     """
     scored = np.sort(forgetting[~np.isnan(forgetting)])
     if len(scored) < _FEWEST_ROWS:
-        return Cut(None, f"{len(scored)} scored rows are too few to tell two groups apart; it takes {_FEWEST_ROWS}")
+        why = f"{len(scored)} scored rows are too few to tell two groups apart"
+        return Cut(None, f"{why}; it takes {_FEWEST_ROWS}"), why
     # Where there are many rows, evenly spaced quantiles represent them, so that the fit takes no longer.
     sample = scored if len(scored) <= _MOST_POINTS else np.quantile(scored, np.linspace(0, 1, _MOST_POINTS))
     groups = _fit_groups(sample, wanted.groups)
     valleys = groups.valleys(wanted.shallow) if groups else []
     if not valleys:
-        return Cut(None, _NOTHING)
+        return Cut(None, f"{_NO_GROUPS}{_LOOK_YOURSELF}"), _NO_GROUPS
     shares = [float((scored > valley.value).mean()) for valley in valleys]
     if min(shares) > wanted.largest:
-        return Cut(None, f"the group {how} more has {min(shares):.0%} of the rows, {_TOO_MANY}")
+        why = f"the more {how} group has {min(shares):.0%} of the rows"
+        return Cut(None, f"{why}, {_TOO_MANY}"), why
     for valley, share in zip(valleys, shares, strict=True):
         if share <= wanted.largest and acceptable(valley.value):
             between = f"rows {how} by about {valley.low:.3g} and rows {how} by about {valley.high:.3g}"
-            return Cut(valley.value, f"the valley between {between}")
-    return Cut(None, f"{_UNACCEPTABLE}{_LOOK_YOURSELF}")
+            return Cut(valley.value, f"the valley between {between}"), ""
+    return Cut(None, f"{_UNACCEPTABLE}{_LOOK_YOURSELF}"), _UNACCEPTABLE
 
 
 _FEWEST_ROWS = 20
@@ -317,7 +323,6 @@ _LOOK_HARMLESS = (
 _NO_GROUPS = "the rows form no two groups"
 _UNACCEPTABLE = "no group of the rows can be taken for unsafe ones"
 _LOOK_YOURSELF = ", so nothing is removed; look at the topmost ones and set a threshold, such as top:5%"
-_NOTHING = f"{_NO_GROUPS}{_LOOK_YOURSELF}"
 
 
 class _Valley(NamedTuple):

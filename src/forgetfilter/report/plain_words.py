@@ -24,8 +24,8 @@ _LOOKED_AT = 20
 # Thresholds to suggest, the first that removes other rows than the present one.
 _SUGGESTED = ("top:10%", "top:5%", "top:20%")
 _COUNTS_FOR_NOTHING = (
-    "training tells nothing here: the rows that the review made the model forget most are not those that look unsafe, "
-    "so forgetting counts for nothing, and rows are judged as in the first look"
+    "training tells nothing here: forgetting does not agree with what else speaks about the rows, or there are too few "
+    "of them, so it counts for nothing"
 )
 
 
@@ -115,7 +115,7 @@ def what_training_tells(run: Run, summary: Summary) -> str:
 
 def longer_session(run: Run, summary: Summary) -> str:
     """Return options that have a run's rows learned twice as long, into another folder."""
-    rows = summary.rows - summary.bad + summary.trusted + summary.known_unsafe
+    rows = summary.rows - summary.bad + summary.trusted + summary.known_unsafe - summary.known_later
     passes = len(run.history(LEARNED)) * run.settings.training.batch_size / max(1, rows)
     return f"--epochs {max(2, round(2 * passes))}, into another --output"
 

@@ -1,4 +1,4 @@
-"""Every setting, written once: its name, type, default and help.
+"""Every setting of the filter, written once: its name, type, default and help; `experiments` has those of studies.
 
 The command line, configuration files, the run folder and the Python interface all read the classes
 below. Each group belongs to the part of the package that consumes it, and a command's settings hold the

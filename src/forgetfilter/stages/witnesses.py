@@ -161,7 +161,7 @@ def measure_witnesses(runner: StageRunner, material: Material, folder: Path) -> 
     prototype_rows = {name: list(_prototypes(name, material, runner.settings)) for name in PROTOTYPES}
     if runner.processes.main:
         for name, rows_of_kind in prototype_rows.items():
-            _write_prototypes(rows_of_kind, runner, folder / tokens_of(name))
+            _write_prototypes(rows_of_kind, runner, folder, name)
     runner.processes.wait()
     own = {name: file for name in PROTOTYPES if (file := folder / tokens_of(name)).exists()}
     scorer, states = _scorer(runner), [folder / name for name in (*files, _OWN)]
@@ -194,11 +194,17 @@ def measure_witnesses(runner: StageRunner, material: Material, folder: Path) -> 
         shutil.rmtree(of_part)
 
 
-def _write_prototypes(rows: list[Said], runner: StageRunner, path: Path) -> None:
-    if rows and not path.exists():
+def _write_prototypes(rows: list[Said], runner: StageRunner, folder: Path, name: str) -> None:
+    """Write the tokens of some prototypes. What a killed attempt made of others, of an earlier version, is dropped."""
+    path = folder / tokens_of(name)
+    before = path.read_bytes() if path.exists() else b""
+    if rows:
         with written_whole(path) as beside:
             for _ in write_tokens(rows, runner.encoder, beside):
                 pass
+    if before and before != path.read_bytes():
+        shutil.rmtree(folder / _OWN, ignore_errors=True)
+    shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[Said]:
