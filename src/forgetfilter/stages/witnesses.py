@@ -31,7 +31,7 @@ from ..forgetting.measuring import untrained_columns
 from ..forgetting.signals import SUSPICION
 from ..metrics.text import words
 from ..models.stage_runner import BASE, StageRunner
-from ..runs.files import start_afresh, written_whole
+from ..runs.files import forget, start_afresh, written_whole
 from ..runs.inputs import BUILTIN, Material, prototypes
 from ..runs.layout import (
     ORDINARY_PROTOTYPES,
@@ -202,9 +202,12 @@ def _write_prototypes(rows: list[Said], runner: StageRunner, folder: Path, name:
         with written_whole(path) as beside:
             for _ in write_tokens(rows, runner.encoder, beside):
                 pass
-    if before and before != path.read_bytes():
-        shutil.rmtree(folder / _OWN, ignore_errors=True)
-    shutil.rmtree(folder / name, ignore_errors=True)
+    stale = [_OWN] if before and before != path.read_bytes() else []
+    # Earlier versions kept the states of each kind in a folder of its own.
+    for left in (*stale, name):
+        if (folder / left).is_dir():
+            forget(folder, left)
+            shutil.rmtree(folder / left)
 
 
 def _prototypes(name: str, material: Material, settings: Settings) -> Iterator[Said]:
