@@ -144,27 +144,18 @@ def test_where_the_last_decision_is_not_known_it_is_said_how_ones_own_come_back(
 
 
 @pytest.mark.parametrize("lost", ["gone", "changed"])
-def test_lost_decisions_are_not_decided_without_unless_one_says_so(stopped, tmp_path, capsys, lost):
+def test_a_persons_decisions_that_are_lost_are_not_decided_without_unless_one_says_so(
+    stopped, command, tmp_path, capsys, lost
+):
     kept = stopped / "overrides.json"
     kept.unlink() if lost == "gone" else kept.write_text("{}")
     before = (stopped / "kept.jsonl").read_bytes()
-    capsys.readouterr()
-    assert main(["decide", str(stopped), "--threshold", "top:25%"]) == 2
-    said = capsys.readouterr().err
-    assert f"{kept}: " in said
-    assert (stopped / "kept.jsonl").read_bytes() == before
+    for refused in (command, ["decide", str(stopped), "--threshold", "top:25%"]):
+        capsys.readouterr()
+        assert main(refused) == 2
+        assert f"{kept}: " in capsys.readouterr().err
+        assert (stopped / "kept.jsonl").read_bytes() == before
     assert main(["decide", str(stopped), "--overrides", str(tmp_path / "mine.json")]) == 0
     assert summary(stopped)["reviewer"] == "Ann"
     assert main(["decide", str(stopped), "--overrides", "none"]) == 0
     assert summary(stopped)["reviewer"] == ""
-
-
-@pytest.mark.parametrize("lost", ["gone", "changed"])
-def test_a_persons_decisions_that_are_lost_are_not_decided_without(stopped, command, capsys, lost):
-    kept = stopped / "overrides.json"
-    kept.unlink() if lost == "gone" else kept.write_text("{}")
-    before = (stopped / "kept.jsonl").read_bytes()
-    capsys.readouterr()
-    assert main(command) == 2
-    assert f"{kept}: " in capsys.readouterr().err
-    assert (stopped / "kept.jsonl").read_bytes() == before

@@ -79,6 +79,7 @@ def test_they_rank_all_rows_anew_until_they_are_dropped(run, known, capsys):
     assert unsafe_first(after) == 1
     told = summary(run)
     assert (told["known_unsafe"], told["known_later"]) == (16, 16)
+    # Nothing learned these rows, so that they look less suspicious than their like, and the recall is too low.
     assert told["errors"]["recall"]["value"] > 0.3
     known.unlink()
     assert main(["decide", str(run), "--threshold", "top:20%"]) == 0

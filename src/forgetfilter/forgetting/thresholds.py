@@ -148,8 +148,7 @@ class Auto:
         fallback = FalseDiscoveryRate(_RATE).cut(forgetting, known)
         if (share := float(fallback.removes(forgetting).mean())) > _OF_FORGETTING.largest:
             return Cut(None, f"{share:.0%} of the rows were forgotten more than trusted rows, {_TOO_MANY}")
-        why = why or "beyond the valley lie too many trusted rows"
-        return Cut(fallback.value, f"{why}; {fallback.explanation}")
+        return Cut(fallback.value, f"{why or _UNACCEPTABLE}; {fallback.explanation}")
 
 
 @dataclass(frozen=True)
@@ -321,7 +320,7 @@ _LOOK_HARMLESS = (
     "that you know to be unsafe, or set a threshold, such as top:5%"
 )
 _NO_GROUPS = "the rows form no two groups"
-_UNACCEPTABLE = "beyond the valleys lie too many trusted rows"
+_UNACCEPTABLE = "beyond the valley lie too many trusted rows"
 _LOOK_YOURSELF = ", so nothing is removed; look at the topmost ones and set a threshold, such as top:5%"
 
 
@@ -378,8 +377,10 @@ def _fit_groups(values: FloatArray, most: int) -> _Groups | None:
     for count in range(2, most + 1):
         fits = [_expectation_maximisation(values, start, least_spread) for start in _STARTS[count]]
         likelihood, groups = max(fits, key=lambda fit: fit[0])
-        if likelihood - (3 * count - 1) * a_parameter > best:
-            best, found = likelihood - (3 * count - 1) * a_parameter, groups
+        # k groups have k means, k spreads and k - 1 free shares.
+        likelihood -= (3 * count - 1) * a_parameter
+        if likelihood > best:
+            best, found = likelihood, groups
     return found
 
 

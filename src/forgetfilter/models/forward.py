@@ -369,7 +369,8 @@ class CompletionScorer(nn.Module):
 
 
 def _cached(before: DynamicCache | None) -> dict[str, Any]:
-    """Return the arguments of a pass for tokens that follow others. Some models name their cache differently."""
+    """Return the arguments of a pass for tokens that follow others, whose keys and values are given."""
+    # Models of state-space layers name their cache differently, and get none.
     return {"use_cache": False} if before is None else {"past_key_values": before, "use_cache": True}
 
 

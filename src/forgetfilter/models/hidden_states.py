@@ -70,11 +70,11 @@ class HiddenStates:
         # Where the frozen blocks' activations are cached, nothing below them is computed again.
         known = known if self._scorer.frozen <= min(self._depths) else []
         layers = self._scorer.hidden_states(self._depths, prefix, input_ids, *known)
-        inside = {part: self._inside(rows, part, prefix.shape[1]) for part in {view.part for view in self._views}}
+        inside = {part: self._marks(rows, part, prefix.shape[1]) for part in {view.part for view in self._views}}
         means = [_mean(states, inside[view.part]) for states, view in zip(layers, self._views, strict=True)]
         return [{"states": states} for states in torch.cat(means, dim=1).cpu().numpy()]
 
-    def _inside(self, rows: Sequence[Tokens], part: Part, start: int) -> Tensor:
+    def _marks(self, rows: Sequence[Tokens], part: Part, start: int) -> Tensor:
         """Mark the tokens of a part of each row, from a token on that all of it follows, shape (rows, length, 1)."""
         marks = torch.from_numpy(pad_right([_inside(row, part)[start:] for row in rows]))
         return marks.to(self._scorer.device)[:, :, None]
