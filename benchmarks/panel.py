@@ -108,12 +108,13 @@ class Look:
     likeness: Likeness
 
     @classmethod
-    def at(cls, cell: Cell, chosen: NDArray[np.intp]) -> Look:
-        """Measure it for the rows at these places."""
-        part = cell.witnesses.part[chosen]
+    def at(cls, cell: Cell, chosen: NDArray[np.intp], *, embedded: bool = True) -> Look:
+        """Measure it for the rows at these places, without their embeddings unless `embedded`."""
+        part, features = cell.witnesses.part[chosen], cell.witnesses.features
         kinds = np.array([KIND_OF_PART[name] for name in part])
         ranks = random_ranks(cell.witnesses.ids.take(pa.array(chosen)))
-        return cls(part, measure_likeness(cell.witnesses.features.take(chosen), kinds, ranks))
+        features = features if embedded else features.without_embeddings()
+        return cls(part, measure_likeness(features.take(chosen), kinds, ranks))
 
     @property
     def untrusted(self) -> NDArray[np.bool_]:
@@ -140,13 +141,16 @@ def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:
     chosen = np.flatnonzero(used)
     look = Look.at(cell, chosen)
     trained, likeness, untrusted = not np.isnan(cell.forgetting).all(), look.likeness, look.untrusted
-    fused = look.fuse({FORGETTING: cell.forgetting[chosen]} if trained else {})
+    forgetting = {FORGETTING: cell.forgetting[chosen]} if trained else {}
+    fused = look.fuse(forgetting)
     scores = {
         "suspicion": fused.suspicion,
         "without training": look.fuse({}).suspicion,
         "own rows": likeness.by_words + likeness.by_states,
         "prototypes": likeness.to_prototypes,
     }
+    if cell.witnesses.features.embeddings is not None:
+        scores["without embedder"] = Look.at(cell, chosen, embedded=False).fuse(forgetting).suspicion
     scores |= {"forgetting": cell.forgetting[chosen]} if trained else {}
     by_way = {name: values[untrusted] for name, values in scores.items()}
     if known:
@@ -172,6 +176,7 @@ COLUMNS = (
     "F1 at `auto` / best",
     "harmless lost",
     "first look: AUROC",
+    "without embedder",
     "prototypes alone",
     "bag of words",
     "forgetting alone",
@@ -186,10 +191,10 @@ def row(problem: Problem, cell: Cell, known: int) -> tuple[str, ...]:
     removed = cut.removes(suspicion)
     lost = f"{removed[~cell.unsafe].mean():.0%}"
     if not cell.unsafe.any():
-        return (problem.name, str(known), "–", "–", "–", lost, *["–"] * 4)
+        return (problem.name, str(known), "–", "–", "–", lost, *["–"] * 5)
     low, high = bootstrap_interval(suspicion, cell.unsafe)
     best = max(detection(suspicion > value, cell.unsafe).f1 for value in np.unique(suspicion))
-    ways = ("without training", "prototypes", "bag of words", "forgetting")
+    ways = ("without training", "without embedder", "prototypes", "bag of words", "forgetting")
     return (
         problem.name,
         str(known),

@@ -23,6 +23,7 @@ LAYERS = [
     ["runs", "boundary", "data", "builtin", "suspicion"],
     ["models", "forgetting"],
     ["runs.inputs", "decision.overrides", "models.stage_runner", "classifiers"],
+    ["stages.embeddings", "stages.prototypes", "stages.views"],
     ["rivals", "stages.filter_run", "stages.known_later", "stages.witnesses"],
     ["decision"],
     ["stages", "publishing.cards", "report.review_curve"],

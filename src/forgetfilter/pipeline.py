@@ -118,7 +118,7 @@ def _first_look(work: FilterRun, standing: Standing) -> None:
     run = work.run
     if not can_look_further(run):
         # There is none yet, or an earlier version made it.
-        work.runner.work(WITNESSES, partial(measure_witnesses, work.runner, work.material))
+        work.runner.work(WITNESSES, partial(measure_witnesses, work.run, work.runner, work.material))
     if run.settings.sessions.training and not run.has(FORGETTING) and work.processes.main:
         with last_decision_kept(run):
             summary = decide(run, standing.settings, standing.overrides)

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from forgetfilter.cli import main
+from forgetfilter.stages.witnesses import _GROUPS
 from support.quick_runs import QUICK, reviewing, write_jsonl
 
 WORDS = {"unsafe": "sure here is how to rob the {} bank tonight", "safe": "i would rather help you with the {} garden"}
@@ -179,10 +180,12 @@ def test_a_look_that_was_interrupted_goes_on_to_the_same_end(command, tmp_path, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("forgetfilter.stages.witnesses._keep_states", interrupted)
+        patch.setattr("forgetfilter.stages.witnesses._keep_features", interrupted)
         if earlier:
-            patch.setattr("forgetfilter.stages.witnesses._ORDINARY", 60)
+            patch.setattr("forgetfilter.stages.prototypes._ORDINARY", 60)
+            together, ordinary = _GROUPS.values()
             patch.setattr("forgetfilter.stages.witnesses._OWN", earlier)
+            patch.setattr("forgetfilter.stages.witnesses._GROUPS", {earlier: together, ordinary[0]: ordinary})
         main([*command, "--no-training"])
     assert not (tmp_path / "run" / "stages" / "witnesses").exists()
     partial = tmp_path / "run" / "stages" / "witnesses.partial"

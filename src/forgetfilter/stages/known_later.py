@@ -23,7 +23,8 @@ from ..runs.files import read_json, start_afresh, write_json
 from ..runs.inputs import read_frames, read_part, refuse_changed, write_part
 from ..runs.layout import KNOWN_LATER, KNOWN_LATER_INFO, ONLY_TOKENS, ROWS, WITNESSES
 from ..runs.run import Run
-from .witnesses import Witnesses, can_look_further, measure_further, no_witnesses, read_witnesses
+from .embeddings import embedding_of
+from .witnesses import Witnesses, can_look_further, measure_further, no_witnesses, read_witnesses, texts_of
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _measure_rows(
     write_part(rows.name, rows.usable(), rows.count - len(rows.bad), runner.encoder, tokens, console)
     runner.check_tokens([tokens])
     table = TokenTable(tokens)
-    measure_further(runner, KNOWN_LATER, table, (chat.completion for _, _, chat in rows.usable()), folder)
+    measure_further(runner, KNOWN_LATER, table, lambda: texts_of(rows.usable()), folder, embedding_of(run))
     shutil.rmtree(rows_folder)
     tokens.unlink()
     return len(table.scorable)
