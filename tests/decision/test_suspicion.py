@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from forgetfilter.cli import main
+from forgetfilter.models.stage_runner import StageRunner
 from forgetfilter.stages.witnesses import _GROUPS
 from support.quick_runs import QUICK, reviewing, write_jsonl
 
@@ -180,7 +181,7 @@ def test_a_look_that_was_interrupted_goes_on_to_the_same_end(command, tmp_path, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("forgetfilter.stages.witnesses._keep_features", interrupted)
+        patch.setattr("forgetfilter.stages.witnesses._keep_states", interrupted)
         if earlier:
             patch.setattr("forgetfilter.stages.prototypes._ORDINARY", 60)
             together, ordinary = _GROUPS.values()
@@ -204,3 +205,24 @@ def test_a_first_look_warns_of_safe_examples_of_another_kind(data, command, tmp_
         assert main([*reviewing(command, of_kind), "--no-training", "--output", str(run)]) == 0
         warnings = json.loads((run / "summary.json").read_text())["warnings"]
         assert any("safe examples are hardly like" in warning for warning in warnings) == warned
+
+
+def test_states_of_prototypes_are_computed_once_for_a_model(command, tmp_path, monkeypatch):
+    """What comes from the cache is what would be computed; without a place for a cache it is computed again."""
+    read, score = [], StageRunner.score
+
+    def counted(self, label, scorer, table, rows, folder, **more):
+        if not list(folder.glob("part-*")):
+            read.append(label)
+        score(self, label, scorer, table, rows, folder, **more)
+
+    (tmp_path / "a-file").write_text("")
+    places = {"first": "cache", "cached": "cache", "computed": "a-file"}
+    for name, cache in places.items():
+        with monkeypatch.context() as patch:
+            patch.setenv("FORGETFILTER_CACHE", str(tmp_path / cache))
+            patch.setattr(StageRunner, "score", counted)
+            assert main([*command, "--no-training", "--output", str(tmp_path / name)]) == 0
+    assert read.count("reading prototypes with the untouched model") == 2
+    states = [(tmp_path / name / "stages" / "witnesses" / "states.npy").read_bytes() for name in places]
+    assert states[0] == states[1] == states[2]

@@ -112,8 +112,7 @@ def _fit(run: Run, summary: Summary, evidence: str, folder: Path) -> None:
     witnesses, fused, _ = fuse_all(run, _by_hand(run, summary))
     ranks = random_ranks(witnesses.ids)
     fitted = choose_fitted(witnesses.part == DATA, ranks)
-    # Further rows are not embedded, so that it takes no other model to score them.
-    part, features = witnesses.part[fitted], witnesses.features.without_embeddings().take(fitted)
+    part, features = witnesses.part[fitted], witnesses.features.take(fitted)
     if evidence == WORDS:
         features = features.without_states()
     suspicion = fused.suspicion[fitted]

@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from ..runs.layout import DATA, ONLY_TOKENS, WITNESS_VOCABULARY, WITNESSES
 from ..runs.run import Run
 from ..settings.groups import EVIDENCE, LAYOUTS
 from ..settings.option import with_options
-from ..stages.witnesses import measure_further, read_witnesses_of, texts_of, words_and_pairs
+from ..stages.witnesses import measure_further, read_witnesses_of, words_and_pairs
 from ..suspicion.fusing import STATES
 from ..suspicion.rules import Features
 from ..suspicion.word_table import Vocabulary, WordTable
@@ -199,7 +198,7 @@ class RowScorer:
             if not scorable.any():
                 return scorable, np.empty((len(chats), 0))
             runner.check_tokens([tokens])
-            measure_further(runner, DATA, found, partial(texts_of, said), folder)
+            measure_further(runner, DATA, found, (chat.completion for *_, chat in said), folder)
             own = read_witnesses_of(folder).features.states
             states = np.zeros((len(chats), own.shape[1]), dtype=np.float32)
             states[found.rows[found.scorable]] = own

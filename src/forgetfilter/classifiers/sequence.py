@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification
 
 from ..errors import SettingsError
-from ..models.loading import check_model, choose_hardware, load_config, load_reader, load_tokenizer, quiet_libraries
+from ..models.loading import check_model, choose_hardware, explained, load_config, load_tokenizer, quiet_libraries
 from ..models.sources import ModelSource, find_model
+from ..models.weights import check_classes
 from ..settings.groups import ModelSettings
-from .batches import by_length
 
+_BATCH = 32
 _LONGEST = 512
 _TOXIC = ("toxic", "toxicity", "hate", "offensive", "abusive", "unsafe", "label_1")
 
@@ -43,18 +45,33 @@ class SequenceClassifier:
         self.name = name
         hardware = choose_hardware(ModelSettings(device=device))
         source, self._tokenizer, self._label = check_classifier(model, label)
-        self._model = load_reader(source, "classifier", hardware.device)
-        config = self._model.config
-        self._apart = config.problem_type == "multi_label_classification" or config.num_labels == 1
+        # Such models are small: float32 everywhere gives the same scores on every device.
+        with explained(source.location, "classifier"):
+            loaded, info = AutoModelForSequenceClassification.from_pretrained(
+                source.location,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        check_classes(info, source.location)
+        self._model = loaded.to(hardware.device).eval()
+        self._apart = loaded.config.problem_type == "multi_label_classification" or loaded.config.num_labels == 1
 
     @torch.inference_mode()
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Rate how toxic each text is, 0 to 1, larger = more toxic; 0 for an empty text."""
         scores = np.zeros(len(texts))
-        for places, inputs in by_length(texts, self._tokenizer, _LONGEST, self._model.device):
+        # By length, so that little is padding.
+        order = sorted((i for i, text in enumerate(texts) if text.strip()), key=lambda i: len(texts[i]))
+        for start in range(0, len(order), _BATCH):
+            chosen = order[start : start + _BATCH]
+            inputs = self._tokenizer(
+                [texts[i] for i in chosen], padding=True, truncation=True, max_length=_LONGEST, return_tensors="pt"
+            ).to(self._model.device)
             logits = self._model(**inputs).logits
             shares = logits.sigmoid() if self._apart else logits.softmax(dim=-1)
-            scores[places] = shares[:, self._label].double().cpu().numpy()
+            scores[chosen] = shares[:, self._label].double().cpu().numpy()
         return scores
 
 
@@ -74,7 +91,7 @@ def check_classifier(model: str, label: str) -> tuple[ModelSource, Any, int]:
     quiet_libraries()
     source = find_model(model)
     tokenizer = load_tokenizer(source)
-    check_model(source, tokenizer, "classifier")
+    check_model(source, tokenizer, classifier=True)
     return source, tokenizer, _toxic_class(load_config(source), label, model)
 
 

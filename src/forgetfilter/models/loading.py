@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import huggingface_hub
 import psutil
@@ -19,7 +19,6 @@ import torch
 import transformers
 from transformers import (
     AutoConfig,
-    AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForSequenceClassification,
@@ -46,17 +45,7 @@ from .sources import (
     has_tokenizer,
     with_base,
 )
-from .weights import (
-    INDEX,
-    WHOLE,
-    check_classes,
-    check_complete,
-    check_embeds,
-    index_files,
-    read_header,
-    read_shapes,
-    weight_files,
-)
+from .weights import INDEX, WHOLE, check_classes, check_complete, index_files, read_header, read_shapes, weight_files
 
 # As PyTorch names what a processor has.
 _BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")
@@ -74,14 +63,9 @@ _REASONS = {
     "configuration": "transformers makes nothing of its values; take the one that was saved with the weights",
     "model": "config.json and the weights make no model; take both from one place, or choose another model",
     "classifier": "config.json and the weights make no classifier; take both from one place, or choose another",
-    "embedder": "config.json and the weights make no embedding model; take both from one place, or choose another",
     "tokenizer": "the file makes no tokenizer; save the model's tokenizer into this folder again",
     "GGUF file": "it is damaged, or of a kind that cannot be converted; download it again, or pass a folder",
 }
-# What a model is for: to write and score answers, to classify texts, to embed them.
-Purpose = Literal["model", "classifier", "embedder"]
-_LOADERS: dict[Purpose, Any] = {"classifier": AutoModelForSequenceClassification, "embedder": AutoModel}
-_CHECKS: dict[Purpose, Any] = {"model": check_complete, "classifier": check_classes, "embedder": check_embeds}
 
 
 @dataclass(frozen=True)
@@ -170,20 +154,20 @@ def pretrained_path(source: ModelSource) -> str:
     return source.location
 
 
-def check_model(source: ModelSource, tokenizer: Any, purpose: Purpose = "model") -> None:
+def check_model(source: ModelSource, tokenizer: Any, *, classifier: bool = False) -> None:
     """Refuse a model that is not whole, or has another tokenizer, before any work: no weights are read but for headers.
 
     Args:
         source: The model.
         tokenizer: Its tokenizer.
-        purpose: What it is for; a `model` is a decoder-only language model.
+        classifier: Whether it is to classify sequences, rather than be a decoder-only language model.
 
     Raises:
         ModelError: The model cannot be loaded, is of another kind, lacks weights, or the tokenizer knows many tokens
             that it does not have.
     """
     source = _resolved(source)
-    model = _outline(source, load_config(source), purpose)
+    model = _outline(source, load_config(source), classifier=classifier)
     # An adapter may bring further tokens.
     if model is not None and not source.adapters:
         _check_tokens(model, tokenizer, source.location)
@@ -235,33 +219,6 @@ def load_model(source: ModelSource, hardware: Hardware, *, trained_fully: bool =
         model = merge_adapters(model.to(hardware.device), source.adapters)
         check_causal(model, source.location)
     return model
-
-
-def load_reader(source: ModelSource, purpose: Purpose, device: torch.device) -> PreTrainedModel:
-    """Load a model that reads texts and writes none, for use in float32.
-
-    Such models are small, and float32 gives the same scores on every device.
-
-    Args:
-        source: The model, which `check_model` accepts.
-        purpose: `classifier` or `embedder`.
-        device: Where it is to run.
-
-    Raises:
-        ModelError: It cannot be loaded, or lacks weights that it needs for this.
-    """
-    with explained(source.location, purpose):
-        model, info = _LOADERS[purpose].from_pretrained(
-            source.location,
-            revision=source.revision or "main",
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    _CHECKS[purpose](info, source.location)
-    loaded: PreTrainedModel = model.to(device).eval()
-    return loaded
 
 
 def _loader(config: Any) -> Any:
@@ -335,19 +292,6 @@ def _hub_file(source: ModelSource, name: str) -> Path | None:
     return Path(found) if found else None
 
 
-def file_of(source: ModelSource, name: str) -> Path | None:
-    """Find a file of a model's folder, or of the hub's; None if the model has no such file.
-
-    Raises:
-        ModelError: The hub does not give it.
-    """
-    if source.local:
-        path = Path(source.location) / name
-        return path if path.is_file() else None
-    with explained(source.location, "model"):
-        return _hub_file(source, name)
-
-
 def load_config(source: ModelSource) -> Any:
     """Load a model's configuration, once it is known to be one and to tell of no more than the weights hold."""
     source = _resolved(source)
@@ -419,15 +363,15 @@ def _weights_folder(source: ModelSource) -> Path:
     return index.parent
 
 
-def _outline(source: ModelSource, config: Any, purpose: Purpose = "model") -> PreTrainedModel | None:
+def _outline(source: ModelSource, config: Any, *, classifier: bool = False) -> PreTrainedModel | None:
     """Make a model without numbers, of the shapes that its weights tell, and refuse it where they are not its own.
 
     None if it can only be made with its numbers.
     """
-    if purpose == "model":
+    if not classifier:
         _check_decoder(config, source)
     elif source.adapters:
-        raise ModelError(f"{source.adapters[-1]}: is an adapter; merge it into its model to use that as a {purpose}")
+        raise ModelError(f"{source.adapters[-1]}: is an adapter; merge it into its model to classify with it")
     for folder in source.adapters:
         read_header(Path(folder) / ADAPTER_WEIGHTS)
     weights = _weights_folder(source)
@@ -435,8 +379,8 @@ def _outline(source: ModelSource, config: Any, purpose: Purpose = "model") -> Pr
         read_model_config(weights, read_shapes(weight_files(weights)))
     if getattr(config, "quantization_config", None):
         return None
-    loader = _loader(config) if purpose == "model" else _LOADERS[purpose]
-    with explained(f"{weights}/{CONFIG}", purpose), warnings.catch_warnings():
+    loader = AutoModelForSequenceClassification if classifier else _loader(config)
+    with explained(f"{weights}/{CONFIG}", "classifier" if classifier else "model"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: PreTrainedModel
         model, info = loader.from_pretrained(
@@ -447,7 +391,7 @@ def _outline(source: ModelSource, config: Any, purpose: Purpose = "model") -> Pr
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    _CHECKS[purpose](info, source.location)
+    (check_classes if classifier else check_complete)(info, source.location)
     return model
 
 

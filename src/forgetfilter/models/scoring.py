@@ -23,7 +23,7 @@ from .gpu import decoding  # noqa: F401 - registers how a GPU decodes
 from .micro_batches import Work
 from .trainable_model import TrainableModel
 
-ROWS_PER_SHARD = 4096
+_ROWS_PER_SHARD = 4096
 
 
 class Scorer(Protocol):
@@ -167,8 +167,8 @@ def score(
         The folder, which holds `part-*.parquet` with `id`, `row` and the scorer's columns.
     """
     accelerator = model.accelerator
-    for shard, first in enumerate(range(0, len(rows), ROWS_PER_SHARD)):
-        chosen = rows[first : first + ROWS_PER_SHARD]
+    for shard, first in enumerate(range(0, len(rows), _ROWS_PER_SHARD)):
+        chosen = rows[first : first + _ROWS_PER_SHARD]
         path = folder / shard_name(shard)
         if not path.exists():
             results = score_in_memory(model, scorer, table, chosen, on_rows)

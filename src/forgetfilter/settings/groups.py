@@ -151,22 +151,6 @@ class ModelSettings:
     )
 
 
-# The embedder that is there.
-INSTALLED = "auto"
-
-
-@dataclass(frozen=True)
-class EmbedderSettings:
-    """What else reads the rows before anything is trained."""
-
-    embedder: str = option(
-        INSTALLED,
-        "sentence-embedding model whose embeddings count in suspicion beside the model's hidden states: a hub id, a "
-        "folder, or all-minilm-l6-v2; auto: the run's own, else all-minilm-l6-v2 where it is installed; none",
-        shown="MODEL",
-    )
-
-
 @dataclass(frozen=True)
 class AdapterSettings:
     """What is trained: a LoRA adapter, or every weight."""
@@ -375,7 +359,6 @@ class Settings:
     safe: SafeSettings = SafeSettings()
     planted: PlantedSettings = PlantedSettings()
     model: ModelSettings = ModelSettings()
-    embedder: EmbedderSettings = EmbedderSettings()
     adapter: AdapterSettings = AdapterSettings()
     tokens: TokenSettings = TokenSettings()
     passes: PassSettings = PassSettings()

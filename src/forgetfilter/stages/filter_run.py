@@ -31,7 +31,6 @@ from ..runs.layout import LEARNED, LOG, REVIEWED, numbered
 from ..runs.run import Run, drop_previous, locked, replacing
 from ..settings.groups import Settings
 from ..settings.option import split_names, with_options
-from .embeddings import embedder_fingerprint, resolve_embedder
 
 # The rival that asks another model.
 _JUDGE, _TOXICITY = "judge", "toxicity"
@@ -127,7 +126,7 @@ def started(
         check_rivals(settings)
         if processes.main:
             with replacing(output) if overwrite else nullcontext():
-                _read(resolve_embedder(resolve(settings, encoder), output), inputs, encoder, output, console)
+                _read(resolve(settings, encoder), inputs, encoder, output, console)
             drop_previous(output)
         processes.wait()
         yield FilterRun(Run.open(output), inputs.model, encoder, console, processes, inputs.learned)
@@ -155,8 +154,7 @@ def _read(settings: Settings, inputs: Inputs, encoder: Encoder, output: Path, co
     prints = {part: container.fingerprint() for part, container in inputs.parts.items()}
     if len(settings.safe.safe) > 1 and (own := own_answers_part(settings.safe)):
         prints[own] = SELF
-    prints |= fingerprints(inputs.model, encoder, inputs.learned) | embedder_fingerprint(settings)
-    run = Run.start(output, settings, prints)
+    run = Run.start(output, settings, prints | fingerprints(inputs.model, encoder, inputs.learned))
     console.log_to(output / LOG)
     read_parts(run, inputs, encoder, console)
     tokenize_parts(run, encoder, console)

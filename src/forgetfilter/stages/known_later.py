@@ -23,8 +23,7 @@ from ..runs.files import read_json, start_afresh, write_json
 from ..runs.inputs import read_frames, read_part, refuse_changed, write_part
 from ..runs.layout import KNOWN_LATER, KNOWN_LATER_INFO, ONLY_TOKENS, ROWS, WITNESSES
 from ..runs.run import Run
-from .embeddings import embedding_of
-from .witnesses import Witnesses, can_look_further, measure_further, no_witnesses, read_witnesses, texts_of
+from .witnesses import Witnesses, can_look_further, measure_further, no_witnesses, read_witnesses
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def _measure_rows(
     write_part(rows.name, rows.usable(), rows.count - len(rows.bad), runner.encoder, tokens, console)
     runner.check_tokens([tokens])
     table = TokenTable(tokens)
-    measure_further(runner, KNOWN_LATER, table, lambda: texts_of(rows.usable()), folder, embedding_of(run))
+    measure_further(runner, KNOWN_LATER, table, (chat.completion for _, _, chat in rows.usable()), folder)
     shutil.rmtree(rows_folder)
     tokens.unlink()
     return len(table.scorable)

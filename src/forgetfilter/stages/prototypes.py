@@ -30,15 +30,15 @@ def choose_prototypes(name: str, material: Material, settings: Settings) -> Iter
     # How many there are at most of each notion, which ordinary rows have none of.
     most = Counter({"": _ORDINARY})
     if name != ORDINARY_PROTOTYPES:
-        most = Counter(notion for unsafe in UNSAFE_PROTOTYPES for _, notion, _ in of_package(unsafe))
+        most = Counter(notion for unsafe in UNSAFE_PROTOTYPES for _, notion, _ in _of_package(unsafe))
     seen = Counter[str]()
-    for position, notion, chat in of_package(name):
+    for position, notion, chat in _of_package(name):
         if seen[notion] < most[notion] and (chat.prompt, chat.completion) not in used:
             seen[notion] += 1
             yield f"{name} {position}", position, chat
 
 
-def of_package(name: str) -> Iterator[tuple[int, str, Chat]]:
+def _of_package(name: str) -> Iterator[tuple[int, str, Chat]]:
     """Read the package's rows of a kind: each one's place in the file, its notion, empty if ordinary, and the row."""
     container = open_container(str(prototypes(name.removeprefix("builtin-"))), "train")
     for position, (record, _, chat) in enumerate(read_chats(container, ReadOptions())):

@@ -71,8 +71,6 @@ def measure_likeness(features: Features, kinds: NDArray[np.integer], random_rank
     fitted = choose_fitted(kinds == UNTRUSTED, random_ranks)
     training = TrainingRows(features.take(fitted), kinds[fitted], random_ranks[fitted] % FOLDS)
     to_prototypes = like_prototypes(training, features, fitted)
-    # Embeddings tell topics apart, which unsafe and safe prototypes share and the run's own rows do not.
-    training, features = training.without_embeddings(), features.without_embeddings()
     untrusted, prototypes, belief = training.are(UNTRUSTED), to_prototypes[fitted], 0.0
     plausible = untrusted / (1 + np.exp(-_SURE * np.clip(prototypes, -100, 100)))
     suspected = untrusted * (_FIRST / max(1, int(untrusted.sum())))

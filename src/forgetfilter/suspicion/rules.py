@@ -27,20 +27,14 @@ class Features(Table):
     Attributes:
         words: The words of each row's completion, and pairs of adjacent words.
         states: The row's projected hidden states under M0, of length about one, shape (n, k).
-        embeddings: The row's projected embedding, of length about one, shape (n, j); None without an embedder.
     """
 
     words: WordTable
     states: FloatArray
-    embeddings: FloatArray | None = None
 
     @property
     def width(self) -> int:
-        return self.words.width + sum(int(matrix.shape[1]) for matrix in self._dense)
-
-    @property
-    def _dense(self) -> list[FloatArray]:
-        return [self.states] if self.embeddings is None else [self.states, self.embeddings]
+        return self.words.width + int(self.states.shape[1])
 
     def times(self, of_columns: FloatArray) -> FloatArray:
         return self.by_words(of_columns) + self.by_states(of_columns)
@@ -50,36 +44,30 @@ class Features(Table):
         return self.words.times(of_columns[: self.words.width])
 
     def by_states(self, of_columns: FloatArray) -> FloatArray:
-        """Return the contribution of the states, and of the embeddings, to `times`."""
-        product, first = np.zeros(len(self.states)), self.words.width
-        for matrix in self._dense:
-            coefficients = of_columns[first : first + matrix.shape[1]].astype(np.float32)
-            # They are stored in half precision, and converting those of a million rows at once would take much memory.
-            for start in range(0, len(product), _AT_ONCE):
-                product[start : start + _AT_ONCE] += matrix[start : start + _AT_ONCE].astype(np.float32) @ coefficients
-            first += matrix.shape[1]
+        """Return the contribution of the states to `times`."""
+        coefficients = of_columns[self.words.width :].astype(np.float32)
+        product = np.zeros(len(self.states))
+        # States are stored in half precision, and converting those of a million rows at once would take much memory.
+        for start in range(0, len(product), _AT_ONCE):
+            product[start : start + _AT_ONCE] = self.states[start : start + _AT_ONCE].astype(np.float32) @ coefficients
         return product
 
     def take(self, rows: NDArray[np.integer]) -> Features:
         """Select rows by index."""
-        return Features(self.words.take(rows), *(matrix[rows].astype(np.float32) for matrix in self._dense))
+        return Features(self.words.take(rows), self.states[rows].astype(np.float32))
 
     def without_states(self) -> Features:
-        """Leave states and embeddings out, so that rules go by words alone."""
+        """Leave the states out, so that rules go by words alone."""
         return Features(self.words, np.empty((self.words.count, 0), dtype=np.float32))
 
-    def without_embeddings(self) -> Features:
-        """Leave the embeddings out."""
-        return replace(self, embeddings=None)
-
     def followed_by(self, other: Features, folder: Path) -> Features:
-        """Append others of the same vocabulary and bases, in unnamed files in `folder`."""
-        dense = [concatenate_on_disk(folder, *both) for both in zip(self._dense, other._dense, strict=True)]
-        return Features(self.words.followed_by(other.words, folder), *dense)
+        """Append others of the same vocabulary and basis, in unnamed files in `folder`."""
+        states = concatenate_on_disk(folder, self.states, other.states)
+        return Features(self.words.followed_by(other.words, folder), states)
 
     def transposed_times(self, of_rows: FloatArray) -> FloatArray:
-        exact = of_rows.astype(np.float32)
-        return np.concatenate([self.words.transposed_times(of_rows), *(exact @ matrix for matrix in self._dense)])
+        of_states = of_rows.astype(np.float32) @ self.states
+        return np.concatenate([self.words.transposed_times(of_rows), of_states])
 
 
 @dataclass(frozen=True)
@@ -123,10 +111,6 @@ class TrainingRows:
     def without(self, *kinds: int) -> TrainingRows:
         """Let the rows of these kinds take no part in rules; they are still judged by them."""
         return replace(self, kinds=np.where(self.are(*kinds), of_kind.UNTRUSTED, self.kinds))
-
-    def without_embeddings(self) -> TrainingRows:
-        """Let rules go by words and states alone."""
-        return replace(self, features=self.features.without_embeddings())
 
     def fit(self, weights_of: Mapping[int, float], suspected: FloatArray | float = 0.0) -> Rule:
         """Fit a rule with these weights of the kinds, counting untrusted rows as unsafe to the degree `suspected`."""
