@@ -28,6 +28,7 @@ from results import Table, add_json
 FEW = frozenset({"harmfulness", "toxicity", "bias"})
 OWN_NOTIONS = {
     "gptfuzz": {"harmfulness", "instructions"},
+    "refused": {"harmfulness", "instructions"},
     "tweets": {"toxicity", "hate"},
     "bbq-a": {"bias"},
     "dialogues": {"toxicity", "agreement"},
