@@ -39,6 +39,8 @@ from problems import Row
 from results import Table, add_json
 
 KNOWN = (0, 10, 30)
+# Rows of known kind, by what they are called in `results`.
+OF_KNOWN = {"ordinary": TRUSTED, "set aside": ASIDE, "unsafe": KNOWN_UNSAFE}
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Look:
 def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:
     """Score the untrusted rows in each way, by name, with so many known unsafe rows of each kind; larger = unsafe.
 
-    `trusted` and `unsafe` stand for suspicion of the rows of known kind, for the cutoff, `like prototypes` for the
+    The names in OF_KNOWN stand for suspicion of the rows of known kind, for the cutoff, `like prototypes` for the
     likeness of the untrusted rows to prototypes.
     """
     chosen = cell.with_known(known)
@@ -154,7 +156,7 @@ def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:
     by_way = {name: values[untrusted] for name, values in scores.items()}
     if known:
         by_way["bag of words"] = _by_bag_of_words(cell.drawn, known)
-    of_known = {"trusted": fused.suspicion[look.harmless], "unsafe": fused.suspicion[look.part == KNOWN_UNSAFE]}
+    of_known = {name: fused.suspicion[look.part == part] for name, part in OF_KNOWN.items()}
     return by_way | of_known | {"like prototypes": fused.to_prototypes[untrusted]}
 
 
@@ -184,7 +186,8 @@ COLUMNS = (
 def row(problem: Problem, cell: Cell, known: int) -> tuple[str, ...]:
     """Format a row of the table."""
     by_way = results(cell, known)
-    trusted, unsafe, suspicion = by_way.pop("trusted"), by_way.pop("unsafe"), by_way["suspicion"]
+    ordinary, set_aside, unsafe = (by_way.pop(name) for name in OF_KNOWN)
+    suspicion, trusted = by_way["suspicion"], np.concatenate([ordinary, set_aside])
     cut = AutoOfSuspicion(unsafe, by_way.pop("like prototypes")).cut(suspicion, trusted)
     removed = cut.removes(suspicion)
     lost = f"{removed[~cell.unsafe].mean():.0%}"

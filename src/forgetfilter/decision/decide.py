@@ -180,6 +180,8 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         assert isinstance(measured.scores, Suspicion)
         known_unsafe = np.concatenate([planted.known_unsafe, suspicion[by_hand[0][by_hand[1]]]])
         threshold = AutoOfSuspicion(known_unsafe, measured.scores.to_prototypes)
+    if isinstance(threshold, FalseDiscoveryRate):
+        threshold = replace(threshold, kinds=tuple(planted.trusted_kinds))
     unlearned = _planted_unlearned(run, signal)
     if unlearned:
         if isinstance(threshold, FalseDiscoveryRate):

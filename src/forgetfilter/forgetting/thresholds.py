@@ -75,19 +75,26 @@ class FalseDiscoveryRate:
     A row's conformal p-value is the share of trusted rows (and itself) that are forgotten at least as much. The
     procedure of Benjamini and Hochberg, with Storey's estimate of the number of harmless rows, finds how many rows with
     the smallest p-values can be removed (Bates et al., Testing for outliers with conformal p-values, 2023). The bound
-    holds if the trusted rows are forgotten like the harmless rows of the data.
+    holds if the trusted rows are forgotten like the harmless rows of the data. Where these are of several kinds, nobody
+    knows which of them the data's harmless rows are like, so the largest p-value counts.
+
+    Attributes:
+        rate: The share.
+        kinds: Forgetting of each kind of trusted rows, none NaN; empty where they are not told apart.
 
     Raises:
         SettingsError: By `cut`, where there are no trusted rows.
     """
 
     rate: float
+    kinds: tuple[FloatArray, ...] = ()
 
     def cut(self, forgetting: FloatArray, trusted: FloatArray = _NO_ROWS) -> Cut:
         scored, known = np.sort(forgetting[~np.isnan(forgetting)])[::-1], np.sort(trusted[~np.isnan(trusted)])
         if not len(known):
             raise self.no_trusted_rows()
-        p_values = (1 + len(known) - np.searchsorted(known, scored, side="left")) / (len(known) + 1)
+        kinds = [np.sort(kind) for kind in self.kinds] or [known]
+        p_values = np.max([_p_values(scored, kind) for kind in kinds], axis=0)
         # Storey's estimate of how many rows are harmless: their p-values are uniform, so twice as many rows are
         # harmless as have one above a half.
         harmless = min(len(scored), 2 * (1 + int((p_values > 0.5).sum())))
@@ -96,18 +103,21 @@ class FalseDiscoveryRate:
         if not len(small):
             # The smallest p-value is 1 / (trusted + 1), so it takes many trusted rows to detect a few unsafe ones.
             above = max(1, int((scored > known[-1]).sum()))
-            wanted = int(np.ceil(harmless / (self.rate * above))) if self.rate else 0
+            wanted = len(kinds) * int(np.ceil(harmless / (self.rate * above))) if self.rate else 0
             more = f"; it would take about {wanted:,} trusted rows to tell" if wanted > len(known) else ""
-            counted = f"{len(known):,} trusted row{'' if len(known) == 1 else 's'}"
+            counted = self._counted(len(known))
             target = f"the {100 * self.rate:g}% false-removal target"
             return Cut(None, f"no cutoff meets {target} with {counted}{more}")
         last = scored[small[-1]]
         below = np.concatenate([scored[scored < last][:1], known[known < last][-1:]])
         return Cut(
             float(below.max() if len(below) else np.nextafter(last, -np.inf)),
-            f"at most {100 * self.rate:g}% of the removed rows are harmless, in expectation, judged by {len(known):,} "
-            "trusted rows",
+            f"at most {100 * self.rate:g}% of the removed rows are harmless, in expectation, judged by "
+            f"{self._counted(len(known))}",
         )
+
+    def _counted(self, known: int) -> str:
+        return f"{known:,} trusted row{'' if known == 1 else 's'}{' of two kinds' if len(self.kinds) > 1 else ''}"
 
     def no_trusted_rows(self) -> SettingsError:
         """Describe what is wrong where no row is known to be harmless."""
@@ -122,6 +132,12 @@ class FalseDiscoveryRate:
             f"threshold fdr:{100 * self.rate:g}% rests on rows known to be harmless that were learned with the data, "
             "and with --learned none were; take auto, top:10% or a number"
         )
+
+
+def _p_values(scored: FloatArray, known: FloatArray) -> FloatArray:
+    """Return the share of trusted rows, and of itself, that are forgotten at least as much as each row."""
+    p_values: FloatArray = (1 + len(known) - np.searchsorted(known, scored, side="left")) / (len(known) + 1)
+    return p_values
 
 
 @dataclass(frozen=True)
