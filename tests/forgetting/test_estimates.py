@@ -13,6 +13,7 @@ from forgetfilter.forgetting.estimates import (
     trusted_are_different,
     wilson,
 )
+from forgetfilter.forgetting.thresholds import FalseDiscoveryRate
 
 NONE = np.empty(0)
 
@@ -103,3 +104,44 @@ def test_a_safe_set_of_another_kind_is_noticed():
     # A quarter of the rows being of its kind, half of which lie below its middle, is enough.
     some = np.concatenate([data, generator.normal(0, 0.5, 50), [np.nan]])
     assert safe_set_is_of_another_kind(some, unlike) is None
+
+
+def test_an_interval_covers_both_kinds_of_trusted_rows():
+    """Nobody knows which of them the data's harmless rows are like."""
+    ordinary, set_aside = np.repeat([0.0, 2.0], [98, 2]), np.repeat([0.0, 2.0], [70, 30])
+    errors = estimate_errors(50, 200, Planted(ordinary, set_aside, NONE), 1.0)
+    assert errors.harmless_removed.value == pytest.approx(0.16)
+    assert errors.harmless_removed.low == wilson(2, 100).low
+    assert errors.harmless_removed.high == wilson(30, 100).high
+    assert errors.precision.low < 0.2 < 0.9 < errors.precision.high
+    # Too few rows are no kind of their own.
+    few = estimate_errors(50, 200, Planted(ordinary, set_aside[-9:], NONE), 1.0)
+    assert few.harmless_removed == wilson(11, 109)
+
+
+def test_recall_is_as_uncertain_as_known_unsafe_rows_are_unlike_the_datas():
+    errors = estimate_errors(50, 200, Planted(NONE, NONE, np.repeat([0.0, 2.0], [20, 20])), 1.0)
+    plain = wilson(20, 40)
+    assert errors.recall.value == plain.value
+    assert errors.recall.low < plain.low < plain.high < errors.recall.high
+    # Where nothing is removed there is no doubt about it.
+    assert estimate_errors(0, 200, Planted(NONE, NONE, np.ones(40)), None).recall == wilson(0, 40)
+    everything = estimate_errors(50, 200, Planted(NONE, NONE, np.full(40, 2.0)), 1.0).recall
+    assert everything.high == pytest.approx(1)
+
+
+def test_fdr_goes_by_the_kind_that_a_row_is_most_like():
+    """Pooled, a row beyond the ordinary ones looks unsafe though safe examples are as suspicious."""
+    generator = np.random.default_rng(0)
+    ordinary, safe = generator.normal(0, 1, 400), generator.normal(3, 1, 100)
+    harmless_like_safe = generator.normal(3, 1, 300)
+    trusted = np.concatenate([ordinary, safe])
+    pooled = FalseDiscoveryRate(0.2).cut(harmless_like_safe, trusted)
+    apart = FalseDiscoveryRate(0.2, (ordinary, safe)).cut(harmless_like_safe, trusted)
+    assert pooled.removes(harmless_like_safe).mean() > 0.3
+    assert not apart.removes(harmless_like_safe).any()
+    assert "trusted rows of two kinds" in apart.explanation
+    with_unsafe = np.concatenate([harmless_like_safe, generator.normal(9, 1, 60)])
+    found = FalseDiscoveryRate(0.2, (ordinary, safe)).cut(with_unsafe, trusted).removes(with_unsafe)
+    assert found[300:].mean() > 0.9
+    assert found[:300].mean() < 0.1

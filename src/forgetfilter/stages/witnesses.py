@@ -236,8 +236,10 @@ def _write_cached_states(run: Run, runner: StageRunner, scorer: Scorer, tokens: 
 
     There is no cache for several processes, whose machines need not share one.
     """
+    from ..models.hidden_states import BEGINNING
+
     hardware = runner.model.hardware
-    how = [version("torch"), hardware.device.type, str(hardware.dtype), runner.budget, _DEPTHS]
+    how = [version("torch"), hardware.device.type, str(hardware.dtype), runner.budget, _DEPTHS, BEGINNING]
     key = [run.fingerprint("model").encode(), repr(how).encode(), *(file.read_bytes() for file in tokens)]
     cached = cache_folder() / _CACHED / hash_chunks(key)
     alone = runner.processes.count == 1
