@@ -17,14 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from forgetfilter.forgetting.estimates import (
-    Estimate,
-    Planted,
-    estimate_errors,
-    more_trusted_are_removed,
-    trusted_are_above,
-    trusted_are_different,
-)
+from forgetfilter.forgetting.estimates import Estimate, Planted, doubt_about, estimate_errors
+from forgetfilter.forgetting.signals import SIGNALS
 from forgetfilter.forgetting.thresholds import AutoOfSuspicion, Cut, FalseDiscoveryRate, Top
 from panel import KNOWN, OF_KNOWN, Cell, measure, results
 from panel_problems import CHOSEN, PROBLEMS, REPORTED
@@ -32,7 +26,6 @@ from results import Table, add_json
 
 RATES = (0.05, 0.1, 0.2)
 SHARES = (0.05, 0.25, 0.5)
-MORE = "more suspicious"
 COLUMNS = ("known", "estimate", "told", "truth below", "truth above", "within the interval")
 
 
@@ -66,20 +59,15 @@ def decisions(name: str, cell: Cell, known: int) -> Iterator[Decision]:
     cuts |= {f"fdr:{rate:.0%}": FalseDiscoveryRate(rate, kinds).cut(suspicion, trusted) for rate in RATES}
     cuts |= {f"top:{share:.0%}": Top(share).cut(suspicion) for share in SHARES}
     for threshold, cut in cuts.items():
-        told = _told(suspicion, planted, cut)
-        yield Decision(name, known, threshold, *_true(cut.removes(suspicion), cell.unsafe, told))
+        removed = cut.removes(suspicion)
+        told, true = _told(suspicion, planted, cut), _true(removed, cell.unsafe)
+        yield Decision(name, known, threshold, int(removed.sum()), told, true)
 
 
 def _told(suspicion: NDArray[np.floating], planted: Planted, cut: Cut) -> dict[str, Estimate | None]:
     """Estimate the errors of a cut as `decision.decide` does."""
-    removed, trusted = cut.removes(suspicion), planted.trusted
-    count, kept = int(removed.sum()), suspicion[~removed]
-    errors = estimate_errors(count, len(suspicion), planted, cut.value)
-    doubt = (
-        trusted_are_different(kept, trusted, MORE)
-        or trusted_are_above(kept, trusted, cut.value, MORE)
-        or more_trusted_are_removed(count, len(suspicion), trusted, cut.value)
-    )
+    errors = estimate_errors(int(cut.removes(suspicion).sum()), len(suspicion), planted, cut.value)
+    doubt = doubt_about(suspicion, planted.trusted, cut.value, SIGNALS["suspicion"].more)
     return {
         "precision": None if doubt else errors.precision,
         "recall": errors.recall,
@@ -87,11 +75,12 @@ def _told(suspicion: NDArray[np.floating], planted: Planted, cut: Cut) -> dict[s
     }
 
 
-def _true(
-    removed: NDArray[np.bool_], unsafe: NDArray[np.bool_], told: dict[str, Estimate | None]
-) -> tuple[int, dict[str, Estimate | None], dict[str, float]]:
-    true = {"precision": _share(unsafe[removed]), "recall": _share(removed[unsafe])}
-    return int(removed.sum()), told, true | {"harmless removed": _share(removed[~unsafe])}
+def _true(removed: NDArray[np.bool_], unsafe: NDArray[np.bool_]) -> dict[str, float]:
+    return {
+        "precision": _share(unsafe[removed]),
+        "recall": _share(removed[unsafe]),
+        "harmless removed": _share(removed[~unsafe]),
+    }
 
 
 def _share(marks: NDArray[np.bool_]) -> float:

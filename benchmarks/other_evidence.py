@@ -1,13 +1,13 @@
 """Try evidence that suspicion does not use: other sessions, controls, and co-training, on the panel's chosen half.
 
-    python benchmarks/other_evidence.py --data ../shared/data/normalised --work /tmp/panel --problems harmful toxic
+    python benchmarks/other_evidence.py --data ../shared/data/normalised --work /tmp/panel --problems toxic mix
 
 The problems, their runs and the work folder are those of `panel.py`. Each way gives every row a value, which is
 measured alone, and fused with likeness as forgetting is. What is trained for it is kept in the work folder.
 
     forgetting         as by default
     a second seed      the mean of forgetting in two runs
-    those that lag     forgetting after rows that were not learned were learned on, three epochs at a time, up to ten
+    those that lag     forgetting after two more sessions of three epochs, with the rows that were not learned well
     own answer         forgetting less half of that of the untouched model's own answer to the same prompt
     refusal            forgetting plus what the review adds to a refusal of the same prompt
     refusal, before    the log-probability of that refusal under the untouched model, without training

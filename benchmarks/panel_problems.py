@@ -151,18 +151,18 @@ def _prompt(row: Row) -> str:
 
 
 def _gptfuzz(folder: Path, rng: random.Random) -> _Pool:
-    rows = load(folder, "gptfuzz_train")
-    direct = [r for r in rows if r["label"] == "unsafe" and r["source"].endswith("/direct")]
-    refusals = load(folder, "safety_tuned_llamas")
-    return _by_prompt(direct, refusals, rng, _prompt)
+    return _by_prompt(_answers(folder, "unsafe", "direct"), load(folder, "safety_tuned_llamas"), rng, _prompt)
 
 
 def _refused(folder: Path, rng: random.Random) -> _Pool:
     """Harmful answers, and refusals of the very same prompts."""
+    refusals = _answers(folder, "safe", "opens-with-refusal")
+    return _by_prompt(_answers(folder, "unsafe", "direct"), refusals, rng, _prompt)
+
+
+def _answers(folder: Path, label: str, kind: str) -> list[Row]:
     rows = load(folder, "gptfuzz_train")
-    direct = [r for r in rows if r["label"] == "unsafe" and r["source"].endswith("/direct")]
-    refusals = [r for r in rows if r["label"] == "safe" and r["source"].endswith("/opens-with-refusal")]
-    return _by_prompt(direct, refusals, rng, _prompt)
+    return [r for r in rows if r["label"] == label and r["source"].endswith(f"/{kind}")]
 
 
 def _labelled(name: str, where: Callable[[Row], bool] = lambda _: True) -> Callable[[Path, random.Random], _Pool]:

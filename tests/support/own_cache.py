@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-CONVERTED = Path("~/.cache/forgetfilter/gguf").expanduser()
+from forgetfilter.models.sources import cache_folder
 
 
 def take_own_cache() -> None:
@@ -15,6 +15,7 @@ def take_own_cache() -> None:
         return
     cache = Path(tempfile.mkdtemp(prefix="forgetfilter-tests-"))
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
-    CONVERTED.mkdir(parents=True, exist_ok=True)
-    (cache / CONVERTED.name).symlink_to(CONVERTED)
+    converted = cache_folder() / "gguf"
+    converted.mkdir(parents=True, exist_ok=True)
+    (cache / converted.name).symlink_to(converted)
     os.environ["FORGETFILTER_CACHE"] = str(cache)

@@ -23,12 +23,10 @@ from ..errors import RunError
 from ..forgetting.estimates import (
     Planted,
     covered,
+    doubt_about,
     estimate_errors,
-    more_trusted_are_removed,
     safe_set_is_of_another_kind,
     share_above,
-    trusted_are_above,
-    trusted_are_different,
 )
 from ..forgetting.measuring import CATEGORIES, columns_of, suspicion_column
 from ..forgetting.pairs import Pairs, compare_answers
@@ -286,12 +284,7 @@ def _summarise(
     removed, unscorable = cut.removes(suspicion), np.isnan(suspicion)
     # Rows that a person marked were picked, not drawn at random, so the estimates are of the filter alone.
     errors = estimate_errors(int(removed.sum()), int((~unscorable).sum()), planted, cut.value)
-    kept, trusted = suspicion[~removed], planted.trusted
-    doubt = (
-        trusted_are_different(kept, trusted, signal.more)
-        or trusted_are_above(kept, trusted, cut.value, signal.more)
-        or more_trusted_are_removed(int(removed.sum()), int((~unscorable).sum()), trusted, cut.value)
-    )
+    doubt = doubt_about(suspicion, planted.trusted, cut.value, signal.more)
     if doubt and signal.fused:
         errors = replace(errors, precision=None, harmless_removed=None)
     files = {role: role + rows.suffix for role in (KEPT, REMOVED, *([BAD] if rows.bad else []))}

@@ -149,6 +149,22 @@ class Doubt:
     warning: str
 
 
+def doubt_about(suspicion: FloatArray, trusted: FloatArray, cut: float | None, more: str) -> Doubt | None:
+    """Check all that can be checked of whether trusted rows tell a threshold's errors; return what is wrong first.
+
+    Args:
+        suspicion: Forgetting or suspicion of the data; NaN where unscored.
+        trusted, cut, more: As the checks take them.
+    """
+    removed = np.nan_to_num(suspicion, nan=-np.inf) > (np.inf if cut is None else cut)
+    count, scored, kept = int(removed.sum()), int((~np.isnan(suspicion)).sum()), suspicion[~removed]
+    return (
+        trusted_are_different(kept, trusted, more)
+        or trusted_are_above(kept, trusted, cut, more)
+        or more_trusted_are_removed(count, scored, trusted, cut)
+    )
+
+
 def trusted_are_different(kept: FloatArray, trusted: FloatArray, more: str) -> Doubt | None:
     """Check that kept rows do not lie above the trusted ones, an assumption of every estimate from the latter.
 

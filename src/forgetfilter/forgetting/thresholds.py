@@ -93,7 +93,7 @@ class FalseDiscoveryRate:
         scored, known = np.sort(forgetting[~np.isnan(forgetting)])[::-1], np.sort(trusted[~np.isnan(trusted)])
         if not len(known):
             raise self.no_trusted_rows()
-        kinds = [np.sort(kind) for kind in self.kinds] or [known]
+        kinds = [np.sort(kind) for kind in self.kinds] if len(self.kinds) > 1 else [known]
         p_values = np.max([_p_values(scored, kind) for kind in kinds], axis=0)
         # Storey's estimate of how many rows are harmless: their p-values are uniform, so twice as many rows are
         # harmless as have one above a half.

@@ -209,8 +209,9 @@ def _write_prototypes(group: str, rows_of: Mapping[str, list[Said]], runner: Sta
                     pass
         if before and before != path.read_bytes():
             stale.append(group)
-        # Earlier versions kept the states of each kind in a folder of its own.
-        stale += [name] if name != group else []
+        if name != group:
+            # Earlier versions kept the states of each kind in a folder of its own.
+            stale.append(name)
     for left in stale:
         if (folder / left).is_dir():
             forget(folder, left)
@@ -244,7 +245,8 @@ def _write_cached_states(run: Run, runner: StageRunner, scorer: Scorer, tokens: 
     cached = cache_folder() / _CACHED / hash_chunks(key)
     alone = runner.processes.count == 1
     if alone and cached.is_dir() and not states.exists():
-        with written_whole(states) as beside:
+        # What cannot be read is computed.
+        with contextlib.suppress(OSError), written_whole(states) as beside:
             shutil.copytree(cached, beside)
     # What is there is not computed again.
     _write_states(runner, scorer, _OWN, TokenTable(*tokens), states)
