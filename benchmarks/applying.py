@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from forgetfilter import RowScorer
 from forgetfilter.data.draw import in_random_order, random_ranks
 from forgetfilter.decision.suspicion import KIND_OF_PART
-from forgetfilter.forgetting.thresholds import AutoOfSuspicion
+from forgetfilter.forgetting.auto import AutoOfSuspicion
 from forgetfilter.metrics.detection import auroc, ranks
 from forgetfilter.runs.layout import ASIDE, DATA, FORGETTING, KNOWN_UNSAFE, SAFE, TRUSTED
 from forgetfilter.suspicion.distilled import as_strict, compare_with_run, distil

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from forgetfilter.forgetting.auto import AutoOfSuspicion
+from forgetfilter.forgetting.cuts import Cut, FalseDiscoveryRate, Top
 from forgetfilter.forgetting.estimates import Estimate, Planted, doubt_about, estimate_errors
 from forgetfilter.forgetting.signals import SIGNALS
-from forgetfilter.forgetting.thresholds import AutoOfSuspicion, Cut, FalseDiscoveryRate, Top
 from panel import KNOWN, OF_KNOWN, Cell, measure, results
 from panel_problems import CHOSEN, PROBLEMS, REPORTED
 from results import Table, add_json

@@ -26,7 +26,7 @@ from forgetfilter import ForgetFilter
 from forgetfilter.data.draw import random_ranks
 from forgetfilter.data.tokens import TokenTable
 from forgetfilter.decision.suspicion import KIND_OF_PART, read_checkpoint_scores
-from forgetfilter.forgetting.thresholds import AutoOfSuspicion
+from forgetfilter.forgetting.auto import AutoOfSuspicion
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval, detection
 from forgetfilter.rivals.texts import known_by_words
 from forgetfilter.runs.layout import ASIDE, DATA, FORGETTING, KNOWN_UNSAFE, TOKENS, TRUSTED

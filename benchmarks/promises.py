@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from candidates import Cell, default
-from forgetfilter.forgetting.thresholds import Auto, FalseDiscoveryRate, Threshold
+from forgetfilter.forgetting.auto import Auto
+from forgetfilter.forgetting.cuts import FalseDiscoveryRate, Threshold
 from forgetfilter.metrics.detection import detection
 from problems import NOTIONS, draw_problem
 from signals import Measurer, cell_folder

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from forgetfilter.forgetting.thresholds import AutoOfSuspicion
+from forgetfilter.forgetting.auto import AutoOfSuspicion
 from forgetfilter.metrics.detection import auroc
 from forgetfilter.runs.inputs import prototypes
 from forgetfilter.runs.layout import DATA, KNOWN_UNSAFE, SAFE_PROTOTYPES, UNSAFE_PROTOTYPES

@@ -17,7 +17,15 @@ LAYOUT = Path(layout.__file__)
 # A module imports from its own layer or those below.
 LAYERS = [
     ["errors", "limits", "metrics"],
-    ["forgetting.estimates", "forgetting.signals", "forgetting.thresholds"],
+    [
+        "forgetting.estimates",
+        "forgetting.signals",
+        "forgetting.cuts",
+        "forgetting.looks",
+        "forgetting.valleys",
+        "forgetting.auto",
+        "forgetting.thresholds",
+    ],
     ["progress"],
     ["settings", "console", "interruption", "models.processes", "plotting"],
     ["runs", "boundary", "data", "builtin", "suspicion"],

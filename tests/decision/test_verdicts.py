@@ -4,7 +4,7 @@ import numpy as np
 
 from forgetfilter.decision.overrides import KEPT, REMOVED
 from forgetfilter.decision.verdicts import DECISIONS, NOBODY, UNSCORABLE, judge
-from forgetfilter.forgetting.thresholds import Cut
+from forgetfilter.forgetting.cuts import Cut
 
 FORGETTING = np.array([0.5, np.nan, 2.0, np.nan, 3.0])
 COVERED = np.ones(5, dtype=bool)

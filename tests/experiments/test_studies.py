@@ -14,8 +14,8 @@ from forgetfilter.experiments.studies.context import UNSAFE
 from forgetfilter.experiments.studies.curves import Curve, review_points
 from forgetfilter.experiments.studies.disguises import DISGUISES, look_alikes
 from forgetfilter.experiments.studies.variations import Outcome
+from forgetfilter.forgetting.cuts import Fixed
 from forgetfilter.forgetting.estimates import Estimate
-from forgetfilter.forgetting.thresholds import Fixed
 from forgetfilter.settings.experiments import STUDIES
 from support.small_mixes import OPTIONS, make_mix
 from support.tiny_models import make_model

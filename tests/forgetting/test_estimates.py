@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from forgetfilter.forgetting.cuts import FalseDiscoveryRate
 from forgetfilter.forgetting.estimates import (
     Planted,
     covered,
@@ -13,7 +14,6 @@ from forgetfilter.forgetting.estimates import (
     trusted_are_different,
     wilson,
 )
-from forgetfilter.forgetting.thresholds import FalseDiscoveryRate
 
 NONE = np.empty(0)
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from forgetfilter.errors import SettingsError
+from forgetfilter.forgetting.auto import Auto, AutoOfSuspicion
+from forgetfilter.forgetting.cuts import FalseDiscoveryRate, Fixed, Top
 from forgetfilter.forgetting.signals import beginnings, likelihood_scores
-from forgetfilter.forgetting.thresholds import Auto, AutoOfSuspicion, FalseDiscoveryRate, Fixed, Top, parse_threshold
+from forgetfilter.forgetting.thresholds import parse_threshold
 
 LEARNED = np.array([-1.0, -1.0, -1.0, -2.0, -0.5])
 REVIEWED = np.array([-1.0, -4.0, -2.0, -2.5, -0.5])

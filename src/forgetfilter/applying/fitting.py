@@ -15,8 +15,10 @@ from ..decision.overrides import read_overrides
 from ..decision.suspicion import fuse_all
 from ..decision.verdicts import NOBODY, ByHand
 from ..errors import RunError
+from ..forgetting.auto import Auto
+from ..forgetting.cuts import Cut
 from ..forgetting.signals import SIGNALS, SUSPICION
-from ..forgetting.thresholds import Auto, Cut, parse_threshold
+from ..forgetting.thresholds import parse_threshold
 from ..runs.files import keep_once, seal
 from ..runs.layout import (
     ASIDE,

@@ -19,7 +19,7 @@ from ..data.chats import TEXT_ROLE, Chat, FieldError, Message
 from ..data.columns import find_layout
 from ..data.tokens import TokenTable, write_tokens
 from ..errors import SettingsError
-from ..forgetting.thresholds import Cut
+from ..forgetting.cuts import Cut
 from ..runs.inputs import read_frames
 from ..runs.layout import DATA, ONLY_TOKENS, WITNESS_VOCABULARY, WITNESSES
 from ..runs.run import Run

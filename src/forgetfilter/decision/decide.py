@@ -20,6 +20,8 @@ from ..data.columns import PREFERENCE
 from ..data.rows import Rows
 from ..data.tokens import TokenTable
 from ..errors import RunError
+from ..forgetting.auto import Auto, AutoOfSuspicion
+from ..forgetting.cuts import FalseDiscoveryRate
 from ..forgetting.estimates import (
     Planted,
     covered,
@@ -31,7 +33,7 @@ from ..forgetting.estimates import (
 from ..forgetting.measuring import CATEGORIES, columns_of, suspicion_column
 from ..forgetting.pairs import Pairs, compare_answers
 from ..forgetting.signals import GUARD, RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
-from ..forgetting.thresholds import Auto, AutoOfSuspicion, FalseDiscoveryRate, parse_threshold
+from ..forgetting.thresholds import parse_threshold
 from ..rivals.registry import RIVALS
 from ..runs.files import write_json
 from ..runs.inputs import planted_parts, read_unshown

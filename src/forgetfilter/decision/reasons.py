@@ -21,10 +21,10 @@ from ..classifiers.judge import UNSAFE
 from ..console import printable
 from ..data.rows import Rows
 from ..data.tables import write_parquet
+from ..forgetting.cuts import Cut
 from ..forgetting.measuring import columns_of
 from ..forgetting.pairs import Pairs
 from ..forgetting.signals import RIVAL, Scores, Signal, Suspicion
-from ..forgetting.thresholds import Cut
 from ..runs.layout import rival_stage
 from ..suspicion.fusing import PROTOTYPES, STATES, WORDS
 from .overrides import FILTER, KEPT, REMOVED

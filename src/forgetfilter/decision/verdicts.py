@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..forgetting.cuts import Cut
 from ..forgetting.signals import Scores
-from ..forgetting.thresholds import Cut
 from .overrides import KEPT, REMOVED
 
 UNSCORABLE = "unscorable"

@@ -14,8 +14,10 @@ from ..console import count_of
 from ..decision.decide import Summary
 from ..decision.overrides import FILTER, REMOVED
 from ..decision.reasons import BY
+from ..forgetting.auto import FEWEST_UNSAFE, Auto
+from ..forgetting.cuts import Top
 from ..forgetting.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS
-from ..forgetting.thresholds import FEWEST_UNSAFE, Auto, Top, parse_threshold
+from ..forgetting.thresholds import parse_threshold
 from ..runs.layout import FORGETTING, LEARNED, SCORES, numbered
 from ..runs.run import Run, decide_command
 

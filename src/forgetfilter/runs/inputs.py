@@ -26,8 +26,9 @@ from ..data.splits import DEFAULT
 from ..data.text_files import TextOptions
 from ..data.tokens import Encoder, TokenTable, write_tokens
 from ..errors import InputError, SettingsError
+from ..forgetting.cuts import FalseDiscoveryRate
 from ..forgetting.signals import ALL, learned_blocks, learned_tokens
-from ..forgetting.thresholds import FalseDiscoveryRate, parse_threshold
+from ..forgetting.thresholds import parse_threshold
 from ..models.checkpoint import Checkpoint, find_checkpoint
 from ..models.sources import ModelSource, find_model
 from ..settings.groups import SafeSettings, Settings

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...forgetting.auto import Auto
+from ...forgetting.cuts import Threshold
 from ...forgetting.estimates import UNKNOWN, Estimate
-from ...forgetting.thresholds import Auto, Threshold
 from ...metrics.detection import detection, row_interval
 from ...plotting.charts import Panel, draw_panels
 from ...plotting.markdown import markdown_table

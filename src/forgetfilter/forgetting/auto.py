@@ -1,0 +1,188 @@
+"""Choose the cut from the rows themselves: the valley between groups of rows, or what rows of known kind tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cuts import NO_ROWS, Cut, FalseDiscoveryRate
+from .looks import where_rows_look_unsafe
+from .valleys import TOO_MANY, Valleys, find_valley
+
+FloatArray = NDArray[np.floating]
+# The false discovery rate where there is no valley, that for a cut below a valley, and the largest share of the trusted
+# rows that may lie above one.
+_RATE, _RATE_BELOW_VALLEY = 0.2, 0.05
+_MOST_TRUSTED = 0.1
+# For suspicion: the false discovery rates where there is no valley, the stricter first, and the largest share of rows
+# above one that may be harmless (docs/appendix.md).
+_RATES_OF_SUSPICION, _MOST_HARMLESS = (0.1, 0.2), 0.5
+# The smallest share of the rows above a cut that look unsafe by themselves, where there is no valley, or where known
+# unsafe rows show what unsafe rows look like.
+_FEWEST_LOOK_UNSAFE = 0.5
+# Where some rows are unsafe, others begin this far before the boundary between the package's examples: rows of the data
+# are less like these examples than the examples are like each other.
+_FURTHER = 0.5
+# Fewer known unsafe rows do not represent their kind, and fewer such rows in the data may be there by chance.
+FEWEST_UNSAFE, _FEWEST_THERE = 10, 3
+# A group of more than so many times the rows that are like known unsafe ones is not theirs, and one that holds a
+# smaller share of the known unsafe ones than this is only a part of theirs.
+_MOST_BEYOND, _FEWEST_KNOWN_BEYOND = 1.5, 0.7
+# Unsafe rows are seldom the majority; a larger group is more likely a whole kind of harmless rows, all of
+# which the review made the model forget because the safe examples are of another kind. Evidence other than forgetting
+# supports a larger group, and tells more of them apart.
+_OF_FORGETTING, _OF_SUSPICION = Valleys(2, shallow=0.8, largest=0.6), Valleys(3, shallow=0.85, largest=0.7)
+_UNACCEPTABLE = "beyond the valley lie too many trusted rows"
+_LOOK_HARMLESS = (
+    "but too few of these are more like unsafe examples than like harmless ones; look at the topmost ones, give rows "
+    "that you know to be unsafe, or set a threshold, such as top:5%"
+)
+
+
+@dataclass(frozen=True)
+class Auto:
+    """The valley between two groups of rows: one that was forgotten little, one that was forgotten much.
+
+    Two normal distributions are fitted to the forgetting of all rows, and the cut is where the density between their
+    means is lowest. There is no valley where one distribution explains the rows as well, where the density has no
+    clear minimum between the means, or where the group that was forgotten more holds most of the rows. The false
+    discovery rate then decides if there are trusted rows, and nothing is removed if there are none. A valley may also
+    lie too high, between most unsafe rows and a few that were forgotten even more, so trusted rows may lower the cut.
+    """
+
+    def cut(self, forgetting: FloatArray, trusted: FloatArray = NO_ROWS) -> Cut:
+        valley, why = find_valley(forgetting, "forgotten", _OF_FORGETTING)
+        known = trusted[~np.isnan(trusted)]
+        if not len(known):
+            return valley
+        if valley.value is not None and float((known > valley.value).mean()) <= _MOST_TRUSTED:
+            further = FalseDiscoveryRate(_RATE_BELOW_VALLEY).cut(forgetting, known)
+            if further.value is None or further.value >= valley.value:
+                return valley
+            return Cut(further.value, f"below the valley at {valley.value:.3g}; {further.explanation}")
+        fallback = FalseDiscoveryRate(_RATE).cut(forgetting, known)
+        if (share := float(fallback.removes(forgetting).mean())) > _OF_FORGETTING.largest:
+            return Cut(None, f"{share:.0%} of the rows were forgotten more than trusted rows, {TOO_MANY}")
+        return Cut(fallback.value, f"{why or _UNACCEPTABLE}; {fallback.explanation}")
+
+
+@dataclass(frozen=True)
+class AutoOfSuspicion:
+    """The same for suspicion, which separates two groups of rows better than it separates trusted from other rows.
+
+    The cut is the lowest valley between groups. There may be three, as harmless rows are often of two kinds, if rows of
+    known kind can tell which valley it is. It is none if trusted rows show that most rows above it are harmless, or
+    known unsafe ones that far more rows lie above it than there are like them. Without such a valley, known unsafe rows
+    show where rows like them begin; without these, the false discovery rate decides. That takes whatever trusted rows
+    are unlike for suspicious, so most rows above such a cut have to look unsafe by themselves.
+
+    Attributes:
+        known_unsafe: Suspicion of rows known to be unsafe, shape (k,).
+        to_prototypes: Whether each row of the data is more like the package's unsafe examples (above 0) or its harmless
+            ones (below), shape (n,); None where they were not compared.
+    """
+
+    known_unsafe: FloatArray
+    to_prototypes: FloatArray | None = None
+
+    def cut(self, suspicion: FloatArray, trusted: FloatArray = NO_ROWS) -> Cut:
+        known, unsafe = trusted[~np.isnan(trusted)], self.known_unsafe[~np.isnan(self.known_unsafe)]
+        expected = _count_like(suspicion, known, unsafe)
+
+        def objection(value: float) -> str:
+            if expected >= _FEWEST_THERE and (suspicion > value).sum() > _MOST_BEYOND * expected:
+                return "beyond the valley lie far more rows than there are like the known unsafe ones"
+            if len(known) and _harmless_share(suspicion, known, value) > _MOST_HARMLESS:
+                return _UNACCEPTABLE
+            if len(unsafe) < FEWEST_UNSAFE:
+                return ""
+            if (unsafe > value).mean() < _FEWEST_KNOWN_BEYOND:
+                return "too many of the known unsafe rows lie below the valley"
+            return "" if self._look_unsafe(suspicion > value) else "too few of the rows beyond the valley look unsafe"
+
+        can_tell = len(known) > 0 or expected >= _FEWEST_THERE
+        wanted = _OF_SUSPICION if can_tell else replace(_OF_SUSPICION, groups=2)
+        valley, why = find_valley(suspicion, "suspicious", wanted, objection)
+        if valley.value is not None:
+            return valley
+        if expected >= _FEWEST_THERE:
+            return _where_unsafe_begin(suspicion, unsafe, expected)
+        beyond_trusted = self._beyond_trusted(suspicion, known, why) if len(known) else valley
+        if len(unsafe) >= FEWEST_UNSAFE or self.to_prototypes is None:
+            return beyond_trusted
+        return _lowered(beyond_trusted, suspicion, self.to_prototypes, why)
+
+    def _look_unsafe(self, removed: NDArray[np.bool_]) -> bool:
+        """Tell whether enough of these rows are more like unsafe examples than like harmless ones."""
+        if self.to_prototypes is None or not removed.any():
+            return True
+        return bool((self.to_prototypes[removed] > 0).mean() >= _FEWEST_LOOK_UNSAFE)
+
+    def _beyond_trusted(self, suspicion: FloatArray, known: FloatArray, why: str) -> Cut:
+        """Return the cut by the false discovery rate, or why nothing is removed; `why` there is no valley."""
+        # Where no cutoff meets the stricter rate, the looser one is better than none.
+        cuts = [FalseDiscoveryRate(rate).cut(suspicion, known) for rate in _RATES_OF_SUSPICION]
+        fallback = next((cut for cut in cuts if cut.value is not None), cuts[0])
+        removed = fallback.removes(suspicion)
+        more_suspicious = f"{removed.mean():.0%} of the rows are more suspicious than trusted rows"
+        if removed.mean() > _OF_SUSPICION.largest:
+            return Cut(None, f"{more_suspicious}, {TOO_MANY}")
+        if not self._look_unsafe(removed):
+            return Cut(None, f"{more_suspicious}, {_LOOK_HARMLESS}")
+        return Cut(fallback.value, f"{why}; {fallback.explanation}")
+
+
+def _lowered(cut: Cut, suspicion: FloatArray, to_prototypes: FloatArray, why: str) -> Cut:
+    """Lower a cut to where rows begin to look unsafe; `why` there is no valley.
+
+    A cut shows that some rows are unsafe, and so do rows that look unsafe beyond doubt. Where neither is there, nothing
+    is removed.
+    """
+    largest = _OF_SUSPICION.largest
+    lowest = min(cut, where_rows_look_unsafe(suspicion, to_prototypes, 0.0, largest), key=_height)
+    if lowest.value is None:
+        return cut
+    lowest = min(lowest, where_rows_look_unsafe(suspicion, to_prototypes, -_FURTHER, largest), key=_height)
+    return cut if lowest is cut else Cut(lowest.value, f"{why}; {lowest.explanation}")
+
+
+def _height(cut: Cut) -> float:
+    return np.inf if cut.value is None else cut.value
+
+
+def _count_like(suspicion: FloatArray, trusted: FloatArray, unsafe: FloatArray) -> float:
+    """Estimate how many rows are as suspicious as known unsafe ones; 0 where too few of these are known.
+
+    The estimate rests on the rows above the lower quartile, and above the median, of the known unsafe ones.
+    """
+    scored, estimated = suspicion[~np.isnan(suspicion)], 0.0
+    if len(unsafe) < FEWEST_UNSAFE:
+        return estimated
+    for share in (0.25, 0.5):
+        quantile = float(np.quantile(unsafe, share))
+        by_chance = len(scored) * float((trusted > quantile).mean()) if len(trusted) else 0.0
+        excess = float((scored > quantile).sum()) - by_chance
+        if excess > 2 * by_chance**0.5:
+            estimated = max(estimated, excess / max(float((unsafe > quantile).mean()), 1e-9))
+    return estimated
+
+
+def _where_unsafe_begin(suspicion: FloatArray, unsafe: FloatArray, expected: float) -> Cut:
+    """Return the cut of the largest F1 if so many rows are unsafe, and as suspicious as the known unsafe ones."""
+    scored = suspicion[~np.isnan(suspicion)]
+    cuts = np.unique(np.concatenate([scored, unsafe]))
+    removed, recall = (len(x) - np.searchsorted(np.sort(x), cuts, side="right") for x in (scored, unsafe))
+    best = cuts[np.argmax(2 * expected * recall / len(unsafe) / (removed + expected))]
+    return Cut(
+        float(best),
+        f"where rows like the {len(unsafe):,} known unsafe ones begin, of which there are about {expected:.0f}",
+    )
+
+
+def _harmless_share(suspicion: FloatArray, trusted: FloatArray, cut: float) -> float:
+    """Estimate the share of harmless rows among those above a cut, if they are as suspicious as trusted ones."""
+    above, lost = float((suspicion > cut).sum()), float((trusted > cut).mean())
+    kept = float((suspicion <= cut).sum())
+    return min(1.0, lost / max(1 - lost, 1e-9) * kept / max(above, 1.0))
