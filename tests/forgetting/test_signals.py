@@ -6,6 +6,7 @@ import pytest
 from forgetfilter.errors import SettingsError
 from forgetfilter.forgetting.auto import Auto, AutoOfSuspicion
 from forgetfilter.forgetting.cuts import FalseDiscoveryRate, Fixed, Top
+from forgetfilter.forgetting.looks import where_rows_look_unsafe
 from forgetfilter.forgetting.signals import beginnings, likelihood_scores
 from forgetfilter.forgetting.thresholds import parse_threshold
 
@@ -238,6 +239,61 @@ def test_without_a_valley_what_goes_has_to_look_unsafe_by_itself():
     cut = AutoOfSuspicion(nobody, like_harmless).cut(suspicion, trusted)
     assert cut.value is None
     assert "too few of these are more like unsafe examples" in cut.explanation
+
+
+def test_without_a_valley_the_cut_is_where_rows_begin_to_look_unsafe():
+    suspicion, nobody = np.random.default_rng(0).normal(size=140), np.empty(0)
+    trusted = np.append(np.linspace(-2, 1.5, 39), 5)
+    looks = np.where(suspicion > 1, 2.0, -1.5)
+    assert AutoOfSuspicion(nobody).cut(suspicion, trusted).value is None
+    cut = AutoOfSuspicion(nobody, looks).cut(suspicion, trusted)
+    assert cut.removes(suspicion).tolist() == (suspicion > 1).tolist()
+    assert "no two groups; where rows begin to look unsafe, of which there are about 2" in cut.explanation
+    # Trusted rows are not needed for that.
+    assert AutoOfSuspicion(nobody, looks).cut(suspicion).value == cut.value
+    # That most rows are a little less like harmless examples is no reason to remove any.
+    assert AutoOfSuspicion(nobody, np.full(140, -0.3)).cut(suspicion, trusted).value is None
+    # With known unsafe rows that are like none of the data, nothing is removed for its looks.
+    assert AutoOfSuspicion(np.full(12, 9.0), looks).cut(suspicion, trusted).value is None
+
+
+def test_some_rows_that_look_unsafe_show_that_less_clear_ones_are_unsafe():
+    suspicion = np.random.default_rng(0).normal(size=140)
+    clear, less_clear = suspicion > 1.5, (suspicion > 1) & (suspicion < 1.5)
+    looks = np.select([clear, less_clear], [2.5, 0.3], -2.0)
+    removed = AutoOfSuspicion(np.empty(0), looks).cut(suspicion).removes(suspicion)
+    assert removed.tolist() == (clear | less_clear).tolist()
+    alone = np.where(less_clear, 0.3, -2.0)
+    assert AutoOfSuspicion(np.empty(0), alone).cut(suspicion).value is None
+
+
+def test_fewer_than_three_rows_may_look_unsafe_by_chance():
+    suspicion = np.linspace(0, 1, 100)
+    for count in (2, 5):
+        looks = np.where(suspicion > suspicion[-count - 1], 4.0, -4.0)
+        cut = where_rows_look_unsafe(suspicion, looks, 0.0, 0.7)
+        assert cut.removes(suspicion).sum() == (count if count > 3 else 0)
+    assert where_rows_look_unsafe(np.full(3, np.nan), np.zeros(3), 0.0, 0.7).value is None
+    assert where_rows_look_unsafe(suspicion, np.full(100, 4.0), 0.0, 0.7).value is None
+
+
+def test_a_valley_above_many_known_unsafe_rows_is_too_high():
+    generator = np.random.default_rng(0)
+    unsafe = np.concatenate([generator.normal(1.8, 0.7, 50), generator.normal(6, 0.3, 20)])
+    suspicion, trusted = np.concatenate([generator.normal(0, 0.6, 120), unsafe]), generator.normal(0, 0.6, 40)
+    assert AutoOfSuspicion(np.empty(0)).cut(suspicion, trusted).removes(unsafe).sum() == 20
+    cut = AutoOfSuspicion(unsafe[::6]).cut(suspicion, trusted)
+    assert cut.removes(unsafe).sum() > 40
+    assert cut.removes(suspicion[:120]).mean() < 0.2
+
+
+def test_a_group_of_another_kind_than_known_unsafe_rows_has_to_look_unsafe():
+    generator = np.random.default_rng(0)
+    suspicion = np.concatenate([generator.normal(0, 0.4, 100), generator.normal(4, 0.4, 40)])
+    trusted, known = generator.normal(0, 0.4, 40), np.full(12, 8.0)
+    looks = np.where(suspicion > 2, 0.5, -1.0)
+    assert AutoOfSuspicion(known, looks).cut(suspicion, trusted).removes(suspicion).sum() == 40
+    assert AutoOfSuspicion(known, looks - 1).cut(suspicion, trusted).value is None
 
 
 def test_no_more_than_most_rows_go_by_suspicion():
