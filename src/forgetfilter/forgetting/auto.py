@@ -19,9 +19,9 @@ _MOST_TRUSTED = 0.1
 # For suspicion: the false discovery rates where there is no valley, the stricter first, and the largest share of rows
 # above one that may be harmless (docs/appendix.md).
 _RATES_OF_SUSPICION, _MOST_HARMLESS = (0.1, 0.2), 0.5
-# The smallest share of the rows above a cut that look unsafe by themselves, where there is no valley, or where known
-# unsafe rows show what unsafe rows look like.
-_FEWEST_LOOK_UNSAFE = 0.5
+# The smallest share of the rows above a cut that look unsafe by themselves, and the same where known unsafe rows show
+# what unsafe rows look like.
+_FEWEST_LOOK_UNSAFE, _FEWEST_LIKE_KNOWN = 1 / 3, 1 / 2
 # Where some rows are unsafe, others begin this far before the boundary between the package's examples: rows of the data
 # are less like these examples than the examples are like each other.
 _FURTHER = 0.5
@@ -99,11 +99,13 @@ class AutoOfSuspicion:
                 return "beyond the valley lie far more rows than there are like the known unsafe ones"
             if len(known) and _harmless_share(suspicion, known, value) > _MOST_HARMLESS:
                 return _UNACCEPTABLE
-            if len(unsafe) < FEWEST_UNSAFE:
+            if not self._knows_unsafe:
                 return ""
             if (unsafe > value).mean() < _FEWEST_KNOWN_BEYOND:
                 return "too many of the known unsafe rows lie below the valley"
-            return "" if self._look_unsafe(suspicion > value) else "too few of the rows beyond the valley look unsafe"
+            if self._look_unsafe(suspicion > value) < _FEWEST_LIKE_KNOWN:
+                return "too few of the rows beyond the valley look unsafe"
+            return ""
 
         can_tell = len(known) > 0 or expected >= _FEWEST_THERE
         wanted = _OF_SUSPICION if can_tell else replace(_OF_SUSPICION, groups=2)
@@ -113,15 +115,19 @@ class AutoOfSuspicion:
         if expected >= _FEWEST_THERE:
             return _where_unsafe_begin(suspicion, unsafe, expected)
         beyond_trusted = self._beyond_trusted(suspicion, known, why) if len(known) else valley
-        if len(unsafe) >= FEWEST_UNSAFE or self.to_prototypes is None:
+        if self._knows_unsafe or self.to_prototypes is None:
             return beyond_trusted
         return _lowered(beyond_trusted, suspicion, self.to_prototypes, why)
 
-    def _look_unsafe(self, removed: NDArray[np.bool_]) -> bool:
-        """Tell whether enough of these rows are more like unsafe examples than like harmless ones."""
+    @property
+    def _knows_unsafe(self) -> bool:
+        return int((~np.isnan(self.known_unsafe)).sum()) >= FEWEST_UNSAFE
+
+    def _look_unsafe(self, removed: NDArray[np.bool_]) -> float:
+        """Return the share of these rows that is more like unsafe examples than like harmless ones; 1 if unknown."""
         if self.to_prototypes is None or not removed.any():
-            return True
-        return bool((self.to_prototypes[removed] > 0).mean() >= _FEWEST_LOOK_UNSAFE)
+            return 1.0
+        return float((self.to_prototypes[removed] > 0).mean())
 
     def _beyond_trusted(self, suspicion: FloatArray, known: FloatArray, why: str) -> Cut:
         """Return the cut by the false discovery rate, or why nothing is removed; `why` there is no valley."""
@@ -132,7 +138,7 @@ class AutoOfSuspicion:
         more_suspicious = f"{removed.mean():.0%} of the rows are more suspicious than trusted rows"
         if removed.mean() > _OF_SUSPICION.largest:
             return Cut(None, f"{more_suspicious}, {TOO_MANY}")
-        if not self._look_unsafe(removed):
+        if self._look_unsafe(removed) < (_FEWEST_LIKE_KNOWN if self._knows_unsafe else _FEWEST_LOOK_UNSAFE):
             return Cut(None, f"{more_suspicious}, {_LOOK_HARMLESS}")
         return Cut(fallback.value, f"{why}; {fallback.explanation}")
 
