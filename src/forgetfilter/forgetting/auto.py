@@ -75,7 +75,8 @@ class AutoOfSuspicion:
     The cut is the lowest valley between groups. There may be three, as harmless rows are often of two kinds, if rows of
     known kind can tell which valley it is. It is none if trusted rows show that most rows above it are harmless, or
     known unsafe ones that far more rows lie above it than there are like them, that rows like them lie below it, too,
-    or that those above it are of another kind. Without such a valley, known unsafe rows show where rows like them begin.
+    or that those above it are of another kind. Without such a valley, known unsafe rows show where rows like them
+    begin.
 
     Without these, the false discovery rate decides. That takes whatever trusted rows are unlike for suspicious, so most
     rows above such a cut have to look unsafe by themselves. And it rests on few trusted rows, so the cut is lowered to
