@@ -27,8 +27,8 @@ _FEWEST_LOOK_UNSAFE, _FEWEST_LIKE_KNOWN = 1 / 3, 1 / 2
 _FURTHER = 0.5
 # Fewer known unsafe rows do not represent their kind, and fewer such rows in the data may be there by chance.
 FEWEST_UNSAFE, _FEWEST_THERE = 10, 3
-# A group of more than so many times the rows that are like known unsafe ones is not theirs, and one that holds a
-# smaller share of the known unsafe ones than this is only a part of theirs.
+# A group of more than so many times the rows that are like known unsafe ones is not theirs, and a cut with a smaller
+# share of the known unsafe ones above it than this lies within theirs.
 _MOST_BEYOND, _FEWEST_KNOWN_BEYOND = 1.5, 0.7
 # Unsafe rows are seldom the majority; a larger group is more likely a whole kind of harmless rows, all of
 # which the review made the model forget because the safe examples are of another kind. Evidence other than forgetting
@@ -184,7 +184,8 @@ def _where_unsafe_begin(suspicion: FloatArray, unsafe: FloatArray, expected: flo
     scored = suspicion[~np.isnan(suspicion)]
     cuts = np.unique(np.concatenate([scored, unsafe]))
     removed, recall = (len(x) - np.searchsorted(np.sort(x), cuts, side="right") for x in (scored, unsafe))
-    best = cuts[np.argmax(2 * expected * recall / len(unsafe) / (removed + expected))]
+    f1 = 2 * expected * recall / len(unsafe) / (removed + expected)
+    best = cuts[np.argmax(np.where(recall >= _FEWEST_KNOWN_BEYOND * len(unsafe), f1, 0.0))]
     return Cut(
         float(best),
         f"where rows like the {len(unsafe):,} known unsafe ones begin, of which there are about {expected:.0f}",
