@@ -78,9 +78,10 @@ class AutoOfSuspicion:
     or that those above it are of another kind. Without such a valley, known unsafe rows show where rows like them
     begin.
 
-    Without these, the false discovery rate decides. That takes whatever trusted rows are unlike for suspicious, so most
-    rows above such a cut have to look unsafe by themselves. And it rests on few trusted rows, so the cut is lowered to
-    where rows begin to look unsafe, if there are any beyond doubt.
+    Where nothing is like these, the false discovery rate decides. That takes whatever trusted rows are unlike for
+    suspicious, so a good part of the rows above such a cut has to look unsafe by itself. It also rests on few trusted
+    rows, so without known unsafe ones the cut is lowered to where rows begin to look unsafe, if there are any beyond
+    doubt or above the cut.
 
     Attributes:
         known_unsafe: Suspicion of rows known to be unsafe, shape (k,).

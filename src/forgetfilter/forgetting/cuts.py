@@ -64,8 +64,12 @@ class Top:
         explanation = f"the {100 * self.share:g}% of the rows with the largest values"
         if count == 0:
             return Cut(None, explanation + ", which is no row")
-        value = float(scored[count]) if count < len(scored) else float(np.nextafter(scored[-1], -np.inf))
-        return Cut(value, explanation)
+        return Cut(value_below(scored, count), explanation)
+
+
+def value_below(ordered: FloatArray, count: int) -> float:
+    """Return the value of the cut that removes the first `count` of falling values, one at least; ties stay."""
+    return float(ordered[count] if count < len(ordered) else np.nextafter(ordered[-1], -np.inf))
 
 
 @dataclass(frozen=True)

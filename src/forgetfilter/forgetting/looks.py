@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .cuts import Cut
+from .cuts import Cut, value_below
 
 FloatArray = NDArray[np.floating]
 # The log-odds that a row is unsafe, if half of the rows are and it is like the median unsafe example: .88 in 1.
@@ -37,12 +37,12 @@ def where_rows_look_unsafe(suspicion: FloatArray, to_prototypes: FloatArray, bou
     order = scored[np.argsort(-suspicion[scored], kind="stable")]
     unsafe = _how_likely(to_prototypes[order] - boundary)
     expected, above = float(unsafe.sum()), np.cumsum(unsafe)
-    counts = np.arange(1, len(order) + 1)
-    best = int(np.argmax(2 * above / (counts + expected)))
-    if expected < _FEWEST or above[best] < _LEAST_PRECISION * counts[best] or counts[best] > largest * len(order):
+    best = int(np.argmax(2 * above / (np.arange(1, len(order) + 1) + expected)))
+    removed = best + 1
+    if expected < _FEWEST or above[best] < _LEAST_PRECISION * removed or removed > largest * len(order):
         return Cut(None, _TOO_FEW)
-    below = suspicion[order[best + 1]] if best + 1 < len(order) else np.nextafter(suspicion[order[best]], -np.inf)
-    return Cut(float(below), f"where rows begin to look unsafe, of which there are about {expected:.0f}")
+    explanation = f"where rows begin to look unsafe, of which there are about {expected:.0f}"
+    return Cut(value_below(suspicion[order], removed), explanation)
 
 
 def _how_likely(looks: FloatArray) -> FloatArray:
