@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from forgetfilter.forgetting.auto import AutoOfSuspicion
 from forgetfilter.metrics.detection import detection
-from forgetfilter.runs.layout import DATA, FORGETTING, KNOWN_UNSAFE
+from forgetfilter.runs.layout import DATA, KNOWN_UNSAFE
 from panel import KNOWN, Cell, Look, measure
 from panel_problems import CHOSEN, PROBLEMS, Problem
 from results import Table, add_json
@@ -67,6 +67,11 @@ class Outcome:
     lost: float
 
 
+def drawn_problems() -> list[Problem]:
+    """List the problems that are drawn from."""
+    return [problem for problem in (*PROBLEMS, *FURTHER) if problem.half == CHOSEN and problem.unsafe]
+
+
 def draw(cell: Cell, share: float, seed: int, known: int) -> NDArray[np.intp] | None:
     """Choose the places of the rows of one draw, None where there are too few unsafe ones."""
     rng = np.random.default_rng(crc32(f"{share}{seed}".encode()))
@@ -84,12 +89,8 @@ def draw(cell: Cell, share: float, seed: int, known: int) -> NDArray[np.intp] | 
 
 def outcomes(cell: Cell, chosen: NDArray[np.intp]) -> Iterator[Outcome]:
     """Decide about the rows of a draw before training, and where the cell was trained also after it."""
-    look = Look.at(cell, chosen)
-    unsafe = np.zeros(len(cell.witnesses.part), dtype=bool)
-    unsafe[cell.witnesses.of(DATA)] = cell.unsafe
-    unsafe = unsafe[chosen][look.untrusted]
-    trained = not np.isnan(cell.forgetting).all()
-    for others in ({}, {FORGETTING: cell.forgetting[chosen]})[: 1 + trained]:
+    look, unsafe = Look.at(cell, chosen), cell.unsafe_of(chosen)
+    for others in ({}, cell.evidence(chosen))[: 1 + cell.trained]:
         fused = look.fuse(others)
         suspicion = fused.suspicion[look.untrusted]
         auto = AutoOfSuspicion(fused.suspicion[look.part == KNOWN_UNSAFE], fused.to_prototypes[look.untrusted])
@@ -110,9 +111,7 @@ def main() -> None:
     add_json(parser)
     options = parser.parse_args()
     found: dict[tuple[int, float], list[Outcome]] = defaultdict(list)
-    for problem in (*PROBLEMS, *FURTHER):
-        if problem.half != CHOSEN or not problem.unsafe:
-            continue
+    for problem in drawn_problems():
         cell = measure(problem, options.data, options.work, options.model, trained=problem.name in options.trained)
         for known, share, seed in ((k, s, seed) for k in KNOWN for s in SHARES for seed in SEEDS):
             chosen = draw(cell, share, seed, known)

@@ -2,31 +2,37 @@
 
     python benchmarks/estimates.py --data ../shared/data/normalised --work /tmp/panel --half reported \
         --trained harmful biased mix toxic
+    python benchmarks/estimates.py --data ../shared/data/normalised --work /tmp/panel --draws \
+        --trained harmful biased mix toxic
 
-The problems, their runs and the work folder are those of `panel.py`. Every problem is decided with each of some
-thresholds and 0, 10 and 30 known unsafe rows of each kind, as a run decides and judges itself.
+The problems, their runs and the work folder are those of `panel.py`, with --draws those of `cutoffs.py`. Every problem
+is decided with each of some thresholds and 0, 10 and 30 known unsafe rows of each kind, as a run decides and judges
+itself.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cutoffs import SEEDS, SHARES, draw, drawn_problems
+from forgetfilter.decision.suspicion import look_unlike
 from forgetfilter.forgetting.auto import AutoOfSuspicion
-from forgetfilter.forgetting.cuts import Cut, FalseDiscoveryRate, Top
-from forgetfilter.forgetting.estimates import Estimate, Planted, doubt_about, estimate_errors
+from forgetfilter.forgetting.cuts import Cut, FalseDiscoveryRate, Threshold, Top
+from forgetfilter.forgetting.estimates import Doubt, Estimate, Planted, doubt_about, estimate_errors
 from forgetfilter.forgetting.signals import SIGNALS
-from panel import KNOWN, OF_KNOWN, Cell, measure, results
+from forgetfilter.runs.layout import ASIDE, SAFE
+from panel import KNOWN, OF_KNOWN, Cell, Evidence, Look, measure
 from panel_problems import CHOSEN, PROBLEMS, REPORTED
 from results import Table, add_json
 
 RATES = (0.05, 0.1, 0.2)
-SHARES = (0.05, 0.25, 0.5)
+TOPS = (0.05, 0.25, 0.5)
 COLUMNS = ("known", "estimate", "told", "truth below", "truth above", "within the interval")
 
 
@@ -35,8 +41,9 @@ class Decision:
     """What a threshold does to the rows of a problem, and what the run would say of it.
 
     Attributes:
-        problem: The problem's name.
+        problem: The problem's name, with the share of unsafe rows where it is a draw.
         known: How many unsafe rows of each kind are known.
+        unlike: Whether the safe examples look unlike the data.
         threshold: Its name.
         removed: How many rows it removes.
         told: Estimated precision, recall and share of harmless rows removed, by name; None where none is told.
@@ -45,30 +52,41 @@ class Decision:
 
     problem: str
     known: int
+    unlike: bool
     threshold: str
     removed: int
     told: dict[str, Estimate | None]
     true: dict[str, float]
 
 
-def decisions(name: str, cell: Cell, known: int) -> Iterator[Decision]:
-    """Decide a problem with each threshold."""
-    by_way = results(cell, known)
-    planted, suspicion = Planted(*(by_way[kind] for kind in OF_KNOWN)), by_way["suspicion"]
-    trusted, kinds = planted.trusted, tuple(planted.trusted_kinds)
-    cuts = {"auto": AutoOfSuspicion(planted.known_unsafe, by_way["like prototypes"]).cut(suspicion, trusted)}
-    cuts |= {f"fdr:{rate:.0%}": FalseDiscoveryRate(rate, kinds).cut(suspicion, trusted) for rate in RATES}
-    cuts |= {f"top:{share:.0%}": Top(share).cut(suspicion) for share in SHARES}
-    for threshold, cut in cuts.items():
-        removed = cut.removes(suspicion)
-        told, true = _told(suspicion, planted, cut), _true(removed, cell.unsafe)
-        yield Decision(name, known, threshold, int(removed.sum()), told, true)
+def decisions(name: str, cell: Cell, known: int, others: Sequence[Evidence], look: Look) -> Iterator[Decision]:
+    """Decide about the rows of a look with each threshold, once with each of these sets of further evidence."""
+    unlike, unsafe = look_unlike(look.witnesses, [SAFE, ASIDE]), cell.unsafe_of(look.places)
+    for evidence in others:
+        fused = look.fuse(evidence)
+        planted = Planted(*(fused.suspicion[look.part == part] for part in OF_KNOWN.values()))
+        suspicion, to_prototypes = fused.suspicion[look.untrusted], fused.to_prototypes[look.untrusted]
+        for threshold, rule in _rules(planted, to_prototypes, unlike).items():
+            cut = rule.cut(suspicion, planted.trusted)
+            removed, told = cut.removes(suspicion), _told(suspicion, planted, cut, unlike)
+            true = _true(removed, unsafe)
+            yield Decision(name, known, unlike is not None, threshold, int(removed.sum()), told, true)
 
 
-def _told(suspicion: NDArray[np.floating], planted: Planted, cut: Cut) -> dict[str, Estimate | None]:
+def _rules(planted: Planted, to_prototypes: NDArray[np.floating], unlike: Doubt | None) -> dict[str, Threshold]:
+    """Return the thresholds by name, as `decision.decide` makes them."""
+    because, kinds = unlike.because if unlike else "", tuple(planted.trusted_kinds)
+    rules: dict[str, Threshold] = {"auto": AutoOfSuspicion(planted.known_unsafe, to_prototypes)}
+    rules |= {f"fdr:{rate:.0%}": FalseDiscoveryRate(rate, kinds, because) for rate in RATES}
+    return rules | {f"top:{share:.0%}": Top(share) for share in TOPS}
+
+
+def _told(
+    suspicion: NDArray[np.floating], planted: Planted, cut: Cut, unlike: Doubt | None
+) -> dict[str, Estimate | None]:
     """Estimate the errors of a cut as `decision.decide` does."""
     errors = estimate_errors(int(cut.removes(suspicion).sum()), len(suspicion), planted, cut.value)
-    doubt = doubt_about(suspicion, planted.trusted, cut.value, SIGNALS["suspicion"].more)
+    doubt = unlike or doubt_about(suspicion, planted.trusted, cut.value, SIGNALS["suspicion"].more)
     return {
         "precision": None if doubt else errors.precision,
         "recall": errors.recall,
@@ -93,22 +111,39 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the normalised data sets")
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs, such as that of panel.py")
     parser.add_argument("--half", choices=(CHOSEN, REPORTED), default=CHOSEN)
+    parser.add_argument("--draws", action="store_true", help="decide the draws of cutoffs.py instead")
     parser.add_argument("--trained", nargs="*", default=[], help="names of the problems to filter as usual, too")
     parser.add_argument("--model", default="smollm2-135m")
     add_json(parser)
     options = parser.parse_args()
     found: list[Decision] = []
-    for problem in PROBLEMS:
-        if problem.half == options.half:
-            trained = problem.name in options.trained
-            cell = measure(problem, options.data, options.work, options.model, trained=trained)
-            found += [decision for known in KNOWN for decision in decisions(problem.name, cell, known)]
+    for problem in drawn_problems() if options.draws else [p for p in PROBLEMS if p.half == options.half]:
+        trained = problem.name in options.trained
+        cell = measure(problem, options.data, options.work, options.model, trained=trained)
+        decide = _decide_draws if options.draws else _decide_whole
+        found += [decision for known in KNOWN for decision in decide(problem.name, cell, known)]
     table = Table(*COLUMNS)
     for known in KNOWN:
         for name in ("precision", "recall", "harmless removed"):
             table.add(str(known), name, *_counted([d for d in found if d.known == known], name))
-    table.keep(options.json, f"Estimated errors on the half {options.half!r}")
+    table.keep(options.json, f"Estimated errors on {'draws of ' if options.draws else ''}the half {options.half!r}")
     _show_promises(found)
+
+
+def _decide_whole(name: str, cell: Cell, known: int) -> Iterator[Decision]:
+    """Decide about all rows of a problem, trained where it was."""
+    look = Look.at(cell, cell.with_known(known))
+    yield from decisions(name, cell, known, [cell.evidence(look.places)], look)
+
+
+def _decide_draws(name: str, cell: Cell, known: int) -> Iterator[Decision]:
+    """Decide about draws of a problem's rows, as the first look leaves them and trained where it was."""
+    for share, seed in ((share, seed) for share in SHARES for seed in SEEDS):
+        chosen = draw(cell, share, seed, known)
+        if chosen is not None:
+            look = Look.at(cell, chosen)
+            evidence = [{}, cell.evidence(chosen)][: 1 + cell.trained]
+            yield from decisions(f"{name} {share:.0%}", cell, known, evidence, look)
 
 
 def _counted(decided: list[Decision], name: str) -> tuple[str, ...]:
@@ -129,9 +164,10 @@ def _show_promises(found: list[Decision]) -> None:
         harmless = [1 - d.true["precision"] for d in removing]
         worst = sorted(zip(harmless, removing, strict=True), key=lambda pair: -pair[0])[:5]
         print(
-            f"fdr:{rate:.0%} removes rows in {len(removing)} of {len(of_rate)} decisions, of which "
-            f"{np.mean(harmless):.1%} are harmless on average; more than promised in "
-            f"{sum(share > rate for share in harmless)}; the worst: "
+            f"fdr:{rate:.0%} says in {sum(d.unlike for d in of_rate)} of {len(of_rate)} decisions that it cannot know. "
+            f"It removes rows in {len(removing)}, of which {np.mean(harmless):.1%} are harmless on average; the false "
+            f"discovery rate is {sum(harmless) / (len(of_rate) - sum(d.unlike for d in of_rate)):.1%}; more than "
+            f"promised in {sum(share > rate for share in harmless)}; the worst: "
             + ", ".join(f"{d.problem} with {d.known} known {share:.0%} of {d.removed}" for share, d in worst)
         )
 

@@ -43,6 +43,10 @@ KNOWN = (0, 10, 30)
 OF_KNOWN = {"ordinary": TRUSTED, "set aside": ASIDE, "unsafe": KNOWN_UNSAFE}
 
 
+# Values of further witnesses by name, each of shape (n,).
+Evidence = Mapping[str, NDArray[np.floating]]
+
+
 @dataclass(frozen=True)
 class Cell:
     """The measurements of one problem.
@@ -58,6 +62,20 @@ class Cell:
     witnesses: Witnesses
     unsafe: NDArray[np.bool_]
     forgetting: NDArray[np.floating]
+
+    @property
+    def trained(self) -> bool:
+        return not np.isnan(self.forgetting).all()
+
+    def unsafe_of(self, chosen: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Tell which of the untrusted rows at these places are unsafe."""
+        unsafe = np.zeros(len(self.witnesses.part), dtype=bool)
+        unsafe[self.witnesses.of(DATA)] = self.unsafe
+        return np.asarray(unsafe[chosen[self.witnesses.part[chosen] == DATA]])
+
+    def evidence(self, chosen: NDArray[np.intp]) -> Evidence:
+        """Return what training tells about the rows at these places; nothing where nothing was trained."""
+        return {FORGETTING: self.forgetting[chosen]} if self.trained else {}
 
     def with_known(self, known: int) -> NDArray[np.intp]:
         """Return the places of all rows but the known unsafe ones beyond so many of each kind."""
@@ -108,20 +126,26 @@ class Look:
     """The likeness of some of the witnesses, as a run that had these alone would measure it.
 
     Attributes:
-        part: The part of each row.
-        likeness: What the rules say about it.
+        places: Their places among all witnesses of the cell.
+        witnesses: These alone.
+        likeness: What the rules say about each.
     """
 
-    part: NDArray[np.str_]
+    places: NDArray[np.intp]
+    witnesses: Witnesses
     likeness: Likeness
 
     @classmethod
     def at(cls, cell: Cell, chosen: NDArray[np.intp]) -> Look:
         """Measure it for the rows at these places."""
-        part = cell.witnesses.part[chosen]
+        part, ids = cell.witnesses.part[chosen], cell.witnesses.ids.take(pa.array(chosen))
+        witnesses = Witnesses(part, ids, cell.witnesses.features.take(chosen))
         kinds = np.array([KIND_OF_PART[name] for name in part])
-        ranks = random_ranks(cell.witnesses.ids.take(pa.array(chosen)))
-        return cls(part, measure_likeness(cell.witnesses.features.take(chosen), kinds, ranks))
+        return cls(chosen, witnesses, measure_likeness(witnesses.features, kinds, random_ranks(ids)))
+
+    @property
+    def part(self) -> NDArray[np.str_]:
+        return self.witnesses.part
 
     @property
     def untrusted(self) -> NDArray[np.bool_]:
@@ -131,7 +155,7 @@ class Look:
     def harmless(self) -> NDArray[np.bool_]:
         return np.isin(self.part, [TRUSTED, ASIDE])
 
-    def fuse(self, others: Mapping[str, NDArray[np.floating]]) -> Fused:
+    def fuse(self, others: Evidence) -> Fused:
         """Fuse likeness with other evidence, by name."""
         return fuse(self.likeness, others, self.untrusted, self.harmless)
 
@@ -144,15 +168,15 @@ def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:
     """
     chosen = cell.with_known(known)
     look = Look.at(cell, chosen)
-    trained, likeness, untrusted = not np.isnan(cell.forgetting).all(), look.likeness, look.untrusted
-    fused = look.fuse({FORGETTING: cell.forgetting[chosen]} if trained else {})
+    likeness, untrusted = look.likeness, look.untrusted
+    fused = look.fuse(cell.evidence(chosen))
     scores = {
         "suspicion": fused.suspicion,
         "without training": look.fuse({}).suspicion,
         "own rows": likeness.by_words + likeness.by_states,
         "prototypes": likeness.to_prototypes,
     }
-    scores |= {"forgetting": cell.forgetting[chosen]} if trained else {}
+    scores |= {"forgetting": cell.forgetting[chosen]} if cell.trained else {}
     by_way = {name: values[untrusted] for name, values in scores.items()}
     if known:
         by_way["bag of words"] = _by_bag_of_words(cell.drawn, known)

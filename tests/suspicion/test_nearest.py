@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from forgetfilter.suspicion.nearest import safe_examples_are_unlike, share_of_data_nearest
+from forgetfilter.suspicion.nearest import measure_overlap
 
 
 def around(place, count, seed, width=16):
@@ -13,28 +13,44 @@ def around(place, count, seed, width=16):
     return centre + np.random.default_rng(seed).normal(size=(count, width))
 
 
-@pytest.mark.parametrize("harmless", [40, 100, 200])
+def in_random_order(*rows):
+    together = np.concatenate(rows)
+    return together[np.random.default_rng(0).permutation(len(together))]
+
+
+@pytest.mark.parametrize("harmless", [80, 100, 200])
 def test_the_data_has_rows_of_the_kind_of_the_safe_examples(harmless):
-    data = np.concatenate([around(0, harmless, 1), around(1, 200 - harmless, 2)])
-    shuffled = data[np.random.default_rng(0).permutation(len(data))]
-    assert safe_examples_are_unlike(shuffled, around(0, 120, 3)) is None
+    data, safe = in_random_order(around(0, harmless, 1), around(1, 200 - harmless, 2)), around(0, 120, 3)
+    assert not measure_overlap(data, safe, safe).is_of_another_kind
 
 
 def test_rows_of_the_same_kind_are_half_of_the_nearest():
-    assert share_of_data_nearest(around(0, 300, 1), around(0, 300, 2)) == pytest.approx(0.5, abs=0.1)
+    overlap = measure_overlap(around(0, 300, 1), around(0, 300, 2), around(0, 300, 2))
+    assert overlap.nearest == pytest.approx(0.5, abs=0.1)
+    assert overlap.uncovered < 0.1
 
 
 def test_the_data_has_none():
-    told = safe_examples_are_unlike(around(1, 150, 1), around(0, 120, 3))
-    assert told.startswith("the safe examples are hardly like the data")
-    assert "only 1% are rows of the data" in told
+    safe = around(0, 120, 3)
+    overlap = measure_overlap(around(1, 150, 1), safe, safe)
+    assert overlap.is_of_another_kind
+    assert "only 1% are rows of the data" in str(overlap)
+    assert "98% of the rows of the data are like no row known to be harmless" in str(overlap)
 
 
-def test_copies_of_safe_examples_are_no_kind_of_their_own():
+def test_ordinary_rows_may_cover_what_safe_examples_do_not():
+    safe, ordinary = around(0, 120, 3), around(1, 120, 4)
+    overlap = measure_overlap(around(1, 150, 1), safe, in_random_order(safe, ordinary))
+    assert overlap.nearest < 0.05
+    assert not overlap.is_of_another_kind
+
+
+def test_copies_are_no_kind_of_their_own():
     safe = np.repeat(around(0, 30, 3), 8, axis=0)
-    assert safe_examples_are_unlike(around(0, 200, 1), safe) is None
+    assert not measure_overlap(around(0, 200, 1), safe, safe).is_of_another_kind
 
 
 def test_a_few_rows_tell_nothing():
-    assert safe_examples_are_unlike(around(1, 49, 1), around(0, 120, 3)) is None
-    assert safe_examples_are_unlike(around(1, 150, 1), around(0, 49, 3)) is None
+    enough, few = around(0, 120, 3), around(0, 49, 3)
+    assert measure_overlap(around(1, 49, 1), enough, enough) is None
+    assert measure_overlap(around(1, 150, 1), few, enough) is None

@@ -23,6 +23,7 @@ from ..errors import RunError
 from ..forgetting.auto import Auto, AutoOfSuspicion
 from ..forgetting.cuts import FalseDiscoveryRate
 from ..forgetting.estimates import (
+    Doubt,
     Planted,
     covered,
     doubt_about,
@@ -36,7 +37,7 @@ from ..forgetting.signals import GUARD, RIVAL, SIGNALS, Scores, Signal, Suspicio
 from ..forgetting.thresholds import parse_threshold
 from ..rivals.registry import RIVALS
 from ..runs.files import write_json
-from ..runs.inputs import planted_parts, read_unshown
+from ..runs.inputs import BUILTIN, NONE, planted_parts, read_unshown
 from ..runs.layout import (
     ASIDE,
     CHECKSUMS,
@@ -180,8 +181,11 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         assert isinstance(measured.scores, Suspicion)
         known_unsafe = np.concatenate([planted.known_unsafe, suspicion[by_hand[0][by_hand[1]]]])
         threshold = AutoOfSuspicion(known_unsafe, measured.scores.to_prototypes)
+    unlike = safe_examples_look_unlike(run) if signal.fused else None
+    # Who gives trusted rows answers for their being like the harmless rows of the data.
+    doubt = unlike if run.settings.planted.trusted in ("", BUILTIN, NONE) else None
     if isinstance(threshold, FalseDiscoveryRate):
-        threshold = replace(threshold, kinds=tuple(planted.trusted_kinds))
+        threshold = replace(threshold, kinds=tuple(planted.trusted_kinds), unlike=doubt.because if doubt else "")
     unlearned = _planted_unlearned(run, signal)
     if unlearned:
         if isinstance(threshold, FalseDiscoveryRate):
@@ -199,12 +203,13 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     judged = judged_tokens(learned, signal.name)
     in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
     later = known_later(run) if signal.fused else None
-    summary = _summarise(decided, rows, planted, settings, overrides, read_unshown(run))
+    doubt = doubt or doubt_about(suspicion, planted.trusted, cut.value, signal.more)
+    summary = _summarise(decided, rows, planted, settings, overrides, read_unshown(run), doubt)
     summary = replace(
         summary,
         warnings=[
-            *summary.warnings,
-            *_of_another_kind(run, signal, reviews),
+            *([doubt.warning] if doubt and doubt != unlike else []),
+            *_of_another_kind(run, reviews, unlike),
             *(_told_of_learned(summary) if unlearned else []),
         ],
         judged=judged,
@@ -227,18 +232,16 @@ def _planted_unlearned(run: Run, signal: Signal) -> bool:
 
 
 def _of_another_kind(
-    run: Run, signal: Signal, reviews: list[tuple[NDArray[np.floating], NDArray[np.floating]]]
+    run: Run, reviews: list[tuple[NDArray[np.floating], NDArray[np.floating]]], unlike: Doubt | None
 ) -> list[str]:
-    """Warn of safe examples of another kind than the data: of each set by its review, or else of all by their looks."""
+    """Warn of safe examples of another kind than the data: of all by their looks, and of each set by its review."""
     names = run.settings.safe.safe if len(reviews) > 1 else ("",)
     told = [
         f"{printable(name)}: {warning}" if name else warning
         for name, review in zip(names, reviews, strict=True)
         if (warning := safe_set_is_of_another_kind(*review))
     ]
-    if not told and signal.fused and (unlike := safe_examples_look_unlike(run)):
-        told.append(unlike)
-    return told
+    return [unlike.warning, *(told if len(reviews) > 1 else [])] if unlike else told
 
 
 def _told_of_learned(summary: Summary) -> list[str]:
@@ -279,14 +282,14 @@ def _summarise(
     settings: DecisionSettings,
     overrides: Overrides,
     unshown: dict[str, int],
+    doubt: Doubt | None,
 ) -> Summary:
-    """Count the decisions, and estimate their errors."""
+    """Count the decisions, and estimate their errors as far as there is no doubt."""
     verdicts, cut, signal = decided.verdicts, decided.cut, decided.signal
     suspicion = decided.measured.scores.suspicion
     removed, unscorable = cut.removes(suspicion), np.isnan(suspicion)
     # Rows that a person marked were picked, not drawn at random, so the estimates are of the filter alone.
     errors = estimate_errors(int(removed.sum()), int((~unscorable).sum()), planted, cut.value)
-    doubt = doubt_about(suspicion, planted.trusted, cut.value, signal.more)
     if doubt and signal.fused:
         errors = replace(errors, precision=None, harmless_removed=None)
     files = {role: role + rows.suffix for role in (KEPT, REMOVED, *([BAD] if rows.bad else []))}
@@ -315,7 +318,7 @@ def _summarise(
         overridden=int(verdicts.overridden.sum()),
         overrides=overrides.key,
         errors=asdict(errors),
-        warnings=[doubt.warning] if doubt else [],
+        warnings=[],
         files=files | {"scores": SCORES, "reasons": REASONS},
         not_read=list(rows.not_read),
         doubt=doubt.because if doubt else "",

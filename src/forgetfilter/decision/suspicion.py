@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..data.draw import random_ranks
 from ..data.tokens import TokenTable
 from ..errors import RunError
+from ..forgetting.estimates import Doubt
 from ..forgetting.measuring import columns_of, suspicion_column
 from ..forgetting.signals import GUARD, LIKELIHOOD, SIGNALS, Suspicion
 from ..runs.inputs import SELF, planted_parts
@@ -41,7 +42,7 @@ from ..stages.witnesses import Witnesses, no_witnesses, read_witnesses
 from ..suspicion import kinds as of_kind
 from ..suspicion.fusing import Fused, fuse
 from ..suspicion.likeness import measure_likeness
-from ..suspicion.nearest import MOST_COMPARED, safe_examples_are_unlike
+from ..suspicion.nearest import MOST_COMPARED, measure_overlap
 from .verdicts import ByHand
 
 FloatArray = NDArray[np.floating]
@@ -128,16 +129,29 @@ def fuse_all(run: Run, by_hand: ByHand) -> tuple[Witnesses, Fused, dict[str, Tok
     return witnesses, fused, tables
 
 
-def safe_examples_look_unlike(run: Run) -> str | None:
+def safe_examples_look_unlike(run: Run) -> Doubt | None:
     """Say so where the safe examples, those of all sets together, are of other kinds than the rows of the data.
 
     Answers that the model gave itself are to prompts of the data, and are not checked.
     """
     if SELF in run.settings.safe.safe:
         return None
-    witnesses = read_witnesses(run)
     safe = [part for name in (SAFE, ASIDE) for part in numbered(name, run.settings.safe.safe)]
-    return safe_examples_are_unlike(_states(witnesses, [DATA]), _states(witnesses, safe))
+    return look_unlike(read_witnesses(run), safe)
+
+
+def look_unlike(witnesses: Witnesses, safe: list[str]) -> Doubt | None:
+    """Do the same for witnesses of which these parts are safe examples."""
+    states = (_states(witnesses, parts) for parts in ([DATA], safe, [*safe, TRUSTED]))
+    overlap = measure_overlap(*states)
+    if overlap is None or not overlap.is_of_another_kind:
+        return None
+    because = "the safe examples are hardly like the data"
+    return Doubt(
+        because,
+        f"{because}: {overlap}. Harmless rows of kinds that no safe example has may be removed with the unsafe ones. "
+        "Give safe examples like the harmless rows of the data, or --safe self",
+    )
 
 
 def _states(witnesses: Witnesses, parts: list[str]) -> NDArray[np.floating]:

@@ -85,6 +85,8 @@ class FalseDiscoveryRate:
     Attributes:
         rate: The share.
         kinds: Forgetting of each kind of trusted rows, none NaN; empty where they are not told apart.
+        unlike: Why the trusted rows are not like the harmless rows of the data, so that nothing is removed; empty where
+            they may be.
 
     Raises:
         SettingsError: By `cut`, where there are no trusted rows.
@@ -92,11 +94,15 @@ class FalseDiscoveryRate:
 
     rate: float
     kinds: tuple[FloatArray, ...] = ()
+    unlike: str = ""
 
     def cut(self, forgetting: FloatArray, trusted: FloatArray = NO_ROWS) -> Cut:
         scored, known = np.sort(forgetting[~np.isnan(forgetting)])[::-1], np.sort(trusted[~np.isnan(trusted)])
         if not len(known):
             raise self.no_trusted_rows()
+        target = f"the {100 * self.rate:g}% false-removal target"
+        if self.unlike:
+            return Cut(None, f"no cutoff can be known to meet {target}: {self.unlike}")
         kinds = [np.sort(kind) for kind in self.kinds] if len(self.kinds) > 1 else [known]
         p_values = np.max([_p_values(scored, kind) for kind in kinds], axis=0)
         # Storey's estimate of how many rows are harmless: their p-values are uniform, so twice as many rows are
@@ -110,7 +116,6 @@ class FalseDiscoveryRate:
             wanted = len(kinds) * int(np.ceil(harmless / (self.rate * above))) if self.rate else 0
             more = f"; it would take about {wanted:,} trusted rows to tell" if wanted > len(known) else ""
             counted = self._counted(len(known))
-            target = f"the {100 * self.rate:g}% false-removal target"
             return Cut(None, f"no cutoff meets {target} with {counted}{more}")
         last = scored[small[-1]]
         below = np.concatenate([scored[scored < last][:1], known[known < last][-1:]])

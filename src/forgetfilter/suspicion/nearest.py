@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,50 +11,71 @@ FloatArray = NDArray[np.floating]
 # Rows of each side that are compared, and the fewest that tell anything.
 MOST_COMPARED, _FEWEST = 500, 50
 _NEIGHBOURS = 5
-# Two safe examples this much alike are copies: their cosine.
+# Two rows this much alike are copies: their cosine.
 _COPY = 0.999
-# The geometric mean of the largest share with a safe set of another kind and the least with one of the data's kind:
-# 4% to 7%, and 20% to 38%, in the runs of benchmarks/panel.py, half `chosen`.
-_LEAST_SHARE = 0.12
+# With safe examples of the data's kind 20% to 40% and 5% to 56% were measured, with others 0% to 19% and 46% to 86%, on
+# draws with none to six tenths of the rows unsafe (benchmarks/cutoffs.py). With four fifths, both look the same.
+_LEAST_NEAREST, _MOST_UNCOVERED = 0.2, 0.38
 
 
-def share_of_data_nearest(data: FloatArray, safe: FloatArray) -> float | None:
-    """Measure how many of the rows nearest to a safe example are rows of the data: half, if the two are alike.
+@dataclass(frozen=True)
+class Overlap:
+    """How far the rows known to be harmless lie among those of the data, by their hidden states.
 
-    As many rows of either side are compared.
+    Attributes:
+        nearest: How many of the five rows nearest to a safe example are rows of the data rather than other safe
+            examples, as a share, 0 to 1; half, if the two are alike.
+        uncovered: The share of the rows of the data that have no row known to be harmless among the nearest five, 0 to
+            1.
+    """
+
+    nearest: float
+    uncovered: float
+
+    @property
+    def is_of_another_kind(self) -> bool:
+        """Tell whether the data has few rows like the safe examples and many like no row known to be harmless.
+
+        Either alone is no sign of it: ordinary rows may cover what safe examples do not, and unsafe rows are like no
+        harmless one.
+        """
+        return self.nearest < _LEAST_NEAREST and self.uncovered > _MOST_UNCOVERED
+
+    def __str__(self) -> str:
+        return (
+            f"of the rows most like a safe example, only {self.nearest:.0%} are rows of the data (expected: "
+            f"{_LEAST_NEAREST:.0%} to 50%), and {self.uncovered:.0%} of the rows of the data are like no row known to "
+            "be harmless"
+        )
+
+
+def measure_overlap(data: FloatArray, safe: FloatArray, harmless: FloatArray) -> Overlap | None:
+    """Compare as many rows of the data as of the other side; all are in random order.
 
     Args:
-        data: Hidden states of the rows of the data, in random order, shape (n, k).
+        data: Hidden states of the rows of the data, shape (n, k).
         safe: The same of the safe examples, shape (m, k).
+        harmless: The same of all rows known to be harmless, safe examples among them, shape (l, k).
 
     Returns:
-        The mean share among the nearest five of a safe example, 0 to 1; None where there are too few rows.
+        The overlap; None where there are too few rows.
     """
-    size = min(len(data), len(safe), MOST_COMPARED)
-    if size < _FEWEST:
+    if min(len(data), len(safe)) < _FEWEST:
         return None
-    data, safe = _of_length_one(data[:size]), _of_length_one(safe[:size])
-    within, across = safe @ safe.T, safe @ data.T
-    # A copy of an example says no more than the example itself.
+    nearest, uncovered = _others_nearest(safe, data), _others_nearest(data, harmless) == 0
+    return Overlap(float(nearest.mean()) / _NEIGHBOURS, float(uncovered.mean()))
+
+
+def _others_nearest(rows: FloatArray, others: FloatArray) -> NDArray[np.intp]:
+    """Count the others among the five that are nearest to each row, of other rows of its own and of as many others."""
+    size = min(len(rows), len(others), MOST_COMPARED)
+    rows, others = _of_length_one(rows[:size]), _of_length_one(others[:size])
+    within, across = rows @ rows.T, rows @ others.T
+    # A copy says no more than the row itself.
     within[within > _COPY] = -np.inf
     nearest = np.argsort(-np.hstack([within, across]), axis=1, kind="stable")[:, :_NEIGHBOURS]
-    return float((nearest >= size).mean())
-
-
-def safe_examples_are_unlike(data: FloatArray, safe: FloatArray) -> str | None:
-    """Check that safe examples are like some rows of the data; the arguments are those of `share_of_data_nearest`.
-
-    Returns:
-        What is wrong, or None; also None where there are too few rows.
-    """
-    share = share_of_data_nearest(data, safe)
-    if share is None or share >= _LEAST_SHARE:
-        return None
-    return (
-        f"the safe examples are hardly like the data: of the rows most like a safe example, only {share:.0%} are rows "
-        f"of the data (expected: {_LEAST_SHARE:.0%} to 50%). Harmless rows of kinds that no safe example has may be "
-        "removed with the unsafe ones. Give safe examples like the harmless rows of the data, or --safe self"
-    )
+    counts: NDArray[np.intp] = (nearest >= size).sum(axis=1)
+    return counts
 
 
 def _of_length_one(states: FloatArray) -> FloatArray:
