@@ -197,14 +197,35 @@ def test_a_look_that_was_interrupted_goes_on_to_the_same_end(command, tmp_path, 
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_a_first_look_warns_of_safe_examples_of_another_kind(data, command, tmp_path):
+def summary(run):
+    return json.loads((run / "summary.json").read_text())
+
+
+@pytest.mark.parametrize("kind", ["safe", "other"])
+def test_a_first_look_warns_of_safe_examples_of_another_kind(data, command, tmp_path, kind):
+    """What they cannot tell is not told, and no rate of false removals is promised."""
     write_jsonl(data, [*rows(12, "unsafe"), *rows(60, "safe")])
-    for name, warned in (("safe", False), ("other", True)):
-        of_kind = write_jsonl(tmp_path / f"{name}-kind.jsonl", rows(60, name, 100))
-        run = tmp_path / f"{name}-run"
-        assert main([*reviewing(command, of_kind), "--no-training", "--output", str(run)]) == 0
-        warnings = json.loads((run / "summary.json").read_text())["warnings"]
-        assert any("safe examples are hardly like" in warning for warning in warnings) == warned
+    of_kind, run = write_jsonl(tmp_path / "of-kind.jsonl", rows(60, kind, 100)), tmp_path / "run"
+    unlike, because = kind == "other", "the safe examples are hardly like the data"
+    assert main([*reviewing(command, of_kind), "--no-training", "--threshold", "top:10%"]) == 0
+    assert any(warning.startswith(because) for warning in summary(run)["warnings"]) == unlike
+    assert (summary(run)["doubt"] == because) == unlike
+    if unlike:
+        assert summary(run)["errors"]["precision"] is None
+    assert main(["decide", str(run), "--threshold", "fdr:20%"]) == 0
+    refused = "no cutoff can be known to meet the 20% false-removal target: the safe examples are hardly like the data"
+    assert (summary(run)["explanation"] == refused) == unlike
+
+
+def test_who_gives_trusted_rows_answers_for_what_they_are_like(data, command, tmp_path):
+    write_jsonl(data, [*rows(12, "unsafe"), *rows(60, "safe")])
+    safe = write_jsonl(tmp_path / "other.jsonl", rows(60, "other", 100))
+    trusted = write_jsonl(tmp_path / "trusted.jsonl", rows(30, "safe", 200))
+    look = [*reviewing(command, safe), "--no-training", "--trusted", str(trusted), "--threshold", "fdr:20%"]
+    assert main(look) == 0
+    told = summary(tmp_path / "run")
+    assert any("safe examples are hardly like" in warning for warning in told["warnings"])
+    assert "hardly like" not in told["doubt"] + told["explanation"]
 
 
 def test_states_of_prototypes_are_computed_once_for_a_model(command, tmp_path, monkeypatch):

@@ -75,6 +75,16 @@ def test_a_beginning_that_rows_share_goes_through_the_model_once(session, monkey
             assert np.allclose(part, expected(session, tokens, view), atol=1e-5), view
 
 
+def test_the_head_is_given_no_tokens(session):
+    """That of a large vocabulary takes longer than all blocks."""
+    scorer, given = HiddenStates(session, 1000, VIEWS), []
+    head = session.model.get_output_embeddings()
+    hook = head.register_forward_hook(lambda _m, args, _o: given.append(args[0].numel()))
+    scorer.score(ROWS)
+    hook.remove()
+    assert not sum(given)
+
+
 def test_scoring_goes_on_as_before(session):
     from forgetfilter.models.scoring import Likelihood
 

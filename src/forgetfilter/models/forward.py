@@ -8,7 +8,7 @@ that rows share goes through the model once, and frozen blocks are skipped where
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -313,7 +313,10 @@ class CompletionScorer(nn.Module):
         self._passing.wanted = wanted or None
         try:
             if wanted:
-                with self._blocks.given(states):
+                # The head of a large vocabulary takes longer than all blocks, so it is given no tokens. A fast last
+                # block would compute none either, and after fast blocks the pass ends before the head.
+                without_head = self._limited_to(input_ids.new_empty(0)) if self._takes_out else nullcontext()
+                with without_head, self._blocks.given(states):
                     self.model(input_ids=input_ids, **_cached(before), logits_to_keep=1)
         except _Enough:
             pass
