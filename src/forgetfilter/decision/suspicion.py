@@ -150,7 +150,8 @@ def look_unlike(witnesses: Witnesses, safe: list[str]) -> Doubt | None:
     return Doubt(
         because,
         f"{because}: {overlap}. Harmless rows of kinds that no safe example has may be removed with the unsafe ones. "
-        "Give safe examples like the harmless rows of the data, or --safe self",
+        "Give safe examples like the harmless rows of the data, --safe self, or harmless rows of the data that a person "
+        "has read as --trusted",
     )
 
 
