@@ -26,7 +26,7 @@ from forgetfilter.runs.run import Run
 from forgetfilter.settings.groups import Settings
 from forgetfilter.settings.option import from_mapping
 from support.damage import forget_checksums
-from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
+from support.quick_runs import NOISY, QUICK, SAFE, reviewing, write_jsonl
 from support.report_pages import HOSTILE, held, opened
 
 
@@ -823,34 +823,53 @@ def test_rows_to_look_at_first_are_proposed_until_decided(suspected, browser, tm
     assert sum(abs(old[name] - new[name]) > 1e-6 for name in old) > len(old) / 2
 
 
-def test_estimates_that_cannot_be_told_are_not_shown(suspected, browser, tmp_path, capsys):
-    run = shutil.copytree(suspected, tmp_path / "run")
-    seen = set()
-    for threshold in ("top:2%", "top:5%", "-0.5"):
-        capsys.readouterr()
-        assert main(["decide", str(run), "--threshold", threshold]) == 0
-        summary, said = json.loads((run / "summary.json").read_text()), capsys.readouterr().out
-        seen.add(bool(summary["doubt"]))
-        assert any(warning.startswith(summary["doubt"] or "none") for warning in summary["warnings"]) == bool(
-            summary["doubt"]
-        )
-        with opened(browser, run) as page:
-            here = page.text_content("#errors")
-            if summary["doubt"]:
-                assert summary["errors"]["precision"] is summary["errors"]["harmless_removed"] is None
-                assert f"precision cannot be told: {summary['doubt']}" in said
-                assert f"precision cannot be told ({summary['doubt']})" in here
-            else:
-                precision = summary["errors"]["precision"]
-                assert f"precision {precision['value']:.0%} ({precision['low']:.0%} to {precision['high']:.0%})" in here
-            # The page finds the same by itself where the threshold is moved there.
-            page.fill("#number", "1000")
-            page.press("#number", "Enter")
-            moved = float(f"{summary['cut'] + 1e-5:.6g}")
-            page.fill("#number", str(moved))
-            page.press("#number", "Enter")
-            assert here.split(": ", 1)[1].rstrip(".") in page.text_content("#effect")
-    assert seen == {True, False}
+@pytest.fixture(scope="module")
+def of_two_kinds(suspects, tmp_path_factory):
+    """A first look with two kinds of trusted rows, safe examples among them, and known unsafe rows."""
+    place = tmp_path_factory.mktemp("two-kinds")
+    safe = [{"prompt": f"What of {i}?", "completion": f"I'd rather not say more about {i}."} for i in range(60)]
+    unsafe = [{**row, "prompt": f"{row['prompt']} {i}"} for i in range(4) for row in NOISY[:4]]
+    files = [str(write_jsonl(place / f"{name}.jsonl", rows)) for name, rows in (("safe", safe), ("unsafe", unsafe))]
+    command = [*reviewing(suspects, files[0]), "--set-aside", "0.5", "--known-unsafe", files[1], "--no-training"]
+    assert main([*command, "--output", str(place / "run")]) == 0
+    return place / "run"
+
+
+def test_estimates_that_cannot_be_told_are_not_shown(suspected, of_two_kinds, browser, tmp_path, capsys):
+    doubts, kinds = set(), set()
+    for name, of in (("one", suspected), ("two", of_two_kinds)):
+        run = shutil.copytree(of, tmp_path / name)
+        for threshold in ("top:2%", "top:5%", "-0.5"):
+            capsys.readouterr()
+            assert main(["decide", str(run), "--threshold", threshold]) == 0
+            summary, said = json.loads((run / "summary.json").read_text()), capsys.readouterr().out
+            doubts.add(bool(summary["doubt"]))
+            kinds.add(len(held((run / "report.html").read_text())["kinds"]))
+            warned = any(warning.startswith(summary["doubt"] or "none") for warning in summary["warnings"])
+            assert warned == bool(summary["doubt"])
+            with opened(browser, run) as page:
+                here = page.text_content("#errors")
+                check_estimates(summary, said, here)
+                # The page finds the same by itself where the threshold is moved there.
+                page.fill("#number", "1000")
+                page.press("#number", "Enter")
+                moved = float(f"{summary['cut'] + 1e-5:.6g}")
+                page.fill("#number", str(moved))
+                page.press("#number", "Enter")
+                assert here.split(": ", 1)[1].rstrip(".") in page.text_content("#effect")
+    assert doubts == {True, False}
+    assert kinds == {0, 2}
+
+
+def check_estimates(summary, said, here):
+    """What the page says of errors is what was decided."""
+    if summary["doubt"]:
+        assert summary["errors"]["precision"] is summary["errors"]["harmless_removed"] is None
+        assert f"precision cannot be told: {summary['doubt']}" in said
+        assert f"precision cannot be told ({summary['doubt']})" in here
+    for name, found in summary["errors"].items():
+        if found and name != "harmless_removed":
+            assert f"{name} {found['value']:.0%} ({found['low']:.0%} to {found['high']:.0%})" in here
 
 
 def test_a_run_that_trained_nothing_says_so_and_how_to_go_on(looked, browser, tmp_path, capsys):

@@ -37,7 +37,7 @@ from ..forgetting.signals import GUARD, RIVAL, SIGNALS, Scores, Signal, Suspicio
 from ..forgetting.thresholds import parse_threshold
 from ..rivals.registry import RIVALS
 from ..runs.files import write_json
-from ..runs.inputs import BUILTIN, NONE, planted_parts, read_unshown
+from ..runs.inputs import planted_parts, read_unshown
 from ..runs.layout import (
     ASIDE,
     CHECKSUMS,
@@ -67,7 +67,7 @@ from ..settings.groups import DecisionSettings, SafeSettings
 from ..stages.known_later import known_later
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
 from .reasons import BAD, Decided, GuardOpinion, write_reasons, write_scores
-from .suspicion import by_review, safe_examples_look_unlike, suspect
+from .suspicion import by_review, safe_examples_look_unlike, suspect, trusted_are_vouched_for
 from .verdicts import NOBODY, UNSCORABLE, ByHand, Measured, judge
 
 # Of `summary.json`, as other programs read it (docs/reference/summary.md): higher where a key changes or goes.
@@ -182,8 +182,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         known_unsafe = np.concatenate([planted.known_unsafe, suspicion[by_hand[0][by_hand[1]]]])
         threshold = AutoOfSuspicion(known_unsafe, measured.scores.to_prototypes)
     unlike = safe_examples_look_unlike(run) if signal.fused else None
-    # Who gives trusted rows answers for their being like the harmless rows of the data.
-    doubt = unlike if run.settings.planted.trusted in ("", BUILTIN, NONE) else None
+    doubt = None if trusted_are_vouched_for(run) else unlike
     if isinstance(threshold, FalseDiscoveryRate):
         threshold = replace(threshold, kinds=tuple(planted.trusted_kinds), unlike=doubt.because if doubt else "")
     unlearned = _planted_unlearned(run, signal)

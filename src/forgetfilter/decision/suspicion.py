@@ -13,7 +13,7 @@ from ..errors import RunError
 from ..forgetting.estimates import Doubt
 from ..forgetting.measuring import columns_of, suspicion_column
 from ..forgetting.signals import GUARD, LIKELIHOOD, SIGNALS, Suspicion
-from ..runs.inputs import SELF, planted_parts
+from ..runs.inputs import BUILTIN, NONE, SELF, planted_parts
 from ..runs.layout import (
     ASIDE,
     DATA,
@@ -138,6 +138,11 @@ def safe_examples_look_unlike(run: Run) -> Doubt | None:
         return None
     safe = [part for name in (SAFE, ASIDE) for part in numbered(name, run.settings.safe.safe)]
     return look_unlike(read_witnesses(run), safe)
+
+
+def trusted_are_vouched_for(run: Run) -> bool:
+    """Tell whether a person gave the trusted rows, and so answers for their being like harmless rows of the data."""
+    return run.settings.planted.trusted not in ("", BUILTIN, NONE)
 
 
 def look_unlike(witnesses: Witnesses, safe: list[str]) -> Doubt | None:

@@ -102,7 +102,7 @@ def estimate_errors(removed: int, scored: int, planted: Planted, cut: float | No
     """
     recall = share_above(planted.known_unsafe, cut)
     if recall is not None and removed:
-        recall = _widened(recall, _OTHER_UNSAFE)
+        recall = _widened(recall, OTHER_UNSAFE)
     lost = share_above(planted.trusted, cut)
     kinds = [share for kind in planted.trusted_kinds if (share := share_above(kind, cut)) is not None]
     if lost is not None and len(kinds) > 1 and cut is not None:
@@ -252,7 +252,7 @@ _FEWEST_TO_COMPARE = 20
 # Fewer rows tell no kind by itself.
 _FEWEST_OF_A_KIND = 10
 # Standard deviation of the logit of recall between known unsafe rows and the data's (the panel, half `chosen`).
-_OTHER_UNSAFE = 0.375
+OTHER_UNSAFE = 0.375
 _ALIKE = 0.55
 
 

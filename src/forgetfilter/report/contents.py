@@ -21,6 +21,8 @@ from ..data.tokens import Tokens, TokenTable
 from ..decision.decide import Summary, read_planted
 from ..decision.overrides import FILTER, read_overrides
 from ..decision.reasons import BY, GUARD_FIELDS, PAIR_FIELDS, TEMPLATE_TOKEN, evidence_label, found_by_guard
+from ..decision.suspicion import safe_examples_look_unlike, trusted_are_vouched_for
+from ..forgetting.estimates import OTHER_UNSAFE
 from ..forgetting.signals import ALL, SIGNALS, SUSPICION
 from ..runs.layout import (
     DATA,
@@ -88,6 +90,9 @@ class Contents:
         above: Scored rows above the threshold.
         values: Forgetting or suspicion of the scored rows in ascending order, all of them or quantiles.
         planted: For `trusted` and `known_unsafe` rows, how many have a score, and the same values.
+        kinds: The same for each kind of trusted rows, where there are two.
+        other_unsafe: How far shares of unsafe rows differ from those of known ones, on the scale of logits.
+        unlike: Why trusted rows tell no errors, whatever the threshold; empty where they may.
         rows: Rows worth looking at, those with the largest values first.
         proposed: Why a person should look at some rows first, by the row's id, the most informative first.
         shown: How the rows were chosen, in words.
@@ -114,6 +119,9 @@ class Contents:
     above: int
     values: list[float]
     planted: dict[str, dict[str, Any]]
+    kinds: list[dict[str, Any]]
+    other_unsafe: float
+    unlike: str
     rows: list[dict[str, Any]]
     proposed: dict[str, str]
     shown: str
@@ -142,6 +150,8 @@ def gather(run: Run, summary: Summary) -> Contents:
     picked, left_out = _drop_long_ids(_take(run, chosen))
     members, _ = _drop_long_ids(_take(run, choose_members(suspicion, summary.cut)))
     planted, advice = read_planted(run), unsure(run.path.absolute(), summary)
+    kinds, in_doubt = planted.trusted_kinds, signal.fused and not trusted_are_vouched_for(run)
+    unlike = safe_examples_look_unlike(run) if in_doubt else None
     return Contents(
         name=Path(rows.name).name or rows.name,
         model=run.settings.model.model,
@@ -156,6 +166,9 @@ def gather(run: Run, summary: Summary) -> Contents:
         above=0 if summary.cut is None else int((known > summary.cut).sum()),
         values=quantiles(known, _VALUES).tolist(),
         planted={"trusted": _planted_values(planted.trusted), "known_unsafe": _planted_values(planted.known_unsafe)},
+        kinds=[_planted_values(kind) for kind in kinds] if len(kinds) > 1 else [],
+        other_unsafe=OTHER_UNSAFE,
+        unlike=unlike.because if unlike else "",
         rows=list(_rows(run, rows, summary, picked.to_pylist())),
         proposed=_by_id(run, proposed, picked),
         shown=shown + left_out,

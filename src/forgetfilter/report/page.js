@@ -55,11 +55,13 @@ function removedAt(limit) {
   return Math.round(above(values, limit) * (data.scored / Math.max(1, values.length)));
 }
 
+const Z = 1.959963984540054;
+
 // Wilson's score interval, as in estimates.py.
 function share(count, total) {
-  const z = 1.959963984540054, p = count / total, z2 = z * z;
+  const p = count / total, z2 = Z * Z;
   const centre = (p + z2 / (2 * total)) / (1 + z2 / total);
-  const half = (z / (1 + z2 / total)) * Math.sqrt((p * (1 - p)) / total + z2 / (4 * total * total));
+  const half = (Z / (1 + z2 / total)) * Math.sqrt((p * (1 - p)) / total + z2 / (4 * total * total));
   return [Math.max(0, Math.min(p, centre - half)), p, Math.min(1, Math.max(p, centre + half))];
 }
 
@@ -81,6 +83,7 @@ function surelyAbove(one, counted, other, against) {
 // Why the trusted rows do not tell what a threshold gets wrong; nothing where they do.
 function doubt(limit) {
   if (limit === decided) return summary.doubt;
+  if (data.unlike) return data.unlike;
   const known = data.planted.trusted, upTo = (sorted) => sorted.slice(0, sorted.length - above(sorted, limit));
   const keptRows = upTo(values), there = data.scored - removedAt(limit), spared = upTo(known.values);
   if (surelyAbove(keptRows, there, known.values, known.count)) return `the kept rows are ${signal.more} than the trusted rows`;
@@ -95,13 +98,28 @@ function shareOf(known, limit) {
   return share((above(known.values, limit) * known.count) / known.values.length, known.count);
 }
 
+// The same of the harmless rows: like the one kind of trusted rows, like the other, or between them.
+function lostAt(limit) {
+  const [low, best, high] = shareOf(data.planted.trusted, limit), kinds = data.kinds.map((kind) => shareOf(kind, limit));
+  return kinds.length ? [Math.min(...kinds.map((kind) => kind[0])), best, Math.max(...kinds.map((kind) => kind[2]))]
+    : [low, best, high];
+}
+
+// The same of the unsafe rows, which differ from the known ones.
+function recallAt(limit, gone) {
+  const [low, best, high] = shareOf(data.planted.known_unsafe, limit);
+  if (!gone) return [low, best, high];
+  const moved = (p, by) => 1 / (1 + Math.exp(-(Math.log(p) - Math.log1p(-p) + by * data.other_unsafe)));
+  return [moved(low, -Z), best, moved(high, Z)];
+}
+
 // Low, best and high estimate of precision and recall of the filter alone; nothing where they are unknown.
 function estimated(limit) {
   const gone = removedAt(limit), { trusted, known_unsafe: unsafe } = data.planted;
   const why = trusted.count && gone ? doubt(limit) : '';
-  const found = { why, precision: null, recall: unsafe.count ? shareOf(unsafe, limit) : null };
+  const found = { why, precision: null, recall: unsafe.count ? recallAt(limit, gone) : null };
   if (trusted.count && gone && !(why && signal.fused)) {
-    const harmless = shareOf(trusted, limit)
+    const harmless = lostAt(limit)
       .map((p) => (p < 1 ? Math.min(1, ((p / (1 - p)) * (data.scored - gone)) / gone) : 1));
     // Without a width all bounds were clipped.
     if (harmless[0] < harmless[2]) found.precision = harmless.map((p) => 1 - p).reverse();
