@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,12 @@ from ..data.draw import random_ranks
 from ..data.tokens import TokenTable
 from ..decision.decide import Summary, read_summary
 from ..decision.overrides import read_overrides
-from ..decision.suspicion import fuse_all
+from ..decision.suspicion import fuse_all, trusted_are_unlike
 from ..decision.verdicts import NOBODY, ByHand
 from ..errors import RunError
 from ..forgetting.auto import Auto
-from ..forgetting.cuts import Cut
+from ..forgetting.cuts import NO_ROWS, Cut, FalseDiscoveryRate
+from ..forgetting.estimates import Planted
 from ..forgetting.signals import SIGNALS, SUSPICION
 from ..forgetting.thresholds import parse_threshold
 from ..runs.files import keep_once, seal
@@ -55,6 +56,8 @@ class FittedRule:
         suspicion: Suspicion of the same rows by the run, shape (n,).
         removed: Whether the run's filter removed them, shape (n,).
         trusted: Suspicion of the rows known to be harmless by the rule, shape (m,).
+        set_aside: Which of these are safe examples, shape (m,).
+        unlike: Why these tell nothing about the data's harmless rows; empty where they may.
     """
 
     rule: DistilledRule
@@ -64,6 +67,8 @@ class FittedRule:
     suspicion: FloatArray
     removed: NDArray[np.bool_]
     trusted: FloatArray
+    set_aside: NDArray[np.bool_]
+    unlike: str
 
     def cut(self, threshold: str) -> Cut:
         """Find the cut for further rows; `auto` removes as large a share of the run's rows as the run removed.
@@ -75,6 +80,9 @@ class FittedRule:
         if parsed == Auto():
             value = as_strict(self.predicted, int(self.removed.sum()))
             return Cut(value, "as strict as the run" if value is not None else "the run removed nothing")
+        if isinstance(parsed, FalseDiscoveryRate):
+            planted = Planted(self.trusted[~self.set_aside], self.trusted[self.set_aside], NO_ROWS)
+            parsed = replace(parsed, kinds=tuple(planted.trusted_kinds), unlike=self.unlike)
         return parsed.cut(self.predicted, self.trusted)
 
     def agreement(self, cut: Cut) -> Agreement:
@@ -107,7 +115,13 @@ def fitted_rule(run: Run, evidence: str) -> FittedRule:
     keep_once(folder, lambda beside: _fit(run, summary, evidence, beside))
     with np.load(folder / HELD_OUT) as kept:
         arrays = {name: kept[name] for name in ("predicted", "suspicion", "removed", "trusted")}
-    return FittedRule(DistilledRule.load(folder / DISTILLED_RULE), summary.key, summary.unit, **arrays)
+        # Earlier versions did not tell them apart.
+        set_aside = kept.get("set_aside", np.zeros(len(arrays["trusted"]), dtype=bool))
+    unlike = trusted_are_unlike(run)
+    rule = DistilledRule.load(folder / DISTILLED_RULE)
+    return FittedRule(
+        rule, summary.key, summary.unit, **arrays, set_aside=set_aside, unlike=unlike.because if unlike else ""
+    )
 
 
 def _fit(run: Run, summary: Summary, evidence: str, folder: Path) -> None:
@@ -128,6 +142,7 @@ def _fit(run: Run, summary: Summary, evidence: str, folder: Path) -> None:
         suspicion=suspicion[data],
         removed=Cut(summary.cut, "").removes(suspicion[data]),
         trusted=predicted[harmless],
+        set_aside=part[harmless] != TRUSTED,
     )
     note_made_of(folder / DISTILLED_FOR, summary.key)
     seal(folder)

@@ -67,7 +67,7 @@ from ..settings.groups import DecisionSettings, SafeSettings
 from ..stages.known_later import known_later
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
 from .reasons import BAD, Decided, GuardOpinion, write_reasons, write_scores
-from .suspicion import by_review, safe_examples_look_unlike, suspect, trusted_are_vouched_for
+from .suspicion import by_review, safe_examples_look_unlike, suspect, trusted_are_unlike
 from .verdicts import NOBODY, UNSCORABLE, ByHand, Measured, judge
 
 # Of `summary.json`, as other programs read it (docs/reference/summary.md): higher where a key changes or goes.
@@ -181,8 +181,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         assert isinstance(measured.scores, Suspicion)
         known_unsafe = np.concatenate([planted.known_unsafe, suspicion[by_hand[0][by_hand[1]]]])
         threshold = AutoOfSuspicion(known_unsafe, measured.scores.to_prototypes)
-    unlike = safe_examples_look_unlike(run) if signal.fused else None
-    doubt = None if trusted_are_vouched_for(run) else unlike
+    unlike, doubt = (safe_examples_look_unlike(run), trusted_are_unlike(run)) if signal.fused else (None, None)
     if isinstance(threshold, FalseDiscoveryRate):
         threshold = replace(threshold, kinds=tuple(planted.trusted_kinds), unlike=doubt.because if doubt else "")
     unlearned = _planted_unlearned(run, signal)

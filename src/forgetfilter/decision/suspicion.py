@@ -140,9 +140,9 @@ def safe_examples_look_unlike(run: Run) -> Doubt | None:
     return look_unlike(read_witnesses(run), safe)
 
 
-def trusted_are_vouched_for(run: Run) -> bool:
-    """Tell whether a person gave the trusted rows, and so answers for their being like harmless rows of the data."""
-    return run.settings.planted.trusted not in ("", BUILTIN, NONE)
+def trusted_are_unlike(run: Run) -> Doubt | None:
+    """Do the same unless a person gave trusted rows, and so answers for their being like harmless rows of the data."""
+    return safe_examples_look_unlike(run) if run.settings.planted.trusted in ("", BUILTIN, NONE) else None
 
 
 def look_unlike(witnesses: Witnesses, safe: list[str]) -> Doubt | None:
@@ -155,8 +155,8 @@ def look_unlike(witnesses: Witnesses, safe: list[str]) -> Doubt | None:
     return Doubt(
         because,
         f"{because}: {overlap}. Harmless rows of kinds that no safe example has may be removed with the unsafe ones. "
-        "Give safe examples like the harmless rows of the data, --safe self, or harmless rows of the data that a person "
-        "has read as --trusted",
+        "Give safe examples like the harmless rows of the data, --safe self, or, as --trusted, harmless rows of the "
+        "data that a person has read",
     )
 
 

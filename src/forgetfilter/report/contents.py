@@ -21,7 +21,7 @@ from ..data.tokens import Tokens, TokenTable
 from ..decision.decide import Summary, read_planted
 from ..decision.overrides import FILTER, read_overrides
 from ..decision.reasons import BY, GUARD_FIELDS, PAIR_FIELDS, TEMPLATE_TOKEN, evidence_label, found_by_guard
-from ..decision.suspicion import safe_examples_look_unlike, trusted_are_vouched_for
+from ..decision.suspicion import trusted_are_unlike
 from ..forgetting.estimates import OTHER_UNSAFE
 from ..forgetting.signals import ALL, SIGNALS, SUSPICION
 from ..runs.layout import (
@@ -150,8 +150,7 @@ def gather(run: Run, summary: Summary) -> Contents:
     picked, left_out = _drop_long_ids(_take(run, chosen))
     members, _ = _drop_long_ids(_take(run, choose_members(suspicion, summary.cut)))
     planted, advice = read_planted(run), unsure(run.path.absolute(), summary)
-    kinds, in_doubt = planted.trusted_kinds, signal.fused and not trusted_are_vouched_for(run)
-    unlike = safe_examples_look_unlike(run) if in_doubt else None
+    kinds, unlike = planted.trusted_kinds, trusted_are_unlike(run) if signal.fused else None
     return Contents(
         name=Path(rows.name).name or rows.name,
         model=run.settings.model.model,

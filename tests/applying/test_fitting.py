@@ -1,0 +1,27 @@
+"""The rule of a run, and where it cuts."""
+
+import numpy as np
+
+from forgetfilter.applying.fitting import FittedRule
+from forgetfilter.suspicion.distilled import DistilledRule
+
+
+def fitted(trusted, set_aside, unlike=""):
+    data = np.concatenate([np.linspace(0, 3, 60), np.linspace(5, 6, 40)])
+    return FittedRule(DistilledRule(np.empty(0)), "", "", data, data, data > 4, trusted, set_aside, unlike)
+
+
+def test_a_rate_of_false_removals_is_that_of_the_less_like_kind_as_in_the_run():
+    ordinary, safe = np.linspace(-1, 0, 50), np.linspace(0, 3, 50)
+    of_one, both = fitted(ordinary, np.zeros(50, dtype=bool)), np.repeat([False, True], 50)
+    of_two = fitted(np.concatenate([ordinary, safe]), both)
+    assert of_one.cut("fdr:20%").removes(of_one.predicted).sum() == 100
+    assert 40 <= of_two.cut("fdr:20%").removes(of_two.predicted).sum() <= 50
+
+
+def test_a_rate_is_not_promised_where_trusted_rows_tell_nothing():
+    unlike = fitted(np.linspace(0, 1, 50), np.zeros(50, dtype=bool), "the safe examples are hardly like the data")
+    cut = unlike.cut("fdr:20%")
+    assert cut.value is None
+    assert cut.explanation.endswith(": the safe examples are hardly like the data")
+    assert unlike.cut("top:40%").removes(unlike.predicted).sum() == 40
