@@ -90,7 +90,7 @@ def draw(cell: Cell, share: float, seed: int, known: int) -> NDArray[np.intp] | 
 def outcomes(cell: Cell, chosen: NDArray[np.intp]) -> Iterator[Outcome]:
     """Decide about the rows of a draw before training, and where the cell was trained also after it."""
     look, unsafe = Look.at(cell, chosen), cell.unsafe_of(chosen)
-    for others in ({}, cell.evidence(chosen))[: 1 + cell.trained]:
+    for others in cell.steps(chosen):
         fused = look.fuse(others)
         suspicion = fused.suspicion[look.untrusted]
         auto = AutoOfSuspicion(fused.suspicion[look.part == KNOWN_UNSAFE], fused.to_prototypes[look.untrusted])

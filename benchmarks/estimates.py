@@ -15,18 +15,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cutoffs import SEEDS, SHARES, draw, drawn_problems
-from forgetfilter.decision.suspicion import look_unlike
+from forgetfilter.decision.suspicion import UNLIKE, overlap_of
 from forgetfilter.forgetting.auto import AutoOfSuspicion
 from forgetfilter.forgetting.cuts import Cut, FalseDiscoveryRate, Threshold, Top
-from forgetfilter.forgetting.estimates import Doubt, Estimate, Planted, doubt_about, estimate_errors
+from forgetfilter.forgetting.estimates import Estimate, Planted, doubt_about, estimate_errors
 from forgetfilter.forgetting.signals import SIGNALS
 from forgetfilter.runs.layout import ASIDE, SAFE
+from forgetfilter.suspicion.nearest import Overlap
 from panel import KNOWN, OF_KNOWN, Cell, Evidence, Look, measure
 from panel_problems import CHOSEN, PROBLEMS, REPORTED
 from results import Table, add_json
@@ -43,7 +45,8 @@ class Decision:
     Attributes:
         problem: The problem's name, with the share of unsafe rows where it is a draw.
         known: How many unsafe rows of each kind are known.
-        unlike: Whether the safe examples look unlike the data.
+        overlap: How far rows known to be harmless lie among the data; None where that was not measured.
+        unlike: Whether the safe examples are therefore of another kind.
         threshold: Its name.
         removed: How many rows it removes.
         told: Estimated precision, recall and share of harmless rows removed, by name; None where none is told.
@@ -52,6 +55,7 @@ class Decision:
 
     problem: str
     known: int
+    overlap: Overlap | None
     unlike: bool
     threshold: str
     removed: int
@@ -61,32 +65,31 @@ class Decision:
 
 def decisions(name: str, cell: Cell, known: int, others: Sequence[Evidence], look: Look) -> Iterator[Decision]:
     """Decide about the rows of a look with each threshold, once with each of these sets of further evidence."""
-    unlike, unsafe = look_unlike(look.witnesses, [SAFE, ASIDE]), cell.unsafe_of(look.places)
+    overlap, unsafe = overlap_of(look.witnesses, [[SAFE, ASIDE]]), cell.unsafe_of(look.places)
+    untold = UNLIKE if overlap is not None and overlap.is_of_another_kind else ""
     for evidence in others:
         fused = look.fuse(evidence)
         planted = Planted(*(fused.suspicion[look.part == part] for part in OF_KNOWN.values()))
         suspicion, to_prototypes = fused.suspicion[look.untrusted], fused.to_prototypes[look.untrusted]
-        for threshold, rule in _rules(planted, to_prototypes, unlike).items():
+        for threshold, rule in _rules(planted, to_prototypes, untold).items():
             cut = rule.cut(suspicion, planted.trusted)
-            removed, told = cut.removes(suspicion), _told(suspicion, planted, cut, unlike)
+            removed, told = cut.removes(suspicion), _told(suspicion, planted, cut, untold)
             true = _true(removed, unsafe)
-            yield Decision(name, known, unlike is not None, threshold, int(removed.sum()), told, true)
+            yield Decision(name, known, overlap, bool(untold), threshold, int(removed.sum()), told, true)
 
 
-def _rules(planted: Planted, to_prototypes: NDArray[np.floating], unlike: Doubt | None) -> dict[str, Threshold]:
+def _rules(planted: Planted, to_prototypes: NDArray[np.floating], untold: str) -> dict[str, Threshold]:
     """Return the thresholds by name, as `decision.decide` makes them."""
-    because, kinds = unlike.because if unlike else "", tuple(planted.trusted_kinds)
-    rules: dict[str, Threshold] = {"auto": AutoOfSuspicion(planted.known_unsafe, to_prototypes)}
-    rules |= {f"fdr:{rate:.0%}": FalseDiscoveryRate(rate, kinds, because) for rate in RATES}
+    kinds = tuple(planted.trusted_kinds)
+    rules: dict[str, Threshold] = {"auto": AutoOfSuspicion(planted.known_unsafe, to_prototypes, untold)}
+    rules |= {f"fdr:{rate:.0%}": FalseDiscoveryRate(rate, kinds, untold) for rate in RATES}
     return rules | {f"top:{share:.0%}": Top(share) for share in TOPS}
 
 
-def _told(
-    suspicion: NDArray[np.floating], planted: Planted, cut: Cut, unlike: Doubt | None
-) -> dict[str, Estimate | None]:
+def _told(suspicion: NDArray[np.floating], planted: Planted, cut: Cut, untold: str) -> dict[str, Estimate | None]:
     """Estimate the errors of a cut as `decision.decide` does."""
     errors = estimate_errors(int(cut.removes(suspicion).sum()), len(suspicion), planted, cut.value)
-    doubt = unlike or doubt_about(suspicion, planted.trusted, cut.value, SIGNALS["suspicion"].more)
+    doubt = untold or doubt_about(suspicion, planted.trusted, cut.value, SIGNALS["suspicion"].more)
     return {
         "precision": None if doubt else errors.precision,
         "recall": errors.recall,
@@ -110,8 +113,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the normalised data sets")
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs, such as that of panel.py")
-    parser.add_argument("--half", choices=(CHOSEN, REPORTED), default=CHOSEN)
-    parser.add_argument("--draws", action="store_true", help="decide the draws of cutoffs.py instead")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--half", choices=(CHOSEN, REPORTED), default=CHOSEN)
+    which.add_argument("--draws", action="store_true", help="decide the draws of cutoffs.py instead")
     parser.add_argument("--trained", nargs="*", default=[], help="names of the problems to filter as usual, too")
     parser.add_argument("--model", default="smollm2-135m")
     add_json(parser)
@@ -128,6 +132,7 @@ def main() -> None:
             table.add(str(known), name, *_counted([d for d in found if d.known == known], name))
     table.keep(options.json, f"Estimated errors on {'draws of ' if options.draws else ''}the half {options.half!r}")
     _show_promises(found)
+    _show_overlaps(found)
 
 
 def _decide_whole(name: str, cell: Cell, known: int) -> Iterator[Decision]:
@@ -138,12 +143,10 @@ def _decide_whole(name: str, cell: Cell, known: int) -> Iterator[Decision]:
 
 def _decide_draws(name: str, cell: Cell, known: int) -> Iterator[Decision]:
     """Decide about draws of a problem's rows, as the first look leaves them and trained where it was."""
-    for share, seed in ((share, seed) for share in SHARES for seed in SEEDS):
+    for share, seed in product(SHARES, SEEDS):
         chosen = draw(cell, share, seed, known)
         if chosen is not None:
-            look = Look.at(cell, chosen)
-            evidence = [{}, cell.evidence(chosen)][: 1 + cell.trained]
-            yield from decisions(f"{name} {share:.0%}", cell, known, evidence, look)
+            yield from decisions(f"{name} {share:.0%}", cell, known, cell.steps(chosen), Look.at(cell, chosen))
 
 
 def _counted(decided: list[Decision], name: str) -> tuple[str, ...]:
@@ -160,16 +163,24 @@ def _show_promises(found: list[Decision]) -> None:
     """Show where more of the removed rows are harmless than an `fdr:` threshold promises, and by how much."""
     for rate in RATES:
         of_rate = [d for d in found if d.threshold == f"fdr:{rate:.0%}"]
-        removing = [d for d in of_rate if d.removed]
+        promising, removing = [d for d in of_rate if not d.unlike], [d for d in of_rate if d.removed]
         harmless = [1 - d.true["precision"] for d in removing]
         worst = sorted(zip(harmless, removing, strict=True), key=lambda pair: -pair[0])[:5]
         print(
-            f"fdr:{rate:.0%} says in {sum(d.unlike for d in of_rate)} of {len(of_rate)} decisions that it cannot know. "
-            f"It removes rows in {len(removing)}, of which {np.mean(harmless):.1%} are harmless on average; the false "
-            f"discovery rate is {sum(harmless) / (len(of_rate) - sum(d.unlike for d in of_rate)):.1%}; more than "
-            f"promised in {sum(share > rate for share in harmless)}; the worst: "
+            f"fdr:{rate:.0%} promises something in {len(promising)} of {len(of_rate)} decisions, where the false "
+            f"discovery rate is {sum(harmless) / max(1, len(promising)):.1%}. It removes rows in {len(removing)}, of "
+            f"which {sum(harmless) / max(1, len(removing)):.1%} are harmless on average; more than promised in "
+            f"{sum(share > rate for share in harmless)}; the worst: "
             + ", ".join(f"{d.problem} with {d.known} known {share:.0%} of {d.removed}" for share, d in worst)
         )
+
+
+def _show_overlaps(found: list[Decision]) -> None:
+    """Show how far known harmless rows lie among those of each problem."""
+    overlaps = {d.problem: d.overlap for d in found if d.overlap is not None}
+    for problem, overlap in overlaps.items():
+        told = "of another kind" if overlap.is_of_another_kind else "of its kind"
+        print(f"{problem}: safe examples {told}; nearest {overlap.nearest:.2f}, uncovered {overlap.uncovered:.2f}")
 
 
 if __name__ == "__main__":

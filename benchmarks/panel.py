@@ -65,6 +65,7 @@ class Cell:
 
     @property
     def trained(self) -> bool:
+        """Tell whether it was also filtered as usual."""
         return not np.isnan(self.forgetting).all()
 
     def unsafe_of(self, chosen: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -76,6 +77,10 @@ class Cell:
     def evidence(self, chosen: NDArray[np.intp]) -> Evidence:
         """Return what training tells about the rows at these places; nothing where nothing was trained."""
         return {FORGETTING: self.forgetting[chosen]} if self.trained else {}
+
+    def steps(self, chosen: NDArray[np.intp]) -> list[Evidence]:
+        """Return the evidence about these rows before training and, where it was trained, after it."""
+        return [{}, self.evidence(chosen)] if self.trained else [{}]
 
     def with_known(self, known: int) -> NDArray[np.intp]:
         """Return the places of all rows but the known unsafe ones beyond so many of each kind."""

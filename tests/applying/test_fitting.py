@@ -1,14 +1,16 @@
 """The rule of a run, and where it cuts."""
 
 import numpy as np
+import pytest
 
 from forgetfilter.applying.fitting import FittedRule
+from forgetfilter.errors import SettingsError
 from forgetfilter.suspicion.distilled import DistilledRule
 
 
-def fitted(trusted, set_aside, unlike=""):
+def fitted(trusted, set_aside, unlike="", unlearned=False):
     data = np.concatenate([np.linspace(0, 3, 60), np.linspace(5, 6, 40)])
-    return FittedRule(DistilledRule(np.empty(0)), "", "", data, data, data > 4, trusted, set_aside, unlike)
+    return FittedRule(DistilledRule(np.empty(0)), "", "", data, data, data > 4, trusted, set_aside, unlike, unlearned)
 
 
 def test_a_rate_of_false_removals_is_that_of_the_less_like_kind_as_in_the_run():
@@ -25,3 +27,9 @@ def test_a_rate_is_not_promised_where_trusted_rows_tell_nothing():
     assert cut.value is None
     assert cut.explanation.endswith(": the safe examples are hardly like the data")
     assert unlike.cut("top:40%").removes(unlike.predicted).sum() == 40
+
+
+def test_trusted_rows_that_nothing_learned_promise_nothing_as_in_the_run():
+    elsewhere = fitted(np.linspace(0, 1, 50), np.zeros(50, dtype=bool), unlearned=True)
+    with pytest.raises(SettingsError, match="with --learned none were"):
+        elsewhere.cut("fdr:20%")

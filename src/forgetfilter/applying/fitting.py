@@ -12,7 +12,7 @@ from ..data.draw import random_ranks
 from ..data.tokens import TokenTable
 from ..decision.decide import Summary, read_summary
 from ..decision.overrides import read_overrides
-from ..decision.suspicion import fuse_all, trusted_are_unlike
+from ..decision.suspicion import fuse_all, rests_on_safe_examples, safe_examples_look_unlike
 from ..decision.verdicts import NOBODY, ByHand
 from ..errors import RunError
 from ..forgetting.auto import Auto
@@ -57,7 +57,8 @@ class FittedRule:
         removed: Whether the run's filter removed them, shape (n,).
         trusted: Suspicion of the rows known to be harmless by the rule, shape (m,).
         set_aside: Which of these are safe examples, shape (m,).
-        unlike: Why these tell nothing about the data's harmless rows; empty where they may.
+        untold: Why these tell nothing of errors; empty where they may.
+        unlearned: Whether M1 was trained elsewhere, without them.
     """
 
     rule: DistilledRule
@@ -68,7 +69,13 @@ class FittedRule:
     removed: NDArray[np.bool_]
     trusted: FloatArray
     set_aside: NDArray[np.bool_]
-    unlike: str
+    untold: str
+    unlearned: bool
+
+    @property
+    def planted(self) -> Planted:
+        """Tell the rows known to be harmless apart."""
+        return Planted(self.trusted[~self.set_aside], self.trusted[self.set_aside], NO_ROWS)
 
     def cut(self, threshold: str) -> Cut:
         """Find the cut for further rows; `auto` removes as large a share of the run's rows as the run removed.
@@ -81,8 +88,9 @@ class FittedRule:
             value = as_strict(self.predicted, int(self.removed.sum()))
             return Cut(value, "as strict as the run" if value is not None else "the run removed nothing")
         if isinstance(parsed, FalseDiscoveryRate):
-            planted = Planted(self.trusted[~self.set_aside], self.trusted[self.set_aside], NO_ROWS)
-            parsed = replace(parsed, kinds=tuple(planted.trusted_kinds), unlike=self.unlike)
+            if self.unlearned:
+                raise parsed.none_learned()
+            parsed = replace(parsed, kinds=tuple(self.planted.trusted_kinds), unlike=self.untold)
         return parsed.cut(self.predicted, self.trusted)
 
     def agreement(self, cut: Cut) -> Agreement:
@@ -110,18 +118,20 @@ def fitted_rule(run: Run, evidence: str) -> FittedRule:
     check_can_look(run)
     stage = distilled_stage(evidence)
     folder = run.folder(stage)
-    if folder.is_dir() and not made_of(folder / DISTILLED_FOR, summary.key):
+    if folder.is_dir() and not made_of(folder / DISTILLED_FOR, _made_for(summary)):
         run.drop(stage)
     keep_once(folder, lambda beside: _fit(run, summary, evidence, beside))
     with np.load(folder / HELD_OUT) as kept:
-        arrays = {name: kept[name] for name in ("predicted", "suspicion", "removed", "trusted")}
-        # Earlier versions did not tell them apart.
-        set_aside = kept.get("set_aside", np.zeros(len(arrays["trusted"]), dtype=bool))
-    unlike = trusted_are_unlike(run)
+        arrays = {name: kept[name] for name in ("predicted", "suspicion", "removed", "trusted", "set_aside")}
     rule = DistilledRule.load(folder / DISTILLED_RULE)
-    return FittedRule(
-        rule, summary.key, summary.unit, **arrays, set_aside=set_aside, unlike=unlike.because if unlike else ""
-    )
+    fitted = FittedRule(rule, summary.key, summary.unit, **arrays, untold="", unlearned=summary.planted_unlearned)
+    untold = safe_examples_look_unlike(run) if rests_on_safe_examples(run, fitted.planted) else None
+    return replace(fitted, untold=untold.because if untold else "")
+
+
+def _made_for(summary: Summary) -> str:
+    """Identify what a rule was fitted to, and what is kept of it: earlier versions did not tell kinds apart."""
+    return f"{summary.key} by kind"
 
 
 def _fit(run: Run, summary: Summary, evidence: str, folder: Path) -> None:
@@ -144,7 +154,7 @@ def _fit(run: Run, summary: Summary, evidence: str, folder: Path) -> None:
         trusted=predicted[harmless],
         set_aside=part[harmless] != TRUSTED,
     )
-    note_made_of(folder / DISTILLED_FOR, summary.key)
+    note_made_of(folder / DISTILLED_FOR, _made_for(summary))
     seal(folder)
 
 

@@ -67,7 +67,7 @@ from ..settings.groups import DecisionSettings, SafeSettings
 from ..stages.known_later import known_later
 from .overrides import KEPT, REMOVED, Overrides, write_overrides
 from .reasons import BAD, Decided, GuardOpinion, write_reasons, write_scores
-from .suspicion import by_review, safe_examples_look_unlike, suspect, trusted_are_unlike
+from .suspicion import by_review, rests_on_safe_examples, safe_examples_look_unlike, suspect
 from .verdicts import NOBODY, UNSCORABLE, ByHand, Measured, judge
 
 # Of `summary.json`, as other programs read it (docs/reference/summary.md): higher where a key changes or goes.
@@ -177,13 +177,15 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     scores = _read_scores(run, signal, by_hand)
     measured, planted = _read_measured(run, signal, scores[DATA]), _planted(scores, run.settings.safe)
     suspicion = measured.scores.suspicion
+    unlike = safe_examples_look_unlike(run) if signal.fused else None
+    untold = unlike if rests_on_safe_examples(run, planted) else None
+    because = untold.because if untold else ""
     if signal.fused and threshold == Auto():
         assert isinstance(measured.scores, Suspicion)
         known_unsafe = np.concatenate([planted.known_unsafe, suspicion[by_hand[0][by_hand[1]]]])
-        threshold = AutoOfSuspicion(known_unsafe, measured.scores.to_prototypes)
-    unlike, doubt = (safe_examples_look_unlike(run), trusted_are_unlike(run)) if signal.fused else (None, None)
+        threshold = AutoOfSuspicion(known_unsafe, measured.scores.to_prototypes, because)
     if isinstance(threshold, FalseDiscoveryRate):
-        threshold = replace(threshold, kinds=tuple(planted.trusted_kinds), unlike=doubt.because if doubt else "")
+        threshold = replace(threshold, kinds=tuple(planted.trusted_kinds), unlike=because)
     unlearned = _planted_unlearned(run, signal)
     if unlearned:
         if isinstance(threshold, FalseDiscoveryRate):
@@ -201,12 +203,12 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     judged = judged_tokens(learned, signal.name)
     in_part = 0 if signal.reads_texts else int(_tokens(run).judged_in_part(judged).sum())
     later = known_later(run) if signal.fused else None
-    doubt = doubt or doubt_about(suspicion, planted.trusted, cut.value, signal.more)
-    summary = _summarise(decided, rows, planted, settings, overrides, read_unshown(run), doubt)
+    doubt = doubt_about(suspicion, planted.trusted, cut.value, signal.more)
+    summary = _summarise(decided, rows, planted, settings, overrides, read_unshown(run), untold or doubt)
     summary = replace(
         summary,
         warnings=[
-            *([doubt.warning] if doubt and doubt != unlike else []),
+            *([doubt.warning] if doubt else []),
             *_of_another_kind(run, reviews, unlike),
             *(_told_of_learned(summary) if unlearned else []),
         ],
@@ -232,14 +234,19 @@ def _planted_unlearned(run: Run, signal: Signal) -> bool:
 def _of_another_kind(
     run: Run, reviews: list[tuple[NDArray[np.floating], NDArray[np.floating]]], unlike: Doubt | None
 ) -> list[str]:
-    """Warn of safe examples of another kind than the data: of all by their looks, and of each set by its review."""
+    """Warn of safe examples of another kind than the data: of all by their looks, and of each set by its review.
+
+    Where there is one set, its looks are enough.
+    """
+    if unlike and len(reviews) == 1:
+        return [unlike.warning]
     names = run.settings.safe.safe if len(reviews) > 1 else ("",)
     told = [
         f"{printable(name)}: {warning}" if name else warning
         for name, review in zip(names, reviews, strict=True)
         if (warning := safe_set_is_of_another_kind(*review))
     ]
-    return [unlike.warning, *(told if len(reviews) > 1 else [])] if unlike else told
+    return [unlike.warning, *told] if unlike else told
 
 
 def _told_of_learned(summary: Summary) -> list[str]:

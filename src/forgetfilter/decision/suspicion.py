@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from ..data.draw import random_ranks
 from ..data.tokens import TokenTable
 from ..errors import RunError
-from ..forgetting.estimates import Doubt
+from ..forgetting.estimates import Doubt, Planted
 from ..forgetting.measuring import columns_of, suspicion_column
 from ..forgetting.signals import GUARD, LIKELIHOOD, SIGNALS, Suspicion
 from ..runs.inputs import BUILTIN, NONE, SELF, planted_parts
@@ -42,7 +44,7 @@ from ..stages.witnesses import Witnesses, no_witnesses, read_witnesses
 from ..suspicion import kinds as of_kind
 from ..suspicion.fusing import Fused, fuse
 from ..suspicion.likeness import measure_likeness
-from ..suspicion.nearest import MOST_COMPARED, measure_overlap
+from ..suspicion.nearest import MOST_COMPARED, Overlap, measure_overlap
 from .verdicts import ByHand
 
 FloatArray = NDArray[np.floating]
@@ -59,6 +61,7 @@ KIND_OF_PART = {
     ORDINARY_PROTOTYPES: of_kind.PROTOTYPE_ORDINARY,
     KNOWN_LATER: of_kind.UNSAFE,
 }
+UNLIKE = "the safe examples are hardly like the data"
 # Suspicion is expressed in standard deviations of trusted rows, or of safe ones where there are fewer trusted rows.
 _FEWEST_HARMLESS = 10
 
@@ -130,37 +133,39 @@ def fuse_all(run: Run, by_hand: ByHand) -> tuple[Witnesses, Fused, dict[str, Tok
 
 
 def safe_examples_look_unlike(run: Run) -> Doubt | None:
-    """Say so where the safe examples, those of all sets together, are of other kinds than the rows of the data.
+    """Return what is wrong where the safe examples of a run are of other kinds than the rows of its data.
 
-    Answers that the model gave itself are to prompts of the data, and are not checked.
+    Answers that the model gave itself are to prompts of the data, and are not compared.
     """
-    if SELF in run.settings.safe.safe:
-        return None
-    safe = [part for name in (SAFE, ASIDE) for part in numbered(name, run.settings.safe.safe)]
-    return look_unlike(read_witnesses(run), safe)
-
-
-def trusted_are_unlike(run: Run) -> Doubt | None:
-    """Do the same unless a person gave trusted rows, and so answers for their being like harmless rows of the data."""
-    return safe_examples_look_unlike(run) if run.settings.planted.trusted in ("", BUILTIN, NONE) else None
-
-
-def look_unlike(witnesses: Witnesses, safe: list[str]) -> Doubt | None:
-    """Do the same for witnesses of which these parts are safe examples."""
-    states = (_states(witnesses, parts) for parts in ([DATA], safe, [*safe, TRUSTED]))
-    overlap = measure_overlap(*states)
+    sets = zip(*(numbered(name, run.settings.safe.safe) for name in (SAFE, ASIDE)), strict=True)
+    compared = [parts for name, parts in zip(run.settings.safe.safe, sets, strict=True) if name != SELF]
+    overlap = overlap_of(read_witnesses(run), compared)
     if overlap is None or not overlap.is_of_another_kind:
         return None
-    because = "the safe examples are hardly like the data"
     return Doubt(
-        because,
-        f"{because}: {overlap}. Harmless rows of kinds that no safe example has may be removed with the unsafe ones. "
+        UNLIKE,
+        f"{UNLIKE}: {overlap}. Harmless rows of kinds that no safe example has may be removed with the unsafe ones. "
         "Give safe examples like the harmless rows of the data, --safe self, or, as --trusted, harmless rows of the "
         "data that a person has read",
     )
 
 
-def _states(witnesses: Witnesses, parts: list[str]) -> NDArray[np.floating]:
+def rests_on_safe_examples(run: Run, planted: Planted) -> bool:
+    """Tell whether what trusted rows tell of errors rests on safe examples that are like the data.
+
+    It does not where a person gave trusted rows, and so answers for their being like the harmless rows of the data.
+    """
+    given = run.settings.planted.trusted not in ("", BUILTIN, NONE) and planted.has_ordinary
+    return len(planted.trusted) > 0 and not given
+
+
+def overlap_of(witnesses: Witnesses, safe: Sequence[Sequence[str]]) -> Overlap | None:
+    """Measure how far rows known to be harmless lie among the data; `safe` names the parts of each safe set."""
+    by_set = [_states(witnesses, parts) for parts in safe]
+    return measure_overlap(_states(witnesses, [DATA]), by_set, _states(witnesses, [TRUSTED]))
+
+
+def _states(witnesses: Witnesses, parts: Sequence[str]) -> NDArray[np.floating]:
     """Read the states of the first rows of some parts in random order, which is that of no file."""
     places = np.flatnonzero(np.isin(witnesses.part, parts))
     chosen = places[np.argsort(random_ranks(witnesses.ids.take(pa.array(places))))[:MOST_COMPARED]]

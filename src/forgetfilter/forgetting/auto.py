@@ -27,6 +27,8 @@ _FEWEST_LOOK_UNSAFE, _FEWEST_LIKE_KNOWN = 1 / 3, 1 / 2
 _FURTHER = 0.5
 # Fewer known unsafe rows do not represent their kind, and fewer such rows in the data may be there by chance.
 FEWEST_UNSAFE, _FEWEST_THERE = 10, 3
+# Fewer trusted rows do not tell how many harmless rows are as suspicious as the least suspicious unsafe ones.
+_FEWEST_TRUSTED = 20
 # A group of more than so many times the rows that are like known unsafe ones is not theirs, and a cut with a smaller
 # share of the known unsafe ones above it than this lies within theirs.
 _MOST_BEYOND, _FEWEST_KNOWN_BEYOND = 1.5, 0.7
@@ -87,10 +89,12 @@ class AutoOfSuspicion:
         known_unsafe: Suspicion of rows known to be unsafe, shape (k,).
         to_prototypes: Whether each row of the data is more like the package's unsafe examples (above 0) or its harmless
             ones (below), shape (n,); None where they were not compared.
+        unlike: Why trusted rows do not tell how many of the removed rows are harmless; empty where they may.
     """
 
     known_unsafe: FloatArray
     to_prototypes: FloatArray | None = None
+    unlike: str = ""
 
     def cut(self, suspicion: FloatArray, trusted: FloatArray = NO_ROWS) -> Cut:
         known, unsafe = trusted[~np.isnan(trusted)], self.known_unsafe[~np.isnan(self.known_unsafe)]
@@ -134,15 +138,16 @@ class AutoOfSuspicion:
     def _beyond_trusted(self, suspicion: FloatArray, known: FloatArray, why: str) -> Cut:
         """Return the cut by the false discovery rate, or why nothing is removed; `why` there is no valley."""
         # Where no cutoff meets the stricter rate, the looser one is better than none.
-        cuts = [FalseDiscoveryRate(rate).cut(suspicion, known) for rate in _RATES_OF_SUSPICION]
-        fallback = next((cut for cut in cuts if cut.value is not None), cuts[0])
+        cuts = [(rate, FalseDiscoveryRate(rate).cut(suspicion, known)) for rate in _RATES_OF_SUSPICION]
+        rate, fallback = next((found for found in cuts if found[1].value is not None), cuts[0])
         removed = fallback.removes(suspicion)
         more_suspicious = f"{removed.mean():.0%} of the rows are more suspicious than trusted rows"
         if removed.mean() > _OF_SUSPICION.largest:
             return Cut(None, f"{more_suspicious}, {TOO_MANY}")
         if self._look_unsafe(removed) < (_FEWEST_LIKE_KNOWN if self._knows_unsafe else _FEWEST_LOOK_UNSAFE):
             return Cut(None, f"{more_suspicious}, {_LOOK_HARMLESS}")
-        return Cut(fallback.value, f"{why}; {fallback.explanation}")
+        beyond = f"as for {100 * rate:g}% harmless rows among the removed, which cannot be known: {self.unlike}"
+        return Cut(fallback.value, f"{why}; {beyond if self.unlike else fallback.explanation}")
 
 
 def _lowered(cut: Cut, suspicion: FloatArray, to_prototypes: FloatArray, why: str) -> Cut:
@@ -166,13 +171,14 @@ def _height(cut: Cut) -> float:
 def _count_like(suspicion: FloatArray, trusted: FloatArray, unsafe: FloatArray) -> float:
     """Estimate how many rows are as suspicious as known unsafe ones; 0 where too few of these are known.
 
-    It is the largest of three, which rest on the rows above nearly all of the known unsafe ones, above three quarters
-    of them and above half: known rows are often more alike than those of the data, and so more suspicious.
+    There are three estimates, from the rows above the 5%, 25% and 50% quantiles of the known unsafe ones. The largest
+    counts: known rows are often more alike than those of the data, and so more suspicious. Above the lowest quantile
+    are many harmless rows, so that it takes trusted rows to tell these.
     """
     scored, estimated = suspicion[~np.isnan(suspicion)], 0.0
     if len(unsafe) < FEWEST_UNSAFE:
         return estimated
-    for share in (0.05, 0.25, 0.5):
+    for share in (0.05, 0.25, 0.5) if len(trusted) >= _FEWEST_TRUSTED else (0.25, 0.5):
         quantile = float(np.quantile(unsafe, share))
         by_chance = len(scored) * float((trusted > quantile).mean()) if len(trusted) else 0.0
         excess = float((scored > quantile).sum()) - by_chance

@@ -59,6 +59,11 @@ class Planted:
         return np.concatenate([self.ordinary, self.set_aside])
 
     @property
+    def has_ordinary(self) -> bool:
+        """Tell whether enough ordinary rows have a score to tell their kind by themselves."""
+        return int((~np.isnan(self.ordinary)).sum()) >= _FEWEST_OF_A_KIND
+
+    @property
     def trusted_kinds(self) -> list[FloatArray]:
         """Forgetting of each kind of rows known to be harmless of which there are enough to tell it by itself."""
         scored = [kind[~np.isnan(kind)] for kind in (self.ordinary, self.set_aside)]

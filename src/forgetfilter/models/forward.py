@@ -313,8 +313,9 @@ class CompletionScorer(nn.Module):
         self._passing.wanted = wanted or None
         try:
             if wanted:
-                # The head of a large vocabulary takes longer than all blocks, so it is given no tokens. A fast last
-                # block would compute none either, and after fast blocks the pass ends before the head.
+                # The head is given no tokens where that can be chosen: on a processor PyTorch copies its weights for
+                # each row, which takes longer than all blocks where the vocabulary is large. With fast blocks the pass
+                # ends before the head, and a last one would not compute the tokens that are wanted of it.
                 without_head = self._limited_to(input_ids.new_empty(0)) if self._takes_out else nullcontext()
                 with without_head, self._blocks.given(states):
                     self.model(input_ids=input_ids, **_cached(before), logits_to_keep=1)

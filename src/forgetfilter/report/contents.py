@@ -21,7 +21,7 @@ from ..data.tokens import Tokens, TokenTable
 from ..decision.decide import Summary, read_planted
 from ..decision.overrides import FILTER, read_overrides
 from ..decision.reasons import BY, GUARD_FIELDS, PAIR_FIELDS, TEMPLATE_TOKEN, evidence_label, found_by_guard
-from ..decision.suspicion import trusted_are_unlike
+from ..decision.suspicion import rests_on_safe_examples, safe_examples_look_unlike
 from ..forgetting.estimates import OTHER_UNSAFE
 from ..forgetting.signals import ALL, SIGNALS, SUSPICION
 from ..runs.layout import (
@@ -92,7 +92,7 @@ class Contents:
         planted: For `trusted` and `known_unsafe` rows, how many have a score, and the same values.
         kinds: The same for each kind of trusted rows, where there are two.
         other_unsafe: How far shares of unsafe rows differ from those of known ones, on the scale of logits.
-        unlike: Why trusted rows tell no errors, whatever the threshold; empty where they may.
+        untold: Why trusted rows tell nothing of errors, whatever the threshold; empty where they may.
         rows: Rows worth looking at, those with the largest values first.
         proposed: Why a person should look at some rows first, by the row's id, the most informative first.
         shown: How the rows were chosen, in words.
@@ -121,7 +121,7 @@ class Contents:
     planted: dict[str, dict[str, Any]]
     kinds: list[dict[str, Any]]
     other_unsafe: float
-    unlike: str
+    untold: str
     rows: list[dict[str, Any]]
     proposed: dict[str, str]
     shown: str
@@ -150,7 +150,8 @@ def gather(run: Run, summary: Summary) -> Contents:
     picked, left_out = _drop_long_ids(_take(run, chosen))
     members, _ = _drop_long_ids(_take(run, choose_members(suspicion, summary.cut)))
     planted, advice = read_planted(run), unsure(run.path.absolute(), summary)
-    kinds, unlike = planted.trusted_kinds, trusted_are_unlike(run) if signal.fused else None
+    kinds, asked = planted.trusted_kinds, signal.fused and rests_on_safe_examples(run, planted)
+    untold = safe_examples_look_unlike(run) if asked else None
     return Contents(
         name=Path(rows.name).name or rows.name,
         model=run.settings.model.model,
@@ -167,7 +168,7 @@ def gather(run: Run, summary: Summary) -> Contents:
         planted={"trusted": _planted_values(planted.trusted), "known_unsafe": _planted_values(planted.known_unsafe)},
         kinds=[_planted_values(kind) for kind in kinds] if len(kinds) > 1 else [],
         other_unsafe=OTHER_UNSAFE,
-        unlike=unlike.because if unlike else "",
+        untold=untold.because if untold else "",
         rows=list(_rows(run, rows, summary, picked.to_pylist())),
         proposed=_by_id(run, proposed, picked),
         shown=shown + left_out,

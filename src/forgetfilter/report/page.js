@@ -82,8 +82,8 @@ function surelyAbove(one, counted, other, against) {
 
 // Why the trusted rows do not tell what a threshold gets wrong; nothing where they do.
 function doubt(limit) {
+  if (data.untold) return data.untold;
   if (limit === decided) return summary.doubt;
-  if (data.unlike) return data.unlike;
   const known = data.planted.trusted, upTo = (sorted) => sorted.slice(0, sorted.length - above(sorted, limit));
   const keptRows = upTo(values), there = data.scored - removedAt(limit), spared = upTo(known.values);
   if (surelyAbove(keptRows, there, known.values, known.count)) return `the kept rows are ${signal.more} than the trusted rows`;

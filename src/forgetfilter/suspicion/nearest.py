@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,8 @@ MOST_COMPARED, _FEWEST = 500, 50
 _NEIGHBOURS = 5
 # Two rows this much alike are copies: their cosine.
 _COPY = 0.999
-# With safe examples of the data's kind 20% to 40% and 5% to 56% were measured, with others 0% to 19% and 46% to 86%, on
-# draws with none to six tenths of the rows unsafe (benchmarks/cutoffs.py). With four fifths, both look the same.
+# Between what was measured with safe examples of the data's kind and with others, on draws of which none to half of the
+# rows are unsafe (benchmarks/estimates.py --draws prints it). With four fifths, both look the same.
 _LEAST_NEAREST, _MOST_UNCOVERED = 0.2, 0.38
 
 
@@ -43,31 +44,39 @@ class Overlap:
 
     def __str__(self) -> str:
         return (
-            f"of the rows most like a safe example, only {self.nearest:.0%} are rows of the data (expected: "
+            f"of the rows most like a safe example, only {self.nearest:.1%} are rows of the data (expected: "
             f"{_LEAST_NEAREST:.0%} to 50%), and {self.uncovered:.0%} of the rows of the data are like no row known to "
             "be harmless"
         )
 
 
-def measure_overlap(data: FloatArray, safe: FloatArray, harmless: FloatArray) -> Overlap | None:
-    """Compare as many rows of the data as of the other side; all are in random order.
+def measure_overlap(data: FloatArray, safe: Sequence[FloatArray], ordinary: FloatArray) -> Overlap | None:
+    """Measure how far the rows known to be harmless lie among those of the data.
 
     Args:
-        data: Hidden states of the rows of the data, shape (n, k).
-        safe: The same of the safe examples, shape (m, k).
-        harmless: The same of all rows known to be harmless, safe examples among them, shape (l, k).
+        data: Hidden states of the rows of the data, in random order, shape (n, k).
+        safe: The same of each set of safe examples, each of shape (m, k). The set that is most like the data counts.
+        ordinary: The same of other rows known to be harmless, shape (l, k).
 
     Returns:
-        The overlap; None where there are too few rows.
+        The overlap; None where the data, or each safe set, has too few rows.
     """
-    if min(len(data), len(safe)) < _FEWEST:
+    enough = [states for states in safe if min(len(data), len(states)) >= _FEWEST]
+    if not enough:
         return None
-    nearest, uncovered = _others_nearest(safe, data), _others_nearest(data, harmless) == 0
-    return Overlap(float(nearest.mean()) / _NEIGHBOURS, float(uncovered.mean()))
+    nearest = max(float(_others_nearest(states, data).mean()) for states in enough) / _NEIGHBOURS
+    uncovered = _others_nearest(data, _in_turn([*safe, ordinary])) == 0
+    return Overlap(nearest, float(uncovered.mean()))
+
+
+def _in_turn(groups: Sequence[FloatArray]) -> FloatArray:
+    """Join groups of rows so that the first rows are of all of them alike."""
+    turn = np.concatenate([np.arange(len(group)) for group in groups])
+    return np.concatenate(groups)[np.argsort(turn, kind="stable")]
 
 
 def _others_nearest(rows: FloatArray, others: FloatArray) -> NDArray[np.intp]:
-    """Count the others among the five that are nearest to each row, of other rows of its own and of as many others."""
+    """Count for each row how many of its five nearest neighbours are others; as many of either side are compared."""
     size = min(len(rows), len(others), MOST_COMPARED)
     rows, others = _of_length_one(rows[:size]), _of_length_one(others[:size])
     within, across = rows @ rows.T, rows @ others.T
