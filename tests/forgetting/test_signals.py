@@ -323,3 +323,22 @@ def test_a_group_that_is_too_large_is_said_to_be():
     trusted = np.concatenate([generator.normal(0, 0.3, 100), generator.normal(4, 0.3, 100)])
     said = AutoOfSuspicion(np.empty(0)).cut(suspicion, trusted).explanation
     assert said.startswith("the more suspicious group has 74% of the rows; ")
+
+
+def test_auto_promises_no_rate_where_trusted_rows_do_not_tell():
+    suspicion = np.random.default_rng(0).exponential(1, 100)
+    trusted = np.random.default_rng(1).exponential(0.3, 60)
+    told, untold = (AutoOfSuspicion(np.empty(0), None, why) for why in ("", "they are unlike the data"))
+    assert told.cut(suspicion, trusted).value == untold.cut(suspicion, trusted).value
+    assert "in expectation" in told.cut(suspicion, trusted).explanation
+    assert untold.cut(suspicion, trusted).explanation.endswith("cannot be known: they are unlike the data")
+
+
+def test_known_rows_that_are_more_alike_than_the_others_do_not_hide_these():
+    """A valley below all of the data's unsafe rows is not refused for known ones that are more suspicious."""
+    generator = np.random.default_rng(0)
+    suspicion = np.concatenate([generator.normal(0, 0.6, 100), generator.normal(3.4, 0.75, 100)])
+    known, trusted = generator.normal(4, 0.65, 30), generator.normal(0, 0.6, 100)
+    assert 1 < AutoOfSuspicion(known).cut(suspicion, trusted).value < 2.5
+    # Without trusted rows, the least suspicious known ones do not tell.
+    assert AutoOfSuspicion(known).cut(suspicion).value > 2.5
