@@ -823,27 +823,41 @@ def test_rows_to_look_at_first_are_proposed_until_decided(suspected, browser, tm
     assert sum(abs(old[name] - new[name]) > 1e-6 for name in old) > len(old) / 2
 
 
-@pytest.fixture(scope="module")
-def of_two_kinds(suspects, tmp_path_factory):
-    """A first look with two kinds of trusted rows, safe examples among them, and known unsafe rows."""
-    place = tmp_path_factory.mktemp("two-kinds")
-    safe = [{"prompt": f"What of {i}?", "completion": f"I'd rather not say more about {i}."} for i in range(60)]
-    unsafe = [{**row, "prompt": f"{row['prompt']} {i}"} for i in range(4) for row in NOISY[:4]]
-    files = [str(write_jsonl(place / f"{name}.jsonl", rows)) for name, rows in (("safe", safe), ("unsafe", unsafe))]
-    command = [*reviewing(suspects, files[0]), "--set-aside", "0.5", "--known-unsafe", files[1], "--no-training"]
+def first_look(suspects, place, safe, *more):
+    """A first look at the same data with other safe examples, half of which are set aside."""
+    file = write_jsonl(
+        place / "safe.jsonl", [{"prompt": f"What of {i}?", "completion": safe.format(i)} for i in range(60)]
+    )
+    command = [*reviewing(suspects, file), "--set-aside", "0.5", "--no-training", *more]
     assert main([*command, "--output", str(place / "run")]) == 0
     return place / "run"
 
 
-def test_estimates_that_cannot_be_told_are_not_shown(suspected, of_two_kinds, browser, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def of_two_kinds(suspects, tmp_path_factory):
+    """One with two kinds of trusted rows, safe examples among them, and known unsafe rows."""
+    place = tmp_path_factory.mktemp("two-kinds")
+    unsafe = [{**row, "prompt": f"{row['prompt']} {i}"} for i in range(4) for row in NOISY[:4]]
+    known = write_jsonl(place / "unsafe.jsonl", unsafe)
+    return first_look(suspects, place, "I'd rather not say more about {}.", "--known-unsafe", str(known))
+
+
+@pytest.fixture(scope="module")
+def of_unlike(suspects, tmp_path_factory):
+    """One whose trusted rows are safe examples of another kind than the data."""
+    return first_look(suspects, tmp_path_factory.mktemp("unlike"), "7 * 8 = 56, {} + 3", "--trusted", "none")
+
+
+def test_estimates_that_cannot_be_told_are_not_shown(suspected, of_two_kinds, of_unlike, browser, tmp_path, capsys):
     doubts, kinds = set(), set()
-    for name, of in (("one", suspected), ("two", of_two_kinds)):
+    for name, of in (("one", suspected), ("two", of_two_kinds), ("unlike", of_unlike)):
         run = shutil.copytree(of, tmp_path / name)
         for threshold in ("top:2%", "top:5%", "-0.5"):
             capsys.readouterr()
             assert main(["decide", str(run), "--threshold", threshold]) == 0
             summary, said = json.loads((run / "summary.json").read_text()), capsys.readouterr().out
             doubts.add(bool(summary["doubt"]))
+            assert summary["doubt"].startswith("the safe examples are hardly like") == (name == "unlike")
             kinds.add(len(held((run / "report.html").read_text())["kinds"]))
             warned = any(warning.startswith(summary["doubt"] or "none") for warning in summary["warnings"])
             assert warned == bool(summary["doubt"])
@@ -867,8 +881,10 @@ def check_estimates(summary, said, here):
         assert summary["errors"]["precision"] is summary["errors"]["harmless_removed"] is None
         assert f"precision cannot be told: {summary['doubt']}" in said
         assert f"precision cannot be told ({summary['doubt']})" in here
-    for name, found in summary["errors"].items():
-        if found and name != "harmless_removed":
+    for name in ("precision", "recall"):
+        found = summary["errors"][name]
+        assert (found is None) == (bool(summary["doubt"]) if name == "precision" else not summary["known_unsafe"])
+        if found:
             assert f"{name} {found['value']:.0%} ({found['low']:.0%} to {found['high']:.0%})" in here
 
 
