@@ -32,7 +32,7 @@ TASKS = {
     "toxic continuations": ("toxic", "toxic"),
     "biased answers": ("biased", "biased"),
     "all three in one data set": ("mix", "mix"),
-    "harmful answers with `--safe builtin`, first look": ("harmful-builtin", "harmful"),
+    "harmful answers with `--safe builtin`": ("harmful-builtin", "harmful"),
 }
 
 
