@@ -177,8 +177,8 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     scores = _read_scores(run, signal, by_hand)
     measured, planted = _read_measured(run, signal, scores[DATA]), _planted(scores, run.settings.safe)
     suspicion = measured.scores.suspicion
-    unlike = safe_examples_look_unlike(run) if signal.fused else None
-    untold = unlike if rests_on_safe_examples(run, planted) else None
+    unlike, unlearned = safe_examples_look_unlike(run) if signal.fused else None, _planted_unlearned(run, signal)
+    untold = unlike if rests_on_safe_examples(run, planted) and not unlearned else None
     because = untold.because if untold else ""
     if signal.fused and threshold == Auto():
         assert isinstance(measured.scores, Suspicion)
@@ -186,7 +186,6 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         threshold = AutoOfSuspicion(known_unsafe, measured.scores.to_prototypes, because)
     if isinstance(threshold, FalseDiscoveryRate):
         threshold = replace(threshold, kinds=tuple(planted.trusted_kinds), unlike=because)
-    unlearned = _planted_unlearned(run, signal)
     if unlearned:
         if isinstance(threshold, FalseDiscoveryRate):
             raise threshold.none_learned()
