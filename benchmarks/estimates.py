@@ -46,7 +46,6 @@ class Decision:
         problem: The problem's name, with the share of unsafe rows where it is a draw.
         known: How many unsafe rows of each kind are known.
         overlap: How far rows known to be harmless lie among the data; None where that was not measured.
-        unlike: Whether the safe examples are therefore of another kind.
         threshold: Its name.
         removed: How many rows it removes.
         told: Estimated precision, recall and share of harmless rows removed, by name; None where none is told.
@@ -56,11 +55,15 @@ class Decision:
     problem: str
     known: int
     overlap: Overlap | None
-    unlike: bool
     threshold: str
     removed: int
     told: dict[str, Estimate | None]
     true: dict[str, float]
+
+    @property
+    def unlike(self) -> bool:
+        """Tell whether the safe examples are of another kind than the data."""
+        return self.overlap is not None and self.overlap.is_of_another_kind
 
 
 def decisions(name: str, cell: Cell, known: int, others: Sequence[Evidence], look: Look) -> Iterator[Decision]:
@@ -75,7 +78,7 @@ def decisions(name: str, cell: Cell, known: int, others: Sequence[Evidence], loo
             cut = rule.cut(suspicion, planted.trusted)
             removed, told = cut.removes(suspicion), _told(suspicion, planted, cut, untold)
             true = _true(removed, unsafe)
-            yield Decision(name, known, overlap, bool(untold), threshold, int(removed.sum()), told, true)
+            yield Decision(name, known, overlap, threshold, int(removed.sum()), told, true)
 
 
 def _rules(planted: Planted, to_prototypes: NDArray[np.floating], untold: str) -> dict[str, Threshold]:

@@ -100,15 +100,15 @@ function shareOf(known, limit) {
 
 // The same of the harmless rows: like the one kind of trusted rows, like the other, or between them.
 function lostAt(limit) {
-  const [low, best, high] = shareOf(data.planted.trusted, limit), kinds = data.kinds.map((kind) => shareOf(kind, limit));
-  return kinds.length ? [Math.min(...kinds.map((kind) => kind[0])), best, Math.max(...kinds.map((kind) => kind[2]))]
-    : [low, best, high];
+  const pooled = shareOf(data.planted.trusted, limit), kinds = data.kinds.map((kind) => shareOf(kind, limit));
+  if (!kinds.length) return pooled;
+  return [Math.min(...kinds.map((kind) => kind[0])), pooled[1], Math.max(...kinds.map((kind) => kind[2]))];
 }
 
 // The same of the unsafe rows, which differ from the known ones.
 function recallAt(limit, gone) {
-  const [low, best, high] = shareOf(data.planted.known_unsafe, limit);
-  if (!gone) return [low, best, high];
+  const known = shareOf(data.planted.known_unsafe, limit), [low, best, high] = known;
+  if (!gone) return known;
   const moved = (p, by) => 1 / (1 + Math.exp(-(Math.log(p) - Math.log1p(-p) + by * data.other_unsafe)));
   return [moved(low, -Z), best, moved(high, Z)];
 }
