@@ -22,12 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutoffs import SEEDS, SHARES, draw, drawn_problems
-from forgetfilter.decision.suspicion import UNLIKE, overlap_of
+from forgetfilter.decision.suspicion import UNLIKE
 from forgetfilter.forgetting.auto import AutoOfSuspicion
 from forgetfilter.forgetting.cuts import Cut, FalseDiscoveryRate, Threshold, Top
 from forgetfilter.forgetting.estimates import Estimate, Planted, doubt_about, estimate_errors
 from forgetfilter.forgetting.signals import SIGNALS
-from forgetfilter.runs.layout import ASIDE, SAFE
 from forgetfilter.suspicion.nearest import Overlap
 from panel import KNOWN, OF_KNOWN, Cell, Evidence, Look, measure
 from panel_problems import CHOSEN, PROBLEMS, REPORTED
@@ -68,8 +67,7 @@ class Decision:
 
 def decisions(name: str, cell: Cell, known: int, others: Sequence[Evidence], look: Look) -> Iterator[Decision]:
     """Decide about the rows of a look with each threshold, once with each of these sets of further evidence."""
-    overlap, unsafe = overlap_of(look.witnesses, [[SAFE, ASIDE]]), cell.unsafe_of(look.places)
-    untold = UNLIKE if overlap is not None and overlap.is_of_another_kind else ""
+    unsafe, untold = cell.unsafe_of(look.places), UNLIKE if look.is_of_another_kind else ""
     for evidence in others:
         fused = look.fuse(evidence)
         planted = Planted(*(fused.suspicion[look.part == part] for part in OF_KNOWN.values()))
@@ -78,7 +76,7 @@ def decisions(name: str, cell: Cell, known: int, others: Sequence[Evidence], loo
             cut = rule.cut(suspicion, planted.trusted)
             removed, told = cut.removes(suspicion), _told(suspicion, planted, cut, untold)
             true = _true(removed, unsafe)
-            yield Decision(name, known, overlap, threshold, int(removed.sum()), told, true)
+            yield Decision(name, known, look.overlap, threshold, int(removed.sum()), told, true)
 
 
 def _rules(planted: Planted, to_prototypes: NDArray[np.floating], untold: str) -> dict[str, Threshold]:

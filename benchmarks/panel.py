@@ -15,6 +15,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +26,16 @@ from numpy.typing import NDArray
 from forgetfilter import ForgetFilter
 from forgetfilter.data.draw import random_ranks
 from forgetfilter.data.tokens import TokenTable
-from forgetfilter.decision.suspicion import KIND_OF_PART, read_checkpoint_scores
+from forgetfilter.decision.suspicion import KIND_OF_PART, overlap_of, read_checkpoint_scores
 from forgetfilter.forgetting.auto import AutoOfSuspicion
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval, detection
 from forgetfilter.rivals.texts import known_by_words
-from forgetfilter.runs.layout import ASIDE, DATA, FORGETTING, KNOWN_UNSAFE, TOKENS, TRUSTED
+from forgetfilter.runs.layout import ASIDE, DATA, FORGETTING, KNOWN_UNSAFE, SAFE, TOKENS, TRUSTED
 from forgetfilter.runs.run import Run
 from forgetfilter.stages.witnesses import Witnesses, read_witnesses
 from forgetfilter.suspicion.fusing import Fused, fuse
 from forgetfilter.suspicion.likeness import Likeness, measure_likeness
+from forgetfilter.suspicion.nearest import Overlap
 from panel_problems import CHOSEN, KNOWN_ROWS, PROBLEMS, REPORTED, Drawn, Problem, draw
 from problems import Row
 from results import Table, add_json
@@ -160,9 +162,20 @@ class Look:
     def harmless(self) -> NDArray[np.bool_]:
         return np.isin(self.part, [TRUSTED, ASIDE])
 
+    @cached_property
+    def overlap(self) -> Overlap | None:
+        """How far rows known to be harmless lie among the data; None where there are too few to tell."""
+        return overlap_of(self.witnesses, [[SAFE, ASIDE]])
+
+    @property
+    def is_of_another_kind(self) -> bool:
+        """Tell whether the safe examples are of another kind than the data."""
+        return self.overlap is not None and self.overlap.is_of_another_kind
+
     def fuse(self, others: Evidence) -> Fused:
         """Fuse likeness with other evidence, by name."""
-        return fuse(self.likeness, others, self.untrusted, self.harmless)
+        doubted = [FORGETTING] if self.is_of_another_kind else []
+        return fuse(self.likeness, others, self.untrusted, self.harmless, doubted)
 
 
 def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:

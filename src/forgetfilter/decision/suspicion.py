@@ -72,14 +72,19 @@ def by_review(safe: SafeSettings) -> dict[str, str]:
     return dict(zip(numbered(FORGETTING, safe.safe), stages, strict=True)) if len(stages) > 1 else {}
 
 
+def _reviews(run: Run) -> dict[str, str]:
+    """Map the evidence of each review, one or several, to the stage that holds its forgetting."""
+    return by_review(run.settings.safe) or {FORGETTING: FORGETTING}
+
+
 def suspect(run: Run, by_hand: ByHand) -> dict[str, Suspicion]:
     """Fuse the evidence of a run about its rows, with a person's decisions about some of them.
 
     Rows that became known to be unsafe after the run count in likeness like other known unsafe rows. Nothing is known
-    about their forgetting, so it counts as that of an average row of the data. Where unsafe rows are forgotten most,
-    they therefore look less suspicious than similar rows of the data, and a recall or a cut estimated from them is
-    rather too low. No row takes part in its own prediction, but similar rows do: where the known rows are much alike,
-    the recall holds only for rows like them.
+    about their forgetting, so it counts as that of the rows of the data that are as much like unsafe ones. Of these,
+    unsafe rows may be forgotten more than harmless ones, so a recall estimated from known rows is rather too low. No
+    row takes part in its own prediction, but similar rows do: where the known rows are much alike, the recall holds
+    only for rows like them.
 
     Args:
         run: The run, with the stage `witnesses`.
@@ -128,18 +133,14 @@ def fuse_all(run: Run, by_hand: ByHand) -> tuple[Witnesses, Fused, dict[str, Tok
     harmless = np.isin(witnesses.part, [TRUSTED, *aside])
     if harmless.sum() < _FEWEST_HARMLESS:
         harmless = np.isin(witnesses.part, safe)
-    fused = fuse(likeness, others, witnesses.part == DATA, harmless)
-    return witnesses, fused, tables
+    overlap = _overlap(run, witnesses)
+    doubted = _reviews(run) if overlap is not None and overlap.is_of_another_kind else ()
+    return witnesses, fuse(likeness, others, witnesses.part == DATA, harmless, doubted), tables
 
 
 def safe_examples_look_unlike(run: Run) -> Doubt | None:
-    """Return what is wrong where the safe examples of a run are of other kinds than the rows of its data.
-
-    Answers that the model gave itself are to prompts of the data, and are not compared.
-    """
-    sets = zip(*(numbered(name, run.settings.safe.safe) for name in (SAFE, ASIDE)), strict=True)
-    compared = [parts for name, parts in zip(run.settings.safe.safe, sets, strict=True) if name != SELF]
-    overlap = overlap_of(read_witnesses(run), compared)
+    """Return what is wrong where the safe examples of a run are of other kinds than the rows of its data."""
+    overlap = _overlap(run, read_witnesses(run))
     if overlap is None or not overlap.is_of_another_kind:
         return None
     return Doubt(
@@ -157,6 +158,16 @@ def rests_on_safe_examples(run: Run, planted: Planted) -> bool:
     """
     given = run.settings.planted.trusted not in ("", BUILTIN, NONE) and planted.has_ordinary
     return len(planted.trusted) > 0 and not given
+
+
+def _overlap(run: Run, witnesses: Witnesses) -> Overlap | None:
+    """Measure how far the rows of a run that are known to be harmless lie among its data.
+
+    Answers that the model gave itself are to prompts of the data, and are not compared.
+    """
+    given = run.settings.safe.safe
+    sets = zip(given, numbered(SAFE, given), numbered(ASIDE, given), strict=True)
+    return overlap_of(witnesses, [parts for name, *parts in sets if name != SELF])
 
 
 def overlap_of(witnesses: Witnesses, safe: Sequence[Sequence[str]]) -> Overlap | None:
@@ -212,7 +223,7 @@ def _others(run: Run, parts: list[str]) -> dict[str, dict[str, FloatArray]]:
     """Read the values of witnesses other than likeness, by name and part: forgetting by each review, and rivals."""
     values_of: dict[str, dict[str, FloatArray]] = {}
     if run.has(FORGETTING):
-        for name, stage in (by_review(run.settings.safe) or {FORGETTING: FORGETTING}).items():
+        for name, stage in _reviews(run).items():
             values_of[name] = {
                 part: before - after for part, (before, after) in read_checkpoint_scores(run, parts, stage).items()
             }

@@ -7,7 +7,7 @@ it agrees with likeness over the untrusted rows (Parisi et al. 2014, ranking and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,10 @@ from .likeness import Likeness
 FloatArray = NDArray[np.floating]
 # The parts of likeness that an explanation of suspicion tells apart.
 WORDS, STATES, PROTOTYPES = "words", "states", "prototypes"
-# Weights of likeness to the prototypes, and of a witness that agrees completely with likeness. Likeness to the run's
-# own rows weighs 1 where untrusted rows count in it, and as little as _WITHOUT_UNTRUSTED where they do not.
-_PROTOTYPES, _OTHERS = 0.5, 1.0
+# Weights of likeness to the prototypes, and of a witness that agrees completely with likeness, or that is doubted and
+# does. Likeness to the run's own rows weighs 1 where untrusted rows count in it, and as little as _WITHOUT_UNTRUSTED
+# where they do not.
+_PROTOTYPES, _OTHERS, _DOUBTED = 0.5, 1.0, 0.5
 _WITHOUT_UNTRUSTED = 0.25
 _FEWEST_TO_AGREE = 10
 
@@ -53,15 +54,18 @@ def fuse(
     others: Mapping[str, FloatArray],
     untrusted: NDArray[np.bool_],
     harmless: NDArray[np.bool_],
+    doubted: Collection[str] = (),
 ) -> Fused:
     """Standardise what each witness says, weigh it and add it up.
 
     Args:
         likeness: Likeness of n rows to unsafe ones.
         others: Values of further witnesses, by name, each of shape (n,), NaN where one has none; larger = more likely
-            unsafe.
+            unsafe. Such a row counts as the untrusted rows of its likeness do on average.
         untrusted: Which rows are to be judged, shape (n,).
         harmless: Which rows serve as the reference for harmless ones, shape (n,).
+        doubted: Names of further witnesses that may agree with likeness for another reason than that rows are unsafe:
+            forgetting and likeness both find rows that no safe example is like. They count half.
     """
     weight = _WITHOUT_UNTRUSTED + (1 - _WITHOUT_UNTRUSTED) * likeness.belief
     scale = weight / max(float((likeness.by_words + likeness.by_states)[untrusted].std()), 1e-9)
@@ -69,7 +73,14 @@ def fuse(
     parts[PROTOTYPES] = _PROTOTYPES * _standardised(likeness.to_prototypes, untrusted)
     total_likeness = _sum(parts)
     for name, values in others.items():
-        parts[name] = _OTHERS * _agreement(values, total_likeness, untrusted) * _standardised(values, untrusted)
+        missing = np.isnan(values)
+        told = untrusted & ~missing
+        agreement = _agreement(values, total_likeness, told)
+        # Linear regression on likeness fills gaps. What a witness would say of known unsafe rows, which show where rows
+        # like them begin, is not what it says of an average row.
+        expected = agreement * _standardised(total_likeness, told)
+        filled = np.where(missing, expected, _standardised(values, told))
+        parts[name] = (_DOUBTED if name in doubted else _OTHERS) * agreement * filled
     # Harmless rows set the zero and the unit.
     total = _sum(parts)
     spread = max(float(total[harmless].std()), 1e-9)
@@ -77,19 +88,17 @@ def fuse(
     return Fused(parts, likeness.to_prototypes)
 
 
-def _agreement(values: FloatArray, likeness: FloatArray, untrusted: NDArray[np.bool_]) -> float:
-    """Return the correlation with likeness over the untrusted rows; 0 where it is negative or rests on too few rows."""
-    known = untrusted & ~np.isnan(values)
-    if known.sum() < _FEWEST_TO_AGREE or min(values[known].std(), likeness[known].std()) < 1e-9:
+def _agreement(values: FloatArray, likeness: FloatArray, told: NDArray[np.bool_]) -> float:
+    """Return the correlation with likeness over some rows; 0 where it is negative or rests on too few rows."""
+    if told.sum() < _FEWEST_TO_AGREE or min(values[told].std(), likeness[told].std()) < 1e-9:
         return 0.0
-    return max(0.0, float(np.corrcoef(values[known], likeness[known])[0, 1]))
+    return max(0.0, float(np.corrcoef(values[told], likeness[told])[0, 1]))
 
 
-def _standardised(values: FloatArray, untrusted: NDArray[np.bool_]) -> FloatArray:
-    """Express values in standard deviations of the untrusted rows above their mean; 0 in place of NaN."""
-    known = untrusted & ~np.isnan(values)
-    if not known.any():
+def _standardised(values: FloatArray, reference: NDArray[np.bool_]) -> FloatArray:
+    """Express values in standard deviations of some rows above their mean; 0 if there are no such rows."""
+    if not reference.any():
         return np.zeros(len(values))
-    spread = max(float(values[known].std()), 1e-9)
-    standardised: FloatArray = np.nan_to_num((values - values[known].mean()) / spread)
+    spread = max(float(values[reference].std()), 1e-9)
+    standardised: FloatArray = (values - values[reference].mean()) / spread
     return standardised
