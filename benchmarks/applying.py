@@ -27,14 +27,11 @@ from numpy.typing import NDArray
 
 from forgetfilter import RowScorer
 from forgetfilter.data.draw import in_random_order, random_ranks
-from forgetfilter.decision.suspicion import KIND_OF_PART
 from forgetfilter.forgetting.auto import AutoOfSuspicion
 from forgetfilter.metrics.detection import auroc, ranks
-from forgetfilter.runs.layout import ASIDE, DATA, FORGETTING, KNOWN_UNSAFE, SAFE, TRUSTED
+from forgetfilter.runs.layout import ASIDE, DATA, KNOWN_UNSAFE, SAFE, TRUSTED
 from forgetfilter.suspicion.distilled import as_strict, compare_with_run, distil
-from forgetfilter.suspicion.fusing import fuse
-from forgetfilter.suspicion.likeness import measure_likeness
-from panel import Cell, measure
+from panel import Cell, Look, measure
 from panel_problems import CHOSEN, PROBLEMS, REPORTED
 from problems import load
 from results import Table, add_json
@@ -69,14 +66,10 @@ def decided(cell: Cell, chosen: NDArray[np.intp]) -> Decided:
     part[witnesses.of(ASIDE)[most:]] = SAFE
     known = [place for name in np.unique(part) if name not in (DATA, KNOWN_UNSAFE) for place in _of(part, name, most)]
     places = np.sort(np.concatenate([chosen, np.array(known, dtype=np.intp)]))
-    part = part[places]
-    kinds = np.array([KIND_OF_PART[name] for name in part])
-    found = measure_likeness(witnesses.features.take(places), kinds, random_ranks(witnesses.ids.take(pa.array(places))))
-    data, harmless = part == DATA, np.isin(part, [TRUSTED, ASIDE])
-    others = {} if np.isnan(cell.forgetting).all() else {FORGETTING: cell.forgetting[places]}
-    fused = fuse(found, others, data, harmless if harmless.sum() >= 10 else part == SAFE)
-    suspicion = fused.suspicion
-    cut = AutoOfSuspicion(np.empty(0), fused.to_prototypes[data]).cut(suspicion[data], suspicion[harmless])
+    look = Look.of(cell, places, part[places])
+    fused, data = look.fuse(cell.evidence(places)), look.untrusted
+    suspicion, trusted = fused.suspicion, np.isin(look.part, [TRUSTED, ASIDE])
+    cut = AutoOfSuspicion(np.empty(0), fused.to_prototypes[data]).cut(suspicion[data], suspicion[trusted])
     return Decided(places, suspicion, data, cut.removes(suspicion[data]))
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from forgetfilter import ForgetFilter
 from forgetfilter.data.draw import random_ranks
 from forgetfilter.data.tokens import TokenTable
-from forgetfilter.decision.suspicion import KIND_OF_PART, overlap_of, read_checkpoint_scores
+from forgetfilter.decision.suspicion import FEWEST_HARMLESS, KIND_OF_PART, overlap_of, read_checkpoint_scores
 from forgetfilter.forgetting.auto import AutoOfSuspicion
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval, detection
 from forgetfilter.rivals.texts import known_by_words
@@ -145,7 +145,12 @@ class Look:
     @classmethod
     def at(cls, cell: Cell, chosen: NDArray[np.intp]) -> Look:
         """Measure it for the rows at these places."""
-        part, ids = cell.witnesses.part[chosen], cell.witnesses.ids.take(pa.array(chosen))
+        return cls.of(cell, chosen, cell.witnesses.part[chosen])
+
+    @classmethod
+    def of(cls, cell: Cell, chosen: NDArray[np.intp], part: NDArray[np.str_]) -> Look:
+        """Measure it for the rows at these places, as if they were of these parts."""
+        ids = cell.witnesses.ids.take(pa.array(chosen))
         witnesses = Witnesses(part, ids, cell.witnesses.features.take(chosen))
         kinds = np.array([KIND_OF_PART[name] for name in part])
         return cls(chosen, witnesses, measure_likeness(witnesses.features, kinds, random_ranks(ids)))
@@ -160,7 +165,8 @@ class Look:
 
     @property
     def harmless(self) -> NDArray[np.bool_]:
-        return np.isin(self.part, [TRUSTED, ASIDE])
+        harmless = np.isin(self.part, [TRUSTED, ASIDE])
+        return harmless if harmless.sum() >= FEWEST_HARMLESS else np.asarray(self.part == SAFE)
 
     @cached_property
     def overlap(self) -> Overlap | None:
@@ -174,8 +180,8 @@ class Look:
 
     def fuse(self, others: Evidence) -> Fused:
         """Fuse likeness with other evidence, by name."""
-        doubted = [FORGETTING] if self.is_of_another_kind else []
-        return fuse(self.likeness, others, self.untrusted, self.harmless, doubted)
+        trust = {FORGETTING: self.overlap.trust_in_forgetting} if self.overlap else {}
+        return fuse(self.likeness, others, self.untrusted, self.harmless, trust)
 
 
 def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:

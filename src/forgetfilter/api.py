@@ -480,7 +480,8 @@ def apply(
     in_memory = not isinstance(data, (str, os.PathLike)) and not _are_paths(data)
     source = _take_in(data, _name(data, DATA), parsed.data.split, console) if in_memory else None
     folder = Path(tempfile.mkdtemp(prefix="forgetfilter-")) if output is None else _path(output, "output")
-    apply_run(_path(run, "run"), parsed, folder, console, source)
+    with refusals_explained(folder):
+        apply_run(_path(run, "run"), parsed, folder, console, source)
     return AppliedResult(folder)
 
 

@@ -200,8 +200,8 @@ def run_decide(
         fused = SIGNALS[settings.signal].fused
         if known_unsafe not in (None, NONE) and not fused:
             raise SettingsError(
-                f"decide: known_unsafe: tells nothing by the signal {settings.signal}, as nothing learned these rows; "
-                "it needs --signal suspicion"
+                f"decide: known_unsafe: tells nothing by the signal {settings.signal}, as no model was trained on "
+                "these rows; it needs --signal suspicion"
             )
         console.log_to(output / LOG)
         person = how_a_person_decided(run) if overrides and not overrides.decisions else ""

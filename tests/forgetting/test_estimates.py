@@ -89,7 +89,7 @@ def test_trusted_rows_above_the_data_are_noticed():
         assert trusted_are_above(data[data <= cut], trusted, cut, "forgotten more") is None
     found = trusted_are_above(data[data <= 2] - 1, trusted, 2.0, "forgotten more")
     assert found.because == "the trusted rows are forgotten more than the kept rows"
-    assert "the precision is likely higher than they tell" in found.warning
+    assert "the true precision is probably higher than they suggest" in found.warning
     assert trusted_are_above(data - 1, trusted, None, "forgotten more") is None
 
 

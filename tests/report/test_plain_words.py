@@ -34,7 +34,7 @@ def mark(run, *options, **decisions):
 def test_not_sure_comes_before_its_reason(decided, capsys):
     assert main(["decide", str(decided)]) == 0
     said = capsys.readouterr().out
-    assert said.index(NOT_SURE) < said.index("(the reason: 12 scored rows are too few")
+    assert said.index(NOT_SURE) < said.index("(the reason: too few rows have a score to tell two groups apart: 12")
     assert "Another threshold" not in said
     (line,) = (line for line in said.splitlines() if line.startswith(NOT_SURE))
     assert "Mark the 12 most suspicious rows in the report" in line

@@ -24,21 +24,21 @@ def test_a_row_of_which_a_witness_says_nothing_counts_as_rows_of_its_likeness(lo
     forgetting = looks + np.random.default_rng(1).normal(size=270)
     unlearned = np.where(KNOWN, np.nan, forgetting)
 
-    told = fuse(likeness_of(looks), {"forgetting": forgetting}, UNTRUSTED, HARMLESS).suspicion
-    untold = fuse(likeness_of(looks), {"forgetting": unlearned}, UNTRUSTED, HARMLESS).suspicion
+    told = fuse(likeness_of(looks), {"forgetting": forgetting}, UNTRUSTED, HARMLESS, {}).suspicion
+    untold = fuse(likeness_of(looks), {"forgetting": unlearned}, UNTRUSTED, HARMLESS, {}).suspicion
 
     assert untold[~KNOWN] == pytest.approx(told[~KNOWN])
     assert untold[KNOWN].mean() == pytest.approx(told[KNOWN].mean(), rel=0.1)
 
 
 def test_a_witness_that_does_not_agree_with_likeness_says_nothing(looks):
-    parts = fuse(likeness_of(looks), {"forgetting": np.where(KNOWN, np.nan, -looks)}, UNTRUSTED, HARMLESS).parts
+    parts = fuse(likeness_of(looks), {"forgetting": np.where(KNOWN, np.nan, -looks)}, UNTRUSTED, HARMLESS, {}).parts
 
     assert not parts["forgetting"].any()
 
 
 def test_a_witness_that_was_asked_about_no_row_says_nothing(looks):
-    parts = fuse(likeness_of(looks), {"guard": np.full(270, np.nan)}, UNTRUSTED, HARMLESS).parts
+    parts = fuse(likeness_of(looks), {"guard": np.full(270, np.nan)}, UNTRUSTED, HARMLESS, {}).parts
 
     assert not parts["guard"].any()
 
@@ -48,18 +48,18 @@ def test_gaps_of_the_data_count_as_rows_of_their_likeness_too(looks):
     verdicts = looks + np.random.default_rng(1).normal(size=270)
     harmless_missing = np.where(UNTRUSTED & (looks < 1.5), np.nan, verdicts)
 
-    part = fuse(likeness_of(looks), {"guard": harmless_missing}, UNTRUSTED, HARMLESS).parts["guard"]
+    part = fuse(likeness_of(looks), {"guard": harmless_missing}, UNTRUSTED, HARMLESS, {}).parts["guard"]
 
     told, missing = UNTRUSTED & (looks >= 1.5), UNTRUSTED & (looks < 1.5)
     on_the_line = np.polyval(np.polyfit(looks[told], part[told], 1), looks[missing])
     assert part[missing] == pytest.approx(on_the_line)
 
 
-def test_what_is_doubted_counts_half(looks):
+def test_a_witness_counts_as_far_as_it_is_trusted(looks):
     evidence = {"forgetting": looks + np.random.default_rng(1).normal(size=270)}
 
-    whole = fuse(likeness_of(looks), evidence, UNTRUSTED, HARMLESS).parts
-    half = fuse(likeness_of(looks), evidence, UNTRUSTED, HARMLESS, doubted=["forgetting"]).parts
+    whole = fuse(likeness_of(looks), evidence, UNTRUSTED, HARMLESS, {}).parts
+    half = fuse(likeness_of(looks), evidence, UNTRUSTED, HARMLESS, {"forgetting": 0.5}).parts
 
     shares = [np.std(parts["forgetting"]) / np.std(parts["words"]) for parts in (half, whole)]
     assert shares[0] == pytest.approx(shares[1] / 2)

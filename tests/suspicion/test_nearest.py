@@ -44,6 +44,14 @@ def test_the_data_has_none():
     assert "98% of the rows of the data are like no row known to be harmless" in str(overlap)
 
 
+def test_forgetting_counts_the_less_the_less_the_data_is_like_the_safe_examples():
+    safe, half = around(0, 120, 3), in_random_order(around(0, 12, 1), around(1, 150, 2))
+    trusted = [compare(data, safe).trust_in_forgetting for data in (around(0, 150, 1), half, around(1, 150, 1))]
+    assert trusted[0] == 1.0
+    assert 0.5 < trusted[1] < 1.0
+    assert trusted[2] == 0.5
+
+
 def test_ordinary_rows_may_cover_what_safe_examples_do_not():
     safe, ordinary = around(0, 120, 3), around(1, 120, 4)
     overlap = compare(around(1, 150, 1), safe, ordinary=ordinary)

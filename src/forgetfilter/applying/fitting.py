@@ -162,5 +162,5 @@ def _by_hand(run: Run, summary: Summary) -> ByHand:
     """Read which rows of the run a person decided about."""
     if not summary.overrides:
         return NOBODY
-    overrides = read_overrides(run.path / OVERRIDES)
+    overrides = read_overrides(run.file(OVERRIDES))
     return overrides.find(TokenTable(run.folder(TOKENS) / tokens_of(DATA)).ids, run.path)

@@ -70,7 +70,7 @@ class RowScorer:
         cut: Rows above it would be removed; none where its value is None.
         agreement: How well the rule agrees with the run about the run's own rows, each predicted without it.
         unit: The unit of suspicion.
-        key: Identifies the decision that the rule was distilled from, and the evidence.
+        key: Identifies the decision that the rule was distilled from.
     """
 
     def __init__(
@@ -137,7 +137,10 @@ class RowScorer:
 
         Raises:
             InputError: The layout of the rows is not known.
+            SettingsError: This is a row, not a batch.
         """
+        if any(isinstance(values, str) for values in rows.values()):
+            raise SettingsError("a scorer takes a batch of rows; use rows.map(scorer, batched=True)")
         names = list(rows)
         records = [dict(zip(names, values, strict=True)) for values in zip(*rows.values(), strict=True)]
         if not records:
@@ -177,31 +180,30 @@ class RowScorer:
         documents = [words_and_pairs(text) for text in texts]
         table = self._vocabulary.weigh(documents)
         if self._evidence == STATES:
-            scorable, states = self._states(chats)
+            scorable, states = self._states(chats, len(self._rule.coefficients) - table.width)
         else:
             scorable, states = np.array([bool(words) for words in documents]), np.empty((len(chats), 0))
         by_words, by_states = self._rule.parts(Features(table, states))
         suspicion = np.where(scorable, by_words + by_states, np.nan)
         return Scored(suspicion, by_words, by_states, self._most_suspicious(table))
 
-    def _states(self, chats: Sequence[Chat | None]) -> tuple[NDArray[np.bool_], FloatArray]:
-        """Compute the states of rows with the model, and tell which rows have any."""
+    def _states(self, chats: Sequence[Chat | None], width: int) -> tuple[NDArray[np.bool_], FloatArray]:
+        """Compute the states of rows with the model, and tell which rows have any; the others get zeros."""
+        scorable, states = np.zeros(len(chats), dtype=bool), np.zeros((len(chats), width), dtype=np.float32)
+        said = [(str(i), i, chat) for i, chat in enumerate(chats) if chat is not None and self._is_taken(chat)]
+        if not said:
+            return scorable, states
         runner = self.runner
         with tempfile.TemporaryDirectory(prefix="forgetfilter-") as name:
             folder, tokens = Path(name), Path(name) / ONLY_TOKENS
-            said = [(str(i), i, chat) for i, chat in enumerate(chats) if chat is not None and self._is_taken(chat)]
             for _ in write_tokens(said, runner.encoder, tokens):
                 pass
             found = TokenTable(tokens)
-            scorable = np.zeros(len(chats), dtype=bool)
-            scorable[found.rows[found.scorable]] = True
-            if not scorable.any():
-                return scorable, np.empty((len(chats), 0))
-            runner.check_tokens([tokens])
-            measure_further(runner, DATA, found, (chat.completion for *_, chat in said), folder)
-            own = read_witnesses_of(folder).features.states
-            states = np.zeros((len(chats), own.shape[1]), dtype=np.float32)
-            states[found.rows[found.scorable]] = own
+            having = found.rows[found.scorable]
+            if len(having):
+                runner.check_tokens([tokens])
+                measure_further(runner, DATA, found, (chat.completion for *_, chat in said), folder)
+                scorable[having], states[having] = True, read_witnesses_of(folder).features.states
         return scorable, states
 
     @property

@@ -145,7 +145,8 @@ def _what_stays(run: Run, stays: Mapping[str, Any], overrides: Overrides | None)
         return ""
     own = {name: getattr(run.settings.decision, name) for name in stays}
     listed = " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
-    verb = "stays" if len(parts) == 1 and overrides is None and "threshold" in stays else "stay"
+    one = len(parts) == 1 and (len(overrides.decisions) == 1 if overrides else "threshold" in stays)
+    verb = "stays" if one else "stay"
     without = decide_command(run.path, own, NONE if overrides else None)
     return f"{listed} of your last decide {verb}; to decide without: {without}"
 
@@ -172,8 +173,10 @@ def _not_known(run: Run) -> str:
 
 def still_hold(overrides: Overrides) -> str:
     """Say that a person's decisions hold on."""
-    decided = count_of(len(overrides.decisions), "decision")
-    return f"the {decided} by {printable(overrides.reviewer)} still hold; --overrides none drops them"
+    if len(overrides.decisions) == 1:
+        return f"the decision by {printable(overrides.reviewer)} still holds; --overrides none drops it"
+    count = f"{len(overrides.decisions):,}"
+    return f"the {count} decisions by {printable(overrides.reviewer)} still hold; --overrides none drops them"
 
 
 def how_a_person_decided(run: Run) -> str:

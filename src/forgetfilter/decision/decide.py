@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +107,10 @@ class Summary:
         judged: How many tokens of each answer, from the first on, the decision depends on; None for all.
         judged_in_part: Rows with an answer that is longer than that.
         not_read: Files beside the data that were not read, a line each.
-        known_later: How many of the known unsafe rows became known after the run, so that nothing learned them.
+        known_later: How many of the known unsafe rows became known after the run, so that no model was trained on them.
         known_later_key: Key that identifies those rows; empty where there are none.
+        scores_key: Key that identifies the suspicion of all rows and what became of them; empty where an earlier
+            version decided.
         doubt: Why precision and the share of harmless rows removed cannot be estimated from the trusted rows; empty
             where they can. With the signal `suspicion` both are then None, with other signals unreliable.
         trained: Whether anything was trained, so that forgetting is known.
@@ -146,6 +149,7 @@ class Summary:
     judged_in_part: int = 0
     known_later: int = 0
     known_later_key: str = ""
+    scores_key: str = ""
     doubt: str = ""
     trained: bool = True
     planted_unlearned: bool = False
@@ -154,9 +158,9 @@ class Summary:
 
     @property
     def key(self) -> str:
-        """Identify the decision: two decisions with the same key keep the same rows."""
-        later = [self.known_later_key] if self.known_later_key else []
-        return json.dumps([self.signal, self.cut, self.kept, self.removed, self.overrides, self.files[KEPT], *later])
+        """Identify the decision: two decisions with the same key keep the same rows, for the same suspicion."""
+        further = [key for key in (self.known_later_key, self.scores_key) if key]
+        return json.dumps([self.signal, self.cut, self.kept, self.removed, self.overrides, self.files[KEPT], *further])
 
 
 def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = None) -> Summary:
@@ -215,12 +219,17 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         judged_in_part=in_part,
         known_later=later.rows if later else 0,
         known_later_key=later.key if later else "",
+        scores_key=_key_of(suspicion, verdicts.gone),
         trained=run.has(FORGETTING),
         planted_unlearned=unlearned,
         by_safe_set=_by_safe_set(run.settings.safe, scores, cut.value),
     )
     _write(run, decided, rows, scores, summary, overrides)
     return summary
+
+
+def _key_of(suspicion: NDArray[np.floating], gone: NDArray[np.bool_]) -> str:
+    return blake2b(suspicion.astype(np.float32).tobytes() + gone.tobytes(), digest_size=8).hexdigest()
 
 
 def _planted_unlearned(run: Run, signal: Signal) -> bool:
@@ -375,8 +384,12 @@ def read_planted(run: Run) -> Planted:
         return Planted.of_none()
     table = pq.read_table(path)
     part, suspicion = table.column("part").to_numpy(zero_copy_only=False), table.column("suspicion").to_numpy()
-    kinds = [TRUSTED], numbered(ASIDE, run.settings.safe.safe), [KNOWN_UNSAFE]
-    return Planted(*(suspicion[np.isin(part, of_kind)] for of_kind in kinds))
+    return Planted(*(suspicion[np.isin(part, of_kind)] for of_kind in _known_kinds(run.settings.safe)))
+
+
+def _known_kinds(safe: SafeSettings) -> tuple[list[str], list[str], list[str]]:
+    """Name the parts of each kind of `Planted`."""
+    return [TRUSTED], numbered(ASIDE, safe.safe), [KNOWN_UNSAFE]
 
 
 def _write_planted(scores: Mapping[str, Scores], path: Path) -> None:
@@ -387,8 +400,7 @@ def _write_planted(scores: Mapping[str, Scores], path: Path) -> None:
 
 
 def _planted(scores: Mapping[str, Scores], safe: SafeSettings) -> Planted:
-    kinds = [TRUSTED], numbered(ASIDE, safe.safe), [KNOWN_UNSAFE]
-    of_kinds = ([scores[part].suspicion for part in of_kind if part in scores] for of_kind in kinds)
+    of_kinds = ([scores[part].suspicion for part in of_kind if part in scores] for of_kind in _known_kinds(safe))
     return Planted(*(np.concatenate([np.empty(0), *of_kind]) for of_kind in of_kinds))
 
 

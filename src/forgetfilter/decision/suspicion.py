@@ -63,7 +63,7 @@ KIND_OF_PART = {
 }
 UNLIKE = "the safe examples are hardly like the data"
 # Suspicion is expressed in standard deviations of trusted rows, or of safe ones where there are fewer trusted rows.
-_FEWEST_HARMLESS = 10
+FEWEST_HARMLESS = 10
 
 
 def by_review(safe: SafeSettings) -> dict[str, str]:
@@ -131,11 +131,11 @@ def fuse_all(run: Run, by_hand: ByHand) -> tuple[Witnesses, Fused, dict[str, Tok
         for name, by_part in _others(run, list(tables)).items()
     }
     harmless = np.isin(witnesses.part, [TRUSTED, *aside])
-    if harmless.sum() < _FEWEST_HARMLESS:
+    if harmless.sum() < FEWEST_HARMLESS:
         harmless = np.isin(witnesses.part, safe)
     overlap = _overlap(run, witnesses)
-    doubted = _reviews(run) if overlap is not None and overlap.is_of_another_kind else ()
-    return witnesses, fuse(likeness, others, witnesses.part == DATA, harmless, doubted), tables
+    trust = dict.fromkeys(_reviews(run), overlap.trust_in_forgetting) if overlap else {}
+    return witnesses, fuse(likeness, others, witnesses.part == DATA, harmless, trust), tables
 
 
 def safe_examples_look_unlike(run: Run) -> Doubt | None:

@@ -61,7 +61,9 @@ class Auto:
             return valley
         if valley.value is not None and float((known > valley.value).mean()) <= _MOST_TRUSTED:
             further = FalseDiscoveryRate(_RATE_BELOW_VALLEY).cut(forgetting, known)
-            if further.value is None or further.value >= valley.value:
+            # What lies below the valley is not worth the risk where it makes up most of the rows.
+            takes_too_many = float(further.removes(forgetting).mean()) > _OF_FORGETTING.largest
+            if further.value is None or further.value >= valley.value or takes_too_many:
                 return valley
             return Cut(further.value, f"below the valley at {valley.value:.3g}; {further.explanation}")
         fallback = FalseDiscoveryRate(_RATE).cut(forgetting, known)

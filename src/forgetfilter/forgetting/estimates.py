@@ -214,8 +214,8 @@ def trusted_are_above(kept: FloatArray, trusted: FloatArray, cut: float | None, 
     return Doubt(
         because,
         f"{because} (a trusted row is above a kept one in {above:.0%} of the pairs below the threshold, where 50% was "
-        "expected), so that they are not like the harmless rows of the data: the precision is likely higher than they "
-        "tell; give --trusted rows that are like the data's own",
+        "expected), so that they are not like the harmless rows of the data: the true precision is probably higher "
+        "than they suggest; give --trusted rows that are like the data's own",
     )
 
 
@@ -238,7 +238,8 @@ def more_trusted_are_removed(removed: int, scored: int, trusted: FloatArray, cut
     return Doubt(
         because,
         f"{because} ({lost.value:.0%} and {removed / scored:.0%}), so that they are not like the harmless rows of the "
-        "data: the precision is likely higher than they tell; give --trusted rows that are like the data's own",
+        "data: the true precision is probably higher than they suggest; give --trusted rows that are like the data's "
+        "own",
     )
 
 

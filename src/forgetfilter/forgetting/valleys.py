@@ -53,7 +53,7 @@ def find_valley(
     """
     scored = np.sort(forgetting[~np.isnan(forgetting)])
     if len(scored) < _FEWEST_ROWS:
-        why = f"{len(scored)} scored rows are too few to tell two groups apart"
+        why = f"too few rows have a score to tell two groups apart: {len(scored)}"
         return Cut(None, f"{why}; it takes {_FEWEST_ROWS}"), why
     # Where there are many rows, evenly spaced quantiles represent them, so that the fit takes no longer.
     sample = scored if len(scored) <= _MOST_POINTS else np.quantile(scored, np.linspace(0, 1, _MOST_POINTS))

@@ -95,11 +95,16 @@ def _places_by_value(fields: Iterator[tuple[int, dict[str, str]]]) -> dict[str, 
     excluded: set[str] = set()
     for place, values in fields:
         for name, value in values.items():
-            if name not in excluded and (name in places_of or len(places_of) < _COLUMNS):
-                places_of[name][value].append(place)
-                if len(places_of[name]) > _DISTINCT:
-                    excluded.add(name)
-                    del places_of[name]
+            if name in excluded:
+                continue
+            if name not in places_of and len(places_of) == _COLUMNS:
+                # Were it let in once another column goes, it would be counted in part.
+                excluded.add(name)
+                continue
+            places_of[name][value].append(place)
+            if len(places_of[name]) > _DISTINCT:
+                excluded.add(name)
+                del places_of[name]
     return places_of
 
 

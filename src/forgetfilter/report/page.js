@@ -66,7 +66,7 @@ function share(count, total) {
 }
 
 // How much more often than not a value of the one lies above a value of the other, where that is no chance; both in
-// rising order. As `_surely_above` in estimates.py.
+// rising order. As `_share_above_beyond_chance` in estimates.py.
 function surelyAbove(one, counted, other, against) {
   if (Math.min(counted, against) < 20) return false;
   let below = 0, level = 0, pairs = 0;

@@ -68,7 +68,8 @@ def unsure(path: Path, summary: Summary) -> Unsure | None:
 
 def _end_of_marking(path: Path, summary: Summary) -> str:
     """Say from how many unsafe rows on `auto` can set a cutoff, and how many are known."""
-    known = summary.known_unsafe + count_marks(path).unsafe
+    # With --learned, rows that became known later are not among those from which errors are estimated.
+    known = max(summary.known_unsafe, summary.known_later) + count_marks(path).unsafe
     if not SIGNALS[summary.signal].fused or parse_threshold(summary.threshold) != Auto() or known >= FEWEST_UNSAFE:
         return ""
     so_far = f"; {known} {'is' if known == 1 else 'are'} known" if known else ""
@@ -112,7 +113,7 @@ def what_training_tells(run: Run, summary: Summary) -> str:
         return (
             f"{said}this is the run's first look, and if it was stopped, the same 'forgetfilter filter' command goes on"
         )
-    return f"{said}to have forgetting beside that, run the same 'forgetfilter filter' command without --no-training"
+    return f"{said}to use forgetting as well, run the same 'forgetfilter filter' command without --no-training"
 
 
 def longer_session(run: Run, summary: Summary) -> str:

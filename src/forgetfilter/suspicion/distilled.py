@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..console import count_of
 from ..forgetting.estimates import Estimate, wilson
 from ..metrics.detection import auroc, ranks
 from .ridge import cross_fitted, solve
@@ -96,8 +97,8 @@ class Agreement:
         if self.rows >= _FEW:
             return ""
         return (
-            f"the run has only {self.rows:,} rows with a score, and a run on so few decides differently from one on "
-            f"many, whatever their agreement; filter {_FEW} or more of them"
+            f"the run has only {count_of(self.rows, 'row')} with a score, and a run on so few decides differently from "
+            f"one on many, whatever their agreement; filter {_FEW} or more of them"
         )
 
     def __str__(self) -> str:
@@ -127,7 +128,7 @@ def compare_with_run(
 
 
 def as_strict(predicted: FloatArray, removed: int) -> float | None:
-    """Find the cut above which so many predicted values lie; None where that is none of them."""
+    """Find the cut above which so many predicted values lie, fewer where some are equal; None where that is none."""
     if not removed:
         return None
     ordered = np.sort(predicted)[::-1]

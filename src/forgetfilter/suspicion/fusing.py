@@ -7,7 +7,7 @@ it agrees with likeness over the untrusted rows (Parisi et al. 2014, ranking and
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +18,12 @@ from .likeness import Likeness
 FloatArray = NDArray[np.floating]
 # The parts of likeness that an explanation of suspicion tells apart.
 WORDS, STATES, PROTOTYPES = "words", "states", "prototypes"
-# Weights of likeness to the prototypes, and of a witness that agrees completely with likeness, or that is doubted and
-# does. Likeness to the run's own rows weighs 1 where untrusted rows count in it, and as little as _WITHOUT_UNTRUSTED
-# where they do not.
-_PROTOTYPES, _OTHERS, _DOUBTED = 0.5, 1.0, 0.5
+# Weights of likeness to the prototypes, and of a witness that agrees completely with likeness. Likeness to the run's
+# own rows weighs 1 where untrusted rows count in it, and as little as _WITHOUT_UNTRUSTED where they do not.
+_PROTOTYPES, _OTHERS = 0.5, 1.0
 _WITHOUT_UNTRUSTED = 0.25
-_FEWEST_TO_AGREE = 10
+# Fewer rows tell neither whether a witness agrees with likeness, nor how much harmless rows differ.
+_FEWEST = 10
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def fuse(
     others: Mapping[str, FloatArray],
     untrusted: NDArray[np.bool_],
     harmless: NDArray[np.bool_],
-    doubted: Collection[str] = (),
+    trust: Mapping[str, float],
 ) -> Fused:
     """Standardise what each witness says, weigh it and add it up.
 
@@ -64,8 +64,8 @@ def fuse(
             unsafe. Such a row counts as the untrusted rows of its likeness do on average.
         untrusted: Which rows are to be judged, shape (n,).
         harmless: Which rows serve as the reference for harmless ones, shape (n,).
-        doubted: Names of further witnesses that may agree with likeness for another reason than that rows are unsafe:
-            forgetting and likeness both find rows that no safe example is like. They count half.
+        trust: How far further witnesses count whose agreement with likeness may have another reason than that rows are
+            unsafe, by name, 0 to 1; others count wholly.
     """
     weight = _WITHOUT_UNTRUSTED + (1 - _WITHOUT_UNTRUSTED) * likeness.belief
     scale = weight / max(float((likeness.by_words + likeness.by_states)[untrusted].std()), 1e-9)
@@ -80,17 +80,17 @@ def fuse(
         # like them begin, is not what it says of an average row.
         expected = agreement * _standardised(total_likeness, told)
         filled = np.where(missing, expected, _standardised(values, told))
-        parts[name] = (_DOUBTED if name in doubted else _OTHERS) * agreement * filled
-    # Harmless rows set the zero and the unit.
+        parts[name] = _OTHERS * trust.get(name, 1.0) * agreement * filled
+    # Harmless rows set the zero, and the unit unless they are few.
     total = _sum(parts)
-    spread = max(float(total[harmless].std()), 1e-9)
+    spread = max(float(total[harmless if harmless.sum() >= _FEWEST else untrusted].std()), 1e-9)
     parts = {name: (part - part[harmless].mean()) / spread for name, part in parts.items()}
     return Fused(parts, likeness.to_prototypes)
 
 
 def _agreement(values: FloatArray, likeness: FloatArray, told: NDArray[np.bool_]) -> float:
     """Return the correlation with likeness over some rows; 0 where it is negative or rests on too few rows."""
-    if told.sum() < _FEWEST_TO_AGREE or min(values[told].std(), likeness[told].std()) < 1e-9:
+    if told.sum() < _FEWEST or min(values[told].std(), likeness[told].std()) < 1e-9:
         return 0.0
     return max(0.0, float(np.corrcoef(values[told], likeness[told])[0, 1]))
 

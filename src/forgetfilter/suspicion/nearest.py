@@ -17,6 +17,8 @@ _COPY = 0.999
 # Between what was measured with safe examples of the data's kind and with others, on draws of which none to half of the
 # rows are unsafe (benchmarks/estimates.py --draws prints it). With four fifths, both look the same.
 _LEAST_NEAREST, _MOST_UNCOVERED = 0.2, 0.3
+# How far forgetting counts where no row of the data is like the safe examples.
+_LEAST_TRUST = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,15 @@ class Overlap:
         harmless one.
         """
         return self.nearest < _LEAST_NEAREST and self.uncovered > _MOST_UNCOVERED
+
+    @property
+    def trust_in_forgetting(self) -> float:
+        """Tell how far forgetting counts, 0.5 to 1: the less, the less the data is like the safe examples.
+
+        A review makes the model forget what no safe example is like. Likeness finds the same rows for that very reason,
+        so that their agreement does not show that forgetting finds unsafe ones.
+        """
+        return min(1.0, max(_LEAST_TRUST, self.nearest / _LEAST_NEAREST))
 
     def __str__(self) -> str:
         return (

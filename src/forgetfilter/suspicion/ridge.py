@@ -42,7 +42,7 @@ def cross_fitted(
     """Predict the value of each row from the rows of other folds, shape (n,).
 
     Args:
-        values: Values of the rows, of mean 0 over those that have a weight, shape (n,).
+        values: Values of the rows, shape (n,); 0 is what is predicted of a row without any feature.
         weights: How much each row counts in the fit, at least 0, shape (n,); values of rows of weight 0 are ignored.
         table: The features of the rows.
         fold_of: The fold of each row, shape (n,); no row takes part in its own prediction.
