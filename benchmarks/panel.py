@@ -35,7 +35,7 @@ from forgetfilter.runs.run import Run
 from forgetfilter.stages.witnesses import Witnesses, read_witnesses
 from forgetfilter.suspicion.fusing import Fused, fuse
 from forgetfilter.suspicion.likeness import Likeness, measure_likeness
-from forgetfilter.suspicion.nearest import Overlap
+from forgetfilter.suspicion.nearest import Overlap, trust_in_forgetting
 from panel_problems import CHOSEN, KNOWN_ROWS, PROBLEMS, REPORTED, Drawn, Problem, draw
 from problems import Row
 from results import Table, add_json
@@ -180,8 +180,8 @@ class Look:
 
     def fuse(self, others: Evidence) -> Fused:
         """Fuse likeness with other evidence, by name."""
-        trust = {FORGETTING: self.overlap.trust_in_forgetting} if self.overlap else {}
-        return fuse(self.likeness, others, self.untrusted, self.harmless, trust)
+        trust = trust_in_forgetting(self.overlap, int((self.part == KNOWN_UNSAFE).sum()))
+        return fuse(self.likeness, others, self.untrusted, self.harmless, {FORGETTING: trust})
 
 
 def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:

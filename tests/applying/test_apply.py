@@ -153,6 +153,19 @@ def test_a_row_without_words_has_no_score_and_is_kept(run, more, tmp_path):
     assert scorer({"prompt": [], "completion": []}) == {"forgetfilter_suspicion": []}
 
 
+def test_a_batch_without_any_row_that_can_be_scored_has_no_score(run, tmp_path, capsys):
+    scorer = RowScorer.load(run, "states")
+    assert scorer({"prompt": ["?", "!"], "completion": ["", ""]}) == {"forgetfilter_suspicion": [None, None]}
+    long = {"prompt": "word " * 5000, "completion": "Fine."}
+    assert apply(run, write_jsonl(tmp_path / "m.jsonl", [long]), tmp_path / "out", "--evidence", "states") == 0
+    assert pq.read_table(tmp_path / "out" / "scores.parquet").column("decision").to_pylist() == ["unscorable"]
+
+
+def test_a_row_in_place_of_a_batch_is_refused(run, more):
+    with pytest.raises(SettingsError, match="batched=True"):
+        datasets.Dataset.from_list(more).map(RowScorer.load(run))
+
+
 def test_another_threshold_decides_the_same_folder_again(run, more, tmp_path, monkeypatch):
     data = write_jsonl(tmp_path / "more.jsonl", more)
     assert apply(run, data, tmp_path / "out") == 0
@@ -213,6 +226,27 @@ def test_a_run_that_is_decided_again_is_applied_anew(run, more, tmp_path):
     assert forgetfilter.AppliedResult(tmp_path / "out").summary.explanation == "the run removed nothing"
 
 
+def test_a_decision_for_other_reasons_is_applied_anew(run, more, tmp_path):
+    """Nothing is removed before and after, so that only suspicion tells the two decisions apart."""
+    own = shutil.copytree(run, tmp_path / "run")
+    assert main(["decide", str(own), "--threshold", "1e9"]) == 0
+    before = RowScorer.load(own).score_texts([more[0]["completion"]]).suspicion
+    assert main(["decide", str(own), "--threshold", "1e9", "--known-unsafe", str(run.parent / "safe.jsonl")]) == 0
+    known = json.loads((own / "summary.json").read_text())
+    (own / "summary.json").write_text(json.dumps(known | {"known_later_key": ""}))
+    (own / CHECKSUMS).unlink()
+    assert RowScorer.load(own).score_texts([more[0]["completion"]]).suspicion != before
+
+
+def test_a_persons_decisions_that_were_changed_since_are_refused(run, tmp_path):
+    own, overrides = shutil.copytree(run, tmp_path / "run"), tmp_path / "overrides.json"
+    overrides.write_text(json.dumps({"reviewer": "me", "decisions": {"safe1": "removed"}}))
+    assert main(["decide", str(own), "--overrides", str(overrides)]) == 0
+    (own / "overrides.json").write_text((own / "overrides.json").read_text().replace('"removed"', '"kept"   '))
+    with pytest.raises(RunError, match="changed since it was written"):
+        RowScorer.load(own)
+
+
 def test_what_a_person_decided_counts(run, more, tmp_path):
     own, data = shutil.copytree(run, tmp_path / "run"), write_jsonl(tmp_path / "more.jsonl", more)
     assert apply(own, data, tmp_path / "out") == 0
@@ -239,6 +273,9 @@ def test_what_cannot_be_applied_is_told_in_one_line(run, more, tmp_path):
     (own / "summary.json").unlink()
     with pytest.raises(RunError, match=r"summary.json: missing; decide again"):
         RowScorer.load(own)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="file"):
+        forgetfilter.apply(run, str(data), output=tmp_path / "file" / "out")
     with pytest.raises(SettingsError, match="evidence must be one of words, states"):
         RowScorer.load(run, "everything")
     with pytest.raises(SettingsError, match="threshold"):

@@ -180,6 +180,14 @@ def test_the_beginning_of_each_answer():
     assert beginnings(np.array([], dtype=int), 2).tolist() == []
 
 
+def test_trusted_rows_lower_no_cut_to_below_most_rows():
+    """The kind of harmless rows that the review did not cover lies between trusted and unsafe ones."""
+    rng = np.random.default_rng(0)
+    forgetting = np.concatenate([rng.normal(0, 0.3, 60), rng.normal(3, 0.3, 170), rng.normal(6, 0.3, 270)])
+    cut = Auto().cut(forgetting, rng.normal(0, 0.3, 100))
+    assert cut.removes(forgetting).sum() == pytest.approx(270, abs=5)
+
+
 def test_auto_goes_below_a_valley_that_lies_among_the_unsafe_rows():
     rng = np.random.default_rng(0)
     harmless, unsafe, furthest = rng.normal(0, 0.1, 100), rng.normal(1, 0.1, 80), rng.normal(6, 0.3, 12)

@@ -14,7 +14,7 @@ from forgetfilter.cli import main
 from forgetfilter.data.rows import Rows
 from forgetfilter.decision.decide import read_summary
 from forgetfilter.report import write_report
-from forgetfilter.report.by_column import break_down
+from forgetfilter.report.by_column import _places_by_value, break_down
 from forgetfilter.report.topics import choose_members, gather_topics
 from forgetfilter.runs.layout import DATA, ROWS
 from forgetfilter.runs.run import Run
@@ -345,6 +345,14 @@ def test_values_that_are_too_many_are_told_together(folder):
     assert min(u["above"] for u in users if u["value"]) >= others["above"] / others["others"]
     for user in users:
         assert user["above"] == sum(value > cut for value in user["suspicion"])
+
+
+def test_no_column_is_counted_in_part():
+    """Of a table of many columns the first count; one that has to wait for an id's place would miss the first rows."""
+    fields = ({"id": str(i)} | {f"c{column}": "same" for column in range(45)} for i in range(3000))
+    places_of = _places_by_value(enumerate(fields))
+    assert len(places_of) == 39
+    assert {len(places) for values in places_of.values() for places in values.values()} == {3000}
 
 
 def test_what_a_guard_found_is_a_column(folder):

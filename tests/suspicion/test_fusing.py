@@ -63,3 +63,11 @@ def test_a_witness_counts_as_far_as_it_is_trusted(looks):
 
     shares = [np.std(parts["forgetting"]) / np.std(parts["words"]) for parts in (half, whole)]
     assert shares[0] == pytest.approx(shares[1] / 2)
+
+
+def test_a_single_harmless_row_sets_no_unit(looks):
+    alone = np.flatnonzero(HARMLESS)[0] == np.arange(270)
+
+    suspicion = fuse(likeness_of(looks), {}, UNTRUSTED, alone, {}).suspicion
+
+    assert suspicion[UNTRUSTED].std() == pytest.approx(1.0)

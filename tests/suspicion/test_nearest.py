@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from forgetfilter.suspicion.nearest import measure_overlap
+from forgetfilter.suspicion.nearest import measure_overlap, trust_in_forgetting
 
 NONE = np.empty((0, 16))
 
@@ -46,10 +46,12 @@ def test_the_data_has_none():
 
 def test_forgetting_counts_the_less_the_less_the_data_is_like_the_safe_examples():
     safe, half = around(0, 120, 3), in_random_order(around(0, 12, 1), around(1, 150, 2))
-    trusted = [compare(data, safe).trust_in_forgetting for data in (around(0, 150, 1), half, around(1, 150, 1))]
-    assert trusted[0] == 1.0
-    assert 0.5 < trusted[1] < 1.0
-    assert trusted[2] == 0.5
+    overlaps = [compare(data, safe) for data in (around(0, 150, 1), half, around(1, 150, 1))]
+    alike, between, unlike = (trust_in_forgetting(overlap, 10) for overlap in overlaps)
+    assert alike == 1.0
+    assert 0.5 < between < 1.0
+    assert unlike == 0.5
+    assert trust_in_forgetting(overlaps[2], 9) == trust_in_forgetting(None, 10) == 1.0
 
 
 def test_ordinary_rows_may_cover_what_safe_examples_do_not():

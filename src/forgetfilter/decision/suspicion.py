@@ -44,7 +44,7 @@ from ..stages.witnesses import Witnesses, no_witnesses, read_witnesses
 from ..suspicion import kinds as of_kind
 from ..suspicion.fusing import Fused, fuse
 from ..suspicion.likeness import measure_likeness
-from ..suspicion.nearest import MOST_COMPARED, Overlap, measure_overlap
+from ..suspicion.nearest import MOST_COMPARED, Overlap, measure_overlap, trust_in_forgetting
 from .verdicts import ByHand
 
 FloatArray = NDArray[np.floating]
@@ -133,9 +133,9 @@ def fuse_all(run: Run, by_hand: ByHand) -> tuple[Witnesses, Fused, dict[str, Tok
     harmless = np.isin(witnesses.part, [TRUSTED, *aside])
     if harmless.sum() < FEWEST_HARMLESS:
         harmless = np.isin(witnesses.part, safe)
-    overlap = _overlap(run, witnesses)
-    trust = dict.fromkeys(_reviews(run), overlap.trust_in_forgetting) if overlap else {}
-    return witnesses, fuse(likeness, others, witnesses.part == DATA, harmless, trust), tables
+    trust = trust_in_forgetting(_overlap(run, witnesses), int((kinds == of_kind.UNSAFE).sum()))
+    by_name = dict.fromkeys(_reviews(run), trust)
+    return witnesses, fuse(likeness, others, witnesses.part == DATA, harmless, by_name), tables
 
 
 def safe_examples_look_unlike(run: Run) -> Doubt | None:
