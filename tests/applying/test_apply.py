@@ -153,7 +153,7 @@ def test_a_row_without_words_has_no_score_and_is_kept(run, more, tmp_path):
     assert scorer({"prompt": [], "completion": []}) == {"forgetfilter_suspicion": []}
 
 
-def test_a_batch_without_any_row_that_can_be_scored_has_no_score(run, tmp_path, capsys):
+def test_a_batch_without_any_row_that_can_be_scored_has_no_score(run, tmp_path):
     scorer = RowScorer.load(run, "states")
     assert scorer({"prompt": ["?", "!"], "completion": ["", ""]}) == {"forgetfilter_suspicion": [None, None]}
     long = {"prompt": "word " * 5000, "completion": "Fine."}
