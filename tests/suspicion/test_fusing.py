@@ -9,7 +9,7 @@ UNTRUSTED, HARMLESS, KNOWN = (np.repeat(kinds, [200, 50, 20]) for kinds in np.ey
 
 def likeness_of(values):
     nothing = np.zeros(len(values))
-    return Likeness(values, nothing, nothing, np.zeros(len(values)), 1.0)
+    return Likeness(values, nothing, nothing, nothing)
 
 
 @pytest.fixture

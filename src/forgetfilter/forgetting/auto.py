@@ -18,13 +18,13 @@ _RATE, _RATE_BELOW_VALLEY = 0.2, 0.05
 _MOST_TRUSTED = 0.1
 # For suspicion: the false discovery rates where there is no valley, the stricter first, and the largest share of rows
 # above one that may be harmless (docs/appendix.md).
-_RATES_OF_SUSPICION, _MOST_HARMLESS = (0.1, 0.2), 0.5
+_RATES_OF_SUSPICION, _MOST_HARMLESS = (0.1, 0.2, 0.3, 0.4), 0.5
 # The smallest share of the rows above a cut that look unsafe by themselves, and the same where known unsafe rows show
 # what unsafe rows look like.
 _FEWEST_LOOK_UNSAFE, _FEWEST_LIKE_KNOWN = 1 / 3, 1 / 2
 # Where some rows are unsafe, others begin this far before the boundary between the package's examples: rows of the data
 # are less like these examples than the examples are like each other.
-_FURTHER = 0.5
+_FURTHER = 0.75
 # Fewer known unsafe rows do not represent their kind, and fewer such rows in the data may be there by chance.
 FEWEST_UNSAFE, _FEWEST_THERE = 10, 3
 # Fewer trusted rows do not tell how many harmless rows are as suspicious as the least suspicious unsafe ones.

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from .cuts import Cut, value_below
 
 FloatArray = NDArray[np.floating]
-# The log-odds that a row is unsafe, if half of the rows are and it is like the median unsafe example: .88 in 1.
-_STEEPNESS = 2.0
+# The log-odds that a row is unsafe, if half of the rows are and it is like the median unsafe example: .92 in 1.
+_STEEPNESS = 2.5
 # Fewer unsafe rows may look so by chance, and above a cut most rows have to be unsafe.
 _FEWEST, _LEAST_PRECISION = 3.0, 0.5
 _ROUNDS, _TOLERANCE = 200, 1e-5

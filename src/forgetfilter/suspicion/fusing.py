@@ -18,10 +18,9 @@ from .likeness import Likeness
 FloatArray = NDArray[np.floating]
 # The parts of likeness that an explanation of suspicion tells apart.
 WORDS, STATES, PROTOTYPES = "words", "states", "prototypes"
-# Weights of likeness to the prototypes, and of a witness that agrees completely with likeness. Likeness to the run's
-# own rows weighs 1 where untrusted rows count in it, and as little as _WITHOUT_UNTRUSTED where they do not.
-_PROTOTYPES, _OTHERS = 0.5, 1.0
-_WITHOUT_UNTRUSTED = 0.25
+# Weights of likeness to the run's own rows, of that to the prototypes, and of a witness that agrees completely with
+# both. More for the run's own rows finds no more where half of the data is unsafe, and less where few rows are.
+_OWN_ROWS, _PROTOTYPES, _OTHERS = 1 / 3, 2 / 3, 1.0
 # Fewer rows tell neither whether a witness agrees with likeness, nor how much harmless rows differ.
 _FEWEST = 10
 
@@ -67,8 +66,7 @@ def fuse(
         trust: How far further witnesses count whose agreement with likeness may have another reason than that rows are
             unsafe, by name, 0 to 1; others count wholly.
     """
-    weight = _WITHOUT_UNTRUSTED + (1 - _WITHOUT_UNTRUSTED) * likeness.belief
-    scale = weight / max(float((likeness.by_words + likeness.by_states)[untrusted].std()), 1e-9)
+    scale = _OWN_ROWS / max(float((likeness.by_words + likeness.by_states)[untrusted].std()), 1e-9)
     parts = {WORDS: scale * likeness.by_words, STATES: scale * likeness.by_states}
     parts[PROTOTYPES] = _PROTOTYPES * _standardised(likeness.to_prototypes, untrusted)
     total_likeness = _sum(parts)

@@ -49,14 +49,12 @@ class Likeness:
         to_prototypes: The result of `like_prototypes`: above 0, a row is more like unsafe prototypes than like harmless
             ones. Shape (n,).
         suspected: The degree to which each untrusted row counts as unsafe, 0 to 1; 0 for other rows. Shape (n,).
-        belief: The degree to which untrusted rows may count as unsafe at all, 0 to 1.
     """
 
     by_words: FloatArray
     by_states: FloatArray
     to_prototypes: FloatArray
     suspected: FloatArray
-    belief: float
 
 
 def measure_likeness(features: Features, kinds: NDArray[np.integer], random_ranks: NDArray[np.integer]) -> Likeness:
@@ -71,7 +69,7 @@ def measure_likeness(features: Features, kinds: NDArray[np.integer], random_rank
     fitted = choose_fitted(kinds == UNTRUSTED, random_ranks)
     training = TrainingRows(features.take(fitted), kinds[fitted], random_ranks[fitted] % FOLDS)
     to_prototypes = like_prototypes(training, features, fitted)
-    untrusted, prototypes, belief = training.are(UNTRUSTED), to_prototypes[fitted], 0.0
+    untrusted, prototypes = training.are(UNTRUSTED), to_prototypes[fitted]
     plausible = untrusted / (1 + np.exp(-_SURE * np.clip(prototypes, -100, 100)))
     suspected = untrusted * (_FIRST / max(1, int(untrusted.sum())))
     for _ in range(_ROUNDS):
@@ -82,7 +80,7 @@ def measure_likeness(features: Features, kinds: NDArray[np.integer], random_rank
     rule = training.fit(WEIGHT_OF_KIND, suspected)
     suspected_of_all = np.zeros(len(kinds))
     suspected_of_all[fitted] = suspected
-    return Likeness(*rule.predict(features, fitted), to_prototypes, suspected_of_all, belief)
+    return Likeness(*rule.predict(features, fitted), to_prototypes, suspected_of_all)
 
 
 def choose_fitted(untrusted: NDArray[np.bool_], random_ranks: NDArray[np.integer]) -> NDArray[np.intp]:
