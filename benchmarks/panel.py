@@ -33,9 +33,9 @@ from forgetfilter.rivals.texts import known_by_words
 from forgetfilter.runs.layout import ASIDE, DATA, FORGETTING, KNOWN_UNSAFE, SAFE, TOKENS, TRUSTED
 from forgetfilter.runs.run import Run
 from forgetfilter.stages.witnesses import Witnesses, read_witnesses
-from forgetfilter.suspicion.fusing import Fused, fuse
+from forgetfilter.suspicion.fusing import Fused, fuse, trust_in
 from forgetfilter.suspicion.likeness import Likeness, measure_likeness
-from forgetfilter.suspicion.nearest import Overlap, trust_in_forgetting
+from forgetfilter.suspicion.nearest import Overlap
 from panel_problems import CHOSEN, KNOWN_ROWS, PROBLEMS, REPORTED, Drawn, Problem, draw
 from problems import Row
 from results import Table, add_json
@@ -180,8 +180,8 @@ class Look:
 
     def fuse(self, others: Evidence) -> Fused:
         """Fuse likeness with other evidence, by name."""
-        trust = trust_in_forgetting(self.overlap, int((self.part == KNOWN_UNSAFE).sum()))
-        return fuse(self.likeness, others, self.untrusted, self.harmless, {FORGETTING: trust})
+        alike, known = self.overlap.alike if self.overlap else 1.0, int((self.part == KNOWN_UNSAFE).sum())
+        return fuse(self.likeness, others, self.untrusted, self.harmless, trust_in(alike, [FORGETTING], known))
 
 
 def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:

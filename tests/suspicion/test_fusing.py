@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from forgetfilter.suspicion.fusing import fuse
+from forgetfilter.suspicion.fusing import OWN_ROWS, fuse, trust_in
 from forgetfilter.suspicion.likeness import Likeness
 
 UNTRUSTED, HARMLESS, KNOWN = (np.repeat(kinds, [200, 50, 20]) for kinds in np.eye(3, dtype=bool))
@@ -9,7 +9,7 @@ UNTRUSTED, HARMLESS, KNOWN = (np.repeat(kinds, [200, 50, 20]) for kinds in np.ey
 
 def likeness_of(values):
     nothing = np.zeros(len(values))
-    return Likeness(values, nothing, nothing, nothing)
+    return Likeness(values, nothing, nothing, nothing, 0.0)
 
 
 @pytest.fixture
@@ -71,3 +71,20 @@ def test_a_single_harmless_row_sets_no_unit(looks):
     suspicion = fuse(likeness_of(looks), {}, UNTRUSTED, alone, {}).suspicion
 
     assert suspicion[UNTRUSTED].std() == pytest.approx(1.0)
+
+
+def test_rows_that_the_safe_examples_are_unlike_count_for_less():
+    assert trust_in(1.0, ["forgetting"], 10) == {OWN_ROWS: 1.0, "forgetting": 1.0}
+    assert trust_in(0.0, ["forgetting"], 10) == {OWN_ROWS: 0.0, "forgetting": 0.5}
+    # Without known rows it takes likeness to the prototypes to agree with forgetting.
+    assert trust_in(0.0, ["forgetting"], 9) == {OWN_ROWS: 0.0, "forgetting": 1.0}
+
+
+@pytest.mark.parametrize(("share", "alike", "weight"), [(0.0, 1.0, 1 / 3), (0.5, 1.0, 1.0), (1.0, 0.0, 1 / 3)])
+def test_own_rows_weigh_the_more_the_more_of_the_data_is_unsafe_for_them(looks, share, alike, weight):
+    nothing = np.zeros(270)
+    likeness = Likeness(looks, nothing, -looks, nothing, share)
+
+    parts = fuse(likeness, {}, UNTRUSTED, HARMLESS, {OWN_ROWS: alike}).parts
+
+    assert np.std(parts["words"]) == pytest.approx(np.std(parts["prototypes"]) * weight / (2 / 3))

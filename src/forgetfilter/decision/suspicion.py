@@ -42,9 +42,9 @@ from ..settings.option import split_names
 from ..stages.known_later import with_known_later
 from ..stages.witnesses import Witnesses, no_witnesses, read_witnesses
 from ..suspicion import kinds as of_kind
-from ..suspicion.fusing import Fused, fuse
+from ..suspicion.fusing import Fused, fuse, trust_in
 from ..suspicion.likeness import measure_likeness
-from ..suspicion.nearest import MOST_COMPARED, Overlap, measure_overlap, trust_in_forgetting
+from ..suspicion.nearest import MOST_COMPARED, Overlap, measure_overlap
 from .verdicts import ByHand
 
 FloatArray = NDArray[np.floating]
@@ -133,9 +133,9 @@ def fuse_all(run: Run, by_hand: ByHand) -> tuple[Witnesses, Fused, dict[str, Tok
     harmless = np.isin(witnesses.part, [TRUSTED, *aside])
     if harmless.sum() < FEWEST_HARMLESS:
         harmless = np.isin(witnesses.part, safe)
-    trust = trust_in_forgetting(_overlap(run, witnesses), int((kinds == of_kind.UNSAFE).sum()))
-    by_name = dict.fromkeys(_reviews(run), trust)
-    return witnesses, fuse(likeness, others, witnesses.part == DATA, harmless, by_name), tables
+    overlap = _overlap(run, witnesses)
+    trust = trust_in(overlap.alike if overlap else 1.0, _reviews(run), int((kinds == of_kind.UNSAFE).sum()))
+    return witnesses, fuse(likeness, others, witnesses.part == DATA, harmless, trust), tables
 
 
 def safe_examples_look_unlike(run: Run) -> Doubt | None:

@@ -7,7 +7,7 @@ it agrees with likeness over the untrusted rows (Parisi et al. 2014, ranking and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,16 @@ from .likeness import Likeness
 FloatArray = NDArray[np.floating]
 # The parts of likeness that an explanation of suspicion tells apart.
 WORDS, STATES, PROTOTYPES = "words", "states", "prototypes"
-# Weights of likeness to the run's own rows, of that to the prototypes, and of a witness that agrees completely with
-# both. More for the run's own rows finds no more where half of the data is unsafe, and less where few rows are.
-_OWN_ROWS, _PROTOTYPES, _OTHERS = 1 / 3, 2 / 3, 1.0
-# Fewer rows tell neither whether a witness agrees with likeness, nor how much harmless rows differ.
+# What words and states tell of likeness to the run's own rows.
+OWN_ROWS = "own rows"
+# Weights of likeness to the prototypes, and of a witness that agrees completely with likeness. Likeness to the run's
+# own rows, in part learned from the data itself, weighs from a third to 1, the more rows of the data it holds for
+# unsafe: of few, most are taken for unsafe by mistake. It has its full weight where this is half of them.
+_PROTOTYPES, _OTHERS = 2 / 3, 1.0
+_LEAST_OWN_ROWS, _SHARE_FOR_ALL = 1 / 3, 0.5
+# How far forgetting counts where unsafe rows are known and no row of the data is like the safe examples.
+_LEAST_FORGETTING = 0.5
+# Fewer rows tell neither whether a witness agrees, nor how much harmless rows differ, nor what unsafe ones are like.
 _FEWEST = 10
 
 
@@ -41,6 +47,22 @@ class Fused:
     def suspicion(self) -> FloatArray:
         """Add up the parts, shape (n,)."""
         return _sum(self.parts)
+
+
+def trust_in(alike: float, reviews: Collection[str], known_unsafe: int) -> dict[str, float]:
+    """Tell how far evidence counts that rests on the safe examples, by name.
+
+    Where the data is unlike these, what is learned from the run's own rows finds whole kinds of harmless rows. A review
+    makes the model forget the same ones. With known unsafe rows the two agree for that very reason, so that their
+    agreement does not show that forgetting finds unsafe rows.
+
+    Args:
+        alike: The degree to which the safe examples are like the data, 0 to 1.
+        reviews: Names of the forgetting by each review.
+        known_unsafe: How many unsafe rows are known.
+    """
+    of_reviews = _LEAST_FORGETTING + (1 - _LEAST_FORGETTING) * alike if known_unsafe >= _FEWEST else 1.0
+    return {OWN_ROWS: alike, **dict.fromkeys(reviews, of_reviews)}
 
 
 def _sum(parts: Mapping[str, FloatArray]) -> FloatArray:
@@ -63,10 +85,12 @@ def fuse(
             unsafe. Such a row counts as the untrusted rows of its likeness do on average.
         untrusted: Which rows are to be judged, shape (n,).
         harmless: Which rows serve as the reference for harmless ones, shape (n,).
-        trust: How far further witnesses count whose agreement with likeness may have another reason than that rows are
-            unsafe, by name, 0 to 1; others count wholly.
+        trust: How far likeness to the run's own rows (`OWN_ROWS`) and further witnesses count, by name, 0 to 1; those
+            not named count wholly. See `trust_in`.
     """
-    scale = _OWN_ROWS / max(float((likeness.by_words + likeness.by_states)[untrusted].std()), 1e-9)
+    reliable = min(1.0, likeness.suspected_share / _SHARE_FOR_ALL) * trust.get(OWN_ROWS, 1.0)
+    weight = _LEAST_OWN_ROWS + (1 - _LEAST_OWN_ROWS) * reliable
+    scale = weight / max(float((likeness.by_words + likeness.by_states)[untrusted].std()), 1e-9)
     parts = {WORDS: scale * likeness.by_words, STATES: scale * likeness.by_states}
     parts[PROTOTYPES] = _PROTOTYPES * _standardised(likeness.to_prototypes, untrusted)
     total_likeness = _sum(parts)

@@ -49,12 +49,14 @@ class Likeness:
         to_prototypes: The result of `like_prototypes`: above 0, a row is more like unsafe prototypes than like harmless
             ones. Shape (n,).
         suspected: The degree to which each untrusted row counts as unsafe, 0 to 1; 0 for other rows. Shape (n,).
+        suspected_share: The share of the untrusted rows that counts as unsafe, 0 to 1.
     """
 
     by_words: FloatArray
     by_states: FloatArray
     to_prototypes: FloatArray
     suspected: FloatArray
+    suspected_share: float
 
 
 def measure_likeness(features: Features, kinds: NDArray[np.integer], random_ranks: NDArray[np.integer]) -> Likeness:
@@ -80,7 +82,8 @@ def measure_likeness(features: Features, kinds: NDArray[np.integer], random_rank
     rule = training.fit(WEIGHT_OF_KIND, suspected)
     suspected_of_all = np.zeros(len(kinds))
     suspected_of_all[fitted] = suspected
-    return Likeness(*rule.predict(features, fitted), to_prototypes, suspected_of_all)
+    share = float(suspected.sum() / max(1, untrusted.sum()))
+    return Likeness(*rule.predict(features, fitted), to_prototypes, suspected_of_all, share)
 
 
 def choose_fitted(untrusted: NDArray[np.bool_], random_ranks: NDArray[np.integer]) -> NDArray[np.intp]:

@@ -17,8 +17,6 @@ _COPY = 0.999
 # Between what was measured with safe examples of the data's kind and with others, on draws of which none to half of the
 # rows are unsafe (benchmarks/estimates.py --draws prints it). With four fifths, both look the same.
 _LEAST_NEAREST, _MOST_UNCOVERED = 0.2, 0.3
-# How far forgetting counts where no row of the data is like the safe examples, and so many unsafe ones are known.
-_LEAST_TRUST, _FEWEST_KNOWN = 0.5, 10
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,11 @@ class Overlap:
         harmless one.
         """
         return self.nearest < _LEAST_NEAREST and self.uncovered > _MOST_UNCOVERED
+
+    @property
+    def alike(self) -> float:
+        """The degree to which the safe examples are like the data, 0 to 1: fully where `nearest` is a fifth or more."""
+        return float(np.clip(2 * self.nearest / _LEAST_NEAREST - 1, 0.0, 1.0))
 
     def __str__(self) -> str:
         return (
@@ -69,21 +72,6 @@ def measure_overlap(data: FloatArray, safe: Sequence[FloatArray], ordinary: Floa
     nearest = max(float(_others_nearest(states, data).mean()) for states in enough) / _NEIGHBOURS
     uncovered = _others_nearest(data, _in_turn([*safe, ordinary])) == 0
     return Overlap(nearest, float(uncovered.mean()))
-
-
-def trust_in_forgetting(overlap: Overlap | None, known_unsafe: int) -> float:
-    """Tell how far forgetting counts, 0.5 to 1.
-
-    A review makes the model forget what no safe example is like. With known unsafe rows likeness finds the same rows
-    for that very reason, so that their agreement does not show that forgetting finds unsafe ones.
-
-    Args:
-        overlap: How far the safe examples lie among the data; None where that is not known.
-        known_unsafe: How many unsafe rows are known.
-    """
-    if overlap is None or known_unsafe < _FEWEST_KNOWN:
-        return 1.0
-    return min(1.0, max(_LEAST_TRUST, overlap.nearest / _LEAST_NEAREST))
 
 
 def _in_turn(groups: Sequence[FloatArray]) -> FloatArray:
