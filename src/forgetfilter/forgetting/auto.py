@@ -16,9 +16,9 @@ FloatArray = NDArray[np.floating]
 # rows that may lie above one.
 _RATE, _RATE_BELOW_VALLEY = 0.2, 0.05
 _MOST_TRUSTED = 0.1
-# For suspicion: the false discovery rates where there is no valley, the stricter first, and the largest share of rows
-# above one that may be harmless (docs/appendix.md).
-_RATES_OF_SUSPICION, _MOST_HARMLESS = (0.1, 0.2, 0.3, 0.4), 0.5
+# For suspicion: the false discovery rates where there is no valley, the stricter first, and looser ones where no row is
+# known to be unsafe; and the largest share of rows above a valley that may be harmless (docs/appendix.md).
+_RATES_OF_SUSPICION, _LOOSER_RATES, _MOST_HARMLESS = (0.1, 0.2), (0.3, 0.4), 0.5
 # The smallest share of the rows above a cut that look unsafe by themselves, and the same where known unsafe rows show
 # what unsafe rows look like.
 _FEWEST_LOOK_UNSAFE, _FEWEST_LIKE_KNOWN = 1 / 3, 1 / 2
@@ -140,7 +140,9 @@ class AutoOfSuspicion:
     def _beyond_trusted(self, suspicion: FloatArray, known: FloatArray, why: str) -> Cut:
         """Return the cut by the false discovery rate, or why nothing is removed; `why` there is no valley."""
         # Where no cutoff meets the stricter rate, the looser one is better than none.
-        cuts = [(rate, FalseDiscoveryRate(rate).cut(suspicion, known)) for rate in _RATES_OF_SUSPICION]
+        # With known unsafe rows nothing in the data is like these, or it would have decided.
+        rates = _RATES_OF_SUSPICION if self._knows_unsafe else _RATES_OF_SUSPICION + _LOOSER_RATES
+        cuts = [(rate, FalseDiscoveryRate(rate).cut(suspicion, known)) for rate in rates]
         rate, fallback = next((found for found in cuts if found[1].value is not None), cuts[0])
         removed = fallback.removes(suspicion)
         more_suspicious = f"{removed.mean():.0%} of the rows are more suspicious than trusted rows"
