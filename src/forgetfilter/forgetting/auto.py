@@ -25,6 +25,8 @@ _FEWEST_LOOK_UNSAFE, _FEWEST_LIKE_KNOWN = 1 / 3, 1 / 2
 # Where some rows are unsafe, others begin this far before the boundary between the package's examples: rows of the data
 # are less like these examples than the examples are like each other.
 _FURTHER = 0.75
+# The largest share of the trusted rows that may lie above a cut that was lowered to where rows begin to look unsafe.
+_MOST_TRUSTED_LOOK_UNSAFE = 0.2
 # Fewer known unsafe rows do not represent their kind, and fewer such rows in the data may be there by chance.
 FEWEST_UNSAFE, _FEWEST_THERE = 10, 3
 # Fewer trusted rows do not tell how many harmless rows are as suspicious as the least suspicious unsafe ones.
@@ -125,7 +127,7 @@ class AutoOfSuspicion:
         beyond_trusted = self._beyond_trusted(suspicion, known, why) if len(known) else valley
         if self._knows_unsafe or self.to_prototypes is None:
             return beyond_trusted
-        return _lowered(beyond_trusted, suspicion, self.to_prototypes, why)
+        return _lowered(beyond_trusted, suspicion, known, self.to_prototypes, why)
 
     @property
     def _knows_unsafe(self) -> bool:
@@ -154,8 +156,8 @@ class AutoOfSuspicion:
         return Cut(fallback.value, f"{why}; {beyond if self.unlike else fallback.explanation}")
 
 
-def _lowered(cut: Cut, suspicion: FloatArray, to_prototypes: FloatArray, why: str) -> Cut:
-    """Lower a cut to where rows begin to look unsafe; `why` there is no valley.
+def _lowered(cut: Cut, suspicion: FloatArray, trusted: FloatArray, to_prototypes: FloatArray, why: str) -> Cut:
+    """Lower a cut to where rows begin to look unsafe, but not into the trusted rows; `why` there is no valley.
 
     A cut shows that some rows are unsafe, and so do rows that look unsafe beyond doubt. Where neither is there, nothing
     is removed.
@@ -165,7 +167,9 @@ def _lowered(cut: Cut, suspicion: FloatArray, to_prototypes: FloatArray, why: st
     if lowest.value is None:
         return cut
     lowest = min(lowest, where_rows_look_unsafe(suspicion, to_prototypes, -_FURTHER, largest), key=_height)
-    return cut if lowest is cut else Cut(lowest.value, f"{why}; {lowest.explanation}")
+    floor = float(np.quantile(trusted, 1 - _MOST_TRUSTED_LOOK_UNSAFE)) if len(trusted) else -np.inf
+    value = max(_height(lowest), floor)
+    return cut if value >= _height(cut) else Cut(value, f"{why}; {lowest.explanation}")
 
 
 def _height(cut: Cut) -> float:
