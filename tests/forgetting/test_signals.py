@@ -239,6 +239,16 @@ def test_a_promise_of_twenty_percent_is_better_than_none():
     assert cut.removes(suspicion)[100:].all()
 
 
+def test_a_looser_promise_is_made_only_where_no_row_is_known_to_be_unsafe():
+    trusted, harmless = np.linspace(-2, 2, 29), np.linspace(-2, 2, 100)
+    suspicion = np.concatenate([harmless, np.linspace(2.1, 3, 12)])
+    cut = AutoOfSuspicion(np.empty(0)).cut(suspicion, trusted)
+    assert "at most 30%" in cut.explanation
+    assert cut.removes(suspicion).tolist() == (suspicion > 2.05).tolist()
+    # None of the data is like these.
+    assert AutoOfSuspicion(np.full(12, 9.0)).cut(suspicion, trusted).value is None
+
+
 def test_without_a_valley_what_goes_has_to_look_unsafe_by_itself():
     trusted, harmless = np.linspace(-2, 2, 39), np.linspace(-2, 2, 100)
     suspicion, nobody = np.concatenate([harmless, np.linspace(2.1, 3, 18)]), np.empty(0)
@@ -263,6 +273,15 @@ def test_without_a_valley_the_cut_is_where_rows_begin_to_look_unsafe():
     assert AutoOfSuspicion(nobody, np.full(140, -0.3)).cut(suspicion, trusted).value is None
     # With known unsafe rows that are like none of the data, nothing is removed for its looks.
     assert AutoOfSuspicion(np.full(12, 9.0), looks).cut(suspicion, trusted).value is None
+
+
+def test_no_cut_is_lowered_into_the_trusted_rows():
+    suspicion, trusted = np.random.default_rng(0).normal(size=140), np.linspace(-1, 2, 40)
+    looks = np.where(suspicion > 0.3, 2.0, -1.5)
+    alone, beside_them = (AutoOfSuspicion(np.empty(0), looks).cut(suspicion, rows) for rows in (np.empty(0), trusted))
+    assert (trusted > alone.value).mean() > 0.5
+    assert (trusted > beside_them.value).mean() == pytest.approx(0.2)
+    assert "where rows begin to look unsafe" in beside_them.explanation
 
 
 def test_some_rows_that_look_unsafe_show_that_less_clear_ones_are_unsafe():
