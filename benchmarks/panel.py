@@ -180,8 +180,8 @@ class Look:
 
     def fuse(self, others: Evidence) -> Fused:
         """Fuse likeness with other evidence, by name."""
-        alike, known = self.overlap.alike if self.overlap else 1.0, int((self.part == KNOWN_UNSAFE).sum())
-        return fuse(self.likeness, others, self.untrusted, self.harmless, trust_in(alike, [FORGETTING], known))
+        trust = trust_in(self.overlap, [FORGETTING], int((self.part == KNOWN_UNSAFE).sum()))
+        return fuse(self.likeness, others, self.untrusted, self.harmless, trust)
 
 
 def results(cell: Cell, known: int) -> dict[str, NDArray[np.floating]]:

@@ -7,6 +7,7 @@ import shutil
 
 import datasets
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,8 +15,11 @@ import forgetfilter
 from forgetfilter import RowScorer
 from forgetfilter.applying import apply as applying
 from forgetfilter.cli import main
+from forgetfilter.decision import suspicion as suspicion_module
 from forgetfilter.errors import InputError, RunError, SettingsError
 from forgetfilter.runs.layout import CHECKSUMS
+from forgetfilter.suspicion.fusing import OWN_ROWS
+from forgetfilter.suspicion.nearest import Overlap
 from support.quick_runs import write_jsonl
 
 
@@ -162,8 +166,32 @@ def test_a_batch_without_any_row_that_can_be_scored_has_no_score(run, tmp_path):
 
 
 def test_a_row_in_place_of_a_batch_is_refused(run, more):
-    with pytest.raises(SettingsError, match="batched=True"):
-        datasets.Dataset.from_list(more).map(RowScorer.load(run))
+    scorer = RowScorer.load(run)
+    chats = [{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}], "id": 1}]
+    for rows in (more, chats, [{"prompt": chat["messages"][:1], "completion": chat["messages"][1:]} for chat in chats]):
+        with pytest.raises(SettingsError, match="batched=True"):
+            datasets.Dataset.from_list(rows).map(scorer)
+        assert len(datasets.Dataset.from_list(rows).map(scorer, batched=True)["forgetfilter_suspicion"]) == len(rows)
+
+
+def test_a_run_that_an_earlier_version_decided_has_to_be_decided_again(run, tmp_path):
+    own = shutil.copytree(run, tmp_path / "run")
+    scores = pq.read_table(own / "scores.parquet")
+    place = scores.column_names.index("suspicion")
+    earlier = pc.multiply(scores.column("suspicion"), 1.3)
+    pq.write_table(scores.set_column(place, "suspicion", earlier), own / "scores.parquet")
+    (own / CHECKSUMS).unlink()
+    shutil.rmtree(own / "stages" / "distilled-words", ignore_errors=True)
+    with pytest.raises(RunError, match=r"earlier version.*; decide again: forgetfilter decide"):
+        RowScorer.load(own)
+
+
+def test_what_rests_on_safe_examples_is_trusted_as_far_as_they_are_like_the_data(run, tmp_path, monkeypatch):
+    own, trusted, whole = shutil.copytree(run, tmp_path / "run"), [], suspicion_module.fuse
+    monkeypatch.setattr(suspicion_module, "measure_overlap", lambda *_: Overlap(0.1, 0.9))
+    monkeypatch.setattr(suspicion_module, "fuse", lambda *given: trusted.append(given[-1]) or whole(*given))
+    assert main(["decide", str(own), "--threshold", "top:20%"]) == 0
+    assert trusted == [{OWN_ROWS: 0.0, "forgetting": 0.5}]
 
 
 def test_another_threshold_decides_the_same_folder_again(run, more, tmp_path, monkeypatch):

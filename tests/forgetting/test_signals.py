@@ -180,7 +180,7 @@ def test_the_beginning_of_each_answer():
     assert beginnings(np.array([], dtype=int), 2).tolist() == []
 
 
-def test_trusted_rows_lower_no_cut_to_below_most_rows():
+def test_a_cut_below_the_valley_does_not_remove_most_rows():
     """The kind of harmless rows that the review did not cover lies between trusted and unsafe ones."""
     rng = np.random.default_rng(0)
     forgetting = np.concatenate([rng.normal(0, 0.3, 60), rng.normal(3, 0.3, 170), rng.normal(6, 0.3, 270)])
@@ -239,14 +239,15 @@ def test_a_promise_of_twenty_percent_is_better_than_none():
     assert cut.removes(suspicion)[100:].all()
 
 
-def test_a_looser_promise_is_made_only_where_no_row_is_known_to_be_unsafe():
+def test_a_looser_promise_is_made_only_where_fewer_than_ten_rows_are_known_to_be_unsafe():
     trusted, harmless = np.linspace(-2, 2, 29), np.linspace(-2, 2, 100)
     suspicion = np.concatenate([harmless, np.linspace(2.1, 3, 12)])
     cut = AutoOfSuspicion(np.empty(0)).cut(suspicion, trusted)
     assert "at most 30%" in cut.explanation
     assert cut.removes(suspicion).tolist() == (suspicion > 2.05).tolist()
     # None of the data is like these.
-    assert AutoOfSuspicion(np.full(12, 9.0)).cut(suspicion, trusted).value is None
+    assert AutoOfSuspicion(np.full(9, 9.0)).cut(suspicion, trusted) == cut
+    assert AutoOfSuspicion(np.full(10, 9.0)).cut(suspicion, trusted).value is None
 
 
 def test_without_a_valley_what_goes_has_to_look_unsafe_by_itself():
@@ -280,8 +281,18 @@ def test_no_cut_is_lowered_into_the_trusted_rows():
     looks = np.where(suspicion > 0.3, 2.0, -1.5)
     alone, beside_them = (AutoOfSuspicion(np.empty(0), looks).cut(suspicion, rows) for rows in (np.empty(0), trusted))
     assert (trusted > alone.value).mean() > 0.5
-    assert (trusted > beside_them.value).mean() == pytest.approx(0.2)
-    assert "where rows begin to look unsafe" in beside_them.explanation
+    assert 0.15 < (trusted > beside_them.value).mean() <= 0.2
+    assert (
+        "begin to look unsafe, of which there are about 60, but above 80% of the trusted rows"
+        in beside_them.explanation
+    )
+    for few in range(1, 30):
+        cut = AutoOfSuspicion(np.empty(0), looks).cut(suspicion, np.linspace(-1, 2, few))
+        assert cut.value is None or (np.linspace(-1, 2, few) > cut.value).mean() <= 0.2
+    # A cut above all that looks unsafe is none.
+    assert AutoOfSuspicion(np.empty(0), looks).cut(suspicion, np.linspace(2, 4, 40)).value is None
+    last = np.where((suspicion > 0) & (suspicion < 1), 2.0, -1.5)
+    assert AutoOfSuspicion(np.empty(0), last).cut(suspicion, np.linspace(0, 2.2, 40)).value is None
 
 
 def test_some_rows_that_look_unsafe_show_that_less_clear_ones_are_unsafe():

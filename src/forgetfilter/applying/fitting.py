@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..data.draw import random_ranks
@@ -28,6 +29,7 @@ from ..runs.layout import (
     DISTILLED_RULE,
     HELD_OUT,
     OVERRIDES,
+    SCORES,
     TOKENS,
     TRUSTED,
     distilled_stage,
@@ -42,6 +44,8 @@ from ..suspicion.fusing import WORDS
 from ..suspicion.likeness import choose_fitted
 
 FloatArray = NDArray[np.floating]
+# Relative and absolute differences of suspicion between machines.
+_SAME = 1e-3, 1e-3
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,7 @@ def _fit(run: Run, summary: Summary, evidence: str, folder: Path) -> None:
     if evidence == WORDS:
         features = features.without_states()
     suspicion = fused.suspicion[fitted]
+    _check_decided_by(run, fused.suspicion[witnesses.of(DATA)])
     rule, predicted = distil(suspicion, features, ranks[fitted])
     data, harmless = part == DATA, np.isin(part, [TRUSTED, *numbered(ASIDE, run.settings.safe.safe)])
     folder.mkdir()
@@ -156,6 +161,18 @@ def _fit(run: Run, summary: Summary, evidence: str, folder: Path) -> None:
     )
     note_made_of(folder / DISTILLED_FOR, _made_for(summary))
     seal(folder)
+
+
+def _check_decided_by(run: Run, suspicion: FloatArray) -> None:
+    """Check that this is the suspicion that decided: other versions weigh the evidence otherwise."""
+    decided = pq.read_table(run.file(SCORES), columns=["suspicion"]).column(0).to_numpy()
+    decided = decided[~np.isnan(decided)]
+    if len(decided) != len(suspicion) or not np.allclose(np.sort(decided), np.sort(suspicion), *_SAME):
+        again = decide_command(run.path, {})
+        raise RunError(
+            f"{run.path}: was decided by an earlier version, which weighed the evidence otherwise; decide again: "
+            f"{again}"
+        )
 
 
 def _by_hand(run: Run, summary: Summary) -> ByHand:

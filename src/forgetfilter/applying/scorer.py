@@ -139,7 +139,7 @@ class RowScorer:
             InputError: The layout of the rows is not known.
             SettingsError: This is a row, not a batch.
         """
-        if any(isinstance(values, str) for values in rows.values()):
+        if not all(map(_is_of_a_batch, rows.values())):
             raise SettingsError("a scorer takes a batch of rows; use rows.map(scorer, batched=True)")
         names = list(rows)
         records = [dict(zip(names, values, strict=True)) for values in zip(*rows.values(), strict=True)]
@@ -241,3 +241,11 @@ class RowScorer:
         for row, name in zip(table.rows[order].tolist(), names, strict=True):
             words[row].append(name)
         return words
+
+
+def _is_of_a_batch(values: Any) -> bool:
+    """Tell a column of a batch from a field of a single row: a text, a number, or the messages of a chat."""
+    if isinstance(values, str) or not hasattr(values, "__len__"):
+        return False
+    first = values[0] if len(values) else None
+    return not (isinstance(first, Mapping) and any(key in first for key in ("role", "from")))

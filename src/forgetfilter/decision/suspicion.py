@@ -133,8 +133,7 @@ def fuse_all(run: Run, by_hand: ByHand) -> tuple[Witnesses, Fused, dict[str, Tok
     harmless = np.isin(witnesses.part, [TRUSTED, *aside])
     if harmless.sum() < FEWEST_HARMLESS:
         harmless = np.isin(witnesses.part, safe)
-    overlap = _overlap(run, witnesses)
-    trust = trust_in(overlap.alike if overlap else 1.0, _reviews(run), int((kinds == of_kind.UNSAFE).sum()))
+    trust = trust_in(_overlap(run, witnesses), _reviews(run), int((kinds == of_kind.UNSAFE).sum()))
     return witnesses, fuse(likeness, others, witnesses.part == DATA, harmless, trust), tables
 
 
@@ -163,11 +162,12 @@ def rests_on_safe_examples(run: Run, planted: Planted) -> bool:
 def _overlap(run: Run, witnesses: Witnesses) -> Overlap | None:
     """Measure how far the rows of a run that are known to be harmless lie among its data.
 
-    Answers that the model gave itself are to prompts of the data, and are not compared.
+    None where the model gave answers itself: these are to prompts of the data, and the set most like the data counts.
     """
     given = run.settings.safe.safe
-    sets = zip(given, numbered(SAFE, given), numbered(ASIDE, given), strict=True)
-    return overlap_of(witnesses, [parts for name, *parts in sets if name != SELF])
+    if SELF in given:
+        return None
+    return overlap_of(witnesses, list(zip(numbered(SAFE, given), numbered(ASIDE, given), strict=True)))
 
 
 def overlap_of(witnesses: Witnesses, safe: Sequence[Sequence[str]]) -> Overlap | None:

@@ -16,8 +16,8 @@ FloatArray = NDArray[np.floating]
 # rows that may lie above one.
 _RATE, _RATE_BELOW_VALLEY = 0.2, 0.05
 _MOST_TRUSTED = 0.1
-# For suspicion: the false discovery rates where there is no valley, the stricter first, and looser ones where no row is
-# known to be unsafe; and the largest share of rows above a valley that may be harmless (docs/appendix.md).
+# For suspicion: the false discovery rates where there is no valley, the stricter first, and looser ones where fewer
+# than ten unsafe rows are known; and the largest share of rows above a valley that may be harmless (docs/appendix.md).
 _RATES_OF_SUSPICION, _LOOSER_RATES, _MOST_HARMLESS = (0.1, 0.2), (0.3, 0.4), 0.5
 # The smallest share of the rows above a cut that look unsafe by themselves, and the same where known unsafe rows show
 # what unsafe rows look like.
@@ -63,7 +63,7 @@ class Auto:
             return valley
         if valley.value is not None and float((known > valley.value).mean()) <= _MOST_TRUSTED:
             further = FalseDiscoveryRate(_RATE_BELOW_VALLEY).cut(forgetting, known)
-            # What lies below the valley is not worth the risk where it makes up most of the rows.
+            # A cut below the valley must not remove most of the rows.
             takes_too_many = float(further.removes(forgetting).mean()) > _OF_FORGETTING.largest
             if further.value is None or further.value >= valley.value or takes_too_many:
                 return valley
@@ -167,9 +167,21 @@ def _lowered(cut: Cut, suspicion: FloatArray, trusted: FloatArray, to_prototypes
     if lowest.value is None:
         return cut
     lowest = min(lowest, where_rows_look_unsafe(suspicion, to_prototypes, -_FURTHER, largest), key=_height)
-    floor = float(np.quantile(trusted, 1 - _MOST_TRUSTED_LOOK_UNSAFE)) if len(trusted) else -np.inf
-    value = max(_height(lowest), floor)
-    return cut if value >= _height(cut) else Cut(value, f"{why}; {lowest.explanation}")
+    if lowest is cut:
+        return cut
+    lowest = _out_of_trusted(lowest, trusted)
+    looks = to_prototypes[lowest.removes(suspicion)]
+    if _height(lowest) >= _height(cut) or len(looks) < _FEWEST_THERE or (looks > 0).mean() < _FEWEST_LOOK_UNSAFE:
+        return cut
+    return Cut(lowest.value, f"{why}; {lowest.explanation}")
+
+
+def _out_of_trusted(cut: Cut, trusted: FloatArray) -> Cut:
+    """Raise a cut where too many trusted rows lie above it."""
+    floor = float(np.quantile(trusted, 1 - _MOST_TRUSTED_LOOK_UNSAFE, method="higher")) if len(trusted) else -np.inf
+    if _height(cut) >= floor:
+        return cut
+    return Cut(floor, f"{cut.explanation}, but above {1 - _MOST_TRUSTED_LOOK_UNSAFE:.0%} of the trusted rows")
 
 
 def _height(cut: Cut) -> float:

@@ -14,18 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .likeness import Likeness
+from .nearest import Overlap
 
 FloatArray = NDArray[np.floating]
 # The parts of likeness that an explanation of suspicion tells apart.
 WORDS, STATES, PROTOTYPES = "words", "states", "prototypes"
-# What words and states tell of likeness to the run's own rows.
+# Likeness to the run's own rows: words and states together.
 OWN_ROWS = "own rows"
 # Weights of likeness to the prototypes, and of a witness that agrees completely with likeness. Likeness to the run's
-# own rows, in part learned from the data itself, weighs from a third to 1, the more rows of the data it holds for
-# unsafe: of few, most are taken for unsafe by mistake. It has its full weight where this is half of them.
+# own rows, in part learned from the data itself, weighs from a third to 1, more, the more rows of the data it counts as
+# unsafe: where these are few, most are mistakes. It has its full weight where they are half of all.
 _PROTOTYPES, _OTHERS = 2 / 3, 1.0
 _LEAST_OWN_ROWS, _SHARE_FOR_ALL = 1 / 3, 0.5
-# How far forgetting counts where unsafe rows are known and no row of the data is like the safe examples.
+# How far forgetting counts where ten unsafe rows are known and hardly any row of the data is like the safe examples.
 _LEAST_FORGETTING = 0.5
 # Fewer rows tell neither whether a witness agrees, nor how much harmless rows differ, nor what unsafe ones are like.
 _FEWEST = 10
@@ -49,20 +50,22 @@ class Fused:
         return _sum(self.parts)
 
 
-def trust_in(alike: float, reviews: Collection[str], known_unsafe: int) -> dict[str, float]:
+def trust_in(overlap: Overlap | None, reviews: Collection[str], known_unsafe: int) -> dict[str, float]:
     """Tell how far evidence counts that rests on the safe examples, by name.
 
-    Where the data is unlike these, what is learned from the run's own rows finds whole kinds of harmless rows. A review
-    makes the model forget the same ones. With known unsafe rows the two agree for that very reason, so that their
-    agreement does not show that forgetting finds unsafe rows.
+    Where the data is unlike these and no other row known to be harmless covers it, what is learned from the run's own
+    rows finds whole kinds of harmless rows. A review makes the model forget the same ones. With known unsafe rows the
+    two agree for that very reason, so that their agreement does not show that forgetting finds unsafe rows.
 
     Args:
-        alike: The degree to which the safe examples are like the data, 0 to 1.
+        overlap: How far rows known to be harmless lie among the data; None where that is not known.
         reviews: Names of the forgetting by each review.
         known_unsafe: How many unsafe rows are known.
     """
-    of_reviews = _LEAST_FORGETTING + (1 - _LEAST_FORGETTING) * alike if known_unsafe >= _FEWEST else 1.0
-    return {OWN_ROWS: alike, **dict.fromkeys(reviews, of_reviews)}
+    if overlap is None:
+        return {}
+    of_reviews = _LEAST_FORGETTING + (1 - _LEAST_FORGETTING) * overlap.alike if known_unsafe >= _FEWEST else 1.0
+    return {OWN_ROWS: 1.0 if overlap.is_covered else overlap.alike, **dict.fromkeys(reviews, of_reviews)}
 
 
 def _sum(parts: Mapping[str, FloatArray]) -> FloatArray:
@@ -105,7 +108,7 @@ def fuse(
         parts[name] = _OTHERS * trust.get(name, 1.0) * agreement * filled
     # Harmless rows set the zero, and the unit unless they are few.
     total = _sum(parts)
-    spread = max(float(total[harmless if harmless.sum() >= _FEWEST else untrusted].std()), 1e-9)
+    spread = max(float(total[harmless if harmless.sum() >= _FEWEST else harmless | untrusted].std()), 1e-9)
     parts = {name: (part - part[harmless].mean()) / spread for name, part in parts.items()}
     return Fused(parts, likeness.to_prototypes)
 

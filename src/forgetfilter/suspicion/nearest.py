@@ -40,11 +40,16 @@ class Overlap:
         Either alone is no sign of it: ordinary rows may cover what safe examples do not, and unsafe rows are like no
         harmless one.
         """
-        return self.nearest < _LEAST_NEAREST and self.uncovered > _MOST_UNCOVERED
+        return self.nearest < _LEAST_NEAREST and not self.is_covered
+
+    @property
+    def is_covered(self) -> bool:
+        """Tell whether most of the data lies near rows known to be harmless."""
+        return self.uncovered <= _MOST_UNCOVERED
 
     @property
     def alike(self) -> float:
-        """The degree to which the safe examples are like the data, 0 to 1: fully where `nearest` is a fifth or more."""
+        """The degree to which the safe examples are like the data, 0 to 1: `nearest` from a tenth to a fifth."""
         return float(np.clip(2 * self.nearest / _LEAST_NEAREST - 1, 0.0, 1.0))
 
     def __str__(self) -> str:
