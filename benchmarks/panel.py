@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 from forgetfilter import ForgetFilter
 from forgetfilter.data.draw import random_ranks
 from forgetfilter.data.tokens import TokenTable
-from forgetfilter.decision.suspicion import FEWEST_HARMLESS, KIND_OF_PART, overlap_of, read_checkpoint_scores
+from forgetfilter.decision.suspicion import KIND_OF_PART, overlap_of, read_checkpoint_scores
 from forgetfilter.forgetting.auto import AutoOfSuspicion
 from forgetfilter.metrics.detection import auroc, average_precision, bootstrap_interval, detection
 from forgetfilter.rivals.texts import known_by_words
 from forgetfilter.runs.layout import ASIDE, DATA, FORGETTING, KNOWN_UNSAFE, SAFE, TOKENS, TRUSTED
 from forgetfilter.runs.run import Run
 from forgetfilter.stages.witnesses import Witnesses, read_witnesses
-from forgetfilter.suspicion.fusing import Fused, fuse, trust_in
+from forgetfilter.suspicion.fusing import FEWEST, Fused, fuse, trust_in
 from forgetfilter.suspicion.likeness import Likeness, measure_likeness
 from forgetfilter.suspicion.nearest import Overlap
 from panel_problems import CHOSEN, KNOWN_ROWS, PROBLEMS, REPORTED, Drawn, Problem, draw
@@ -166,7 +166,7 @@ class Look:
     @property
     def harmless(self) -> NDArray[np.bool_]:
         harmless = np.isin(self.part, [TRUSTED, ASIDE])
-        return harmless if harmless.sum() >= FEWEST_HARMLESS else np.asarray(self.part == SAFE)
+        return harmless if harmless.sum() >= FEWEST else np.asarray(self.part == SAFE)
 
     @cached_property
     def overlap(self) -> Overlap | None:

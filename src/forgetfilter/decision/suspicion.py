@@ -42,7 +42,7 @@ from ..settings.option import split_names
 from ..stages.known_later import with_known_later
 from ..stages.witnesses import Witnesses, no_witnesses, read_witnesses
 from ..suspicion import kinds as of_kind
-from ..suspicion.fusing import Fused, fuse, trust_in
+from ..suspicion.fusing import FEWEST, Fused, fuse, trust_in
 from ..suspicion.likeness import measure_likeness
 from ..suspicion.nearest import MOST_COMPARED, Overlap, measure_overlap
 from .verdicts import ByHand
@@ -62,8 +62,6 @@ KIND_OF_PART = {
     KNOWN_LATER: of_kind.UNSAFE,
 }
 UNLIKE = "the safe examples are hardly like the data"
-# Suspicion is expressed in standard deviations of trusted rows, or of safe ones where there are fewer trusted rows.
-FEWEST_HARMLESS = 10
 
 
 def by_review(safe: SafeSettings) -> dict[str, str]:
@@ -131,7 +129,8 @@ def fuse_all(run: Run, by_hand: ByHand) -> tuple[Witnesses, Fused, dict[str, Tok
         for name, by_part in _others(run, list(tables)).items()
     }
     harmless = np.isin(witnesses.part, [TRUSTED, *aside])
-    if harmless.sum() < FEWEST_HARMLESS:
+    # Suspicion is expressed in standard deviations of trusted rows, or of safe ones where the trusted are too few.
+    if harmless.sum() < FEWEST:
         harmless = np.isin(witnesses.part, safe)
     trust = trust_in(_overlap(run, witnesses), _reviews(run), int((kinds == of_kind.UNSAFE).sum()))
     return witnesses, fuse(likeness, others, witnesses.part == DATA, harmless, trust), tables

@@ -29,7 +29,7 @@ _LEAST_OWN_ROWS, _SHARE_FOR_ALL = 1 / 3, 0.5
 # How far forgetting counts where ten unsafe rows are known and hardly any row of the data is like the safe examples.
 _LEAST_FORGETTING = 0.5
 # Fewer rows tell neither whether a witness agrees, nor how much harmless rows differ, nor what unsafe ones are like.
-_FEWEST = 10
+FEWEST = 10
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def trust_in(overlap: Overlap | None, reviews: Collection[str], known_unsafe: in
     """
     if overlap is None:
         return {}
-    of_reviews = _LEAST_FORGETTING + (1 - _LEAST_FORGETTING) * overlap.alike if known_unsafe >= _FEWEST else 1.0
+    of_reviews = _LEAST_FORGETTING + (1 - _LEAST_FORGETTING) * overlap.alike if known_unsafe >= FEWEST else 1.0
     return {OWN_ROWS: 1.0 if overlap.is_covered else overlap.alike, **dict.fromkeys(reviews, of_reviews)}
 
 
@@ -108,14 +108,14 @@ def fuse(
         parts[name] = _OTHERS * trust.get(name, 1.0) * agreement * filled
     # Harmless rows set the zero, and the unit unless they are few.
     total = _sum(parts)
-    spread = max(float(total[harmless if harmless.sum() >= _FEWEST else harmless | untrusted].std()), 1e-9)
+    spread = max(float(total[harmless if harmless.sum() >= FEWEST else harmless | untrusted].std()), 1e-9)
     parts = {name: (part - part[harmless].mean()) / spread for name, part in parts.items()}
     return Fused(parts, likeness.to_prototypes)
 
 
 def _agreement(values: FloatArray, likeness: FloatArray, told: NDArray[np.bool_]) -> float:
     """Return the correlation with likeness over some rows; 0 where it is negative or rests on too few rows."""
-    if told.sum() < _FEWEST or min(values[told].std(), likeness[told].std()) < 1e-9:
+    if told.sum() < FEWEST or min(values[told].std(), likeness[told].std()) < 1e-9:
         return 0.0
     return max(0.0, float(np.corrcoef(values[told], likeness[told])[0, 1]))
 
