@@ -168,7 +168,8 @@ def test_a_batch_without_any_row_that_can_be_scored_has_no_score(run, tmp_path):
 def test_a_row_in_place_of_a_batch_is_refused(run, more):
     scorer = RowScorer.load(run)
     chats = [{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}], "id": 1}]
-    for rows in (more, chats, [{"prompt": chat["messages"][:1], "completion": chat["messages"][1:]} for chat in chats]):
+    pairs = [{"prompt": chat["messages"][:1], "completion": chat["messages"][1:]} for chat in chats]
+    for rows in (more, chats, pairs, [{"from": {"file": 1}} | row for row in more]):
         with pytest.raises(SettingsError, match="batched=True"):
             datasets.Dataset.from_list(rows).map(scorer)
         assert len(datasets.Dataset.from_list(rows).map(scorer, batched=True)["forgetfilter_suspicion"]) == len(rows)

@@ -244,8 +244,8 @@ class RowScorer:
 
 
 def _is_of_a_batch(values: Any) -> bool:
-    """Tell a column of a batch from a field of a single row: a text, a number, or the messages of a chat."""
-    if isinstance(values, str) or not hasattr(values, "__len__"):
+    """Tell a column of a batch from a field of a single row: a text, a number, a structure, or a chat's messages."""
+    if isinstance(values, (str, Mapping)) or not hasattr(values, "__len__"):
         return False
     first = values[0] if len(values) else None
     return not (isinstance(first, Mapping) and any(key in first for key in ("role", "from")))
