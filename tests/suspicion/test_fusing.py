@@ -38,6 +38,31 @@ def test_a_witness_that_does_not_agree_with_likeness_says_nothing(looks):
     assert not parts["forgetting"].any()
 
 
+@pytest.mark.parametrize("unsafe", [4, 100])
+def test_a_witness_that_finds_few_unsafe_rows_counts_as_much_as_one_that_finds_many(unsafe):
+    rng = np.random.default_rng(0)
+    looks = np.where(np.arange(270) < unsafe, 4.0, 0.0) + rng.normal(size=270)
+    forgetting = np.where(np.arange(270) < unsafe, 4.0, 0.0) + rng.normal(size=270)
+
+    parts = fuse(likeness_of(looks), {"forgetting": forgetting}, UNTRUSTED, HARMLESS, {}).parts
+
+    assert np.std(parts["forgetting"][UNTRUSTED]) > 1.5 * np.std(parts["words"][UNTRUSTED])
+
+
+@pytest.mark.parametrize("unsafe", [4, 60])
+def test_a_witness_that_tells_yes_from_no_counts_whatever_the_order(looks, unsafe):
+    likeness = likeness_of(np.sort(looks))
+    verdicts = np.where(np.argsort(np.argsort(-likeness.by_words[UNTRUSTED])) < unsafe, 1.0, 0.0)
+    verdicts = np.concatenate([verdicts, np.zeros(70)])
+    order = np.concatenate([np.random.default_rng(0).permutation(200), np.arange(200, 270)])
+
+    part = fuse(likeness, {"guard": verdicts}, UNTRUSTED, HARMLESS, {}).parts["guard"]
+    shuffled = fuse(likeness_of(likeness.by_words[order]), {"guard": verdicts[order]}, UNTRUSTED, HARMLESS, {}).parts
+
+    assert np.ptp(part) > 1
+    assert shuffled["guard"] == pytest.approx(part[order])
+
+
 def test_a_witness_that_was_asked_about_no_row_says_nothing(looks):
     parts = fuse(likeness_of(looks), {"guard": np.full(270, np.nan)}, UNTRUSTED, HARMLESS, {}).parts
 

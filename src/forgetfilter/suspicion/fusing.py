@@ -2,7 +2,7 @@
 
 No witness is always right: a review makes a model forget whole kinds of harmless rows that the safe examples do not
 cover, for example, and likeness does not. So forgetting, and any rival that was asked, is trusted to the degree that
-it agrees with likeness over the untrusted rows (Parisi et al. 2014, ranking and combining predictors without labels).
+it agrees with likeness (after Parisi et al. 2014, ranking and combining predictors without labels).
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ _PROTOTYPES, _OTHERS = 2 / 3, 1.0
 _LEAST_OWN_ROWS, _SHARE_FOR_ALL = 1 / 3, 0.5
 # How far forgetting counts where ten unsafe rows are known and hardly any row of the data is like the safe examples.
 _LEAST_FORGETTING = 0.5
+# How many rows count as the most suspicious ones to a witness: this share of all, but no fewer than these.
+_TOP, _FEWEST_TOP = 0.05, 5
+# What is standardised has a standard deviation of 1, or of hardly anything where it does not vary.
+_VARIES = 0.5
 # Fewer rows tell neither whether a witness agrees, nor how much harmless rows differ, nor what unsafe ones are like.
 FEWEST = 10
 
@@ -100,12 +104,12 @@ def fuse(
     for name, values in others.items():
         missing = np.isnan(values)
         told = untrusted & ~missing
-        agreement = _agreement(values, total_likeness, told)
+        by_likeness, by_witness = _standardised(total_likeness, told), _standardised(values, told)
+        over_all, about_top = _agreement(by_witness[told], by_likeness[told])
         # Linear regression on likeness fills gaps. What a witness would say of known unsafe rows, which show where rows
         # like them begin, is not what it says of an average row.
-        expected = agreement * _standardised(total_likeness, told)
-        filled = np.where(missing, expected, _standardised(values, told))
-        parts[name] = _OTHERS * trust.get(name, 1.0) * agreement * filled
+        filled = np.where(missing, over_all * by_likeness, by_witness)
+        parts[name] = _OTHERS * trust.get(name, 1.0) * (over_all + about_top) / 2 * filled
     # Harmless rows set the zero, and the unit unless they are few.
     total = _sum(parts)
     spread = max(float(total[harmless if harmless.sum() >= FEWEST else harmless | untrusted].std()), 1e-9)
@@ -113,11 +117,31 @@ def fuse(
     return Fused(parts, likeness.to_prototypes)
 
 
-def _agreement(values: FloatArray, likeness: FloatArray, told: NDArray[np.bool_]) -> float:
-    """Return the correlation with likeness over some rows; 0 where it is negative or rests on too few rows."""
-    if told.sum() < FEWEST or min(values[told].std(), likeness[told].std()) < 1e-9:
-        return 0.0
-    return max(0.0, float(np.corrcoef(values[told], likeness[told])[0, 1]))
+def _agreement(by_witness: FloatArray, by_likeness: FloatArray) -> tuple[float, float]:
+    """Tell how far likeness agrees with a witness, over all rows and about the rows most suspicious to it, 0 to 1 each.
+
+    The first is their correlation, which is small where few rows are unsafe, however well both find these. The second
+    is how suspicious the rows that are most suspicious to the witness are by likeness, as a share of how suspicious as
+    many rows are at most. Both are 0 where there are too few rows, or one of the two does not vary.
+
+    Args:
+        by_witness, by_likeness: What the two say of the same rows, standardised, each of shape (n,).
+    """
+    if len(by_witness) < FEWEST or min(by_witness.std(), by_likeness.std()) < _VARIES:
+        return 0.0, 0.0
+    top = _top(by_witness, max(_FEWEST_TOP, int(_TOP * len(by_witness))))
+    most = np.sort(by_likeness)[-int(top.sum()) :].mean()
+    about_top = by_likeness[top].mean() / most if most > 0 else 0.0
+    over_all = np.mean(by_witness * by_likeness)
+    return float(np.clip(over_all, 0.0, 1.0)), float(np.clip(about_top, 0.0, 1.0))
+
+
+def _top(values: FloatArray, count: int) -> NDArray[np.bool_]:
+    """Mark about so many of the largest values; equal ones are marked together, or not at all."""
+    last = np.sort(values)[-count]
+    above: NDArray[np.bool_] = values > last
+    at_least: NDArray[np.bool_] = values >= last
+    return above if at_least.sum() > 2 * count and above.any() else at_least
 
 
 def _standardised(values: FloatArray, reference: NDArray[np.bool_]) -> FloatArray:
