@@ -82,6 +82,9 @@ def test_a_killed_run_goes_on_to_the_same_end(place, expected, name):
         assert json.loads((folder / stage / "history.json").read_text(encoding="utf-8"))[:checkpoints] == steps
     assert stages(after) == stages(stage_files(place / "finished")) - {"known-later"}
     check(run, expected["finished"]["filter again"])
+    # What its final model was trained on was decided by earlier weights, and by a person.
+    for step in ("known-unsafe none", "alone", "filter again"):
+        assert main(STEPS["finished"][step]) == 0
     for path in ("stages/learned", "stages/reviewed", "stages/reviewed-2", "model"):
         found, whole = (load_file(at / path / "adapter_model.safetensors") for at in (run, place / "finished"))
         assert found.keys() == whole.keys()
