@@ -200,6 +200,19 @@ def test_changed_data_is_refused_until_overwritten(command, noisy, out, capsys):
     assert len(scores(out)["id"]) == 6
 
 
+def test_what_a_person_put_into_a_run_folder_stays(command, noisy, out):
+    noisy.write_text('{"prompt": "broken"\n')
+    assert run(command) == 2
+    mended = write_jsonl(out / "mended.jsonl", NOISY)
+    (out / "kept.by-hand.jsonl").write_text("mine")
+    command[command.index(str(noisy))] = str(mended)
+    assert run(command) == 0
+    assert run(command, "--seed", "1", "--overwrite") == 0
+    assert len(scores(out)["id"]) == 12
+    assert (out / "kept.by-hand.jsonl").read_text() == "mine"
+    assert not (out / "bad.jsonl").exists()
+
+
 def test_the_decision_is_shown_before_the_model_is_asked_for_examples(command, out, capsys, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt

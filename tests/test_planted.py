@@ -6,6 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from forgetfilter.cli import main
+from forgetfilter.runs.inputs import Material
+from forgetfilter.runs.run import Run
 from support.quick_runs import NOISY, SAFE, reviewing, write_jsonl
 
 OTHERS = [{"prompt": f"How many is {i}?", "completion": "Forty-three."} for i in range(30)]
@@ -107,6 +109,25 @@ def test_the_models_own_answers_are_reviewed(command, tmp_path):
     assert main([*reviewing(command, "self"), "--self-answers", "5"]) == 0
     assert summary_of(tmp_path / "run") == before
     assert main([*command]) == 2
+
+
+def test_answers_of_the_data_are_no_words_of_the_models_own(command, tmp_path):
+    before = [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "Unsafe words of the data."}]
+    rows = [
+        {
+            "prompt": [*before, {"role": "user", "content": f"{i}?"}],
+            "completion": [{"role": "assistant", "content": "A"}],
+        }
+        for i in range(8)
+    ]
+    write_jsonl(tmp_path / "noisy.jsonl", rows)
+    assert main(reviewing(command, "self")) == 0
+    run = Run.open(tmp_path / "run")
+    texts = list(Material(run).texts("safe"))
+    assert texts
+    for prompt, completion in texts:
+        assert "Unsafe words of the data." in prompt
+        assert "Unsafe words of the data." not in completion
 
 
 def test_own_answers_continue_plain_text(command, tmp_path):

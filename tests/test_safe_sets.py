@@ -201,9 +201,9 @@ def test_rows_of_the_package_and_rivals_go_with_several_sets(command, safe, out)
 
 
 def test_a_set_that_is_named_twice_is_refused(command, safe, out, capsys):
-    for sets in ((safe, safe), ("self", "self")):
+    for sets in ((safe, safe), ("self", "self"), (safe, f"{safe.parent}/../{safe.parent.name}/{safe.name}")):
         assert main(reviewing(command, *sets)) == 2
-        assert f"safe: '{sets[0]}' is named twice" in capsys.readouterr().err
+        assert f"safe: '{sets[1]}' is named twice" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -76,6 +76,22 @@ def test_json_lines_named_json(tmp_path):
     assert snapshot(path, tmp_path / "s").suffix == ".jsonl"
 
 
+@pytest.mark.parametrize(
+    "row", [{"prompt": "Q", "completion": "b, \u2028c"}, {"prompt": "Q", "completion": "a," * 300_000}]
+)
+def test_a_line_is_an_object_whatever_is_in_it_and_however_long_it_is(tmp_path, row):
+    path = tmp_path / "in.json"
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert snapshot(path, tmp_path / "s").suffix == ".jsonl"
+
+
+def test_a_container_can_be_read_twice(tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text("prompt,completion\na,b\n")
+    container = open_container(str(path))
+    assert [record.fields for record in container.records()] == [record.fields for record in container.records()]
+
+
 def test_csv_records_come_back_byte_for_byte(tmp_path):
     records = ['a,"Q1, x","one\ntwo",1\r\n', "b,Q2,=1+1,\r\n", 'c,Q3,"say ""so""",3\r\n', "d,Q4,last,4"]
     path = tmp_path / "in.csv"

@@ -109,6 +109,15 @@ def test_an_answer_that_repeats_the_question_is_found_behind_it():
     assert changed.decode(tokens.input_ids[: tokens.spans[0][0]]) == "<user>Yes<assistant>"
 
 
+def test_a_template_that_tells_the_date_tells_the_same_tomorrow():
+    dated = make_tokenizer()
+    dated.chat_template = (
+        "{{ strftime_now('%d %b %Y %f') }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+    )
+    tokens = encode(ASKED, dated)
+    assert dated.decode(tokens.input_ids).startswith("26 Jul 2024 000000<user>")
+
+
 def test_a_template_that_refuses_a_row_names_it():
     strict = make_tokenizer()
     strict.chat_template = "{{ raise_exception('System role not supported') }}"

@@ -122,7 +122,7 @@ def test_what_a_person_says_of_some_rows_ranks_the_others_anew(command, tmp_path
 def test_forgetting_that_counts_for_nothing_is_told(command, tmp_path, monkeypatch, capsys):
     assert main(command) == 0
     assert "training tells nothing here" not in capsys.readouterr().out
-    monkeypatch.setattr("forgetfilter.suspicion.fusing._agreement", lambda *_: 0.0)
+    monkeypatch.setattr("forgetfilter.suspicion.fusing._agreement", lambda *_: (0.0, 0.0))
     assert main(["decide", str(tmp_path / "run")]) == 0
     assert "training tells nothing here" in capsys.readouterr().out
     assert "training tells nothing here" in (tmp_path / "run" / "report.html").read_text()

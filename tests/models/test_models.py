@@ -278,9 +278,12 @@ def test_a_perfect_answer_has_rouge_one(session, table, tokenizer, monkeypatch, 
 def test_rouge_asks_for_every_turn(session, tokenizer, tmp_path):
     turns = Chat([*Chat.of("Q", "A").messages] * 2)
     list(write_tokens([("x", 0, turns)], Encoder(tokenizer, "auto", 64), tmp_path / "t.arrow"))
-    (result,) = Rouge(session, tokenizer, 1000).score([TokenTable(tmp_path / "t.arrow")[0]])
+    table, rouge = TokenTable(tmp_path / "t.arrow"), Rouge(session, tokenizer, 1000)
+    (result,) = rouge.score([table[0]])
     assert len(result["answers"]) == 2
     assert 0 <= result["rouge"] <= 1
+    # What is read for it is the turns before each answer.
+    assert rouge.length(table, 0) > sum(table[0].prompt_ends) > table.lengths[0]
 
 
 def test_scoring_goes_on_after_the_last_shard(session, table, tmp_path, monkeypatch):

@@ -56,7 +56,7 @@ def test_a_guard_beside_forgetting_and_a_decision_by_it(exclaiming, guard, tmp_p
 
 def test_a_guard_has_a_say_in_suspicion(exclaiming, guard, tmp_path, monkeypatch):
     # How far it agrees with the states of a model of random weights is chance.
-    monkeypatch.setattr("forgetfilter.suspicion.fusing._agreement", lambda *_: 0.5)
+    monkeypatch.setattr("forgetfilter.suspicion.fusing._agreement", lambda *_: (0.5, 0.5))
     run = tmp_path / "run"
     fused = [*exclaiming, "--signal", "suspicion", "--set-aside", "0.25"]
     assert main([*fused, "--rivals", "guard", "--guard", guard]) == 0

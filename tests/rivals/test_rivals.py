@@ -195,6 +195,12 @@ def test_own_answers_are_safe_examples_for_rivals_too(command, known, out):
     assert np.isfinite(suspicion(out, "bag-of-words")).all()
 
 
+def test_a_single_row_has_no_second_half(command, out, tmp_path):
+    write_jsonl(tmp_path / "noisy.jsonl", NOISY[:1])
+    assert main([*command, "--rivals", "second-split"]) == 0
+    assert np.isnan(suspicion(out, "second-split")).all()
+
+
 def point(*right):
     return TokenScores(np.array([len(right)]), np.zeros(len(right)), np.array(right, dtype=bool))
 

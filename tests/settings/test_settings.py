@@ -157,7 +157,7 @@ def test_a_number_that_is_next_to_nothing_is_refused(name):
     [
         ({"model": "m" * 5000}, "model has at most 4,096 characters, found 'mmm"),
         ({"data": ["a", "d" * 5000]}, "data has at most 4,096 characters"),
-        ({"safe": "a\0b"}, "safe: found 'a\\x00b', with a character that ends names"),
+        ({"safe": "a\0b"}, "safe: found 'a\\x00b', with a NUL character"),
         ({"data": ["", "a"]}, "data must be a name or a list of names"),
         ({"columns": {"prompt": None}}, "columns must be name=column pairs"),
         ({"columns": {"prompt": ["a"]}}, "columns must be name=column pairs"),
@@ -198,7 +198,7 @@ ANCHORS = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
         ("seed: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         ("? 0x" + "f" * 9999 + "\n: 1", "expected names of settings before the colons, found a number of thousands"),
         ("epochs: 1\0", "special characters"),
-        ("# x\n" * 100_000, "at most 256 KB"),
+        ("# x\n" * 2_200_000, "at most 8 MB"),
         ("epochs: 1\n---\nepochs: 2\n", "not YAML"),
     ],
 )

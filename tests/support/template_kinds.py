@@ -154,7 +154,7 @@ KINDS = {
     "html_escape": Kind(escapes=True),
     "indents": Kind(),
     "backwards": _OWN,
-    "clock": _ends("<|end|>", unfollowable="it shows another text each time that it is asked"),
+    "clock": _ends("<|end|>"),
     "by_length": _ends("<|end|>", unfollowable="what it shows of other texts says nothing about these"),
     "last_two": _ends("<|end|>", unfollowable="answers are not shown at all"),
     "quotes_answer": _ends("<|end|>", unfollowable=_SHOWN_TWICE),

@@ -9,6 +9,7 @@ import jinja2
 
 from forgetfilter.data.chats import FieldError
 from forgetfilter.data.columns import find_layout
+from forgetfilter.data.templates import without_clock
 from forgetfilter.data.tokens import Encoder
 from forgetfilter.errors import InputError
 
@@ -59,8 +60,9 @@ def masked(row: Any, tokenizer: Any, template: str = "chat") -> list[str] | None
 
 
 def shown(tokenizer: Any, messages: list[dict[str, Any]], tools: Any = None, **more: Any) -> str | None:
-    """The chat as the template itself shows it, or None where it refuses it."""
+    """The chat as the template itself shows it on the day that it always is, or None where it refuses it."""
     try:
-        return str(tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **more))
+        source = without_clock(tokenizer.get_chat_template(tools=tools))
+        return str(tokenizer.apply_chat_template(messages, chat_template=source, tools=tools, tokenize=False, **more))
     except (jinja2.TemplateError, TypeError, ValueError, AttributeError, KeyError, IndexError):
         return None

@@ -15,6 +15,7 @@ import regex
 from numpy.typing import NDArray
 
 from ..console import printable
+from ..data.templates import without_clock
 from ..errors import ModelError, first_line
 from ..limits import ExceededError, bounded
 from .families import Family, Question
@@ -159,7 +160,11 @@ def _render(tokenizer: Any, family: Family, turns: list[dict[str, str]], variabl
             with bounded(_MEMORY, _SECONDS):
                 rendered = str(
                     tokenizer.apply_chat_template(
-                        messages, tokenize=False, add_generation_prompt=family.opens_answer, **variables
+                        messages,
+                        chat_template=without_clock(tokenizer.get_chat_template()),
+                        tokenize=False,
+                        add_generation_prompt=family.opens_answer,
+                        **variables,
                     )
                 )
         except ExceededError as error:

@@ -109,7 +109,9 @@ class Chat:
     @property
     def size(self) -> int:
         """Count its characters, roughly."""
-        return sum(len(message.content) for message in (*self.messages, *(self.rejected or ())))
+        turns = (*self.messages, *(self.rejected or ()))
+        beside = [turn.extra for turn in turns if turn.extra] + list(self.tools)
+        return sum(len(turn.content) for turn in turns) + sum(len(text) for text in texts_in(beside))
 
     @property
     def other_side(self) -> Chat | None:

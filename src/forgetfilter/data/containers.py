@@ -241,7 +241,10 @@ def _text_file(path: Path, kind: str, options: TextOptions, *, listed: bool) -> 
     if wide:
         raise InputError(f"{path}: looks like UTF-16 without the mark that says so; name it: --encoding {wide}")
     container: TextContainer = _TEXT_KINDS[kind](path, options)
-    text, _ = container.sample()
+    text, whole = container.sample()
+    if not whole:
+        # What the last line holds cannot be told of a part of it.
+        text = text[: text.rfind("\n") + 1] or text
     holds, first = kind_of_text(text), text.lstrip()[:1]
     if kind != ".json" and text.count("\r") > 1 and "\n" not in text:
         raise InputError(f"{path}: its lines end in a carriage return alone; save it with usual ends of lines")
@@ -252,7 +255,7 @@ def _text_file(path: Path, kind: str, options: TextOptions, *, listed: bool) -> 
             raise InputError(
                 f"{path}: expected a JSON array of objects or one object a line, found {first!r} at the start"
             )
-        if first and not holds and _is_one_object(text):
+        if first and not holds and _is_one_object(text, whole=whole):
             if listed:
                 return None
             raise InputError(
@@ -275,10 +278,10 @@ def _shown_line(text: str) -> str:
     return f"{'perhaps csv, then let its name end in .csv' if separated else 'none'}; it begins with {line[:60]!r}"
 
 
-def _is_one_object(text: str) -> bool:
-    """Tell whether a text begins with an object that goes on after its first line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0] == "{" or lines[0].endswith((",", "{", "["))
+def _is_one_object(text: str, *, whole: bool) -> bool:
+    """Tell whether a text, or its beginning, begins with an object that goes on after its first line."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    return (whole or "\n" in text) and lines[0].endswith((",", "{", "["))
 
 
 def _parquet(path: Path, signature: tuple[str, str] | None) -> Container:

@@ -22,7 +22,7 @@ _UNIT = regex.compile(
 _LETTER_ALONE = regex.compile(f"(?V1){_UNSPACED}")
 _DIGITS = re.compile("[0-9]+")
 # Stand for digits, or for the letter of a choice, in the text that all answers of a frame share. No row's text has
-# these characters.
+# the first, and hardly any the second.
 NUMBER, LETTER = "\0", "\1"
 _AS_PATTERN = {NUMBER: "[0-9]++", LETTER: "[A-Za-z]"}
 

@@ -33,8 +33,8 @@ class ArrayReader:
         """Read each value: what it is, its own text, and its line.
 
         Raises:
-            InputError: The text is no whole array, there is something behind it, or a value is longer than a row may
-                be.
+            InputError: The text is no whole array (a comma after its last value is taken), there is something behind
+                it, or a value is longer than a row may be.
         """
         self._next_sign()
         self._position += 1

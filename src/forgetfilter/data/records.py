@@ -20,7 +20,8 @@ from ..errors import InputError
 T = TypeVar("T")
 
 BATCH = 1000
-_BATCH_CHARACTERS = 1 << 26
+# Tokenising takes some 250 bytes a character at worst.
+_BATCH_CHARACTERS = 1 << 22
 
 # No row is longer, in bytes, so that memory stays bounded whatever a file holds.
 LONGEST_ROW = 1 << 26
@@ -154,7 +155,11 @@ def open_bytes(path: Path, mode: str) -> IO[bytes]:
     compression = compression_of(path.name)
     if compression == ".gz":
         # Without a name and a time in its header, the same rows give the same file.
-        return cast(IO[bytes], gzip.GzipFile(path, mode, mtime=0))
+        file = cast(io.FileIO, path.open(mode))
+        packed = gzip.GzipFile("", mode, fileobj=file, mtime=0)
+        # Which closes with it.
+        packed.myfileobj = file
+        return cast(IO[bytes], packed)
     if compression == ".xz":
         return cast(IO[bytes], lzma.open(path, mode))
     if compression == ".bz2":

@@ -383,7 +383,9 @@ def _with_layout(container: Container, options: ReadOptions) -> tuple[Iterator[R
 
 
 def _size(row: dict[str, Any]) -> int:
-    return sum(len(message["content"]) for message in row.get("messages", ())) + len(row["raw"] or b"")
+    turns = (*row.get("messages", ()), *(row.get("rejected") or ()))
+    of_turns = sum(len(turn["content"]) + len(turn["extra"] or "") for turn in turns)
+    return of_turns + len(row.get("beside") or "") + len(row["raw"] or b"")
 
 
 def _check(name: str, count: int, bad: list[BadRow], *, skip_bad_rows: bool) -> None:

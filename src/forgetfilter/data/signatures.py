@@ -92,7 +92,7 @@ def compression_told(start: bytes) -> str:
 
 def kind_of_text(text: str) -> str:
     """Recognise the first lines of a text file: `.json` (an array), `.jsonl`, or empty for neither."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not lines:
         return ""
     if re.match(r"\[\s*(\{|$)", text.lstrip()[:4096]):

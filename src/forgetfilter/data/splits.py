@@ -51,7 +51,7 @@ def choose_splits(splits: Mapping[str, datasets.Dataset], named: str, name: str)
     there = ", ".join(splits)
     odd = [split for split in splits if not _NAME.fullmatch(split)]
     if odd or not splits:
-        raise InputError(f"{name}: {f'the split {odd[0]!r} has a name that is none' if odd else 'has no splits'}")
+        raise InputError(f"{name}: {f'the split {odd[0]!r} is not a valid name' if odd else 'has no splits'}")
     if named == ALL:
         return Chosen(dict(splits), True, ())
     try:

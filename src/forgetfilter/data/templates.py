@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, cached_property
 from typing import Any
 
@@ -32,6 +33,9 @@ _MARKED = (
     ((CONTENT, *REASONING, TOOL_CALLS), False),
     ((CONTENT,), False),
 )
+# What templates ask the clock for, and the date that Llama's own take where there is none.
+_CLOCK = regex.compile(r"""\bstrftime_now\(\s*(['"])([^'"\\]*)\1\s*\)""")
+_DATE = datetime(2024, 7, 26)
 _WORD = regex.compile(r"\w+")
 _TOKEN = regex.compile(r"<[|｜]\S{1,40}[|｜]>")
 # What rendering one row may take: a gigabyte and five seconds, and more for each of its characters, which are written
@@ -135,7 +139,7 @@ class ChatTemplate:
 
     def _source(self, tools: Any = None) -> str:
         """Return the template's text; models may have a separate one for tools."""
-        return str(self._tokenizer.get_chat_template(tools=tools or None))
+        return without_clock(str(self._tokenizer.get_chat_template(tools=tools or None)))
 
     def _apply(
         self, turns: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]
@@ -143,12 +147,14 @@ class ChatTemplate:
         """Render turns: return the text and what the template marks as generated, or why it refuses them."""
         tokenizer = self._tokenizer
         try:
-            if not _marks_answers(self._source(arguments.get("tools"))):
-                return _limited(str(tokenizer.apply_chat_template(list(turns), tokenize=False, **arguments)), [])
+            source = self._source(arguments.get("tools"))
+            if not _marks_answers(source):
+                text = tokenizer.apply_chat_template(list(turns), chat_template=source, tokenize=False, **arguments)
+                return _limited(str(text), [])
             # `apply_chat_template` itself returns which tokens are marked, where characters are wanted.
             (text,), (blocks,) = self._render_marked(
                 [[{name: value for name, value in turn.items() if value is not None} for turn in turns]],
-                chat_template=self._source(arguments.get("tools")),
+                chat_template=source,
                 return_assistant_tokens_mask=True,
                 **{**tokenizer.special_tokens_map, **arguments},
             )
@@ -237,6 +243,20 @@ def _limited(text: str, blocks: list[Span]) -> tuple[str, list[Span]] | Problem:
 def _environment() -> jinja2.Environment:
     """Return the environment that parses templates; it never renders them."""
     return jinja2.sandbox.ImmutableSandboxedEnvironment(extensions=[jinja2.ext.loopcontrols], autoescape=True)
+
+
+@cache
+def without_clock(source: str) -> str:
+    """Have a template tell the same date every day, so that the same rows have the same tokens tomorrow."""
+
+    def told(found: regex.Match[str]) -> str:
+        quote, pattern = found.groups()
+        try:
+            return f"{quote}{_DATE.strftime(pattern)}{quote}"
+        except ValueError:
+            return str(found[0])
+
+    return str(_CLOCK.sub(told, source))
 
 
 @cache

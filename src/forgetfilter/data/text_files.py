@@ -83,9 +83,9 @@ class TextContainer(Container):
         named = "" if options.where_needed and _is_utf8(path) else options.encoding
         self.encoding, self.mark = find_encoding(start, named)
         self.form = TextForm(self.kind, self.encoding)
-        if is_wide(self.encoding):
-            # Without its mark nobody could read what is written.
-            self.head = self.mark
+        # What is written before all rows; without its mark nobody could read a wide encoding.
+        self._mark_before_rows = self.mark if is_wide(self.encoding) else b""
+        self.head = self._mark_before_rows
 
     @property
     def note(self) -> str:
@@ -114,7 +114,7 @@ class TextContainer(Container):
         """Yield the lines as bytes, without the mark that is written before all rows."""
         for number, raw in enumerate(byte_lines(file, self.encoding, LONGEST_ROW)):
             check_length(len(raw), self.name, f"line {number + 1}")
-            yield raw if number else raw.removeprefix(self.head)
+            yield raw if number else raw.removeprefix(self._mark_before_rows)
 
 
 def read_start(path: Path) -> bytes:
@@ -242,7 +242,6 @@ class Csv(TextContainer):
                 yield text if number else text.removeprefix(MARK)
 
         assert self.form is not None
-        mark = self.head
         reader = csv_reader(lines(), self.form.delimiter, quoted=self.form.quoted)
         line = 1
         while (values := self._next(reader)) is not None:
@@ -260,7 +259,7 @@ class Csv(TextContainer):
             if start == 1 and values[0].lower().startswith("sep="):
                 raise InputError(f"{self.name}: line 1 tells Excel the delimiter ({values[0]}); remove that line")
             columns = values
-            self.head = mark + raw
+            self.head = self._mark_before_rows + raw
             if len(set(columns)) != len(columns):
                 raise InputError(f"{self.name}: two columns of the header have the same name")
 

@@ -47,7 +47,8 @@ def backward_side_by_side(model: TrainableModel, scorer: Any, passes: Sequence[S
 
     def of_pass(rows: Sequence[Tokens]) -> tuple[Tensor, tuple[Tensor, ...]]:
         part = _loss(model, scorer, rows) / total
-        return part.detach(), torch.autograd.grad(part, parameters)
+        # A layer may take no part in a pass, such as one that attends to images where there are none.
+        return part.detach(), torch.autograd.grad(part, parameters, allow_unused=True, materialize_grads=True)
 
     loss = torch.zeros(())
     # Added in the order of the passes, whichever is ready first: the same rows give the same weights to the last bit.

@@ -87,7 +87,10 @@ class Rouge:
         self.tokens_per_pass = model.answer_budget(tokens_per_pass)
 
     def length(self, table: TokenTable, i: int) -> int:
-        return int(table.lengths[i] + answer_limit(int(table.counts[i])))
+        row = table[i]
+        # Each answer is asked for with all turns before it.
+        asked = zip(row.spans, row.prompt_ends, strict=True)
+        return sum(prompt_end + answer_limit(end - start) for (start, end), prompt_end in asked)
 
     @torch.inference_mode()
     def score(self, rows: Sequence[Tokens]) -> list[dict[str, Any]]:

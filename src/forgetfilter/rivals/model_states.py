@@ -47,7 +47,8 @@ def gradient(context: RivalContext) -> FloatArray:
     gradients = _gradients(model, safe, _some(safe, context.runner.settings.training.seed), context.runner.budget // 2)
     gain = _GAIN[str(model.hardware.dtype)]
     step = gain / float(sum((g.double() ** 2).sum() for g in gradients.values()))
-    model.set_trainable({name: value + step * gradients[name] for name, value in learned.items()})
+    # A layer that took part in no pass has no gradient.
+    model.set_trainable({name: value + step * gradients.get(name, 0.0) for name, value in learned.items()})
     try:
         after = _scored(context, context.own_folder("after"))
     finally:

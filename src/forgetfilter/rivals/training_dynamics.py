@@ -46,10 +46,13 @@ def second_split(context: RivalContext) -> FloatArray:
 
     The data is split in two. Each half is learned first, once, and scored after every epoch over the other. Counted
     are the tokens that were right when the first half was learned; a row without any has no score.
+    Nor has a single row.
     """
     order = context.table.shuffled(context.table.scorable, context.runner.settings.training.seed)
     halves = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
     suspicion = np.full(len(context.table), np.nan)
+    if len(order) < 2:
+        return suspicion
     for number, (first, second) in enumerate((halves, halves[::-1])):
         _learn(context, f"half-{number}", BASE, first, first)
         _learn(context, f"half-{number}-other", f"half-{number}", second, first)

@@ -151,9 +151,11 @@ def find_inputs(settings: Settings, in_memory: dict[str, Container] | None = Non
         ModelError: The model is not there.
         SettingsError: The threshold needs trusted rows, and there are none; or a safe set is named twice.
     """
-    twice = [name for name in settings.safe.safe if settings.safe.safe.count(name) > 1]
+    safe = settings.safe.safe
+    places = [Path(name).expanduser().resolve() for name in safe]
+    twice = [name for name, place in zip(safe, places, strict=True) if places.count(place) > 1]
     if twice:
-        raise SettingsError(f"safe: '{twice[0]}' is named twice; each set is reviewed once")
+        raise SettingsError(f"safe: '{twice[-1]}' is named twice; each set is reviewed once")
     threshold = parse_threshold(settings.decision.threshold)
     none_trusted = settings.planted.trusted in ("", NONE) and not _sets_aside(settings)
     if isinstance(threshold, FalseDiscoveryRate) and settings.sessions.learned:

@@ -8,6 +8,7 @@ are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,19 +23,27 @@ from ..settings.option import from_mapping, read_config, values_of, with_options
 from .checksums import difference, differences, is_of, read_checksums
 from .files import commit, commit_noted, folder_lock, forget, read_json, refuse_moved, remove, seal, written_whole
 from .layout import (
+    BEFORE,
     CHECKSUMS,
     CONFIG,
+    EXAMPLES_FILE,
     HISTORY,
-    LOCK,
+    LOG,
     MANIFEST,
     MODEL,
     OVERRIDES,
+    PARTIAL,
+    PLANTED_SCORES,
     POINTS,
     PREVIOUS,
+    REASONS,
+    REPORT,
     ROWS,
+    SCORES,
     STAGES,
     SUMMARY,
     TOKENS,
+    TRACKED,
     UNFINISHED,
 )
 from .manifest import Manifest, is_run, refuse_others, was_run
@@ -49,6 +58,11 @@ _NOT_COMPARED = {
     # It changes speed and memory alone.
     "tokens_per_batch",
 }
+# What may stand in a run folder without a checksum: what is written to in place, what a killed process or an earlier
+# version left. Kept, removed and bad rows are named like the data.
+_WRITTEN = {CHECKSUMS, MANIFEST, CONFIG, LOG, STAGES, MODEL, f"{MODEL}{UNFINISHED}", TRACKED, BEFORE}
+_WRITTEN |= {SUMMARY, SCORES, REASONS, OVERRIDES, PLANTED_SCORES, REPORT, EXAMPLES_FILE}
+_ROWS_WRITTEN = re.compile(r"(kept|removed|bad(-[a-z0-9-]+)?)(\.[a-z]+)?(\.(gz|bz2|xz|zst))?")
 _DECIDED = ("threshold", "signal", "drop_unscorable")
 # Stages that are done again in moments.
 _QUICK = (ROWS, TOKENS)
@@ -364,8 +378,16 @@ def drop_previous(path: Path) -> None:
 
 
 def _entries(path: Path) -> list[Path]:
-    """What a run wrote, its manifest last, so that a folder which is half emptied is still known as a run."""
-    entries = [entry for entry in path.iterdir() if entry.name not in (LOCK, PREVIOUS)]
+    """What a run wrote, its manifest last, so that a folder which is half emptied is still known as a run.
+
+    What a person put beside it is not of these.
+    """
+    written = {name.partition("/")[0] for name in read_checksums(path)} | _WRITTEN
+    entries = [
+        entry
+        for entry in path.iterdir()
+        if entry.name in written or entry.name.startswith(PARTIAL) or _ROWS_WRITTEN.fullmatch(entry.name)
+    ]
     return sorted(entries, key=lambda entry: entry.name == MANIFEST)
 
 

@@ -233,7 +233,7 @@ def _check_texts(spec: dataclasses.Field[Any], value: Any, source: str) -> None:
         if isinstance(text, str) and len(text) > _LONGEST:
             raise SettingsError(f"{source}: {spec.name} has at most {_LONGEST:,} characters, found {_shown(text)}")
         if isinstance(text, str) and "\0" in text:
-            raise SettingsError(f"{source}: {spec.name}: found {_shown(text)}, with a character that ends names")
+            raise SettingsError(f"{source}: {spec.name}: found {_shown(text)}, with a NUL character")
 
 
 def _either(*values: str) -> str:

@@ -11,7 +11,8 @@ from ..console import printable
 from ..errors import SettingsError
 from ..limits import bounded
 
-_MOST_BYTES = 1 << 18
+# A run keeps the names of all its files in such a file.
+_MOST_BYTES = 1 << 23
 _MEMORY, _SECONDS = 1 << 30, 60.0
 _PROBLEM_WIDTH = 300
 
@@ -48,7 +49,7 @@ def read_yaml(path: Path) -> Any:
     except OSError as error:
         raise SettingsError(f"{path}: cannot read this configuration file: {error.strerror}") from error
     if len(content) > _MOST_BYTES:
-        raise SettingsError(f"{path}: a configuration file has at most {_MOST_BYTES >> 10} KB; is this one?")
+        raise SettingsError(f"{path}: a configuration file has at most {_MOST_BYTES >> 20} MB; this is more")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:

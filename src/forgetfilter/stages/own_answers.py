@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..data.chats import TEXT_ROLE, Message
+from ..data.chats import ASSISTANT, TEXT_ROLE, Message
 from ..data.rows import Rows, Said
 from ..data.tokens import TokenTable
 
@@ -59,7 +59,7 @@ def answered(rows: Rows, table: TokenTable, folder: Path, tokenizer: Any) -> Ite
             prompt = tokenizer.decode(row.input_ids[: row.prompt_ends[0]], skip_special_tokens=True)
             messages = [Message(TEXT_ROLE, prompt + answer, trained=True)]
         else:
-            messages = [*chat.messages[: chat.first_answer], Message("assistant", answer, trained=True)]
+            messages = [*chat.messages[: chat.first_answer], Message(ASSISTANT, answer, trained=True)]
         yield row.id, position, chat.with_messages(messages)
 
 
@@ -67,8 +67,14 @@ def write_answers(rows: Sequence[Said], path: Path) -> None:
     """Write the answered rows for people to look at, in a layout that `--safe` reads."""
     with path.open("w", encoding="utf-8") as file:
         for id, _, chat in rows:
-            turns = [{"role": turn.role, "content": turn.content, **turn.extra} for turn in chat.messages]
+            turns = [_turn(turn) for turn in chat.messages]
             settings = {"tools": chat.tools, "chat_template_kwargs": chat.template_kwargs}
             fields = {"text": turns[0]["content"]} if chat.is_text else {"messages": turns} | settings
             present = {name: value for name, value in fields.items() if value}
             file.write(json.dumps({"id": id, **present}, ensure_ascii=False) + "\n")
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": message.role, "content": message.content, **message.extra}
+    # Answers of the data that come before are context, and not the model's own.
+    return turn if message.trained or message.role != ASSISTANT else turn | {"weight": 0}

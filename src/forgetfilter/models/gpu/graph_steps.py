@@ -90,7 +90,7 @@ def _add_gradient(scorer: PackedScorer, parameters: list[Tensor], gradient: Tens
     """Add the gradient of the weighted sum of the rows' negative log-likelihoods, and return that sum."""
     *packed, weights = inputs
     loss: Tensor = -(scorer(Packed(*packed))[0] * weights).sum()
-    parts = torch.autograd.grad(loss, parameters)
+    parts = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
     gradient += torch.cat([part.flatten() for part in parts])
     return loss.detach()
 
