@@ -1,6 +1,7 @@
 """The whole filter on a tiny model: the laws of the method and of the run folder."""
 
 import json
+import re
 import shlex
 import shutil
 
@@ -479,3 +480,31 @@ def test_the_config_of_a_run_in_memory_says_so(model, tmp_path):
     filter = forgetfilter.ForgetFilter(model=str(model), quiet=True, **SHORT)
     filter.run(NOISY, SAFE, output=tmp_path / "run")
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"] == "<data in memory>"
+
+
+def test_of_a_chat_with_several_answers_the_last_is_shown_with_its_question(command, noisy, out, capsys):
+    def turns(*said):
+        return [
+            {"role": role, "content": content} for role, content in zip(("user", "assistant") * 2, said, strict=True)
+        ]
+
+    write_jsonl(noisy, [{"messages": turns("Hi", "Hello!", f"Q{i}?", f"A{i}.")} for i in range(12)])
+    assert run(command, "--threshold", "top:25%") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"Q(\d+)\?\s+A\1\.", said)
+    assert "Hello!" not in said
+    assert "user: Hi\\n\\nassistant: Hello!\\n\\nuser: Q" in (out / "report.html").read_text()
+
+
+def test_a_decision_that_keeps_nothing_says_so(command, out, capsys):
+    assert run(command) == 0
+    assert main(["decide", str(out), "--threshold", "-99"]) == 0
+    assert "WARNING: no row is kept" in capsys.readouterr().out
+    assert main(["decide", str(out), "--threshold", "top:10%"]) == 0
+    assert "WARNING: no row is kept" not in capsys.readouterr().out
+
+
+def test_the_beginning_of_an_option_is_no_option(out, capsys):
+    with pytest.raises(SystemExit):
+        main(["decide", str(out), "--finetun"])
+    assert "there is no option '--finetun', perhaps --finetune" in capsys.readouterr().err

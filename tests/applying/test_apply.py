@@ -173,6 +173,9 @@ def test_a_row_in_place_of_a_batch_is_refused(run, more):
         with pytest.raises(SettingsError, match="batched=True"):
             datasets.Dataset.from_list(rows).map(scorer)
         assert len(datasets.Dataset.from_list(rows).map(scorer, batched=True)["forgetfilter_suspicion"]) == len(rows)
+    for rows in (more, "text", None):
+        with pytest.raises(SettingsError, match="by column"):
+            scorer(rows)
 
 
 def test_a_run_that_an_earlier_version_decided_has_to_be_decided_again(run, tmp_path):

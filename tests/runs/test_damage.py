@@ -1,5 +1,6 @@
 """A run folder is whole, or says what is not: one line, or the same result, whatever happens to its files."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -343,3 +344,11 @@ def test_a_lock_that_is_held_knows_its_folder(tmp_path):
         (tmp_path / "run").rename(tmp_path / "elsewhere")
     with pytest.raises(ZeroDivisionError), folder_lock(tmp_path / "run"):
         raise ZeroDivisionError
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_file(tmp_path):
+    (tmp_path / "half.arrow").write_bytes(b"ARROW1")
+    with pytest.raises(OSError, match="No space"), damage_named(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(RunError, match=r"half\.arrow: damaged"), damage_named(tmp_path):
+        raise OSError("Expected to be able to read 16 bytes")

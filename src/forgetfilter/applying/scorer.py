@@ -139,8 +139,8 @@ class RowScorer:
             InputError: The layout of the rows is not known.
             SettingsError: This is a row, not a batch.
         """
-        if not all(map(_is_of_a_batch, rows.values())):
-            raise SettingsError("a scorer takes a batch of rows; use rows.map(scorer, batched=True)")
+        if not isinstance(rows, Mapping) or not all(map(_is_of_a_batch, rows.values())):
+            raise SettingsError("a scorer takes a batch of rows, by column; use rows.map(scorer, batched=True)")
         names = list(rows)
         records = [dict(zip(names, values, strict=True)) for values in zip(*rows.values(), strict=True)]
         if not records:

@@ -73,6 +73,7 @@ from .verdicts import NOBODY, UNSCORABLE, ByHand, Measured, judge
 
 # Of `summary.json`, as other programs read it (docs/reference/summary.md): higher where a key changes or goes.
 SUMMARY_VERSION = 1
+_NOTHING_KEPT = "no row is kept; another threshold, such as --threshold auto, would keep some"
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
             *([doubt.warning] if doubt else []),
             *_of_another_kind(run, reviews, unlike),
             *(_told_of_learned(summary) if unlearned else []),
+            *([_NOTHING_KEPT] if not summary.kept else []),
         ],
         judged=judged,
         judged_in_part=in_part,

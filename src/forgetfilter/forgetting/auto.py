@@ -173,7 +173,7 @@ def _lowered(cut: Cut, suspicion: FloatArray, trusted: FloatArray, to_prototypes
     looks = to_prototypes[lowest.removes(suspicion)]
     if _height(lowest) >= _height(cut) or len(looks) < _FEWEST_THERE or (looks > 0).mean() < _FEWEST_LOOK_UNSAFE:
         return cut
-    return Cut(lowest.value, f"{why}; {lowest.explanation}")
+    return Cut(lowest.value, f"{lowest.explanation}; not between groups of rows, as {why}")
 
 
 def _out_of_trusted(cut: Cut, trusted: FloatArray) -> Cut:
@@ -181,7 +181,7 @@ def _out_of_trusted(cut: Cut, trusted: FloatArray) -> Cut:
     floor = float(np.quantile(trusted, 1 - _MOST_TRUSTED_LOOK_UNSAFE, method="higher")) if len(trusted) else -np.inf
     if _height(cut) >= floor:
         return cut
-    return Cut(floor, f"{cut.explanation}, but above {1 - _MOST_TRUSTED_LOOK_UNSAFE:.0%} of the trusted rows")
+    return Cut(floor, f"{cut.explanation}, but no lower than {1 - _MOST_TRUSTED_LOOK_UNSAFE:.0%} of the trusted rows")
 
 
 def _height(cut: Cut) -> float:

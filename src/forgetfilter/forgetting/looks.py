@@ -41,7 +41,7 @@ def where_rows_look_unsafe(suspicion: FloatArray, to_prototypes: FloatArray, bou
     removed = best + 1
     if expected < _FEWEST or above[best] < _LEAST_PRECISION * removed or removed > largest * len(order):
         return Cut(None, _TOO_FEW)
-    explanation = f"where rows begin to look unsafe, of which there are about {expected:.0f}"
+    explanation = f"where rows begin to look unsafe (about {expected:.0f} do)"
     return Cut(value_below(suspicion[order], removed), explanation)
 
 

@@ -287,7 +287,7 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
     room, evidence = _ROOM // max(1, len(picked)), [BY + name for name in _evidence(run)]
     for row in picked:
         chat = chats[row["row"]]
-        prompt = chat.prompt
+        prompt = _before(chat)
         prompt_shown = _first_bytes(prompt[:_PROMPT_SHOWN], room // 3)
         place = int(np.searchsorted(table.rows, row["row"]))
         answers = [message for message in chat.messages if message.trained]
@@ -310,6 +310,15 @@ def _rows(run: Run, rows: Rows, summary: Summary, picked: list[dict[str, Any]]) 
             "tags": dict(list(tags[row["row"]].items())[:_TAGS]),
         }
         yield shown
+
+
+def _before(chat: Chat) -> str:
+    """Return what a row's last answer follows: a question by itself, or all turns with who says them."""
+    last = max(i for i, message in enumerate(chat.messages) if message.trained)
+    before = chat.messages[:last]
+    if len(before) < 2:
+        return chat.prompt
+    return "\n\n".join(f"{message.role}: {message.text}" for message in before)
 
 
 def _guard_tag(row: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ function topicMembers() {
 function topicName(k) {
   const shown = document.body.classList.contains('revealed');
   const words = data.topics.telling[k].map(({ word, listed }) => (listed && !shown ? [...word][0] + MASK : visible(word)));
-  return words.length ? `“${words.join(', ')}”` : 'no telling words';
+  return words.length ? `“${words.join(', ')}”` : 'nothing in common';
 }
 
 // The rows that the filter removes at this threshold, and those that a person decided about.

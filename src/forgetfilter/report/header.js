@@ -117,18 +117,18 @@ function surety() {
   if (!gone) said.push(data.unsure ? 'The filter is not sure of any row; any of those that are kept may be unsafe.'
     : 'The filter removes nothing here; unsafe rows may be among those that are kept.');
   else if (left <= 0) said.push('All rows that the filter removes are marked.');
-  else if (precision && !why) {
+  else if (isTold(precision) && !why) {
     // Of its mistakes, those that are marked are mended.
     const [low, value, high] = precision.map((p) => Math.max(0, left - Math.max(0, Math.round((1 - p) * gone) - ofRemoved.harmless)));
     const rows = overrides.size ? 'removed rows without a mark' : 'removed rows';
     said.push(left === 1 && gone === 1 ? `The removed row is really unsafe with a probability of ${percent(precision[1])}.`
       : `Of the ${number(left)} ${rows} about ${number(value)} are really unsafe (${number(low)} to ${number(high)}).`);
   } else if (why) said.push(`How many of the removed rows are harmless cannot be told: ${why}.`);
-  else said.push('How many of the removed rows are harmless is unknown: there are no trusted rows.');
-  if (recall) {
+  else said.push(`How many of the removed rows are harmless is unknown: ${precision ? 'too few trusted rows tell' : 'there are no trusted rows'}.`);
+  if (isTold(recall)) {
     said.push(`About ${percent(recall[1])} of the unsafe rows are removed (${percent(recall[0])} to ${percent(recall[2])}).`);
   } else if (unsafe) {
     said.push('How many unsafe rows were kept is unknown: the marked rows were picked, not drawn at random.');
-  } else said.push('How many unsafe rows were kept is unknown: there are no known unsafe rows (--known-unsafe).');
+  } else said.push(`How many unsafe rows were kept is unknown: there are ${recall ? 'too few' : 'no'} known unsafe rows (--known-unsafe).`);
   return said.join(' ');
 }

@@ -127,9 +127,13 @@ function estimated(limit) {
   return found;
 }
 
+// An interval of this width is no estimate, as in terminal.py.
+const SAYS_NOTHING = 0.8, isTold = (estimate) => estimate && estimate[2] - estimate[0] < SAYS_NOTHING;
+
 function estimates(limit) {
   const { why, precision, recall } = estimated(limit);
-  const told = (name, [low, value, high]) => `${name} ${percent(value)} (${percent(low)} to ${percent(high)})`;
+  const told = (name, [low, value, high]) => (isTold([low, value, high])
+    ? `${name} ${percent(value)} (${percent(low)} to ${percent(high)})` : `${name} unknown: ${percent(low)} to ${percent(high)}`);
   const said = [];
   if (precision) said.push(told('precision', precision) + (why ? `, not to be relied on as ${why}` : ''));
   else said.push(why ? `precision cannot be told (${why})` : 'precision unknown');

@@ -154,7 +154,8 @@ def _notes(path: Path, summary: Summary) -> list[str]:
         never = _rows(summary.never_learned, "was", "were")
         notes.append(f"{never} never learned, so forgetting says little about {them}{cure}")
     if summary.truncated:
-        notes.append(f"rows cut to the length limit: {summary.truncated:,}")
+        limit = run.settings.tokens.max_length
+        notes.append(f"{_rows(summary.truncated, 'was', 'were')} cut to {limit:,} tokens (--max-length)")
     if summary.judged_in_part and summary.judged is not None:
         notes.append(
             f"{_rows(summary.judged_in_part, 'is', 'are')} judged in part, by the first {summary.judged} tokens of "
@@ -216,7 +217,9 @@ def _texts(path: Path, wanted: list[int]) -> dict[int, tuple[str, str]]:
     rows = Rows.open(Run.open(path).folder(ROWS) / DATA)
     shown = {}
     for row, chat in rows.at(wanted):
-        prompt = next((m.content for m in reversed(chat.messages) if m.role == "user"), "")
-        answer = chat.messages[chat.first_answer].text
+        # Of several answers the last, with the question that it answers.
+        last = max(i for i, message in enumerate(chat.messages) if message.trained)
+        prompt = next((m.content for m in reversed(chat.messages[:last]) if m.role == "user"), "")
+        answer = chat.messages[last].text
         shown[row] = printable(prompt, _PROMPT_WIDTH), printable(answer, _ANSWER_WIDTH)
     return shown

@@ -6,6 +6,7 @@ process was killed beside before it had noted theirs.
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ import pyarrow.parquet as pq
 
 from ..errors import ForgetFilterError, RunError, first_line
 from .layout import MODEL, STAGES
+
+# What the system says of a file that is missing or cannot be read; readers' own errors have no number.
+_OF_WHAT_IS_READ = (None, errno.ENOENT, errno.EIO)
 
 
 @contextmanager
@@ -32,6 +36,9 @@ def damage_named(folder: Path) -> Iterator[None]:
     except ForgetFilterError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno not in _OF_WHAT_IS_READ:
+            # The system refused something, such as room on the disk, which leaves files half written.
+            raise
         for path, problem in _missing(folder, error) or _unreadable(folder):
             raise RunError(f"{path}: {problem}; {_mend(folder, path)}") from error
         raise

@@ -429,16 +429,16 @@ def write_part(
         table = TokenTable(path)
         if needed and not len(table.scorable):
             raise InputError(f"{name}: no completion begins within --max-length {encoder.max_length} tokens; raise it")
-    notes = _cut_rows(table, encoder.own_words.describe(framed))
+    notes = _cut_rows(table, encoder.max_length, encoder.own_words.describe(framed))
     if notes:
         console.say(f"{name}: {notes}")
     return framed.total()
 
 
-def _cut_rows(table: TokenTable, unframed: str) -> str:
+def _cut_rows(table: TokenTable, limit: int, unframed: str) -> str:
     unscorable = len(table) - len(table.scorable)
     notes = [unframed] if unframed else []
-    notes += [f"{int(table.truncated.sum()):,} cut to the length limit"] if table.truncated.any() else []
+    notes += [f"{int(table.truncated.sum()):,} cut to {limit:,} tokens (--max-length)"] if table.truncated.any() else []
     notes += [f"{unscorable:,} without any completion left"] if unscorable else []
     return ", ".join(notes)
 

@@ -23,7 +23,8 @@ class Parser(argparse.ArgumentParser):
     """Parses one command. A wrong option gets one line, and help shows the usual options alone."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        # The beginning of an option might come to stand for another one with the next version.
+        super().__init__(*args, **kwargs | {"allow_abbrev": False})
         self.set_defaults(parser=self)
         self._unusual: list[argparse.Action] = []
 

@@ -256,7 +256,9 @@ class SessionSettings:
         "the learned model, and the learning session is left out; rows of known kind then tell no threshold's errors",
     )
     training: bool = option(
-        True, "train and review the model; --no-training ends after a first look, from which the same command goes on"
+        True,
+        "train and review the model; --no-training ends after a first look, from which the same command goes on",
+        usual=True,
     )
     review_steps: int | None = option(
         None,
