@@ -273,7 +273,7 @@ def test_an_impossible_classifier_or_judge_is_told_before_any_work(
 
 
 def test_a_language_model_is_no_toxicity_classifier_and_that_is_told_before_any_work(command, refused, model, tmp_path):
-    refused([*command, "--toxicity-classifier", model], "classifies no texts; its weights lack score.weight")
+    refused([*command, "--toxicity-classifier", model], "not a text classifier: its weights lack score.weight")
     assert not (tmp_path / "eval").exists()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GenerationConfig
+from transformers import AutoModel, GenerationConfig
 
 from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, Tokens, TokenTable, write_tokens
@@ -15,6 +15,7 @@ from forgetfilter.errors import ModelError, SettingsError, TrainingError
 from forgetfilter.models import generation, head, training
 from forgetfilter.models.callbacks.loss_plateau import LossPlateau
 from forgetfilter.models.callbacks.ranking_probe import ProbeAlong, RankingProbe, RankingSettled
+from forgetfilter.models.capabilities import check_causal
 from forgetfilter.models.collating import collate, shared_prefix
 from forgetfilter.models.generation import greedy
 from forgetfilter.models.loading import choose_hardware, load_model, load_tokenizer, model_fingerprint
@@ -339,6 +340,11 @@ def test_a_device_or_layer_that_is_not_there_is_refused(model):
         TrainableModel(source, ModelSettings(device="warp"), AdapterSettings(), 0)
     with pytest.raises(SettingsError, match="lora_targets: 'nope'"):
         TrainableModel(source, CPU, AdapterSettings(lora_targets="nope"), 0)
+
+
+def test_a_model_without_a_head_is_refused_in_plain_words(model):
+    with pytest.raises(ModelError, match="here: not a language model: it gives no probabilities of tokens"):
+        check_causal(AutoModel.from_pretrained(model), "here")
 
 
 def test_the_fingerprint_changes_with_the_weights(model, tmp_path):
