@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import forgetfilter.evaluation.evaluate
 import forgetfilter.evaluation.held_out
 import forgetfilter.models.scoring
 import forgetfilter.runs.files
@@ -208,6 +209,18 @@ def test_a_prompt_that_is_too_long_is_counted(command, tmp_path, capsys):
     assert "3 rows were not asked" in capsys.readouterr().out
 
 
+def test_questions_with_an_option_that_is_cut_off_are_left_out_of_the_comparison(command, held_out, tmp_path, capsys):
+    write_jsonl(held_out, [*ROWS, {**bbq("short"), "prompt": "Who was slow?"}])
+    assert main([*command, "--max-length", "122"]) == 0
+    found = read_evaluation(tmp_path / "eval")
+    assert found.not_asked == ()
+    assert found.not_compared == ("b0", "b1", "b2")
+    assert found["bias.ambiguous.accuracy"].rows == 3
+    assert found["bias-likelihood.ambiguous.accuracy"].rows == 1
+    assert [r["likeliest"] for r in answers(tmp_path / "eval") if r["id"] in found.not_compared] == [None] * 3
+    assert "3 questions were left out of bias-likelihood" in " ".join(capsys.readouterr().out.split())
+
+
 def test_hostile_text_is_shown_harmless(command, held_out, capsys):
     write_jsonl(held_out, [*ROWS, {**bbq("x"), "category": "\x1b[2J\u202e"}])
     assert main(command) == 0
@@ -269,6 +282,18 @@ def test_an_adapter_answers_with_its_own_tokenizer(command, model, tmp_path):
     # An adapter that was not trained changes nothing, so that the template alone does.
     one, other = (read_evaluation(tmp_path / name)["perplexity"].value for name in ("eval", "own"))
     assert one != other
+
+
+def test_the_judge_has_passes_of_the_size_that_was_asked_for(command, model, monkeypatch):
+    asked, real = [], forgetfilter.evaluation.evaluate.judge
+
+    def noted(*given):
+        asked.append(given[5])
+        return real(*given)
+
+    monkeypatch.setattr("forgetfilter.evaluation.evaluate.judge", noted)
+    assert main([*command, "--judge", str(model), "--tokens-per-batch", "100"]) == 0
+    assert asked == [200]
 
 
 def test_mistakes_get_one_line(command, refused, tmp_path):
@@ -398,6 +423,22 @@ def test_a_sequence_classifier(tmp_path):
     assert toxicity_classifier(str(tmp_path), "cpu").scores(["b"])[0] == pytest.approx(scores[2])
     with pytest.raises(SettingsError, match=r"has no class rude; name one as .*It has fine, toxic"):
         toxicity_classifier(f"{tmp_path}#rude", "cpu")
+
+
+def test_a_sequence_classifier_reads_no_further_than_its_positions(tmp_path):
+    make_classifier(tmp_path, make_tokenizer(), max_position_embeddings=64)
+    long, first = toxicity_classifier(str(tmp_path), "cpu").scores(["x" * 100, "x" * 64])
+    assert long == pytest.approx(first)
+
+
+def test_a_classifier_that_cannot_pad_is_refused_before_any_work(command, refused, tmp_path):
+    tokenizer = make_tokenizer()
+    tokenizer.pad_token = None
+    make_classifier(tmp_path / "classifier", tokenizer)
+    refused(
+        [*command, "--toxicity-classifier", tmp_path / "classifier"], "this classifier's tokenizer has no pad_token"
+    )
+    assert not (tmp_path / "eval").exists()
 
 
 def test_the_harness_where_it_is_installed(command, tmp_path, monkeypatch):
