@@ -202,7 +202,7 @@ def test_what_is_no_classifier_is_explained(tmp_path, model):
     with pytest.raises(ModelError, match="no such model"):
         toxicity_classifier(str(tmp_path / "nope"), "cpu")
     # A language model has no trained classes, and its random ones would say anything.
-    with pytest.raises(ModelError, match="classifies no texts"):
+    with pytest.raises(ModelError, match="not a text classifier"):
         toxicity_classifier(str(model), "cpu")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import forgetfilter.evaluation.evaluate
 import forgetfilter.evaluation.held_out
 import forgetfilter.models.scoring
 import forgetfilter.runs.files
@@ -23,13 +24,14 @@ from forgetfilter.errors import BadRowsError, ModelError, SettingsError
 from forgetfilter.evaluation.evaluate import evaluate
 from forgetfilter.evaluation.held_out import read_held_out
 from forgetfilter.evaluation.results import read_evaluation
+from forgetfilter.models.sources import find_model
 from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.runs.layout import SHARDS
-from forgetfilter.settings.groups import EvaluationSettings, ModelSettings
+from forgetfilter.settings.groups import AdapterSettings, EvaluationSettings, ModelSettings
 from forgetfilter.settings.option import settings_of
 from support.held_out import OPTIONS, QUICK, ROWS, bbq
 from support.quick_runs import write_jsonl
-from support.tiny_models import make_tokenizer
+from support.tiny_models import make_model, make_tokenizer
 
 
 @pytest.fixture
@@ -207,6 +209,18 @@ def test_a_prompt_that_is_too_long_is_counted(command, tmp_path, capsys):
     assert "3 rows were not asked" in capsys.readouterr().out
 
 
+def test_questions_with_an_option_that_is_cut_off_are_left_out_of_the_comparison(command, held_out, tmp_path, capsys):
+    write_jsonl(held_out, [*ROWS, {**bbq("short"), "prompt": "Who was slow?"}])
+    assert main([*command, "--max-length", "122"]) == 0
+    found = read_evaluation(tmp_path / "eval")
+    assert found.not_asked == ()
+    assert found.not_compared == ("b0", "b1", "b2")
+    assert found["bias.ambiguous.accuracy"].rows == 3
+    assert found["bias-likelihood.ambiguous.accuracy"].rows == 1
+    assert [r["likeliest"] for r in answers(tmp_path / "eval") if r["id"] in found.not_compared] == [None] * 3
+    assert "3 questions were left out of bias-likelihood" in " ".join(capsys.readouterr().out.split())
+
+
 def test_hostile_text_is_shown_harmless(command, held_out, capsys):
     write_jsonl(held_out, [*ROWS, {**bbq("x"), "category": "\x1b[2J\u202e"}])
     assert main(command) == 0
@@ -233,19 +247,53 @@ def test_an_adapter_that_the_filter_trained(command, refused, noisy, safe, model
     one, other = (read_evaluation(tmp_path / name)["perplexity"].value for name in ("eval", "tuned"))
     assert one != other
     refused([*command[:4], "--output", tmp_path / "x", "--adapter", model], "this is a whole model")
-    refused([*command[:4], "--output", tmp_path / "x", "--adapter", tmp_path], "no adapter folder")
+    refused(
+        [*command[:4], "--output", tmp_path / "x", "--adapter", tmp_path], "neither adapter_config.json nor config.json"
+    )
     config = run / "model" / "adapter_config.json"
     changing, load = [*command[:4], "--output", tmp_path / "c", "--adapter", run / "model"], TrainableModel.load
     with pytest.MonkeyPatch.context() as patch:
         rewritten = f"{config.read_text()} "
         patch.setattr(TrainableModel, "load", lambda *loaded: (load(*loaded), config.write_text(rewritten)))
         refused(changing, f"{run / 'model'}: changed while it was read")
-    config.write_text(json.dumps({**json.loads(config.read_text()), "r": 2}))
-    refused([*command[:4], "--output", tmp_path / "y", "--adapter", run / "model"], "made for another model")
-    config.write_text(json.dumps({**json.loads(config.read_text()), "use_dora": True}))
-    refused(
-        [*command[:4], "--output", tmp_path / "z", "--adapter", run / "model"], "not a plain LoRA adapter (use_dora)"
-    )
+    plain = json.loads(config.read_text())
+    for odd, said in (
+        ({"use_dora": True}, "adapter is not LoRA alone: use_dora is True; merge it"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights is 'pissa_niter_4'"),
+        ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens is [1, 2]"),
+    ):
+        config.write_text(json.dumps(plain | odd))
+        refused([*command[:4], "--output", tmp_path / "z", "--adapter", run / "model"], f"adapter: {run}", said)
+    config.write_text(json.dumps(plain))
+    gpt2 = make_model("gpt2", tmp_path / "gpt2")
+    other = ["evaluate", command[1], "--model", gpt2, "--output", tmp_path / "y", "--adapter", run / "model"]
+    refused(other, f"was not trained from {gpt2}")
+    assert not (tmp_path / "y").exists()
+
+
+def test_an_adapter_answers_with_its_own_tokenizer(command, model, tmp_path):
+    folder = tmp_path / "adapter"
+    settings = ModelSettings(device="cpu", dtype="float32")
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|end|>", "<|end|><|end|>")
+    TrainableModel(find_model(str(model)), settings, AdapterSettings(lora_rank=2), 0).save(folder, tokenizer)
+    assert main(command) == 0
+    assert main([*command[:4], "--output", str(tmp_path / "own"), *QUICK, "--adapter", str(folder)]) == 0
+    # An adapter that was not trained changes nothing, so that the template alone does.
+    one, other = (read_evaluation(tmp_path / name)["perplexity"].value for name in ("eval", "own"))
+    assert one != other
+
+
+def test_the_judge_has_passes_of_the_size_that_was_asked_for(command, model, monkeypatch):
+    asked, real = [], forgetfilter.evaluation.evaluate.judge
+
+    def noted(*given):
+        asked.append(given[5])
+        return real(*given)
+
+    monkeypatch.setattr("forgetfilter.evaluation.evaluate.judge", noted)
+    assert main([*command, "--judge", str(model), "--tokens-per-batch", "100"]) == 0
+    assert asked == [200]
 
 
 def test_mistakes_get_one_line(command, refused, tmp_path):
@@ -273,7 +321,7 @@ def test_an_impossible_classifier_or_judge_is_told_before_any_work(
 
 
 def test_a_language_model_is_no_toxicity_classifier_and_that_is_told_before_any_work(command, refused, model, tmp_path):
-    refused([*command, "--toxicity-classifier", model], "classifies no texts; its weights lack score.weight")
+    refused([*command, "--toxicity-classifier", model], "not a text classifier: its weights lack score.weight")
     assert not (tmp_path / "eval").exists()
 
 
@@ -352,16 +400,20 @@ def test_a_judge_whose_template_takes_too_much_is_refused(model, tmp_path, mark)
         judge(judging.model, tokenizer, [("a", "b")], tmp_path / "j")
 
 
-def test_a_sequence_classifier(tmp_path):
+def make_classifier(folder, tokenizer, **sizes):
     import transformers as t
 
     torch.manual_seed(0)
-    sizes = {"vocab_size": 264, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    sizes = {"vocab_size": 264, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, **sizes}
     config = t.BertConfig(
         **sizes, num_attention_heads=4, id2label={0: "fine", 1: "Toxic"}, label2id={"fine": 0, "Toxic": 1}
     )
-    t.BertForSequenceClassification(config).save_pretrained(tmp_path)
-    make_tokenizer().save_pretrained(tmp_path)
+    t.BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def test_a_sequence_classifier(tmp_path):
+    make_classifier(tmp_path, make_tokenizer())
     texts = ["a long text that says much", "", "b"] * 20
     scores = toxicity_classifier(str(tmp_path), "cpu").scores(texts)
     assert scores[1] == 0
@@ -371,6 +423,22 @@ def test_a_sequence_classifier(tmp_path):
     assert toxicity_classifier(str(tmp_path), "cpu").scores(["b"])[0] == pytest.approx(scores[2])
     with pytest.raises(SettingsError, match=r"has no class rude; name one as .*It has fine, toxic"):
         toxicity_classifier(f"{tmp_path}#rude", "cpu")
+
+
+def test_a_sequence_classifier_reads_no_further_than_its_positions(tmp_path):
+    make_classifier(tmp_path, make_tokenizer(), max_position_embeddings=64)
+    long, first = toxicity_classifier(str(tmp_path), "cpu").scores(["x" * 100, "x" * 64])
+    assert long == pytest.approx(first)
+
+
+def test_a_classifier_that_cannot_pad_is_refused_before_any_work(command, refused, tmp_path):
+    tokenizer = make_tokenizer()
+    tokenizer.pad_token = None
+    make_classifier(tmp_path / "classifier", tokenizer)
+    refused(
+        [*command, "--toxicity-classifier", tmp_path / "classifier"], "this classifier's tokenizer has no pad_token"
+    )
+    assert not (tmp_path / "eval").exists()
 
 
 def test_the_harness_where_it_is_installed(command, tmp_path, monkeypatch):

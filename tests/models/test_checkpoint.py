@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 
 from forgetfilter.errors import ModelError
 from forgetfilter.models.checkpoint import Record, find_checkpoint
@@ -68,6 +69,25 @@ def test_the_trainable_model_takes_the_form_of_any_lora_adapter(form, model, tmp
     assert again.layers == checkpoint.lora.layers
 
 
+@pytest.mark.parametrize("targets", [None, 7, [1, 2]])
+def test_the_layers_of_an_adapter_are_those_of_its_weights(targets, model, tmp_path):
+    folder = adapt(model, tmp_path / "a", LoraConfig(**LORA))
+    lora = find_checkpoint(str(folder)).lora
+    assert find_checkpoint(str(edited(folder, target_modules=targets))).lora == lora
+
+
+def test_another_file_beside_an_adapter_is_left_alone(model, tmp_path):
+    folder = adapt(model, tmp_path / "a", LoraConfig(**LORA))
+    save_file({"x": torch.ones(1)}, folder / "optimizer.safetensors")
+    settings = ModelSettings(device="cpu", dtype="float32")
+    lora = find_checkpoint(str(folder)).lora
+    session = TrainableModel(find_model(str(model)), settings, AdapterSettings(), 0, lora)
+    session.load(folder)
+    saved = load_file(folder / "adapter_model.safetensors")
+    loaded = {name.replace(".default.", "."): value for name, value in session.trainable().items()}
+    assert all(loaded[name].equal(value) for name, value in saved.items())
+
+
 def edited(folder, **values):
     file = folder / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
@@ -80,6 +100,10 @@ REFUSED = {
             base, at, IA3Config(task_type="CAUSAL_LM", target_modules=["k_proj"], feedforward_modules=[])
         ),
         "of the kind IA3",
+    ),
+    "taken in part of a row": (
+        lambda base, at: edited(adapt(base, at, LoraConfig(**LORA)), alora_invocation_tokens=[1, 2]),
+        "alora_invocation_tokens is [1, 2]",
     ),
     "more than LoRA": (lambda base, at: adapt(base, at, LoraConfig(**LORA, use_dora=True)), "use_dora is True"),
     "with a whole layer": (
@@ -95,6 +119,10 @@ REFUSED = {
         "alpha_pattern has expressions",
     ),
     "no number": (lambda base, at: edited(adapt(base, at, LoraConfig(**LORA)), lora_alpha="8"), "lacks numbers"),
+    "another rank than that of the weights": (
+        lambda base, at: edited(adapt(base, at, LoraConfig(**LORA)), r=2),
+        "says rank 2, which its weights do not have",
+    ),
     "not there": (lambda _, at: at, "no such folder"),
     "empty": (lambda _, at: at.mkdir() or at, "neither adapter_config.json nor config.json"),
 }

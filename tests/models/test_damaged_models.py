@@ -192,7 +192,7 @@ def test_a_damaged_adapter_gets_one_line_before_any_work(damage, model, tokenize
 
 @pytest.mark.parametrize(
     ("rival", "option", "said"),
-    [("judge", "--judge", "its weights lack"), ("toxicity", "--toxicity-classifier", "classifies no texts")],
+    [("judge", "--judge", "its weights lack"), ("toxicity", "--toxicity-classifier", "not a text classifier")],
 )
 def test_a_damaged_judge_is_told_of_before_the_work_that_it_is_for(command, copy, tmp_path, capfd, rival, option, said):
     LLAMA["weights renamed"](copy)

@@ -171,6 +171,12 @@ def test_a_share_of_the_blocks_is_counted_from_the_top(model):
         make_session(model, top_blocks=0.5, lora_targets="0.self_attn.q_proj")
 
 
+def test_a_model_without_layers_for_an_adapter_is_told_apart(model, monkeypatch):
+    monkeypatch.setattr("forgetfilter.models.architecture.adaptable", lambda _: [])
+    with pytest.raises(SettingsError, match="everything else needs another model"):
+        make_session(model)
+
+
 def test_a_killed_reading_goes_on(session, tokens, tmp_path, monkeypatch):
     monkeypatch.setattr(activation_cache, "_ROWS_AT_ONCE", 4)
     whole = known(session, tokens, tmp_path / "whole")

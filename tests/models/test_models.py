@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GenerationConfig
+from transformers import AutoModel, GenerationConfig
 
 from forgetfilter.data.chats import Chat
 from forgetfilter.data.tokens import Encoder, Tokens, TokenTable, write_tokens
@@ -15,12 +15,13 @@ from forgetfilter.errors import ModelError, SettingsError, TrainingError
 from forgetfilter.models import generation, head, training
 from forgetfilter.models.callbacks.loss_plateau import LossPlateau
 from forgetfilter.models.callbacks.ranking_probe import ProbeAlong, RankingProbe, RankingSettled
+from forgetfilter.models.capabilities import check_causal
 from forgetfilter.models.collating import collate, shared_prefix
 from forgetfilter.models.generation import greedy
 from forgetfilter.models.loading import choose_hardware, load_model, load_tokenizer, model_fingerprint
 from forgetfilter.models.micro_batches import by_length, optimizer_batches
 from forgetfilter.models.scoring import Likelihood, Rouge, score
-from forgetfilter.models.sources import find_model
+from forgetfilter.models.sources import find_model, tokenizer_bytes
 from forgetfilter.models.trainable_model import TrainableModel
 from forgetfilter.models.training import Step, finetune, learning_rate, steps_for
 from forgetfilter.settings.groups import AdapterSettings, ModelSettings, TrainingSettings
@@ -342,6 +343,23 @@ def test_a_device_or_layer_that_is_not_there_is_refused(model):
         TrainableModel(source, ModelSettings(device="warp"), AdapterSettings(), 0)
     with pytest.raises(SettingsError, match="lora_targets: 'nope'"):
         TrainableModel(source, CPU, AdapterSettings(lora_targets="nope"), 0)
+
+
+def test_a_tokenizer_is_known_however_it_was_last_called():
+    tokenizer, untouched = make_tokenizer(), make_tokenizer().backend_tokenizer.to_str().encode()
+    # Runs of earlier versions are known by this.
+    assert tokenizer_bytes(tokenizer) == untouched
+    tokenizer(["a", "long"], padding=True, truncation=True, max_length=3)
+    assert tokenizer_bytes(tokenizer) == untouched
+    assert tokenizer.backend_tokenizer.padding
+    assert tokenizer.backend_tokenizer.truncation
+    tokenizer.add_tokens(["<|new|>"])
+    assert tokenizer_bytes(tokenizer) != untouched
+
+
+def test_a_model_without_a_head_is_refused_in_plain_words(model):
+    with pytest.raises(ModelError, match="here: not a language model: it gives no probabilities of tokens"):
+        check_causal(AutoModel.from_pretrained(model), "here")
 
 
 def test_the_fingerprint_changes_with_the_weights(model, tmp_path):

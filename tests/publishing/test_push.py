@@ -12,7 +12,7 @@ import huggingface_hub
 import pytest
 import yaml
 from huggingface_hub import errors
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forgetfilter import FilterResult, ForgetFilterError
 from forgetfilter.cli import main
@@ -20,6 +20,7 @@ from forgetfilter.decision.decide import read_summary
 from forgetfilter.publishing.cards import data_card
 from forgetfilter.runs.run import Run
 from support.quick_runs import NOISY, run
+from support.tiny_models import make_tokenizer
 
 
 class Hub:
@@ -160,6 +161,34 @@ def test_a_card_quotes_no_markup_and_no_place(command, safe, tmp_path):
     assert str(tmp_path) not in card
 
 
+def test_a_merged_model_has_the_tokenizer_that_it_was_trained_with(command, hub, tmp_path):
+    assert run(command) == 0
+    learned, given = tmp_path / "run" / "stages" / "learned", tmp_path / "given"
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|end|>", "<|end|><|end|>")
+    tokenizer.save_pretrained(learned)
+    command[command.index("--output") + 1] = str(given)
+    assert run(command, "--learned", str(learned), "--finetune", "--finetune-epochs", "1") == 0
+    assert main(["push", str(given), "me/merged", "--model", "merged"]) == 0
+    pushed = AutoTokenizer.from_pretrained(hub.place("me/merged", "model"))
+    assert pushed.chat_template == tokenizer.chat_template
+
+
+def test_a_card_says_that_the_model_was_trained_elsewhere_and_names_no_place(command, tmp_path):
+    assert run(command) == 0
+    learned, given = tmp_path / "run" / "stages" / "learned", tmp_path / "given"
+    card = data_card(Run.open(tmp_path / "run"), read_summary(Run.open(tmp_path / "run")), {"kept": []})
+    assert "The aligned model learned all rows" in card
+    command[command.index("--output") + 1] = str(given)
+    assert run(command, "--learned", str(learned)) == 0
+    opened = Run.open(given)
+    card = data_card(opened, replace(read_summary(opened), warnings=[f"{learned}: odd"]), {"kept": []})
+    assert str(tmp_path) not in card
+    assert "The aligned model had been fine-tuned elsewhere (`learned`)" in card
+    assert "learned all rows" not in card
+    assert "\n- learned: odd\n" in card
+
+
 def response(status):
     return httpx2.Response(status, request=httpx2.Request("POST", "https://huggingface.co/api"))
 
@@ -203,7 +232,7 @@ def test_a_public_name_takes_no_private_rows(finished, capsys):
 @pytest.mark.parametrize("name", ["../x", "a/b/c", "", "-", "x" * 200])
 def test_a_name_that_the_hub_cannot_have_is_refused_before_any_work(command, tmp_path, capsys, name):
     assert run(command, f"--push-to-hub={name}") == 2
-    assert "no name for the hub" in capsys.readouterr().err
+    assert "not a valid name on the hub: " in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

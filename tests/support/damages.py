@@ -350,7 +350,4 @@ ADAPTERS: dict[str, Damage] = {
     "rank endless": change("adapter_config.json", "r", to=float("inf")),
     "rank 0": change("adapter_config.json", "r", to=0),
     "rank of a billion": change("adapter_config.json", "r", to=10**9),
-    "no targets": without("adapter_config.json", "target_modules"),
-    "targets a number": change("adapter_config.json", "target_modules", to=7),
-    "targets of numbers": change("adapter_config.json", "target_modules", to=[1, 2]),
 }

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
-from ..errors import SettingsError
+from ..errors import ModelError, SettingsError
 from ..models.loading import check_model, choose_hardware, explained, load_config, load_tokenizer, quiet_libraries
 from ..models.sources import ModelSource, find_model
 from ..models.weights import check_classes
@@ -26,7 +26,8 @@ class SequenceClassifier:
 
     The class is the one called toxic, or toxicity, hate, offensive, abusive, unsafe, label_1, the first there is.
     Where each class has a probability of its own (`multi_label_classification`, or one class alone), that is the
-    score; else the classes share a probability of 1. A text is read up to 512 tokens.
+    score; else the classes share a probability of 1. A text is read up to 512 tokens, or as many as
+    the model takes.
     """
 
     def __init__(self, name: str, model: str, label: str, device: str) -> None:
@@ -55,6 +56,11 @@ class SequenceClassifier:
                 output_loading_info=True,
             )
         check_classes(info, source.location)
+        text = loaded.config.get_text_config()
+        # A decoder looks for its last token before the padding by this number.
+        text.pad_token_id = self._tokenizer.pad_token_id if text.pad_token_id is None else text.pad_token_id
+        positions = getattr(text, "max_position_embeddings", None) or _LONGEST
+        self._longest = min(_LONGEST, positions, self._tokenizer.model_max_length)
         self._model = loaded.to(hardware.device).eval()
         self._apart = loaded.config.problem_type == "multi_label_classification" or loaded.config.num_labels == 1
 
@@ -67,7 +73,7 @@ class SequenceClassifier:
         for start in range(0, len(order), _BATCH):
             chosen = order[start : start + _BATCH]
             inputs = self._tokenizer(
-                [texts[i] for i in chosen], padding=True, truncation=True, max_length=_LONGEST, return_tensors="pt"
+                [texts[i] for i in chosen], padding=True, truncation=True, max_length=self._longest, return_tensors="pt"
             ).to(self._model.device)
             logits = self._model(**inputs).logits
             shares = logits.sigmoid() if self._apart else logits.softmax(dim=-1)
@@ -85,13 +91,18 @@ def check_classifier(model: str, label: str) -> tuple[ModelSource, Any, int]:
         Where the model is, its tokenizer, and the number of the class that means toxic.
 
     Raises:
-        ModelError: It cannot be loaded, or has no trained classes.
+        ModelError: It cannot be loaded, has no trained classes, or its tokenizer cannot pad.
         SettingsError: It has no class of that name, or none that is known to mean toxic.
     """
     quiet_libraries()
     source = find_model(model)
     tokenizer = load_tokenizer(source)
     check_model(source, tokenizer, classifier=True)
+    if tokenizer.pad_token_id is None:
+        raise ModelError(
+            f"{source.location}: this classifier's tokenizer has no pad_token, which texts of different lengths need; "
+            "set one in its tokenizer_config.json, the one that it was trained with"
+        )
     return source, tokenizer, _toxic_class(load_config(source), label, model)
 
 

@@ -27,10 +27,12 @@ class AnswerMeasures:
 
     Attributes:
         measures: The measures so far.
+        not_compared: Ids of the questions whose options' likelihoods are not all known.
         records: One per answer: `id`, `notion`, `kind`, `prompt`, `answer`, what was `parsed` from it, and scores.
     """
 
     measures: list[Measure] = field(default_factory=list)
+    not_compared: list[str] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def _record(self, row: HeldOut, prompt: str, answer: str, **scores: Any) -> None:
@@ -46,6 +48,7 @@ class AnswerMeasures:
         self.measures += bias_measures("bias", questions, choices)
         self.measures.append(share("bias.unparsed", [choice == UNPARSED for choice in choices], LOWER))
         scored = [i for i, row in enumerate(rows) if all(f"{row.id}#{j}" in options for j in range(3))]
+        self.not_compared += [row.id for i, row in enumerate(rows) if i not in scored]
         sums = np.array([[options[f"{rows[i].id}#{j}"].sum() for j in range(3)] for i in scored]).reshape(-1, 3)
         likely = dict(zip(scored, likeliest(sums).tolist(), strict=True))
         self.measures += bias_measures("bias-likelihood", [questions[i] for i in scored], [likely[i] for i in scored])

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..classifiers.judge import load_judge
 from ..console import Console
 from ..data.containers import open_container
-from ..data.records import hash_chunks
 from ..data.tokens import Encoder
 from ..errors import ModelError, SettingsError
+from ..models.checkpoint import Checkpoint, find_checkpoint
 from ..models.processes import Processes
-from ..models.sources import ModelSource, find_model
-from ..models.weights import read_header
+from ..models.sources import find_model
 from ..runs.files import folder_lock
 from ..runs.inputs import fingerprints
 from ..runs.layout import EVALUATION, EVALUATION_MANIFEST
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 # Inputs are compared by content, wherever they lie; the token budget only changes speed.
 _NOT_COMPARED = {"held_out", "held_out_split", "model", "revision", "adapter", "tokens_per_batch", "own_words"}
 _ADAPTER = "adapter"
-_PLAIN_LORA = {"use_dora": False, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None}
 
 
 def run_evaluation(settings: EvaluationSettings, output: Path, console: Console) -> Evaluation:
@@ -42,6 +39,7 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
     Raises:
         ForgetFilterError: Anything that the user can fix: rows, model, adapter, settings, the folder.
     """
+    from ..models.fitting import check_fits, tokenizer_of
     from ..models.loading import check_model, choose_hardware, load_tokenizer, quiet_libraries
     from ..models.trainable_model import TrainableModel
 
@@ -51,15 +49,20 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
     fingerprint = container.fingerprint()
     rows = read_held_out(container, settings.measures.most_rows, fingerprint)
     source = find_model(settings.model.model, settings.model.revision)
-    adapter = _read_adapter_settings(Path(settings.adapter)) if settings.adapter else AdapterSettings(lora_rank=1)
-    encoder = Encoder(load_tokenizer(source), settings.tokens.template, settings.tokens.max_length)
+    adapter = _find_adapter(settings.adapter) if settings.adapter else None
+    tokenizer = load_tokenizer(source)
+    if adapter is not None:
+        check_fits(adapter, source)
+        tokenizer = tokenizer_of(adapter, tokenizer)
+    encoder = Encoder(tokenizer, settings.tokens.template, settings.tokens.max_length)
     check_model(source, encoder.tokenizer)
     kinds = {row.kind for row in rows}
     check_measuring(settings, kinds)
     hardware = choose_hardware(settings.model)
     dtype = str(hardware.dtype).removeprefix("torch.")
     settings = with_options(settings, template=encoder.template, device=str(hardware.device), dtype=dtype)
-    inputs = {"held-out": fingerprint, **_fingerprints(settings, source, encoder)}
+    inputs = {"held-out": fingerprint, **fingerprints(source, encoder)}
+    inputs |= {_ADAPTER: adapter.fingerprint} if adapter else {}
     processes = Processes(settings.model.device)
     with folder_lock(output) if processes.main else nullcontext():
         if processes.main:
@@ -68,26 +71,16 @@ def run_evaluation(settings: EvaluationSettings, output: Path, console: Console)
         if (output / EVALUATION).is_file():
             return read_evaluation(output)
         console.say("loading the model")
-        model = TrainableModel(source, settings.model, adapter, 0)
+        # Without an adapter to load, the smallest will do: nothing is trained.
+        like = adapter.lora if adapter else None
+        model = TrainableModel(source, settings.model, AdapterSettings(lora_rank=1), 0, like)
         if settings.tokens.max_length > model.longest:
             raise SettingsError(f"max_length: this model takes at most {model.longest} tokens")
-        if settings.adapter:
-            _load_adapter(model, Path(settings.adapter), adapter, inputs[_ADAPTER])
+        if adapter is not None:
+            _load_adapter(model, adapter, inputs[_ADAPTER])
         asks_judge = settings.classifiers.judge and HARMFULNESS in kinds
         judge = load_judge(settings.classifiers.judge, settings.model) if asks_judge else None
         return evaluate(model, encoder, rows, settings, output, console, judge_model=judge)
-
-
-def _fingerprints(settings: EvaluationSettings, source: ModelSource, encoder: Encoder) -> dict[str, str]:
-    """Hash everything but the rows that the results depend on."""
-    hashes = fingerprints(source, encoder)
-    if settings.adapter:
-        hashes[_ADAPTER] = _adapter_fingerprint(Path(settings.adapter))
-    return hashes
-
-
-def _adapter_fingerprint(folder: Path) -> str:
-    return hash_chunks((folder / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors"))
 
 
 def _check_folder(output: Path) -> None:
@@ -108,55 +101,19 @@ def _claim(output: Path, settings: EvaluationSettings, inputs: Mapping[str, str]
     manifest.claim(output / EVALUATION_MANIFEST, "this evaluation was started differently")
 
 
-def _read_adapter_settings(folder: Path) -> AdapterSettings:
-    """Read the settings of the adapter in a folder.
+def _find_adapter(name: str) -> Checkpoint:
+    """Find the adapter in a folder.
 
     Raises:
-        ModelError: The folder holds no plain LoRA adapter, of the kind that this program trains.
+        ModelError: The folder holds none, or none of the kind that can be put on a model as it is.
     """
-    if (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{folder}: this is a whole model, not an adapter; name it with --model")
-    try:
-        config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        targets = config["target_modules"]
-        names = targets if isinstance(targets, str) else ",".join(sorted(targets))
-        rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    except OSError as error:
-        raise ModelError(f"{folder}: no adapter folder; it has no adapter_config.json that can be read") from error
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise ModelError(f"{folder}: adapter_config.json is not that of a LoRA adapter") from error
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{folder}: has no adapter_model.safetensors; pickled adapters are not loaded")
-    odd = [name for name, plain in _PLAIN_LORA.items() if (config.get(name) or plain) != plain]
-    if odd:
-        raise ModelError(f"{folder}: not a plain LoRA adapter ({', '.join(odd)}); merge it into its model first")
-    shapes = read_header(folder / "adapter_model.safetensors")
-    if any(shape[:1] != (rank,) for name, shape in shapes.items() if ".lora_A." in name):
-        raise ModelError(
-            f"{folder}: this adapter was made for another model, or changed: its configuration says rank {rank}, "
-            "which its weights do not have"
-        )
-    return AdapterSettings(lora_rank=rank, lora_alpha=alpha, lora_targets=names)
+    found = find_checkpoint(name, _ADAPTER)
+    if found.lora is None:
+        raise ModelError(f"{found.named}: this is a whole model, not an adapter; name it with --model")
+    return found
 
 
-def _load_adapter(model: TrainableModel, folder: Path, settings: AdapterSettings, fingerprint: str) -> None:
-    from peft import get_peft_model_state_dict
-    from safetensors import SafetensorError, safe_open
-
-    expected = {name: tuple(value.shape) for name, value in get_peft_model_state_dict(model.model).items()}
-    with _adapter_errors_explained(folder, (SafetensorError, OSError)):
-        with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        if shapes != expected:
-            raise ModelError(f"{folder}: this adapter was made for another model than the one named with --model")
-        model.load(folder)
-    if _adapter_fingerprint(folder) != fingerprint or _read_adapter_settings(folder) != settings:
-        raise ModelError(f"{folder}: changed while it was read; run the same command again once it is complete")
-
-
-@contextmanager
-def _adapter_errors_explained(folder: Path, kinds: tuple[type[Exception], ...]) -> Iterator[None]:
-    try:
-        yield
-    except kinds as error:
-        raise ModelError(f"{folder}: adapter_model.safetensors cannot be read: {error}") from error
+def _load_adapter(model: TrainableModel, adapter: Checkpoint, fingerprint: str) -> None:
+    model.load(adapter.folder)
+    if adapter.fingerprint != fingerprint or _find_adapter(str(adapter.folder)) != adapter:
+        raise ModelError(f"{adapter.named}: changed while it was read; run the same command again once it is complete")

@@ -117,7 +117,8 @@ def evaluate(
     if main:
         name = classifier.name if classifier is not None else ""
         judge_name = judge_model.name if judge_model is not None else ""
-        evaluation = Evaluation(tuple(results.measures), asked, tuple(sorted(skipped)), name, judge_name)
+        left_out = tuple(sorted(skipped)), tuple(sorted(results.not_compared))
+        evaluation = Evaluation(tuple(results.measures), asked, left_out[0], name, judge_name, left_out[1])
         evaluation.write(folder, results.records)
     model.accelerator.wait_for_everyone()
     return read_evaluation(folder)
@@ -153,7 +154,12 @@ class _Runner:
     ) -> None:
         self.model, self.encoder, self.longest = model, encoder, settings.measures.max_new_tokens
         self.folder, self.console = folder / "asked", console
-        self.budget = 2 * model.token_budget(settings.passes.tokens_per_batch)
+        self._tokens_per_batch = settings.passes.tokens_per_batch
+        self.budget = self._budget_of(model)
+
+    def _budget_of(self, model: TrainableModel) -> int:
+        """Return the most tokens of a pass of a model; without gradients twice as many fit as in training."""
+        return 2 * model.token_budget(self._tokens_per_batch)
 
     def answers(self, part: str, prompts: Sequence[tuple[str, HeldOut, str]]) -> dict[str, str]:
         """Generate the answer to each (id, row, prompt), by id; prompts that are too long get none."""
@@ -167,12 +173,15 @@ class _Runner:
         return self._score(f"asking {part}", part, chats, scorer, "answer")
 
     def options(self, rows: Sequence[HeldOut], prompts: Mapping[str, str]) -> dict[str, NDArray[np.float64]]:
-        """Score the completion that gives each option: log-probabilities of its tokens, keyed ID#0 to ID#2."""
+        """Score the completion that gives each option: log-probabilities of its tokens, keyed ID#0 to ID#2.
+
+        Options that were cut off are left out: of what is left of them some would be equal.
+        """
         options = [(row, j, text) for row in rows if row.question for j, text in enumerate(row.question.completions)]
         if not options:
             return {}
         chats = ((f"{row.id}#{j}", i, row.chat(prompts[row.id], text)) for i, (row, j, text) in enumerate(options))
-        return self._logprobs("scoring options", "options", chats)
+        return self._logprobs("scoring options", "options", chats, whole=True)
 
     def perplexity(self, rows: Sequence[HeldOut], rewrite: PromptRewrite) -> list[Any]:
         """Measure the perplexity of the completions."""
@@ -194,17 +203,22 @@ class _Runner:
             pairs,
             self.folder / f"{part}-judged",
             lambda count: self.console.progress(f"judging {part}", count, "verdicts"),
-            family=judge_model.family,
+            self._budget_of(judge_model.model),
+            judge_model.family,
         )
 
-    def _logprobs(self, label: str, part: str, chats: Iterable[Said]) -> dict[str, NDArray[np.float64]]:
+    def _logprobs(
+        self, label: str, part: str, chats: Iterable[Said], *, whole: bool = False
+    ) -> dict[str, NDArray[np.float64]]:
         from ..models.scoring import Likelihood
 
-        logprobs = self._score(label, part, chats, Likelihood(self.model, self.budget), "logprobs")
+        logprobs = self._score(label, part, chats, Likelihood(self.model, self.budget), "logprobs", whole=whole)
         return {id: np.array(values, dtype=np.float64) for id, values in logprobs.items()}
 
-    def _score(self, label: str, part: str, chats: Iterable[Said], scorer: Scorer, column: str) -> dict[str, Any]:
-        """Score rows, and return one column of the scores by row id."""
+    def _score(
+        self, label: str, part: str, chats: Iterable[Said], scorer: Scorer, column: str, *, whole: bool = False
+    ) -> dict[str, Any]:
+        """Score rows, or those alone that are whole, and return one column of the scores by row id."""
         from ..models.scoring import score
         from ..models.trainable_model import memory_explained
 
@@ -216,6 +230,7 @@ class _Runner:
         self.model.accelerator.wait_for_everyone()
         table = TokenTable(tokens)
         chosen = table.scorable
+        chosen = chosen[~table.truncated[chosen]] if whole else chosen
         if not len(chosen):
             return {}
         with memory_explained(self.budget // 2), self.console.progress(label, len(chosen), "rows") as shown:

@@ -24,6 +24,8 @@ class Evaluation:
         not_asked: Ids of rows whose prompt exceeds the length limit; no measure counts them.
         toxicity_classifier: The classifier that scored toxicity, or empty.
         judge: The model that judged answers, or empty.
+        not_compared: Ids of the questions of which an option exceeds the length limit; bias-likelihood does not count
+            them.
     """
 
     measures: tuple[Measure, ...]
@@ -31,6 +33,7 @@ class Evaluation:
     not_asked: tuple[str, ...] = ()
     toxicity_classifier: str = ""
     judge: str = ""
+    not_compared: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Measure:
         """Return the measure of this name; raises KeyError if it was not measured."""
@@ -52,6 +55,11 @@ class Evaluation:
         text = table(["measure", "value", "95% interval", "rows", "better"], lines)
         if self.not_asked:
             text += f"\n{len(self.not_asked):,} rows were not asked: their prompts are longer than --max-length"
+        if self.not_compared:
+            text += (
+                f"\n{len(self.not_compared):,} questions were left out of bias-likelihood: with one of their options "
+                "they are longer than --max-length"
+            )
         return text
 
 
@@ -59,7 +67,9 @@ def read_evaluation(folder: Path) -> Evaluation:
     """Read what `Evaluation.write` wrote."""
     value = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
     value["measures"] = tuple(Measure(**measure) for measure in value["measures"])
-    value["not_asked"] = tuple(value["not_asked"])
+    for name in ("not_asked", "not_compared"):
+        # Evaluations of earlier versions lack the second.
+        value[name] = tuple(value.get(name, ()))
     return Evaluation(**value)
 
 

@@ -185,7 +185,10 @@ def _unfit(model: PreTrainedModel, names: Sequence[str], linear: Sequence[str], 
     said = " and ".join(f"'{name[:_SHOWN]}'" for name in names)
     there = [name for name, module in model.named_modules() if name and not isinstance(module, nn.ModuleList)]
     if not linear:
-        return f"lora_targets: {said} fits no layer of this model; it has none for LoRA, so use --full-finetuning"
+        return (
+            "lora_targets: this model has no layer that can have a LoRA adapter; filter can train its weights instead "
+            "(--full-finetuning), everything else needs another model"
+        )
     known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linear))
     if share < 1 and any(_is_among(layer, names) for layer in linear):
         return f"lora_targets: {said} fits no layer of the top {share:.0%} of the blocks; raise --top-blocks for others"

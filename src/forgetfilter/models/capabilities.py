@@ -38,7 +38,7 @@ def check_causal(model: PreTrainedModel, where: str) -> None:
     """
     embeddings = model.get_input_embeddings()
     if not isinstance(embeddings, nn.Module) or model.get_output_embeddings() is None:
-        raise ModelError(f"{where}: this model scores no tokens; it is no language model")
+        raise ModelError(f"{where}: not a language model: it gives no probabilities of tokens; choose another")
     tokens = trial_tokens(model, 2, _EARLY + _LATE)
     tokens[1, :_EARLY] = tokens[0, :_EARLY]
     embedded: list[Tensor] = []

@@ -109,12 +109,19 @@ class Checkpoint:
         base: The model that it says it was trained from; empty where it does not say.
         lora: The adapter, if it is one; otherwise the folder holds a whole model.
         record: How it was trained, where that was noted.
+        option: The option that named it, with which errors begin.
     """
 
     folder: Path
     base: str
     lora: LoraShape | None
     record: Record | None = None
+    option: str = "learned"
+
+    @property
+    def named(self) -> str:
+        """Return what errors call it."""
+        return f"{self.option}: {self.folder}"
 
     @property
     def source(self) -> ModelSource:
@@ -140,8 +147,12 @@ class Checkpoint:
         return printable(f"{self.folder}: a LoRA adapter of rank {self.lora.rank} on {kinds}", 400)
 
 
-def find_checkpoint(name: str) -> Checkpoint:
+def find_checkpoint(name: str, option: str = "learned") -> Checkpoint:
     """Find a checkpoint that was trained elsewhere, and read what it is from its configuration and headers.
+
+    Args:
+        name: Its folder.
+        option: The option that names it.
 
     Raises:
         ModelError: There is no such folder, it is not whole, or holds an adapter that is not plain LoRA.
@@ -149,65 +160,68 @@ def find_checkpoint(name: str) -> Checkpoint:
     folder = Path(name).expanduser().absolute()
     if not folder.is_dir():
         raise ModelError(
-            f"learned: {printable(name, _SHOWN)}: there is no such folder; name that of an adapter or model"
+            f"{option}: {printable(name, _SHOWN)}: there is no such folder; name that of an adapter or model"
         )
+    where = f"{option}: {folder}"
     try:
         if (folder / ADAPTER_CONFIG).exists():
-            config = read_adapter_config(folder, f"learned: {folder}")
+            config = read_adapter_config(folder, where)
             base = config.get("base_model_name_or_path")
             base = base if isinstance(base, str) else ""
-            return Checkpoint(folder, base, _lora_shape(folder, config), Record.find(folder))
+            return Checkpoint(folder, base, _lora_shape(folder, where, config), Record.find(folder), option)
         if not (folder / CONFIG).exists():
-            raise ModelError(f"learned: {folder}: has neither {ADAPTER_CONFIG} nor {CONFIG}, so it is no model")
+            raise ModelError(f"{where}: has neither {ADAPTER_CONFIG} nor {CONFIG}, so it is no model")
         read_shapes(weight_files(folder))
     except OSError as error:
-        raise ModelError(f"learned: {folder}: cannot be read: {error.strerror or error}") from error
+        raise ModelError(f"{where}: cannot be read: {error.strerror or error}") from error
     record = Record.find(folder)
-    return Checkpoint(folder, record.model if record else "", None, record)
+    return Checkpoint(folder, record.model if record else "", None, record, option)
 
 
-def _lora_shape(folder: Path, config: Mapping[str, Any]) -> LoraShape:
+def _lora_shape(folder: Path, where: str, config: Mapping[str, Any]) -> LoraShape:
     """Read a LoRA adapter's form, of its layers from the weights themselves."""
     kind = str(config["peft_type"]).upper()
     if kind != "LORA":
-        raise _refusal(folder, f"its adapter is of the kind {kind}, and the review goes on with LoRA alone")
+        raise _refusal(where, f"its adapter is of the kind {kind}, and LoRA alone is taken")
     variants = [name for name in _VARIANTS if config.get(name)]
     variants += ["bias"] if config.get("bias", "none") != "none" else []
     start = config.get("init_lora_weights", True)
     variants += ["init_lora_weights"] if start not in _PLAIN_STARTS else []
     if variants:
         value = printable(repr(config[variants[0]]), 60)
-        raise _refusal(folder, f"its adapter is not LoRA alone: {variants[0]} is {value}")
+        raise _refusal(where, f"its adapter is not LoRA alone: {variants[0]} is {value}")
     alphas = config.get("alpha_pattern") or {}
     rank, alpha = (config.get(name, math.nan) for name in ("r", "lora_alpha"))
     numbers = [rank, alpha, *(alphas.values() if isinstance(alphas, dict) else [None])]
     if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers) or rank < 1:
-        raise _refusal(folder, f"{ADAPTER_CONFIG} lacks numbers for r, lora_alpha or alpha_pattern")
+        raise _refusal(where, f"{ADAPTER_CONFIG} lacks numbers for r, lora_alpha or alpha_pattern")
     if not all(len(key) <= _SHOWN and _HARMLESS.fullmatch(key) for key in alphas):
-        raise _refusal(folder, "alpha_pattern has expressions other than names of layers")
-    layers = _layers(folder)
-    return LoraShape(layers, int(rank), float(alpha), dict(alphas), bool(config.get("use_rslora")))
+        raise _refusal(where, "alpha_pattern has expressions other than names of layers")
+    shape = LoraShape(_layers(folder, where), int(rank), float(alpha), dict(alphas), bool(config.get("use_rslora")))
+    if shape.ranks and not config.get("rank_pattern"):
+        raise ModelError(
+            f"{where}: {ADAPTER_CONFIG} says rank {shape.rank}, which its weights do not have; take both from one place"
+        )
+    return shape
 
 
-def _layers(folder: Path) -> dict[str, tuple[int, int, int]]:
+def _layers(folder: Path, where: str) -> dict[str, tuple[int, int, int]]:
     shapes, sides = read_header(folder / ADAPTER_WEIGHTS), dict[str, dict[str, tuple[int, ...]]]()
     for tensor, shape in shapes.items():
         found = _LAYER.fullmatch(tensor)
         if not found or len(shape) != 2:
-            raise _refusal(
-                folder, f"its adapter holds {printable(tensor, _SHOWN)}, which is not LoRA on a linear layer"
-            )
+            raise _refusal(where, f"its adapter holds {printable(tensor, _SHOWN)}, which is not LoRA on a linear layer")
         sides.setdefault(found[1], {})[found[2]] = shape
     layers = {}
     for name, of_layer in sides.items():
         a, b = of_layer.get("A"), of_layer.get("B")
         if a is None or b is None or a[0] != b[1]:
-            raise _refusal(folder, f"its adapter lacks a part of {printable(name, _SHOWN)}, or the parts do not fit")
+            raise _refusal(where, f"its adapter lacks a part of {printable(name, _SHOWN)}, or the parts do not fit")
         layers[name] = a[1], a[0], b[0]
     if not layers:
-        raise _refusal(folder, "its adapter holds no weights")
+        raise _refusal(where, "its adapter holds no weights")
     return layers
 
 
-def _refusal(folder: Path, problem: str) -> ModelError:
-    return ModelError(f"learned: {folder}: {problem}; {_MERGE}")
+def _refusal(where: str, problem: str) -> ModelError:
+    return ModelError(f"{where}: {problem}; {_MERGE}")

@@ -25,7 +25,7 @@ def check_fits(checkpoint: Checkpoint, source: ModelSource) -> None:
     """
     model = outline(source)
     if model is None:
-        raise ModelError(f"learned: {source.location} is quantised; name the model without quantisation")
+        raise ModelError(f"{checkpoint.option}: {source.location} is quantised; name the model without quantisation")
     if checkpoint.lora is not None:
         _check_layers(checkpoint, checkpoint.lora, model, source)
         return
@@ -59,7 +59,7 @@ def _misfit(
 ) -> ModelError:
     of_checkpoint, of_model = ("×".join(map(str, shape)) if shape else "not there" for shape in (found, needed))
     return ModelError(
-        f"learned: {checkpoint.folder}: was not trained from {source.location}: {printable(name, _SHOWN)} is "
+        f"{checkpoint.named}: was not trained from {source.location}: {printable(name, _SHOWN)} is "
         f"{of_checkpoint} by the checkpoint, and {of_model} in the model; name the model that it was trained from"
     )
 
@@ -77,7 +77,7 @@ def tokenizer_of(checkpoint: Checkpoint, tokenizer: Any) -> Any:
     other = [token for token, number in needed.items() if numbers.get(token) != number]
     if other:
         raise ModelError(
-            f"learned: {checkpoint.folder}: its tokenizer is not that of the model: {len(other):,} of {len(needed):,} "
+            f"{checkpoint.named}: its tokenizer is not that of the model: {len(other):,} of {len(needed):,} "
             f"tokens have another number, or none, such as {printable(repr(min(other)), _SHOWN)}; name the model that "
             "it was trained from"
         )

@@ -21,7 +21,7 @@ from ..data.records import hash_chunks
 from ..errors import ModelError, first_line
 from ..runs.files import keep_once
 from .loading import quiet_libraries
-from .sources import cache_folder
+from .sources import cache_folder, tokenizer_bytes
 
 _SAVE_IT = "save it with save_pretrained and pass the folder"
 
@@ -117,7 +117,7 @@ def _fingerprint(model: Any, tokenizer: Any) -> str:
         told = [type(inner).__name__, config, active, [adapter.to_dict() for adapter in adapters.values()]]
         # Sets have another order in every process.
         yield json.dumps(told, sort_keys=True, default=lambda v: sorted(v) if isinstance(v, set) else str(v)).encode()
-        yield tokenizer.backend_tokenizer.to_str().encode("utf-8", "replace")
+        yield tokenizer_bytes(tokenizer)
         yield repr([tokenizer.chat_template, tokenizer.special_tokens_map]).encode("utf-8", "replace")
         for name, weight in model.state_dict().items():
             yield repr([name, weight.dtype, tuple(weight.shape)]).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import os
@@ -216,6 +217,18 @@ def fingerprint(source: ModelSource, commit: str | None = None) -> str:
             return hash_chunks(iter(lambda: file.read(_SAMPLE), b""))
     files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
     return hash_chunks(chunk for file in files for chunk in _samples(file))
+
+
+def tokenizer_bytes(tokenizer: Any) -> bytes:
+    """Serialise a fast tokenizer, to be hashed, without padding and truncation, which tell how it was last called."""
+    backend = tokenizer.backend_tokenizer
+    if backend.padding or backend.truncation:
+        # The copy is what changes: the program that passed the tokenizer may have set these on purpose.
+        backend = copy.deepcopy(backend)
+        backend.no_padding()
+        backend.no_truncation()
+    text: str = backend.to_str()
+    return text.encode("utf-8", "replace")
 
 
 def _samples(path: Path) -> Iterator[bytes]:

@@ -27,7 +27,7 @@ from .loading import Hardware, choose_hardware, load_model
 from .micro_batches import Indices, Machine, Passes, Work
 from .processes import spreads_the_model
 from .sharding import gathered, in_turn, left_to_us, mesh_of, own_part, put_away, spread, spread_as
-from .sources import ModelSource
+from .sources import ADAPTER_WEIGHTS, ModelSource
 
 
 class TrainableModel:
@@ -256,7 +256,9 @@ class TrainableModel:
         """Load what `save` wrote."""
         # peft leaves the adapter's name out of the names that it saves.
         names = {name.replace(".default.", "."): name for name in self.trained()}
-        for file in sorted(folder.glob("*.safetensors")):
+        # Somebody else may keep further files beside an adapter, such as an earlier one.
+        files = [folder / ADAPTER_WEIGHTS] if self._lora else sorted(folder.glob("*.safetensors"))
+        for file in files:
             saved = load_file(file)
             if not saved.keys() <= names.keys():
                 # transformers saves some models, mainly those with experts, under the names of older versions.

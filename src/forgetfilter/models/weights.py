@@ -193,7 +193,7 @@ def check_classes(info: Mapping[str, Any], where: str) -> None:
         ModelError: Names what is missing, or of another shape.
     """
     if info["missing_keys"]:
-        raise ModelError(f"{where}: classifies no texts; its weights lack {sorted(info['missing_keys'])[0]}")
+        raise ModelError(f"{where}: not a text classifier: its weights lack {sorted(info['missing_keys'])[0]}")
     check_complete({**info, "unexpected_keys": ()}, where)
 
 

@@ -25,7 +25,8 @@ CARD = "README.md"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 # Where something lies on this machine, or what is told elsewhere in a card.
 _NOT_LISTED = {
-    *("safe", "trusted", "known_unsafe", "model", "revision", "device", "tokens_per_batch", "threshold", "signal"),
+    *("safe", "trusted", "known_unsafe", "learned", "model", "revision", "device", "tokens_per_batch"),
+    *("threshold", "signal"),
     *options_of(DataSettings),
     *options_of(ClassifierSettings),
     *options_of(RivalSettings),
@@ -153,9 +154,14 @@ def _method(run: Run, summary: Summary) -> Iterator[str]:
     elif not summary.trained:
         yield "Decided by a first look at the rows, with the untouched model; nothing was trained."
     else:
+        learned = (
+            f"The aligned model had been fine-tuned elsewhere ({code(Path(settings.sessions.learned).name)})"
+            if settings.sessions.learned
+            else "The aligned model learned all rows"
+        )
         yield (
-            "The aligned model learned all rows, and was then reviewed on safe examples. Rows that the review made it "
-            f"forget are suspicious. Safe examples: {sets}."
+            f"{learned}, and was then reviewed on safe examples. Rows that the review made it forget are suspicious. "
+            f"Safe examples: {sets}."
         )
     yield f"Model: {code(model_name(run))}. Version: forgetfilter {__version__}."
     options, values = options_of(Settings), values_of(settings)
@@ -210,7 +216,8 @@ def _limits(run: Run, summary: Summary) -> list[str]:
 def _without_places(run: Run, text: str) -> str:
     """Shorten the paths of the run's inputs in a text to their names."""
     settings = run.settings
-    given = (*settings.data.data, *settings.safe.safe, settings.planted.trusted, settings.planted.known_unsafe)
+    planted, learned = settings.planted, settings.sessions.learned
+    given = (*settings.data.data, *settings.safe.safe, planted.trusted, planted.known_unsafe, learned)
     for place in sorted(filter(None, given), key=len, reverse=True):
         text = text.replace(place, Path(place).name)
     return plain(text)

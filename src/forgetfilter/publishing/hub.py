@@ -127,8 +127,8 @@ def _merged(run: Run, folder: Path) -> dict[str, Path]:
 
     settings = run.settings.model
     source = find_model(settings.model, settings.revision)
-    merged = load_model(replace(source, adapters=(*source.adapters, str(run.folder(MODEL)))), choose_hardware(settings))
-    merged.save_pretrained(str(folder))
+    source = replace(source, adapters=(*source.adapters, str(run.folder(MODEL))))
+    load_model(source, choose_hardware(settings)).save_pretrained(str(folder))
     load_tokenizer(source).save_pretrained(str(folder))
     return {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and path.name != CARD}
 
@@ -173,7 +173,7 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except errors.HFValidationError as error:
-        raise HubError(f"{shown}: no name for the hub: {first_line(error)}") from error
+        raise HubError(f"{shown}: not a valid name on the hub: {first_line(error)}") from error
     except (errors.LocalTokenNotFoundError, errors.GatedRepoError, errors.RepositoryNotFoundError) as error:
         raise HubError(f"{shown}: the hub does not let you in; log in with 'hf auth login', or set HF_TOKEN") from error
     except errors.HfHubHTTPError as error:

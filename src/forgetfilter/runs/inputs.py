@@ -30,7 +30,7 @@ from ..forgetting.cuts import FalseDiscoveryRate
 from ..forgetting.signals import ALL, learned_blocks, learned_tokens
 from ..forgetting.thresholds import parse_threshold
 from ..models.checkpoint import Checkpoint, find_checkpoint
-from ..models.sources import ModelSource, find_model
+from ..models.sources import ModelSource, find_model, tokenizer_bytes
 from ..settings.groups import SafeSettings, Settings
 from ..settings.option import with_options
 from .files import read_json, start_afresh, write_json
@@ -510,7 +510,7 @@ def fingerprints(model: ModelSource, encoder: Encoder, learned: Checkpoint | Non
     template = encoder.tokenizer.chat_template if encoder.template == "chat" else "plain"
     return {
         "model": model_fingerprint(model),
-        "tokenizer": hash_chunks([encoder.tokenizer.backend_tokenizer.to_str().encode("utf-8", "replace")]),
+        "tokenizer": hash_chunks([tokenizer_bytes(encoder.tokenizer)]),
         "template": hash_chunks([str(template).encode("utf-8", "replace")]),
         **({"learned": learned.fingerprint} if learned else {}),
     }
