@@ -117,8 +117,8 @@ def evaluate(
     if main:
         name = classifier.name if classifier is not None else ""
         judge_name = judge_model.name if judge_model is not None else ""
-        left_out = tuple(sorted(skipped)), tuple(sorted(results.not_compared))
-        evaluation = Evaluation(tuple(results.measures), asked, left_out[0], name, judge_name, left_out[1])
+        not_compared = tuple(sorted(results.not_compared))
+        evaluation = Evaluation(tuple(results.measures), asked, tuple(sorted(skipped)), name, judge_name, not_compared)
         evaluation.write(folder, results.records)
     model.accelerator.wait_for_everyone()
     return read_evaluation(folder)
