@@ -125,6 +125,16 @@ def test_ids_are_unique_over_all_files_and_bad_rows_name_theirs(tmp_path):
     assert [(tmp_path / "bad" / f"{name}.jsonl").read_text() for name in "abc"] == ["", "", '{"prompt": "Q"}\n']
 
 
+def test_files_of_two_layouts_are_told_apart_from_files_with_bad_rows(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 2)
+    (tmp_path / "b.jsonl").write_text('{"text": "c"}\n')
+    with pytest.raises(BadRowsError, match=r"No row of .*b\.jsonl has the layout of the other files"):
+        read([str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")], tmp_path / "s")
+    (tmp_path / "b.jsonl").write_text('{"text": "c"}\n{"prompt": "a", "completion": "b"}\n')
+    with pytest.raises(BadRowsError, match="Mend these rows"):
+        read([str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")], tmp_path / "t")
+
+
 def test_an_empty_file_among_others_has_no_rows(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.jsonl").write_bytes(b"")

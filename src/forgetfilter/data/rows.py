@@ -7,6 +7,7 @@ mapped into memory rather than loaded, and what is needed to write any of them b
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -286,7 +287,8 @@ def read_rows(
                 writer.write_batch(pa.RecordBatch.from_pylist(batch, _SCHEMA))
                 counts[source] += len(batch)
                 batches[source] += 1
-    _check(container.name, count, bad, skip_bad_rows=options.skip_bad_rows)
+    files = dict(zip(container.places, counts, strict=True)) if isinstance(container, Several) else {}
+    _check(container.name, count, bad, files, skip_bad_rows=options.skip_bad_rows)
     _make_ids_unique(folder / _ROWS)
     sources = _sources(container, counts, batches)
     for source, member in zip(sources, members, strict=True):
@@ -388,10 +390,28 @@ def _size(row: dict[str, Any]) -> int:
     return of_turns + len(row.get("beside") or "") + len(row["raw"] or b"")
 
 
-def _check(name: str, count: int, bad: list[BadRow], *, skip_bad_rows: bool) -> None:
+def _check(name: str, count: int, bad: list[BadRow], files: Mapping[str, int], *, skip_bad_rows: bool) -> None:
+    """Refuse a data set without rows, or with bad ones.
+
+    Args:
+        name: What to call it.
+        count: How many rows it has.
+        bad: Those that cannot be used.
+        files: How many rows each of several files has, by name; empty where there is one.
+        skip_bad_rows: Whether bad rows are set aside.
+
+    Raises:
+        InputError: It has no rows that can be used.
+        BadRowsError: It has bad rows.
+    """
     if count == 0:
         raise InputError(f"{name}: there are no rows in it")
     if bad and not skip_bad_rows:
+        by_file = Counter(row.file for row in bad)
+        whole = [file for file, rows in files.items() if rows and by_file[file] == rows]
+        if whole and len(whole) < len(files):
+            advice = f"No row of {whole[0]} has the layout of the other files; filter files of one layout at a time."
+            raise BadRowsError(name, bad, len(bad), advice)
         raise BadRowsError(name, bad, len(bad))
     if len(bad) == count:
         raise InputError(f"{name}: none of its {count} rows can be used; the first: {bad[0]}")
