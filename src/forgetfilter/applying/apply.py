@@ -119,13 +119,13 @@ def apply_run(
     Raises:
         ForgetFilterError: Anything that the user can mend: the run, the rows, settings, the folder.
     """
-    console.say("fitting a rule to what the run decided, unless that was done before")
-    scorer = RowScorer.load(run, settings.evidence, threshold=settings.threshold, device=settings.device)
     data = settings.data
     if source is None:
         source = open_container(data.data, data.split, TextOptions(data.encoding, data.delimiter))
     stages = Stages(output.absolute())
     _check_folder(stages)
+    console.say("fitting a rule to what the run decided, unless that was done before")
+    scorer = RowScorer.load(run, settings.evidence, threshold=settings.threshold, device=settings.device)
     with folder_lock(stages.path):
         console.log_to(stages.path / LOG)
         _claim(stages, source, settings, run)

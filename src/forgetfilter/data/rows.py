@@ -287,7 +287,7 @@ def read_rows(
                 writer.write_batch(pa.RecordBatch.from_pylist(batch, _SCHEMA))
                 counts[source] += len(batch)
                 batches[source] += 1
-    files = dict(zip(container.places, counts, strict=True)) if isinstance(container, Several) else {}
+    files = {member.name: rows for member, rows in zip(members, counts, strict=True)} if len(members) > 1 else {}
     _check(container.name, count, bad, files, skip_bad_rows=options.skip_bad_rows)
     _make_ids_unique(folder / _ROWS)
     sources = _sources(container, counts, batches)
