@@ -24,6 +24,8 @@ from .plain_words import another_threshold, count_marks, longer_session, unsure,
 _SHOWN = 5
 # An interval of this width is no estimate.
 _SAYS_NOTHING = 0.8
+# With fewer rows the cutoff of `auto` depends on how they are ordered and dealt.
+_FEW = 100
 _PROMPT_WIDTH, _ANSWER_WIDTH = 40, 44
 
 
@@ -153,6 +155,11 @@ def _notes(path: Path, summary: Summary) -> list[str]:
         cure = "" if summary.planted_unlearned else f"; to learn {them}, filter with {longer_session(run, summary)}"
         never = _rows(summary.never_learned, "was", "were")
         notes.append(f"{never} never learned, so forgetting says little about {them}{cure}")
+    if summary.threshold == "auto" and summary.cut is not None and summary.rows < _FEW:
+        notes.append(
+            f"{summary.rows:,} rows are few for auto: with another --seed it may decide otherwise; look at the rows near "
+            "the threshold"
+        )
     if summary.truncated:
         limit = run.settings.tokens.max_length
         notes.append(f"{_rows(summary.truncated, 'was', 'were')} cut to {limit:,} tokens (--max-length)")
