@@ -157,7 +157,7 @@ def _notes(path: Path, summary: Summary) -> list[str]:
         notes.append(f"{never} never learned, so forgetting says little about {them}{cure}")
     if summary.threshold == "auto" and summary.cut is not None and summary.rows < _FEW:
         notes.append(
-            f"{summary.rows:,} rows are few for auto: with another --seed it may decide otherwise; look at the rows near "
+            f"{summary.rows:,} rows are few for auto, which may decide otherwise with another --seed; look at those near "
             "the threshold"
         )
     if summary.truncated:
