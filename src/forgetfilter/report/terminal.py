@@ -157,8 +157,8 @@ def _notes(path: Path, summary: Summary) -> list[str]:
         notes.append(f"{never} never learned, so forgetting says little about {them}{cure}")
     if summary.threshold == "auto" and summary.cut is not None and summary.rows < _FEW:
         notes.append(
-            f"{summary.rows:,} rows are few for auto, which may decide otherwise with another --seed; look at those near "
-            "the threshold"
+            f"{summary.rows:,} rows are few for auto, which may decide otherwise with another --seed; look at those "
+            "near the threshold"
         )
     if summary.truncated:
         limit = run.settings.tokens.max_length
