@@ -482,16 +482,16 @@ def test_the_config_of_a_run_in_memory_says_so(model, tmp_path):
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"] == "<data in memory>"
 
 
-def test_of_a_chat_with_several_answers_the_last_is_shown_with_its_question(command, noisy, out, capsys):
+def test_of_a_chat_with_several_answers_the_longest_is_shown_with_its_question(command, noisy, out, capsys):
     def turns(*said):
         return [
             {"role": role, "content": content} for role, content in zip(("user", "assistant") * 2, said, strict=True)
         ]
 
-    write_jsonl(noisy, [{"messages": turns("Hi", "Hello!", f"Q{i}?", f"A{i}.")} for i in range(12)])
+    write_jsonl(noisy, [{"messages": turns("Hi", "Hello!", f"Q{i}?", f"Answer {i}.")} for i in range(12)])
     assert run(command, "--threshold", "top:25%") == 0
     said = capsys.readouterr().out
-    assert re.search(r"Q(\d+)\?\s+A\1\.", said)
+    assert re.search(r"Q(\d+)\?\s+Answer \1\.", said)
     assert "Hello!" not in said
     assert "user: Hi\\n\\nassistant: Hello!\\n\\nuser: Q" in (out / "report.html").read_text()
 

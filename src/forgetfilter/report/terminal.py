@@ -224,9 +224,9 @@ def _texts(path: Path, wanted: list[int]) -> dict[int, tuple[str, str]]:
     rows = Rows.open(Run.open(path).folder(ROWS) / DATA)
     shown = {}
     for row, chat in rows.at(wanted):
-        # Of several answers the last, with the question that it answers.
-        last = max(i for i, message in enumerate(chat.messages) if message.trained)
-        prompt = next((m.content for m in reversed(chat.messages[:last]) if m.role == "user"), "")
-        answer = chat.messages[last].text
-        shown[row] = printable(prompt, _PROMPT_WIDTH), printable(answer, _ANSWER_WIDTH)
+        # Of several answers the longest, with the question that it answers.
+        said = {i: message.text for i, message in enumerate(chat.messages) if message.trained}
+        place = max(said, key=lambda i: len(said[i]))
+        prompt = next((m.content for m in reversed(chat.messages[:place]) if m.role == "user"), "")
+        shown[row] = printable(prompt, _PROMPT_WIDTH), printable(said[place], _ANSWER_WIDTH)
     return shown
