@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from forgetfilter import ForgetFilter
-from forgetfilter.data.draw import random_ranks
+from forgetfilter.data.draw import ranks_of_copies
 from forgetfilter.data.tokens import TokenTable
 from forgetfilter.decision.suspicion import KIND_OF_PART, overlap_of, read_checkpoint_scores
 from forgetfilter.forgetting.auto import AutoOfSuspicion
@@ -153,7 +153,7 @@ class Look:
         ids = cell.witnesses.ids.take(pa.array(chosen))
         witnesses = Witnesses(part, ids, cell.witnesses.features.take(chosen))
         kinds = np.array([KIND_OF_PART[name] for name in part])
-        return cls(chosen, witnesses, measure_likeness(witnesses.features, kinds, random_ranks(ids)))
+        return cls(chosen, witnesses, measure_likeness(witnesses.features, kinds, ranks_of_copies(ids)))
 
     @property
     def part(self) -> NDArray[np.str_]:

@@ -508,3 +508,12 @@ def test_the_beginning_of_an_option_is_no_option(out, capsys):
     with pytest.raises(SystemExit):
         main(["decide", str(out), "--finetun"])
     assert "there is no option '--finetun', perhaps --finetune" in capsys.readouterr().err
+
+
+def test_copies_of_a_row_are_decided_alike(command, noisy, out):
+    write_jsonl(noisy, [{"prompt": row["prompt"], "completion": row["completion"]} for row in NOISY] * 2)
+    assert run(command, "--signal", "suspicion", "--threshold", "top:20%") == 0
+    table = scores(out)
+    first, second = np.array(table["suspicion"]).reshape(2, -1)
+    assert np.ptp(first) > 0.1
+    assert first == pytest.approx(second, abs=1e-3)

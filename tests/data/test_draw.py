@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from forgetfilter.data.draw import evenly_by_id, in_random_order, random_numbers, random_ranks
+from forgetfilter.data.draw import evenly_by_id, in_random_order, random_numbers, random_ranks, ranks_of_copies
 
 IDS = list("hgfedcba")
 DRAWS = [lambda ids: in_random_order(ids, 3), lambda ids: evenly_by_id(ids, 3)]
@@ -29,6 +29,13 @@ def test_the_order_of_the_rows_has_no_say(draw):
 def test_ids_draw_the_same_from_a_list_as_from_a_table(draw):
     ids = ["z", "é", "a", "𝄞", "B", "\uffff"]
     assert draw(pa.chunked_array([ids[:2], ids[2:]])).tolist() == draw(pa.array(ids)).tolist() == draw(ids).tolist()
+
+
+@pytest.mark.parametrize("kind", [list, pa.array, lambda ids: pa.chunked_array([ids[:3], ids[3:]])])
+def test_copies_of_a_row_have_its_rank(kind):
+    ids = ["b", "a", "a#2", "c#7", "a#12", "a#"]
+    ranks, shared = random_ranks(ids).tolist(), ranks_of_copies(kind(ids)).tolist()
+    assert shared == [ranks[0], ranks[1], ranks[1], ranks[3], ranks[1], ranks[5]]
 
 
 def test_rows_without_an_id_are_never_drawn():

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..data.draw import random_ranks
+from ..data.draw import ranks_of_copies
 from ..data.tokens import TokenTable
 from ..decision.decide import Summary, read_summary
 from ..decision.overrides import read_overrides
@@ -140,7 +140,7 @@ def _made_for(summary: Summary) -> str:
 
 def _fit(run: Run, summary: Summary, evidence: str, folder: Path) -> None:
     witnesses, fused, _ = fuse_all(run, _by_hand(run, summary))
-    ranks = random_ranks(witnesses.ids)
+    ranks = ranks_of_copies(witnesses.ids)
     fitted = choose_fitted(witnesses.part == DATA, ranks)
     part, features = witnesses.part[fitted], witnesses.features.take(fitted)
     if evidence == WORDS:

@@ -43,6 +43,20 @@ def random_ranks(ids: Ids) -> NDArray[np.int64]:
     return ranks
 
 
+def ranks_of_copies(ids: Ids) -> NDArray[np.int64]:
+    """Draw ranks as `random_ranks` does, but give copies of a row the rank of the first, shape (n,).
+
+    They have its id with `#2`, `#3` and so on behind it. By their ranks rows are dealt into folds, and of the same text
+    should come the same prediction.
+    """
+    ranks = random_ranks(ids)
+    names = ids if isinstance(ids, (pa.Array, pa.ChunkedArray)) else pa.array(ids, pa.string())
+    first = pc.index_in(pc.replace_substring_regex(names, "#[0-9]+$", ""), value_set=names)
+    places = pc.fill_null(first, pa.array(np.arange(len(names)), first.type)).to_numpy()
+    copied: NDArray[np.int64] = ranks[places]
+    return copied
+
+
 def random_numbers(ids: Sequence[str], seed: int) -> NDArray[np.float64]:
     """Draw a number from 0 to 1 for each id, shape (n,), whatever the other ids are."""
     digests = (blake2b(f"{seed} {id}".encode(), digest_size=6).digest() for id in ids)

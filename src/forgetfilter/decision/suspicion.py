@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..data.draw import random_ranks
+from ..data.draw import random_ranks, ranks_of_copies
 from ..data.tokens import TokenTable
 from ..errors import RunError
 from ..forgetting.estimates import Doubt, Planted
@@ -123,7 +123,7 @@ def fuse_all(run: Run, by_hand: ByHand) -> tuple[Witnesses, Fused, dict[str, Tok
     kind_of = KIND_OF_PART | dict.fromkeys([*safe, *aside], of_kind.SAFE)
     kinds = np.array([kind_of[part] for part in witnesses.part])
     _label(kinds, witnesses.of(DATA), tables[DATA], by_hand)
-    likeness = measure_likeness(witnesses.features, kinds, random_ranks(witnesses.ids))
+    likeness = measure_likeness(witnesses.features, kinds, ranks_of_copies(witnesses.ids))
     others = {
         name: _scatter({part: values[tables[part].scorable] for part, values in by_part.items()}, witnesses.part)
         for name, by_part in _others(run, list(tables)).items()

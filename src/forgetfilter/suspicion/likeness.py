@@ -65,8 +65,8 @@ def measure_likeness(features: Features, kinds: NDArray[np.integer], random_rank
     Args:
         features: The features of n rows.
         kinds: The kind of each row, shape (n,).
-        random_ranks: The rank of each row in a random order (`data.draw.random_ranks`), which gives the folds, shape
-            (n,).
+        random_ranks: The rank of each row in a random order (`data.draw.ranks_of_copies`), which gives the folds,
+            shape (n,).
     """
     fitted = choose_fitted(kinds == UNTRUSTED, random_ranks)
     training = TrainingRows(features.take(fitted), kinds[fitted], random_ranks[fitted] % FOLDS)
@@ -90,7 +90,7 @@ def choose_fitted(untrusted: NDArray[np.bool_], random_ranks: NDArray[np.integer
     """Choose the rows that rules are fitted to: all of known kind, and the untrusted ones of lowest random rank."""
     places = np.flatnonzero(untrusted)
     if len(places) > _MOST_FITTED:
-        places = places[np.argsort(random_ranks[places])[:_MOST_FITTED]]
+        places = places[np.argsort(random_ranks[places], kind="stable")[:_MOST_FITTED]]
     return np.sort(np.concatenate([places, np.flatnonzero(~untrusted)]))
 
 

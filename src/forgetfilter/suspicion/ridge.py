@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..data.draw import random_ranks
+from ..data.draw import ranks_of_copies
 
 FloatArray = NDArray[np.floating]
 _FOLDS = 20
@@ -80,4 +80,4 @@ def solve(values: FloatArray, weights: FloatArray, table: Table, ridge: float) -
 
 def folds(ids: Sequence[str] | pa.ChunkedArray) -> NDArray[np.int64]:
     """Draw a fold for each row, which depends on the order of the ids alone."""
-    return random_ranks(ids) % (_FOLDS if len(ids) < _MANY else _FEWER_FOLDS)
+    return ranks_of_copies(ids) % (_FOLDS if len(ids) < _MANY else _FEWER_FOLDS)
