@@ -11,7 +11,7 @@ import pytest
 
 from forgetfilter import FilterResult
 from forgetfilter.cli import main
-from forgetfilter.console import Console, shell_word, show
+from forgetfilter.console import Console, printable, shell_word, show
 from forgetfilter.errors import RunError
 from forgetfilter.runs.layout import LOG
 from support.quick_runs import NOISY, QUICK, SAFE, write_jsonl
@@ -202,3 +202,17 @@ def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
     )
     assert done.returncode > 2
     assert not (tmp_path / "file").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\n" * 500 + "Kill them all", "Kill them all"),
+        ("Hello." + " " * 500 + "Kill them", "Hello. Kill them"),
+        ("a " * 500, "a a a a a a a a a …"),
+        ("x" * 10_000_000, "x" * 18 + "…"),
+        ("short", "short"),
+    ],
+)
+def test_white_space_hides_no_text(text, shown):
+    assert printable(text, 19) == shown

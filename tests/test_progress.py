@@ -153,6 +153,14 @@ def test_without_a_plan_each_piece_has_its_line():
     assert stream.getvalue().startswith("scoring: 2/2 rows, ")
 
 
+def test_work_without_a_known_end_is_not_told_as_done(now):
+    reading = Progress("reading", 0, "rows", lambda _: None)
+    now[0] = 60
+    reading.advance(500)
+    assert reading.running() == "reading: 500 rows, 8.3 rows/s, 1:00 so far"
+    assert str(reading) == "reading: 500 rows, 8.3 rows/s, took 1:00"
+
+
 def test_on_a_terminal_lines_of_others_stand_above_the_bar():
     class Terminal(io.StringIO):
         def isatty(self):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import select
 import shlex
 import sys
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 30.0
 _LONGEST_LINE = 1000
+_WORD = re.compile(r"\S+")
 # Cells of a bar: most of a line is for words.
 _BAR = 16
 # Categories of characters that a terminal may obey or that hide text: control, format (bidirectional marks
@@ -116,11 +118,18 @@ def printable(text: str, width: int | None = None) -> str:
         text: Any text.
         width: Longest result, in characters; an ellipsis marks where text was cut off.
     """
-    if width is not None:
-        # A hostile row may have megabytes, and text this far beyond the width cannot show.
-        text = text[: 2 * width + 16]
-    safe = escaped(" ".join(text.split()))
-    return safe if width is None or len(safe) <= width else safe[: max(0, width - 1)] + "…"
+    if width is None:
+        return escaped(" ".join(text.split()))
+    # A hostile row may have megabytes, and much white space before what matters.
+    words: list[str] = []
+    length = 0
+    for word in _WORD.finditer(text):
+        words.append(text[word.start() : min(word.end(), word.start() + width + 1)])
+        length += len(words[-1]) + 1
+        if length > width + 1:
+            break
+    safe = escaped(" ".join(words))
+    return safe if len(safe) <= width else safe[: max(0, width - 1)] + "…"
 
 
 def count_of(count: int, noun: str) -> str:

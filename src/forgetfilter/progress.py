@@ -93,13 +93,16 @@ class Progress:
 
     def running(self) -> str:
         """Describe what is done so far."""
-        return str(self)
+        return self._told("{} so far")
 
     def brief(self) -> str:
         """Describe it beside a bar."""
-        return str(self)
+        return self.running()
 
     def __str__(self) -> str:
+        return self._told("took {}")
+
+    def _told(self, time: str) -> str:
         rate = (self.done - self.skipped) / self.seconds if self.seconds > 0 else 0.0
         of_total = f"/{self.total:,}" if self.total else ""
         parts = [f"{self.label}: {self.done:,}{of_total} {self.unit}"]
@@ -107,7 +110,7 @@ class Progress:
         if 0 < self.done < self.total and rate > 0:
             parts.append(f"{clock((self.total - self.done) / rate)} left")
         else:
-            parts.append(f"took {clock(self.seconds)}")
+            parts.append(time.format(clock(self.seconds)))
         return ", ".join([*parts, self.note] if self.note else parts)
 
 

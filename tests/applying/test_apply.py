@@ -14,10 +14,12 @@ import pytest
 import forgetfilter
 from forgetfilter import RowScorer
 from forgetfilter.applying import apply as applying
+from forgetfilter.applying.fitting import fitted_rule
 from forgetfilter.cli import main
 from forgetfilter.decision import suspicion as suspicion_module
 from forgetfilter.errors import InputError, RunError, SettingsError
 from forgetfilter.runs.layout import CHECKSUMS
+from forgetfilter.runs.run import Run
 from forgetfilter.suspicion.fusing import OWN_ROWS
 from forgetfilter.suspicion.nearest import Overlap
 from support.quick_runs import write_jsonl
@@ -349,3 +351,15 @@ def test_rows_are_scored_some_at_a_time(run, more, tmp_path, monkeypatch):
     assert apply(run, data, tmp_path / "out") == 0
     assert most == 1000
     assert applying.read_applied(tmp_path / "out").rows == 2400
+
+
+def test_what_a_person_removed_counts_as_removed(run, tmp_path):
+    own = shutil.copytree(run, tmp_path / "run")
+    scores = pq.read_table(own / "scores.parquet", columns=["id", "suspicion"]).to_pydict()
+    order = np.argsort(scores["suspicion"])[::-1]
+    decisions = {scores["id"][i]: "removed" for i in order[:8]}
+    (tmp_path / "ov.json").write_text(json.dumps({"reviewer": "Ann", "decisions": decisions}))
+    assert main(["decide", str(own), "--threshold", "99", "--overrides", str(tmp_path / "ov.json")]) == 0
+    fitted = fitted_rule(Run.open(own), "words")
+    assert fitted.removed.sum() == 8
+    assert 0 < fitted.cut("auto").removes(fitted.predicted).sum() <= 8

@@ -10,6 +10,7 @@ from forgetfilter.forgetting.estimates import (
     estimate_errors,
     more_trusted_are_removed,
     safe_set_is_of_another_kind,
+    tells_coverage,
     trusted_are_above,
     trusted_are_different,
     wilson,
@@ -98,6 +99,8 @@ def test_a_safe_set_of_another_kind_is_noticed():
     data, like, unlike = generator.normal(3, 1, 200), generator.normal(3, 1, 50), generator.normal(0, 0.5, 50)
     assert covered(data, like).mean() > 0.8
     assert covered(data, unlike[:5]).all()
+    # Which of several sets are too few to tell has to be known.
+    assert (tells_coverage(like), tells_coverage(unlike[:5])) == (True, False)
     assert safe_set_is_of_another_kind(data, like) is None
     assert "only 0 of 200 rows" in safe_set_is_of_another_kind(data, unlike)
     assert safe_set_is_of_another_kind(data, unlike[:5]) is None

@@ -1,5 +1,7 @@
 """Signals and thresholds: pure functions of score tables."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -125,7 +127,10 @@ def test_thresholds_are_read(text, threshold):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "top:10", "top:x%", "top:101%", "top:-1%", "10%", "nan", "inf", "fdr", "fdr:5", "fdr:101%", "x:5%"],
+    [
+        *("", "top:10", "top:x%", "top:101%", "top:-1%", "10%", "nan", "inf", "fdr", "fdr:5", "fdr:101%", "x:5%"),
+        *("1_000", "top:1_0%", "٣", "top: 5%", "1e999"),
+    ],
 )
 def test_other_thresholds_are_refused(text):
     with pytest.raises(SettingsError, match="threshold"):
@@ -274,6 +279,16 @@ def test_without_a_valley_the_cut_is_where_rows_begin_to_look_unsafe():
     assert AutoOfSuspicion(nobody, np.full(140, -0.3)).cut(suspicion, trusted).value is None
     # With known unsafe rows that are like none of the data, nothing is removed for its looks.
     assert AutoOfSuspicion(np.full(12, 9.0), looks).cut(suspicion, trusted).value is None
+
+
+@pytest.mark.parametrize("auto", [Auto(), AutoOfSuspicion(np.empty(0), np.full(200, 1.0))])
+def test_rows_without_a_score_change_no_cut_of_the_others(auto):
+    rng = np.random.default_rng(0)
+    rows, trusted = rng.normal(5, 1, 200), rng.normal(0, 1, 100)
+    unscored = np.arange(200) >= 100
+    alone = replace(auto, to_prototypes=np.full(100, 1.0)) if isinstance(auto, AutoOfSuspicion) else auto
+    assert auto.cut(np.where(unscored, np.nan, rows), trusted) == alone.cut(rows[:100], trusted)
+    assert alone.cut(rows[:100], trusted).value is None
 
 
 def test_no_cut_is_lowered_into_the_trusted_rows():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from ..data.draw import ranks_of_copies
 from ..data.tokens import TokenTable
 from ..decision.decide import Summary, read_summary
 from ..decision.overrides import read_overrides
-from ..decision.suspicion import fuse_all, rests_on_safe_examples, safe_examples_look_unlike
+from ..decision.suspicion import fuse_all, places_by_hand, rests_on_safe_examples, safe_examples_look_unlike
 from ..decision.verdicts import NOBODY, ByHand
 from ..errors import RunError
 from ..forgetting.auto import Auto
@@ -21,7 +22,7 @@ from ..forgetting.cuts import NO_ROWS, Cut, FalseDiscoveryRate
 from ..forgetting.estimates import Planted
 from ..forgetting.signals import SIGNALS, SUSPICION
 from ..forgetting.thresholds import parse_threshold
-from ..runs.files import keep_once, seal
+from ..runs.files import seal, written_whole
 from ..runs.layout import (
     ASIDE,
     DATA,
@@ -30,6 +31,7 @@ from ..runs.layout import (
     HELD_OUT,
     OVERRIDES,
     SCORES,
+    STAGES,
     TOKENS,
     TRUSTED,
     distilled_stage,
@@ -58,7 +60,7 @@ class FittedRule:
         unit: The unit of suspicion.
         predicted: Suspicion of n of the run's rows by the rule, shape (n,).
         suspicion: Suspicion of the same rows by the run, shape (n,).
-        removed: Whether the run's filter removed them, shape (n,).
+        removed: Whether the run removed them, by the filter or by a person, shape (n,).
         trusted: Suspicion of the rows known to be harmless by the rule, shape (m,).
         set_aside: Which of these are safe examples, shape (m,).
         untold: Why these tell nothing of errors; empty where they may.
@@ -121,25 +123,33 @@ def fitted_rule(run: Run, evidence: str) -> FittedRule:
         )
     check_can_look(run)
     stage = distilled_stage(evidence)
-    folder = run.folder(stage)
-    if folder.is_dir() and not made_of(folder / DISTILLED_FOR, _made_for(summary)):
-        run.drop(stage)
-    keep_once(folder, lambda beside: _fit(run, summary, evidence, beside))
-    with np.load(folder / HELD_OUT) as kept:
-        arrays = {name: kept[name] for name in ("predicted", "suspicion", "removed", "trusted", "set_aside")}
-    rule = DistilledRule.load(folder / DISTILLED_RULE)
+    # Another process may want the same, or that of a later decision.
+    with filelock.FileLock(run.path / STAGES / f".{stage}.lock"):
+        folder = run.folder(stage)
+        if folder.is_dir() and not made_of(folder / DISTILLED_FOR, _made_for(summary)):
+            run.drop(stage)
+        if not folder.is_dir():
+            with written_whole(folder) as beside:
+                _fit(run, summary, evidence, beside)
+        with np.load(folder / HELD_OUT) as kept:
+            arrays = {name: kept[name] for name in ("predicted", "suspicion", "removed", "trusted", "set_aside")}
+        rule = DistilledRule.load(folder / DISTILLED_RULE)
     fitted = FittedRule(rule, summary.key, summary.unit, **arrays, untold="", unlearned=summary.planted_unlearned)
     untold = safe_examples_look_unlike(run) if rests_on_safe_examples(run, fitted.planted) else None
     return replace(fitted, untold=untold.because if untold else "")
 
 
 def _made_for(summary: Summary) -> str:
-    """Identify what a rule was fitted to, and what is kept of it: earlier versions did not tell kinds apart."""
-    return f"{summary.key} by kind"
+    """Identify what a rule was fitted to, and what is kept of it: earlier versions left out what a person removed."""
+    return f"{summary.key} by kind and hand"
 
 
 def _fit(run: Run, summary: Summary, evidence: str, folder: Path) -> None:
-    witnesses, fused, _ = fuse_all(run, _by_hand(run, summary))
+    by_hand = _by_hand(run, summary)
+    witnesses, fused, tables = fuse_all(run, by_hand)
+    removed = Cut(summary.cut, "").removes(fused.suspicion)
+    places, removed_by_hand = places_by_hand(witnesses.of(DATA), tables[DATA], by_hand)
+    removed[places] = removed_by_hand
     ranks = ranks_of_copies(witnesses.ids)
     fitted = choose_fitted(witnesses.part == DATA, ranks)
     part, features = witnesses.part[fitted], witnesses.features.take(fitted)
@@ -155,7 +165,7 @@ def _fit(run: Run, summary: Summary, evidence: str, folder: Path) -> None:
         folder / HELD_OUT,
         predicted=predicted[data],
         suspicion=suspicion[data],
-        removed=Cut(summary.cut, "").removes(suspicion[data]),
+        removed=removed[fitted][data],
         trusted=predicted[harmless],
         set_aside=part[harmless] != TRUSTED,
     )

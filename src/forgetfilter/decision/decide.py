@@ -31,6 +31,7 @@ from ..forgetting.estimates import (
     estimate_errors,
     safe_set_is_of_another_kind,
     share_above,
+    tells_coverage,
 )
 from ..forgetting.measuring import CATEGORIES, columns_of, suspicion_column
 from ..forgetting.pairs import Pairs, compare_answers
@@ -198,7 +199,8 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
     cut = threshold.cut(suspicion, planted.trusted)
     # Only forgetting shows what a safe set covers; each of several sets is judged by its own review.
     reviews = _read_reviews(run, signal, scores)
-    spared = np.any([covered(*review) for review in reviews], axis=0)
+    telling = [review for review in reviews if tells_coverage(review[1])]
+    spared = np.any([covered(*review) for review in telling or reviews], axis=0)
     verdicts = judge(suspicion, cut, spared, by_hand, drop_unscorable=settings.drop_unscorable)
     pairs = _compare_pairs(run, signal, scores[DATA], cut.value)
     decided = Decided(signal, settings.threshold, cut, measured, verdicts, overrides.reviewer, pairs, _read_guard(run))
@@ -263,7 +265,7 @@ def _told_of_learned(summary: Summary) -> list[str]:
     """Say what a run costs whose M1 was trained elsewhere, and whether that was on other rows, as it seems."""
     costs = [
         "the learned model was trained elsewhere (--learned), without rows of known kind: precision, recall and the "
-        "share of harmless rows removed cannot be told, and auto has no such rows to check its cut against; a run "
+        "share of harmless rows removed cannot be told, and auto has no trusted rows to check its cut against; a run "
         "without --learned tells them, for the time that learning takes"
     ]
     scored = summary.rows - summary.bad - summary.unscorable
@@ -327,8 +329,8 @@ def _summarise(
         drop_unscorable=settings.drop_unscorable,
         cut=cut.value,
         explanation=cut.explanation,
-        trusted=len(planted.trusted),
-        known_unsafe=len(planted.known_unsafe),
+        trusted=int((~np.isnan(planted.trusted)).sum()),
+        known_unsafe=int((~np.isnan(planted.known_unsafe)).sum()),
         reviewer=overrides.reviewer if overrides.decisions else "",
         overridden=int(verdicts.overridden.sum()),
         overrides=overrides.key,

@@ -125,7 +125,6 @@ def read_overrides(path: Path) -> Overrides:
         if any("\ud800" <= c <= "\udfff" for c in name):
             raise InputError(f"{path}: row {name!r}: half a character in its id, which no row of ours has")
     reviewer = reviewer.encode("utf-8", "replace").decode().strip()
-    # A name like the filter's own would hide that a person decided.
     saved = {setting.name: value[setting.name] for setting in fields(DecisionSettings) if setting.name in value}
     parsed = from_mapping(DecisionSettings, saved, str(path))
     settings = {name: getattr(parsed, name) for name in saved}
@@ -133,4 +132,5 @@ def read_overrides(path: Path) -> Overrides:
     if not isinstance(by_group, list) or not all(isinstance(name, str) for name in by_group):
         raise InputError(f"{path}: by_group: found {str(by_group)[:40]!r}, expected a list of ids")
     known = tuple(name for name in by_group if name in decisions)
+    # A name like the filter's own would hide that a person decided.
     return Overrides("person" if reviewer in ("", FILTER) else reviewer, decisions, settings, known)

@@ -210,12 +210,26 @@ def _suspicion(
 
 def _label(kinds: NDArray[np.integer], data: NDArray[np.intp], table: TokenTable, by_hand: ByHand) -> None:
     """Set the kinds of the rows of the data that a person decided about."""
+    places, removed = places_by_hand(data, table, by_hand)
+    kinds[places] = np.where(removed, of_kind.UNSAFE, of_kind.HARMLESS)
+
+
+def places_by_hand(
+    data: NDArray[np.intp], table: TokenTable, by_hand: ByHand
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Find the rows that a person decided about among all witnesses, and whether each is to be removed.
+
+    Args:
+        data: The places of the data's rows that have a completion.
+        table: The tokens of the data.
+        by_hand: Positions of rows of the data, and whether each is to be removed; those without a completion are left
+            out.
+    """
     positions, removed = by_hand
     place_of = np.full(len(table), -1)
     place_of[table.scorable] = data
     places = place_of[positions]
-    known = places >= 0
-    kinds[places[known]] = np.where(removed[known], of_kind.UNSAFE, of_kind.HARMLESS)
+    return places[places >= 0], removed[places >= 0]
 
 
 def _others(run: Run, parts: list[str]) -> dict[str, dict[str, FloatArray]]:

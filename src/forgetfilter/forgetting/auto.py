@@ -57,6 +57,7 @@ class Auto:
     """
 
     def cut(self, forgetting: FloatArray, trusted: FloatArray = NO_ROWS) -> Cut:
+        forgetting = forgetting[~np.isnan(forgetting)]
         valley, why = find_valley(forgetting, "forgotten", _OF_FORGETTING)
         known = trusted[~np.isnan(trusted)]
         if not len(known):
@@ -101,6 +102,9 @@ class AutoOfSuspicion:
     unlike: str = ""
 
     def cut(self, suspicion: FloatArray, trusted: FloatArray = NO_ROWS) -> Cut:
+        if (unscored := np.isnan(suspicion)).any():
+            looks = None if self.to_prototypes is None else self.to_prototypes[~unscored]
+            return replace(self, to_prototypes=looks).cut(suspicion[~unscored], trusted)
         known, unsafe = trusted[~np.isnan(trusted)], self.known_unsafe[~np.isnan(self.known_unsafe)]
         expected = _count_like(suspicion, known, unsafe)
 

@@ -272,10 +272,15 @@ def covered(forgetting: FloatArray, set_aside: FloatArray) -> NDArray[np.bool_]:
         set_aside: Forgetting of the safe examples set aside, likewise.
     """
     known = set_aside[~np.isnan(set_aside)]
-    if len(known) < _FEWEST_TO_COMPARE:
+    if not tells_coverage(set_aside):
         return np.ones(len(forgetting), dtype=bool)
     spared: NDArray[np.bool_] = ~(forgetting > np.quantile(known, 0.95))
     return spared
+
+
+def tells_coverage(set_aside: FloatArray) -> bool:
+    """Tell whether enough safe examples were set aside to show which rows a safe set covers."""
+    return int((~np.isnan(set_aside)).sum()) >= _FEWEST_TO_COMPARE
 
 
 def safe_set_is_of_another_kind(forgetting: FloatArray, set_aside: FloatArray) -> str | None:

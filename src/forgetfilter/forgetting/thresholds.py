@@ -28,10 +28,10 @@ def parse_threshold(text: str) -> Threshold:
     kind, _, rest = text.rpartition(":")
     if kind and (kind not in _PERCENT or not rest.endswith("%")):
         raise wrong
-    try:
-        number = float(rest.removesuffix("%") if kind else text)
-    except ValueError:
-        raise wrong from None
+    written = rest.removesuffix("%") if kind else text
+    if not _NUMBER.fullmatch(written):
+        raise wrong
+    number = float(written)
     if not np.isfinite(number) or (kind and not 0 <= number <= 100):
         raise wrong
     return _PERCENT[kind](number / 100) if kind else Fixed(number)
@@ -56,6 +56,7 @@ class MostRemoved:
         return removed > (self.number * rows if self.is_share else self.number)
 
 
+_NUMBER = re.compile(r"(?ai:[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)")
 _COUNT_OR_PERCENT = re.compile(r"(?a:\d{1,9}|\d{1,3}(\.\d{1,9})?%)")
 
 

@@ -87,6 +87,9 @@ class RankingSettled:
         if step < 2 * _INTERVAL:
             return False
         earlier = self._before - self._probe.measure(step - _INTERVAL)
+        if len(now) < 2:
+            # A single row has no ranking that could settle.
+            return False
         return bool(np.corrcoef(_ranks(earlier), _ranks(now))[0, 1] >= _ALIKE)
 
 
