@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forgetfilter import ForgetFilter, KeepLearned
 from forgetfilter.cli import main
+from forgetfilter.integrations.trainers import _beginnings
 from support.quick_runs import NOISY, write_jsonl
 
 trl = pytest.importorskip("trl")
@@ -93,3 +94,11 @@ def test_the_kept_rows_go_into_the_trainer_as_they_are(model, tmp_path):
     )
     trainer = train(model, tmp_path, adapter=True, rows=result.kept.to_list())
     assert len(trainer.train_dataset) == len(result.kept) > 0
+
+
+def test_rows_in_a_list_are_noted_like_those_of_a_dataset():
+    rows = [{"input_ids": list(range(i, i + 60))} for i in range(3)]
+    noted = list(_beginnings(rows))
+    assert len(set(noted)) == 3
+    assert noted == list(_beginnings(Dataset.from_list(rows)))
+    assert list(_beginnings([{"text": "not yet tokens"}])) == []

@@ -195,6 +195,13 @@ def test_own_answers_are_safe_examples_for_rivals_too(command, known, out):
     assert np.isfinite(suspicion(out, "bag-of-words")).all()
 
 
+@pytest.mark.parametrize("asked", [["--rivals", "bag-of-words"], ["--signal", "bag-of-words"]])
+def test_what_needs_known_unsafe_rows_is_refused_before_any_work(command, out, capsys, asked):
+    assert main([*command, *asked]) == 2
+    assert "bag-of-words learns from rows known to be unsafe" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_single_row_has_no_second_half(command, out, tmp_path):
     write_jsonl(tmp_path / "noisy.jsonl", NOISY[:1])
     assert main([*command, "--rivals", "second-split"]) == 0

@@ -120,9 +120,9 @@ _RIVALS = (
     Signal("confidence", RIVAL, "1 - probability", "lack of confidence along learning (data map)"),
     Signal("variability", RIVAL, "probability", "spread of the probability along learning (data map)"),
     Signal("forgetting-events", RIVAL, "events per token", "how often learning lost it again"),
-    Signal("second-split", RIVAL, "0 to 1", "how soon it is forgotten while other data is learned"),
+    Signal("second-split", RIVAL, "of 1", "how soon it is forgotten while other data is learned"),
     Signal("bag-of-words", RIVAL, "likeness", "words of rows known to be unsafe and to be safe", reads_texts=True),
-    Signal("random", RIVAL, "0 to 1", "chance", reads_texts=True),
+    Signal("random", RIVAL, "of 1", "chance", reads_texts=True),
 )
 RIVALS = tuple(rival.name for rival in _RIVALS)
 SIGNALS = {signal.name: signal for signal in (*_FORGETTING, *_RIVALS)}

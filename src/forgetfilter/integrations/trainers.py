@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,9 +60,9 @@ def _record(trainer: Trainer, args: TrainingArguments) -> Record:
 
 def _beginnings(rows: Any) -> Iterator[str]:
     """Yield the hashes of how rows begin that are tokens already; rows of other kinds have none."""
-    if "input_ids" not in (getattr(rows, "column_names", None) or ()):
-        return
     for row in rows:
+        if not isinstance(row, Mapping) or "input_ids" not in row:
+            return
         hashed = beginning(row["input_ids"])
         if hashed:
             yield hashed

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.draw import random_numbers
-from ..errors import SettingsError
 from ..forgetting.sharing import RIDGE
 from ..metrics.text import words
 from ..runs.layout import KNOWN_UNSAFE, TRUSTED
@@ -29,14 +28,8 @@ def random(context: RivalContext) -> FloatArray:
 
 
 def bag_of_words(context: RivalContext) -> FloatArray:
-    """Compare the row's words with those of rows known to be unsafe, and of safe and trusted ones; larger = unsafe.
-
-    Raises:
-        SettingsError: No row is known to be unsafe.
-    """
+    """Compare the row's words with those of rows known to be unsafe, and of safe and trusted ones; larger = unsafe."""
     parts = context.material.parts
-    if KNOWN_UNSAFE not in parts:
-        raise SettingsError("bag-of-words learns from rows known to be unsafe; name some with --known-unsafe FILE")
     data = [" ".join(text) for text in texts(context)]
     safe = [" ".join(text) for part in context.material.safe_parts for text in context.material.texts(part)]
     kinds = np.concatenate([

@@ -281,7 +281,7 @@ def tokenize_parts(run: Run, encoder: Encoder, console: Console) -> None:
         return
     with console.together("turning rows into tokens"):
         counts = _tokenize_parts(run, encoder, console)
-    told = _planted_told(counts)
+    told = _planted_told(counts, errors_told=not run.settings.sessions.learned)
     if told:
         console.say(told)
     run.finish(TOKENS)
@@ -336,8 +336,13 @@ def _tokenize_parts(run: Run, encoder: Encoder, console: Console) -> dict[str, i
     return {part: count for part, count in counts.items() if part in (DATA, *planted_parts(run.settings.safe))}
 
 
-def _planted_told(counts: Mapping[str, int]) -> str:
-    """Describe the rows of known kind beside those of the data, and what they are for; empty where there are none."""
+def _planted_told(counts: Mapping[str, int], *, errors_told: bool) -> str:
+    """Describe the rows of known kind beside those of the data, and what they are for; empty where there are none.
+
+    Args:
+        counts: Rows of each part.
+        errors_told: Whether they will show errors of a threshold.
+    """
     of_known_kind = sum(count for part, count in counts.items() if part != DATA)
     aside = of_known_kind - counts.get(TRUSTED, 0) - counts.get(KNOWN_UNSAFE, 0)
     kinds = [
@@ -349,9 +354,10 @@ def _planted_told(counts: Mapping[str, int]) -> str:
     if not there:
         return ""
     purposes = " and ".join(dict.fromkeys(purpose for _, purpose in there))
+    show = f"show {purposes}, and " if errors_told else ""
     return (
         f"{count_of(counts[DATA], 'row')} of yours and {of_known_kind:,} of known kind, which are counted with them: "
-        f"{', '.join(rows for rows, _ in there)}; these show {purposes}, and are in none of the output files"
+        f"{', '.join(rows for rows, _ in there)}; these {show}are in none of the output files"
     )
 
 

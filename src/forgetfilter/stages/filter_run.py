@@ -10,6 +10,7 @@ from ..classifiers.judge import check_guard, check_judge
 from ..classifiers.toxicity import check_toxicity_classifier
 from ..console import Console
 from ..data.tokens import Encoder
+from ..errors import SettingsError
 from ..forgetting.signals import GUARD, RIVAL, SIGNALS
 from ..models.checkpoint import Checkpoint
 from ..models.processes import Processes, spreads_the_model
@@ -27,13 +28,13 @@ from ..runs.inputs import (
     resolve,
     tokenize_parts,
 )
-from ..runs.layout import LEARNED, LOG, REVIEWED, numbered
+from ..runs.layout import KNOWN_UNSAFE, LEARNED, LOG, REVIEWED, numbered
 from ..runs.run import Run, drop_previous, locked, replacing
 from ..settings.groups import Settings
 from ..settings.option import split_names, with_options
 
 # The rival that asks another model.
-_JUDGE, _TOXICITY = "judge", "toxicity"
+_JUDGE, _TOXICITY, _BAG_OF_WORDS = "judge", "toxicity", "bag-of-words"
 
 
 class FilterRun:
@@ -123,7 +124,7 @@ def started(
         if inputs.learned is not None:
             check_fits(inputs.learned, inputs.model)
             console.say(f"the learned model is {inputs.learned}")
-        check_rivals(settings)
+        check_rivals(settings, knows_unsafe=KNOWN_UNSAFE in inputs.parts)
         if processes.main:
             with replacing(output) if overwrite else nullcontext():
                 _read(resolve(settings, encoder), inputs, encoder, output, console)
@@ -138,8 +139,19 @@ def asked_rivals(settings: Settings) -> list[str]:
     return [*([signal] if SIGNALS[signal].scoring == RIVAL else []), *split_names(settings.rivals.rivals)]
 
 
-def check_rivals(settings: Settings) -> None:
-    """Refuse other models that are to judge, and are not whole or not what they should be, before any work."""
+def check_rivals(settings: Settings, *, knows_unsafe: bool) -> None:
+    """Refuse rivals that lack something, before any work.
+
+    Args:
+        settings: Which are asked.
+        knows_unsafe: Whether there are rows known to be unsafe.
+
+    Raises:
+        ModelError: A model that is to judge is not whole, or not what it should be.
+        SettingsError: A rival learns from rows known to be unsafe, and there are none.
+    """
+    if _BAG_OF_WORDS in asked_rivals(settings) and not knows_unsafe:
+        raise SettingsError("bag-of-words learns from rows known to be unsafe; name some with --known-unsafe FILE")
     asked, judge, guard = asked_rivals(settings), settings.classifiers.judge, settings.rivals.guard
     if judge and _JUDGE in asked:
         check_judge(judge)

@@ -59,7 +59,7 @@ def compare(mixes: Sequence[Mix], settings: CompareSettings, output: Path, conso
     if len(set(names)) < len(names):
         raise SettingsError(f"compare: two of these mixes have the same folder name: {', '.join(names)}; rename one")
     settings = with_filters(settings)
-    check_rivals(settings)
+    check_rivals(settings, knows_unsafe=bool(settings.planted.known_unsafe))
     if split_names(settings.strategies):
         check_measuring(settings, {notion for mix in mixes for notion in mix.notions})
     with folder_lock(output):
