@@ -811,7 +811,7 @@ def test_rows_to_look_at_first_are_proposed_until_decided(suspected, browser, tm
         with page.expect_download() as download:
             page.click("#save")
         name = download.value.suggested_filename
-        assert f"forgetfilter decide {run} --overrides {name}" in page.text_content("#look-says")
+        assert page.text_content("#look-says code").endswith(f" --overrides {name}")
         download.value.save_as(tmp_path / "overrides.json")
     decisions = json.loads((tmp_path / "overrides.json").read_text())["decisions"]
     assert len(decisions) == 2
@@ -821,6 +821,37 @@ def test_rows_to_look_at_first_are_proposed_until_decided(suspected, browser, tm
     # All other rows are ranked anew.
     old, new = ({row["id"]: row["suspicion"] for row in of["rows"]} for of in (before, after))
     assert sum(abs(old[name] - new[name]) > 1e-6 for name in old) > len(old) / 2
+
+
+def test_every_command_of_the_page_decides_as_it_shows(suspected, browser, tmp_path, monkeypatch):
+    run, file = shutil.copytree(suspected, tmp_path / "run"), tmp_path / "ov.json"
+    assert main(["decide", str(run), "--threshold", "top:25%"]) == 0
+    saw = {"threshold": "top:0%", "signal": "base-loss", "drop_unscorable": True}
+    file.write_text(json.dumps({"reviewer": "Ada", "decisions": {"n0": "removed"}, **saw}))
+    with opened(browser, run) as page:
+        page.set_input_files("#load", file)
+        page.wait_for_function("document.getElementById('saved').textContent")
+        assert page.text_content("#saved").startswith("Loaded from ov.json. To apply: ")
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.reload()
+        assert page.text_content("#saved").endswith(", in the folder of that file.")
+        assert "downloads" not in page.text_content("#saved")
+        applied = page.text_content("#command")
+        assert shlex.split(applied)[3:] == shlex.split(
+            "--threshold=top:25% --signal suspicion --no-drop-unscorable --overrides ov.json"
+        )
+        assert page.text_content("#saved code") == page.text_content("#look-says code") == applied
+        name = saved_name(page)
+        page.fill("#number", "1.5")
+        page.press("#number", "Enter")
+        command = page.text_content("#command")
+        assert "--threshold=1.5 " in command
+        assert page.text_content("#saved").startswith(f"Saved as {name}, where this browser puts downloads.")
+        assert page.text_content("#saved code") == page.text_content("#look-says code") == command
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(applied)[1:]) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert [summary[of] for of in saw] == ["top:25%", "suspicion", False]
 
 
 def first_look(suspects, place, safe, *more):

@@ -213,21 +213,26 @@ function showCommand() {
     byId('command').replaceChildren();
     return;
   }
-  const parts = ['forgetfilter decide', quoted(data.folder), `--threshold=${quoted(wanted())}`, `--signal ${summary.signal}`];
-  if (summary.drop_unscorable) parts.push('--drop-unscorable');
-  if (overrides.size) parts.push(`--overrides ${quoted(file)}`);
-  else if (summary.overrides) parts.push('--overrides none');
-  // Broken between its words only, as far as they fit.
-  byId('command').replaceChildren(...parts.flatMap((part) => [element('span', {}, visible(part)), ' ']));
-  byId('command').lastChild.remove();
+  byId('command').replaceChildren(...commandOf(file));
 }
 
-// Where the marks were saved, and how they are applied.
+// The command that decides as this page shows it, whatever the file of marks was saved with. Broken between its words only,
+// as far as they fit.
+function commandOf(file) {
+  const parts = ['forgetfilter decide', quoted(data.folder), `--threshold=${quoted(wanted())}`, `--signal ${summary.signal}`];
+  if (summary.drop_unscorable) parts.push('--drop-unscorable');
+  else if (overrides.size) parts.push('--no-drop-unscorable');
+  if (overrides.size) parts.push(`--overrides ${quoted(file)}`);
+  else if (summary.overrides) parts.push('--overrides none');
+  return parts.flatMap((part) => [' ', element('span', {}, visible(part))]).slice(1);
+}
+
+// Where the marks were saved, or loaded from, and how they are applied.
 function showSaved(file) {
-  const fresh = overrides.size && file && !marksAreApplied();
-  const apply = () => element('code', {}, visible(`forgetfilter decide ${quoted(data.folder)} --overrides ${quoted(file)}`));
-  byId('saved').replaceChildren(...(fresh ? [`Saved as ${visible(file)}, where this browser puts downloads. To apply: `, apply(),
-    ', in that folder.'] : []));
+  const fresh = overrides.size && file && !marksAreApplied(), apply = () => element('code', {}, ...commandOf(file));
+  const [where, folder] = loaded ? [`Loaded from ${visible(file)}`, 'in the folder of that file']
+    : [`Saved as ${visible(file)}, where this browser puts downloads`, 'in that folder'];
+  byId('saved').replaceChildren(...(fresh ? [`${where}. To apply: `, apply(), `, ${folder}.`] : []));
   byId('look-says').replaceChildren(`A person's word tells most about these ${number(proposed.size)} rows: some are ` +
     `${summary.cut === null ? 'the most suspicious' : 'nearest to the threshold'}, others stand for many like them. ` +
     'Keep or remove them, save your decisions, and run ', fresh ? apply() : 'the command that the page then shows',
@@ -240,12 +245,12 @@ const STORE = `forgetfilter:${data.folder}:${data.run}`;
 const overrides = new Map();
 // The rows that were marked together with their group, whose undo takes back these marks and no others.
 const byGroup = new Set();
-let unsaved = false, savedAs = '', savedAt = 0;
+let unsaved = false, savedAs = '', savedAt = 0, loaded = false;
 
 function remember() {
   try {
     localStorage.setItem(STORE, JSON.stringify({ reviewer: byId('reviewer').value, decisions: [...overrides],
-      byGroup: [...byGroup], unsaved, savedAs, savedAt }));
+      byGroup: [...byGroup], unsaved, savedAs, savedAt, loaded }));
   } catch { /* A browser may forbid it; then the warning on closing remains. */ }
 }
 
@@ -261,6 +266,7 @@ function recall() {
   unsaved = Boolean(stored && stored.unsaved);
   savedAs = (stored && stored.savedAs) || '';
   savedAt = (stored && stored.savedAt) || 0;
+  loaded = Boolean(stored && stored.loaded);
 }
 
 function filterSays(suspicion) {
@@ -341,7 +347,7 @@ function save() {
     download: newName() });
   link.click();
   URL.revokeObjectURL(link.href);
-  [unsaved, savedAs] = [false, link.download];
+  [unsaved, savedAs, loaded] = [false, link.download, false];
   remember();
   showMine();
   showCommand();
@@ -358,7 +364,7 @@ async function load(file) {
     }
     // Beside other marks, no file holds all of them yet.
     unsaved = overrides.size > valid.length && !marksAreApplied();
-    savedAs = file.name;
+    [savedAs, loaded] = [file.name, true];
     byId('reviewer').value = [...String(given.reviewer || '')].slice(0, 60).join('');
     remember();
     const saved = Number(given.threshold ?? NaN), here = (given.signal ?? summary.signal) === summary.signal;
