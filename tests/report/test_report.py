@@ -448,6 +448,38 @@ def test_marks_of_the_last_decision_are_read_from_the_runs_own_copy(browser, fol
     assert decided(run)[gone][1] == "filter"
 
 
+def load(page, file, **decisions):
+    """Load a file of decisions, and return what the page then says of them."""
+    file.write_text(json.dumps({"reviewer": "Ada", "decisions": decisions}))
+    before = page.text_content("#mine")
+    page.set_input_files("#load", file)
+    page.wait_for_function("before => document.getElementById('mine').textContent !== before", arg=before)
+    return page.text_content("#mine")
+
+
+def test_decisions_of_another_run_are_not_loaded(page, tmp_path):
+    other = load(page, tmp_path / "other.json", a="kept", b="removed")
+    assert other == "other.json seems to be of another run, which has other rows; nothing was loaded."
+    assert "--overrides" not in page.text_content("#command")
+    assert page.input_value("#reviewer") == ""
+    mixed = load(page, tmp_path / "mixed.json", a="kept", n1="removed")
+    assert mixed.startswith("1 row decided by you, not saved yet")
+    assert mixed.endswith(" Left out: 1 of mixed.json, as this run has no such rows.")
+    # That file would be refused.
+    assert page.is_visible("#save-first")
+
+
+def test_a_page_that_lacks_some_rows_loads_decisions_about_any(browser, folder, tmp_path):
+    run = shutil.copytree(folder, tmp_path / "run")
+    html = (run / "report.html").read_text()
+    more = html.replace('"rows": 54', '"rows": 55', 1)
+    assert more != html
+    (run / "report.html").write_text(more)
+    with opened(browser, run) as page:
+        assert load(page, tmp_path / "mine.json", a="kept").startswith("1 row decided by you:")
+        assert "--overrides mine.json" in page.text_content("#command")
+
+
 def test_the_keyboard_reaches_every_row_of_a_list_that_decisions_shorten(page):
     page.fill("#number", "-100")
     page.press("#number", "Enter")

@@ -357,19 +357,27 @@ async function load(file) {
   try {
     const given = JSON.parse(await file.text());
     const valid = Object.entries(given.decisions).filter(([, verdict]) => verdict === kept || verdict === removed);
+    // Only a page that holds all rows knows which the run lacks.
+    const holdsAll = suspicionOf.size === summary.rows - summary.bad;
+    const taken = valid.filter(([id]) => suspicionOf.has(id) || !holdsAll), strange = valid.length - taken.length;
+    if (strange && !taken.length) {
+      byId('mine').textContent = `${visible(file.name)} seems to be of another run, which has other rows; nothing was loaded.`;
+      return;
+    }
     const together = new Set(given.by_group || []);
-    for (const [id, verdict] of valid) {
+    for (const [id, verdict] of taken) {
       overrides.set(id, verdict);
       if (together.has(id)) byGroup.add(id); else byGroup.delete(id);
     }
-    // Beside other marks, no file holds all of them yet.
-    unsaved = overrides.size > valid.length && !marksAreApplied();
+    // Beside other marks, or without some of its own, no file holds just these yet.
+    unsaved = (overrides.size > taken.length || strange > 0) && !marksAreApplied();
     [savedAs, loaded] = [file.name, true];
     byId('reviewer').value = [...String(given.reviewer || '')].slice(0, 60).join('');
     remember();
     const saved = Number(given.threshold ?? NaN), here = (given.signal ?? summary.signal) === summary.signal;
     setThreshold(here && given.threshold !== '' && Number.isFinite(saved) ? saved : threshold);
     showMine();
+    if (strange) byId('mine').append(` Left out: ${number(strange)} of ${visible(file.name)}, as this run has no such rows.`);
   } catch {
     byId('mine').textContent = 'This is not a file of saved decisions.';
   }
