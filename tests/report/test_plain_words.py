@@ -95,6 +95,22 @@ def test_marks_that_are_applied_are_told(decided, browser, capsys):
         assert "Of the 3 marks by Ada, 1 is unsafe, 2 harmless." in page.text_content("#sure")
         assert f"{summary['removed']} rows look unsafe and are removed" in page.text_content("#found")
         assert f"a person's marks, removes {summary['removed']} rows" in page.text_content("#effect")
+        assert page.text_content("#mine") == "3 rows decided by Ada: 1 unsafe, 2 harmless."
+        page.select_option("#which", "mine")
+        assert page.text_content("#which option:checked") == "decided by a person"
+        assert "(by Ada)" in page.locator("#list .badge").first.text_content()
+        page.locator("#list > li").first.locator("button", has_text="Undo").click()
+        assert page.text_content("#mine").startswith("2 rows decided by you, not saved yet")
+
+
+def test_a_person_without_a_name_is_told_alike(decided, browser):
+    (decided.parent / "overrides.json").write_text(json.dumps({"decisions": {"n0": "removed"}}))
+    assert main(["decide", str(decided), "--overrides", str(decided.parent / "overrides.json")]) == 0
+    with opened(browser, decided) as page:
+        assert "Of the 1 mark by a person" in page.text_content("#sure")
+        assert page.text_content("#mine") == "1 row decided by a person: 1 unsafe, 0 harmless."
+        page.select_option("#which", "mine")
+        assert page.locator("#list .badge").first.text_content() == "removed (by a person)"
 
 
 def test_where_only_a_person_removed_rows_nothing_is_estimated(decided, capsys):

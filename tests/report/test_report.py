@@ -431,7 +431,7 @@ def test_marks_of_the_last_decision_are_read_from_the_runs_own_copy(browser, fol
         assert page.is_visible("#save-first")
         card.locator("button", has_text="Keep").click()
         assert page.text_content("#command") == command
-        assert page.text_content("#mine") == "1 row decided by you: 0 unsafe, 1 harmless."
+        assert page.text_content("#mine") == "1 row decided by Ada: 0 unsafe, 1 harmless."
         # A file that was loaded is named as it is called.
         (tmp_path / "overrides (1).json").write_text(json.dumps({"decisions": {gone: "removed"}}))
         page.set_input_files("#load", tmp_path / "overrides (1).json")

@@ -6,6 +6,9 @@ function marksAreApplied() {
   return overrides.size === earlier.length && earlier.every(([id, verdict]) => overrides.get(id) === verdict);
 }
 
+// Who made the decisions that the run was decided with.
+const earlierReviewer = () => (summary.reviewer === 'person' ? 'a person' : visible(summary.reviewer));
+
 // A text whose options are not broken over lines.
 const withOptions = (text) => text.split(/(--[a-z-]+)/).map((part, i) => (i % 2 ? element('code', { class: 'option' }, part) : part));
 
@@ -22,8 +25,7 @@ function marks() {
 
 function marksSay() {
   const { unsafe, harmless } = marks(), all = `${number(overrides.size)} ${overrides.size === 1 ? 'mark' : 'marks'}`;
-  const who = summary.reviewer === 'person' ? 'a person' : visible(summary.reviewer);
-  const whose = marksAreApplied() ? `the ${all} by ${who}` : `your ${all}`;
+  const whose = marksAreApplied() ? `the ${all} by ${earlierReviewer()}` : `your ${all}`;
   return `Of ${whose}, ${number(unsafe)} ${unsafe === 1 ? 'is' : 'are'} unsafe, ${number(harmless)} harmless.`;
 }
 

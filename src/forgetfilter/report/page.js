@@ -327,7 +327,8 @@ function showProposed() {
 function showMine() {
   showProposed();
   const { unsafe, harmless } = marks(), kinds = overrides.size ? `: ${number(unsafe)} unsafe, ${number(harmless)} harmless` : '';
-  byId('mine').textContent = `${rowCount(overrides.size)} decided by you${unsaved && overrides.size ? ', not saved yet' : ''}${kinds}.`;
+  const who = overrides.size && marksAreApplied() ? earlierReviewer() : 'you';
+  byId('mine').textContent = `${rowCount(overrides.size)} decided by ${who}${unsaved && overrides.size ? ', not saved yet' : ''}${kinds}.`;
 }
 
 // A name that no earlier file has, so that the browser need not rename this one: the local time, to the second.
@@ -444,7 +445,7 @@ function evidence(row) {
 
 function facts(row) {
   const verdict = decision(row), earlier = data.decided[row.id] === verdict;
-  const said = !overrides.has(row.id) ? verdict : `${verdict} (by ${earlier ? visible(summary.reviewer) : 'you'})`;
+  const said = !overrides.has(row.id) ? verdict : `${verdict} (by ${earlier ? earlierReviewer() : 'you'})`;
   const parts = [element('span', { class: 'badge' }, said),
     element('span', {}, amount(row)), ...forgotten(row), element('span', { class: 'small' }, `row ${number(row.row)}`)];
   const like = alike(row).length - 1;
