@@ -37,8 +37,9 @@ def test_not_sure_comes_before_its_reason(decided, capsys):
     assert said.index(NOT_SURE) < said.index("(the reason: too few rows have a score to tell two groups apart: 12")
     assert "Another threshold" not in said
     (line,) = (line for line in said.splitlines() if line.startswith(NOT_SURE))
-    assert "Mark the 12 most suspicious rows in the report" in line
-    assert main(shlex.split(line.partition("tenth: forgetfilter ")[2])) == 0
+    # By forgetting alone no row is suspicious.
+    assert "In the report, mark the 12 rows forgotten most, or remove the tenth forgotten most: forgetfilter" in line
+    assert main(shlex.split(line.partition(": forgetfilter ")[2])) == 0
     assert json.loads((decided / "summary.json").read_text())["threshold"] == "top:10%"
     assert NOT_SURE not in capsys.readouterr().out
 
@@ -55,7 +56,7 @@ def test_a_page_that_is_not_sure_recommends_no_rows_to_train_on(decided, browser
         assert page.text_content("#found").startswith(NOT_SURE)
         assert "nothing to be mistaken about" not in page.text_content("#sure")
         steps = page.text_content("#next")
-        assert steps.startswith("Keep or remove the 12 most suspicious rows")
+        assert steps.startswith("Keep or remove the 12 rows forgotten most.Or remove the tenth forgotten most: ")
         assert f"forgetfilter decide {decided} --threshold top:10%" in steps
         assert "rain on" not in steps
         page.keyboard.press("j")
@@ -163,7 +164,8 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_command(stopped, browser, 
 def test_the_end_of_marking_is_told(stopped, browser, capsys):
     end = "auto can set a cutoff from 10 unsafe rows on"
     assert main(["decide", str(stopped)]) == 0
-    assert f"which ranks all others anew ({end}), or remove" in capsys.readouterr().out
+    advice = f"mark the 12 most suspicious rows, which ranks all others anew ({end}), or remove the most suspicious tenth:"
+    assert advice in capsys.readouterr().out
     mark(stopped, n0="removed", n1="removed", n2="kept")
     assert f"which ranks all others anew ({end}; 2 are known), or remove" in capsys.readouterr().out
     with opened(browser, stopped) as page:

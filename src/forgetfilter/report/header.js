@@ -67,9 +67,9 @@ function showNext() {
   const link = (to, text) => element('a', { href: `#${to}` }, text), steps = [];
   const most = proposed.size ? ['Decide about ', link('look', rowCount(proposed.size)), ' that tell most about all others'] : null;
   if (data.unsure) {
-    steps.push([...(most || ['Keep or remove ', link('rows', `the ${number(data.unsure.rows)} most suspicious rows`)]),
+    steps.push([...(most || ['Keep or remove ', link('rows', `the ${data.unsure.rows}`)]),
       `${signal.fused ? ': that ranks all other rows anew' : ''}${data.unsure.end ? `; ${data.unsure.end}` : ''}.`]);
-    steps.push(['Or remove the most suspicious tenth: ', element('code', {}, visible(data.unsure.command))]);
+    steps.push([`Or remove the ${data.unsure.tenth}: `, element('code', {}, visible(data.unsure.command))]);
   }
   const now = removedNow().removed, keptNow = summary.rows - summary.bad - now;
   if (now) {

@@ -16,7 +16,7 @@ from ..decision.overrides import FILTER, REMOVED
 from ..decision.reasons import BY
 from ..forgetting.auto import FEWEST_UNSAFE, Auto
 from ..forgetting.cuts import Top
-from ..forgetting.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS
+from ..forgetting.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS, SUSPICION, Signal
 from ..forgetting.thresholds import parse_threshold
 from ..runs.layout import FORGETTING, LEARNED, SCORES, numbered
 from ..runs.run import Run, decide_command
@@ -36,13 +36,15 @@ class Unsure:
     """What to do where the filter found no evidence on which it would remove any row.
 
     Attributes:
-        rows: How many of the most suspicious rows a person should look at.
-        command: The command that removes the most suspicious tenth.
+        rows: Which rows a person should look at, and how many, in words.
+        tenth: Which rows `command` removes, in words.
+        command: The command that removes the most suspicious or most forgotten tenth.
         end: How many rows known to be unsafe let the filter set a cutoff; empty where so many are known, or where that
             is no help.
     """
 
-    rows: int
+    rows: str
+    tenth: str
     command: str
     end: str
 
@@ -62,8 +64,18 @@ def unsure(path: Path, summary: Summary) -> Unsure | None:
     """Tell what to do where the filter removed nothing for lack of evidence; None where it was sure, or told."""
     if summary.cut is not None or isinstance(parse_threshold(summary.threshold), Top):
         return None
-    scored = summary.rows - summary.bad - summary.unscorable
-    return Unsure(min(_LOOKED_AT, scored), _decide_again(path, summary, _SUGGESTED[0]), _end_of_marking(path, summary))
+    looked_at, signal = min(_LOOKED_AT, summary.rows - summary.bad - summary.unscorable), SIGNALS[summary.signal]
+    return Unsure(
+        f"{looked_at} {_with_most(signal, 'row' if looked_at == 1 else 'rows')}",
+        _with_most(signal, "tenth"),
+        _decide_again(path, summary, _SUGGESTED[0]),
+        _end_of_marking(path, summary),
+    )
+
+
+def _with_most(signal: Signal, noun: str) -> str:
+    """Add the signal's superlative to a noun: `most suspicious rows`, `rows forgotten most`."""
+    return f"{signal.most} {noun}" if signal.most == SUSPICION.most else f"{noun} {signal.most}"
 
 
 def _end_of_marking(path: Path, summary: Summary) -> str:

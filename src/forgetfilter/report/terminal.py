@@ -38,10 +38,9 @@ def closing_table(path: Path, summary: Summary) -> str:
         explained = [
             "",
             f"Not sure: the filter cannot tell which rows are unsafe, so it removes none. This is no clean bill of "
-            f"health.{_by_person(path)} Mark the {count_of(advice.rows, 'most suspicious row')} in the report"
+            f"health.{_by_person(path)} In the report, mark the {advice.rows}"
             f"{', which ranks all others anew' if SIGNALS[summary.signal].fused else ''}"
-            f"{f' ({advice.end})' if advice.end else ''}, or remove the most "
-            f"suspicious tenth: {advice.command}",
+            f"{f' ({advice.end})' if advice.end else ''}, or remove the {advice.tenth}: {advice.command}",
             f"  (the reason: {summary.explanation})",
         ]
     counts = [
