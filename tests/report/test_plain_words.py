@@ -139,6 +139,11 @@ def test_another_threshold_says_what_it_would_do(decided, capsys):
         capsys.readouterr()
 
 
+def test_a_threshold_that_would_change_nothing_is_not_suggested(decided, capsys):
+    mark(decided, "--threshold", "top:50%", **{f"n{i}": "removed" for i in range(12)})
+    assert "Another threshold" not in capsys.readouterr().out
+
+
 @pytest.fixture
 def stopped(command, tmp_path, monkeypatch):
     """A run of all evidence that was stopped after its first look."""
@@ -164,7 +169,9 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_command(stopped, browser, 
 def test_the_end_of_marking_is_told(stopped, browser, capsys):
     end = "auto can set a cutoff from 10 unsafe rows on"
     assert main(["decide", str(stopped)]) == 0
-    advice = f"mark the 12 most suspicious rows, which ranks all others anew ({end}), or remove the most suspicious tenth:"
+    advice = (
+        f"mark the 12 most suspicious rows, which ranks all others anew ({end}), or remove the most suspicious tenth:"
+    )
     assert advice in capsys.readouterr().out
     mark(stopped, n0="removed", n1="removed", n2="kept")
     assert f"which ranks all others anew ({end}; 2 are known), or remove" in capsys.readouterr().out

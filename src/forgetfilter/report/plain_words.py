@@ -89,21 +89,17 @@ def _end_of_marking(path: Path, summary: Summary) -> str:
 
 
 def another_threshold(path: Path, summary: Summary) -> str:
-    """Suggest another threshold: what it would do, and the command, which changes nothing else."""
+    """Suggest another threshold: what it would do, and the command; empty where none removes more rows, or fewer."""
     columns = pq.read_table(path / SCORES, columns=["suspicion", "decided_by"])
     by_filter = pc.equal(columns.column("decided_by"), FILTER).to_numpy()
     suspicion = columns.column("suspicion").to_numpy()
     now = np.zeros(len(suspicion), dtype=bool) if summary.cut is None else suspicion > summary.cut
-    others = [threshold for threshold in _SUGGESTED if threshold != summary.threshold]
-    changes = {
-        threshold: int((parse_threshold(threshold).cut(suspicion).removes(suspicion) & by_filter).sum())
-        - int((now & by_filter).sum())
-        for threshold in others
-    }
-    chosen = next((threshold for threshold, change in changes.items() if change), others[0])
-    change = changes[chosen]
-    rows = count_of(abs(change), f"{'more' if change > 0 else 'fewer'} row") if change else "as many rows"
-    return f"would remove {rows}, in a second: {_decide_again(path, summary, chosen)}"
+    for threshold in _SUGGESTED:
+        then = parse_threshold(threshold).cut(suspicion).removes(suspicion)
+        if change := int((then & by_filter).sum()) - int((now & by_filter).sum()):
+            rows = count_of(abs(change), f"{'more' if change > 0 else 'fewer'} row")
+            return f"Another threshold would remove {rows}, in a second: {_decide_again(path, summary, threshold)}"
+    return ""
 
 
 def count_marks(path: Path) -> Marks:

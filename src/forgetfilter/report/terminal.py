@@ -64,7 +64,7 @@ def closing_table(path: Path, summary: Summary) -> str:
         f"To look through and correct: {escaped(str(path / REPORT))}",
         f"Every row's score and reason: {escaped(str(path / SCORES))}, "
         f"of the removed rows also {escaped(str(path / summary.files['reasons']))}",
-        *([] if advice else [f"Another threshold {another_threshold(path, summary)}"]),
+        *([another] if not advice and (another := another_threshold(path, summary)) else []),
     ]
     return "\n".join(lines)
 
