@@ -504,6 +504,15 @@ def test_a_decision_that_removes_nothing_says_so(browser, folder, tmp_path):
         assert "removes 0 rows and keeps 54" in page.text_content("#effect")
 
 
+def test_the_shares_of_several_safe_sets_are_told(browser, folder, tmp_path):
+    run = shutil.copytree(folder, tmp_path / "run")
+    html, sets = (run / "report.html").read_text(), {"a/s.jsonl": {"count": 20, "removed": 0.1}}
+    (run / "report.html").write_text(html.replace('"by_safe_set": {}', f'"by_safe_set": {json.dumps(sets)}'))
+    told = "Of the safe rows set aside, these shares would be removed, as decided: 10% of 20 from a/s.jsonl."
+    with opened(browser, run) as page:
+        assert told in page.text_content("#first")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_hostile_rows_neither_run_nor_break_the_page(page, scheme):
     page.emulate_media(color_scheme=scheme)

@@ -101,7 +101,7 @@ function showHeader() {
   }
   const bySet = Object.entries(summary.by_safe_set)
     .map(([name, { count, removed }]) => `${percent(removed)} of ${number(count)} from ${name}`);
-  if (bySet.length) first.push(`Of the safe rows set aside would be removed, as decided: ${bySet.join(', ')}.`);
+  if (bySet.length) first.push(`Of the safe rows set aside, these shares would be removed, as decided: ${bySet.join(', ')}.`);
   for (const line of summary.not_read) first.push(`${line}.`);
   if (summary.swapped) {
     first.push(`${number(summary.swapped)} of ${number(summary.pairs)} pairs look swapped: the chosen answer was ` +
