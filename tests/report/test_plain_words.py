@@ -37,8 +37,9 @@ def test_not_sure_comes_before_its_reason(decided, capsys):
     assert said.index(NOT_SURE) < said.index("(the reason: too few rows have a score to tell two groups apart: 12")
     assert "Another threshold" not in said
     (line,) = (line for line in said.splitlines() if line.startswith(NOT_SURE))
-    assert "Mark the 12 most suspicious rows in the report" in line
-    assert main(shlex.split(line.partition("tenth: forgetfilter ")[2])) == 0
+    # By forgetting alone no row is suspicious.
+    assert "In the report, mark the 12 rows forgotten most, or remove the tenth forgotten most: forgetfilter" in line
+    assert main(shlex.split(line.partition(": forgetfilter ")[2])) == 0
     assert json.loads((decided / "summary.json").read_text())["threshold"] == "top:10%"
     assert NOT_SURE not in capsys.readouterr().out
 
@@ -55,7 +56,7 @@ def test_a_page_that_is_not_sure_recommends_no_rows_to_train_on(decided, browser
         assert page.text_content("#found").startswith(NOT_SURE)
         assert "nothing to be mistaken about" not in page.text_content("#sure")
         steps = page.text_content("#next")
-        assert steps.startswith("Keep or remove the 12 most suspicious rows")
+        assert steps.startswith("Keep or remove the 12 rows forgotten most.Or remove the tenth forgotten most: ")
         assert f"forgetfilter decide {decided} --threshold top:10%" in steps
         assert "rain on" not in steps
         page.keyboard.press("j")
@@ -95,6 +96,22 @@ def test_marks_that_are_applied_are_told(decided, browser, capsys):
         assert "Of the 3 marks by Ada, 1 is unsafe, 2 harmless." in page.text_content("#sure")
         assert f"{summary['removed']} rows look unsafe and are removed" in page.text_content("#found")
         assert f"a person's marks, removes {summary['removed']} rows" in page.text_content("#effect")
+        assert page.text_content("#mine") == "3 rows decided by Ada: 1 unsafe, 2 harmless."
+        page.select_option("#which", "mine")
+        assert page.text_content("#which option:checked") == "decided by a person"
+        assert "(by Ada)" in page.locator("#list .badge").first.text_content()
+        page.locator("#list > li").first.locator("button", has_text="Undo").click()
+        assert page.text_content("#mine").startswith("2 rows decided by you, not saved yet")
+
+
+def test_a_person_without_a_name_is_told_alike(decided, browser):
+    (decided.parent / "overrides.json").write_text(json.dumps({"decisions": {"n0": "removed"}}))
+    assert main(["decide", str(decided), "--overrides", str(decided.parent / "overrides.json")]) == 0
+    with opened(browser, decided) as page:
+        assert "Of the 1 mark by a person" in page.text_content("#sure")
+        assert page.text_content("#mine") == "1 row decided by a person: 1 unsafe, 0 harmless."
+        page.select_option("#which", "mine")
+        assert page.locator("#list .badge").first.text_content() == "removed (by a person)"
 
 
 def test_where_only_a_person_removed_rows_nothing_is_estimated(decided, capsys):
@@ -122,6 +139,11 @@ def test_another_threshold_says_what_it_would_do(decided, capsys):
         capsys.readouterr()
 
 
+def test_a_threshold_that_would_change_nothing_is_not_suggested(decided, capsys):
+    mark(decided, "--threshold", "top:50%", **{f"n{i}": "removed" for i in range(12)})
+    assert "Another threshold" not in capsys.readouterr().out
+
+
 @pytest.fixture
 def stopped(command, tmp_path, monkeypatch):
     """A run of all evidence that was stopped after its first look."""
@@ -147,7 +169,10 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_command(stopped, browser, 
 def test_the_end_of_marking_is_told(stopped, browser, capsys):
     end = "auto can set a cutoff from 10 unsafe rows on"
     assert main(["decide", str(stopped)]) == 0
-    assert f"which ranks all others anew ({end}), or remove" in capsys.readouterr().out
+    advice = (
+        f"mark the 12 most suspicious rows, which ranks all others anew ({end}), or remove the most suspicious tenth:"
+    )
+    assert advice in capsys.readouterr().out
     mark(stopped, n0="removed", n1="removed", n2="kept")
     assert f"which ranks all others anew ({end}; 2 are known), or remove" in capsys.readouterr().out
     with opened(browser, stopped) as page:

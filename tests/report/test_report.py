@@ -431,7 +431,7 @@ def test_marks_of_the_last_decision_are_read_from_the_runs_own_copy(browser, fol
         assert page.is_visible("#save-first")
         card.locator("button", has_text="Keep").click()
         assert page.text_content("#command") == command
-        assert page.text_content("#mine") == "1 row decided by you: 0 unsafe, 1 harmless."
+        assert page.text_content("#mine") == "1 row decided by Ada: 0 unsafe, 1 harmless."
         # A file that was loaded is named as it is called.
         (tmp_path / "overrides (1).json").write_text(json.dumps({"decisions": {gone: "removed"}}))
         page.set_input_files("#load", tmp_path / "overrides (1).json")
@@ -446,6 +446,38 @@ def test_marks_of_the_last_decision_are_read_from_the_runs_own_copy(browser, fol
         assert shlex.split(command)[-2:] == ["--overrides", "none"]
     assert main(shlex.split(command)[1:]) == 0
     assert decided(run)[gone][1] == "filter"
+
+
+def load(page, file, **decisions):
+    """Load a file of decisions, and return what the page then says of them."""
+    file.write_text(json.dumps({"reviewer": "Ada", "decisions": decisions}))
+    before = page.text_content("#mine")
+    page.set_input_files("#load", file)
+    page.wait_for_function("before => document.getElementById('mine').textContent !== before", arg=before)
+    return page.text_content("#mine")
+
+
+def test_decisions_of_another_run_are_not_loaded(page, tmp_path):
+    other = load(page, tmp_path / "other.json", a="kept", b="removed")
+    assert other == "other.json seems to be of another run, which has other rows; nothing was loaded."
+    assert "--overrides" not in page.text_content("#command")
+    assert page.input_value("#reviewer") == ""
+    mixed = load(page, tmp_path / "mixed.json", a="kept", n1="removed")
+    assert mixed.startswith("1 row decided by you, not saved yet")
+    assert mixed.endswith(" Left out: 1 of mixed.json, as this run has no such rows.")
+    # That file would be refused.
+    assert page.is_visible("#save-first")
+
+
+def test_a_page_that_lacks_some_rows_loads_decisions_about_any(browser, folder, tmp_path):
+    run = shutil.copytree(folder, tmp_path / "run")
+    html = (run / "report.html").read_text()
+    more = html.replace('"rows": 54', '"rows": 55', 1)
+    assert more != html
+    (run / "report.html").write_text(more)
+    with opened(browser, run) as page:
+        assert load(page, tmp_path / "mine.json", a="kept").startswith("1 row decided by you:")
+        assert "--overrides mine.json" in page.text_content("#command")
 
 
 def test_the_keyboard_reaches_every_row_of_a_list_that_decisions_shorten(page):
@@ -470,6 +502,15 @@ def test_a_decision_that_removes_nothing_says_so(browser, folder, tmp_path):
     assert main(["decide", str(run), "--threshold", "1000"]) == 0
     with opened(browser, run) as page:
         assert "removes 0 rows and keeps 54" in page.text_content("#effect")
+
+
+def test_the_shares_of_several_safe_sets_are_told(browser, folder, tmp_path):
+    run = shutil.copytree(folder, tmp_path / "run")
+    html, sets = (run / "report.html").read_text(), {"a/s.jsonl": {"count": 20, "removed": 0.1}}
+    (run / "report.html").write_text(html.replace('"by_safe_set": {}', f'"by_safe_set": {json.dumps(sets)}'))
+    told = "Of the safe rows set aside, these shares would be removed, as decided: 10% of 20 from a/s.jsonl."
+    with opened(browser, run) as page:
+        assert told in page.text_content("#first")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -811,7 +852,7 @@ def test_rows_to_look_at_first_are_proposed_until_decided(suspected, browser, tm
         with page.expect_download() as download:
             page.click("#save")
         name = download.value.suggested_filename
-        assert f"forgetfilter decide {run} --overrides {name}" in page.text_content("#look-says")
+        assert page.text_content("#look-says code").endswith(f" --overrides {name}")
         download.value.save_as(tmp_path / "overrides.json")
     decisions = json.loads((tmp_path / "overrides.json").read_text())["decisions"]
     assert len(decisions) == 2
@@ -821,6 +862,37 @@ def test_rows_to_look_at_first_are_proposed_until_decided(suspected, browser, tm
     # All other rows are ranked anew.
     old, new = ({row["id"]: row["suspicion"] for row in of["rows"]} for of in (before, after))
     assert sum(abs(old[name] - new[name]) > 1e-6 for name in old) > len(old) / 2
+
+
+def test_every_command_of_the_page_decides_as_it_shows(suspected, browser, tmp_path, monkeypatch):
+    run, file = shutil.copytree(suspected, tmp_path / "run"), tmp_path / "ov.json"
+    assert main(["decide", str(run), "--threshold", "top:25%"]) == 0
+    saw = {"threshold": "top:0%", "signal": "base-loss", "drop_unscorable": True}
+    file.write_text(json.dumps({"reviewer": "Ada", "decisions": {"n0": "removed"}, **saw}))
+    with opened(browser, run) as page:
+        page.set_input_files("#load", file)
+        page.wait_for_function("document.getElementById('saved').textContent")
+        assert page.text_content("#saved").startswith("Loaded from ov.json. To apply: ")
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.reload()
+        assert page.text_content("#saved").endswith(", in the folder of that file.")
+        assert "downloads" not in page.text_content("#saved")
+        applied = page.text_content("#command")
+        assert shlex.split(applied)[3:] == shlex.split(
+            "--threshold=top:25% --signal suspicion --no-drop-unscorable --overrides ov.json"
+        )
+        assert page.text_content("#saved code") == page.text_content("#look-says code") == applied
+        name = saved_name(page)
+        page.fill("#number", "1.5")
+        page.press("#number", "Enter")
+        command = page.text_content("#command")
+        assert "--threshold=1.5 " in command
+        assert page.text_content("#saved").startswith(f"Saved as {name}, where this browser puts downloads.")
+        assert page.text_content("#saved code") == page.text_content("#look-says code") == command
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(applied)[1:]) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert [summary[of] for of in saw] == ["top:25%", "suspicion", False]
 
 
 def first_look(suspects, place, safe, *more):

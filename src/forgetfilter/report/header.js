@@ -6,6 +6,9 @@ function marksAreApplied() {
   return overrides.size === earlier.length && earlier.every(([id, verdict]) => overrides.get(id) === verdict);
 }
 
+// Who made the decisions that the run was decided with.
+const earlierReviewer = () => (summary.reviewer === 'person' ? 'a person' : visible(summary.reviewer));
+
 // A text whose options are not broken over lines.
 const withOptions = (text) => text.split(/(--[a-z-]+)/).map((part, i) => (i % 2 ? element('code', { class: 'option' }, part) : part));
 
@@ -22,8 +25,7 @@ function marks() {
 
 function marksSay() {
   const { unsafe, harmless } = marks(), all = `${number(overrides.size)} ${overrides.size === 1 ? 'mark' : 'marks'}`;
-  const who = summary.reviewer === 'person' ? 'a person' : visible(summary.reviewer);
-  const whose = marksAreApplied() ? `the ${all} by ${who}` : `your ${all}`;
+  const whose = marksAreApplied() ? `the ${all} by ${earlierReviewer()}` : `your ${all}`;
   return `Of ${whose}, ${number(unsafe)} ${unsafe === 1 ? 'is' : 'are'} unsafe, ${number(harmless)} harmless.`;
 }
 
@@ -65,9 +67,9 @@ function showNext() {
   const link = (to, text) => element('a', { href: `#${to}` }, text), steps = [];
   const most = proposed.size ? ['Decide about ', link('look', rowCount(proposed.size)), ' that tell most about all others'] : null;
   if (data.unsure) {
-    steps.push([...(most || ['Keep or remove ', link('rows', `the ${number(data.unsure.rows)} most suspicious rows`)]),
+    steps.push([...(most || ['Keep or remove ', link('rows', `the ${data.unsure.rows}`)]),
       `${signal.fused ? ': that ranks all other rows anew' : ''}${data.unsure.end ? `; ${data.unsure.end}` : ''}.`]);
-    steps.push(['Or remove the most suspicious tenth: ', element('code', {}, visible(data.unsure.command))]);
+    steps.push([`Or remove the ${data.unsure.tenth}: `, element('code', {}, visible(data.unsure.command))]);
   }
   const now = removedNow().removed, keptNow = summary.rows - summary.bad - now;
   if (now) {
@@ -99,7 +101,7 @@ function showHeader() {
   }
   const bySet = Object.entries(summary.by_safe_set)
     .map(([name, { count, removed }]) => `${percent(removed)} of ${number(count)} from ${name}`);
-  if (bySet.length) first.push(`Of the safe rows set aside would be removed, as decided: ${bySet.join(', ')}.`);
+  if (bySet.length) first.push(`Of the safe rows set aside, these shares would be removed, as decided: ${bySet.join(', ')}.`);
   for (const line of summary.not_read) first.push(`${line}.`);
   if (summary.swapped) {
     first.push(`${number(summary.swapped)} of ${number(summary.pairs)} pairs look swapped: the chosen answer was ` +

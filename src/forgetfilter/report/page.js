@@ -213,21 +213,26 @@ function showCommand() {
     byId('command').replaceChildren();
     return;
   }
-  const parts = ['forgetfilter decide', quoted(data.folder), `--threshold=${quoted(wanted())}`, `--signal ${summary.signal}`];
-  if (summary.drop_unscorable) parts.push('--drop-unscorable');
-  if (overrides.size) parts.push(`--overrides ${quoted(file)}`);
-  else if (summary.overrides) parts.push('--overrides none');
-  // Broken between its words only, as far as they fit.
-  byId('command').replaceChildren(...parts.flatMap((part) => [element('span', {}, visible(part)), ' ']));
-  byId('command').lastChild.remove();
+  byId('command').replaceChildren(...commandOf(file));
 }
 
-// Where the marks were saved, and how they are applied.
+// The command that decides as this page shows it, whatever the file of marks was saved with. Broken between its words only,
+// as far as they fit.
+function commandOf(file) {
+  const parts = ['forgetfilter decide', quoted(data.folder), `--threshold=${quoted(wanted())}`, `--signal ${summary.signal}`];
+  if (summary.drop_unscorable) parts.push('--drop-unscorable');
+  else if (overrides.size) parts.push('--no-drop-unscorable');
+  if (overrides.size) parts.push(`--overrides ${quoted(file)}`);
+  else if (summary.overrides) parts.push('--overrides none');
+  return parts.flatMap((part) => [' ', element('span', {}, visible(part))]).slice(1);
+}
+
+// Where the marks were saved, or loaded from, and how they are applied.
 function showSaved(file) {
-  const fresh = overrides.size && file && !marksAreApplied();
-  const apply = () => element('code', {}, visible(`forgetfilter decide ${quoted(data.folder)} --overrides ${quoted(file)}`));
-  byId('saved').replaceChildren(...(fresh ? [`Saved as ${visible(file)}, where this browser puts downloads. To apply: `, apply(),
-    ', in that folder.'] : []));
+  const fresh = overrides.size && file && !marksAreApplied(), apply = () => element('code', {}, ...commandOf(file));
+  const [where, folder] = loaded ? [`Loaded from ${visible(file)}`, 'in the folder of that file']
+    : [`Saved as ${visible(file)}, where this browser puts downloads`, 'in that folder'];
+  byId('saved').replaceChildren(...(fresh ? [`${where}. To apply: `, apply(), `, ${folder}.`] : []));
   byId('look-says').replaceChildren(`A person's word tells most about these ${number(proposed.size)} rows: some are ` +
     `${summary.cut === null ? 'the most suspicious' : 'nearest to the threshold'}, others stand for many like them. ` +
     'Keep or remove them, save your decisions, and run ', fresh ? apply() : 'the command that the page then shows',
@@ -240,12 +245,12 @@ const STORE = `forgetfilter:${data.folder}:${data.run}`;
 const overrides = new Map();
 // The rows that were marked together with their group, whose undo takes back these marks and no others.
 const byGroup = new Set();
-let unsaved = false, savedAs = '', savedAt = 0;
+let unsaved = false, savedAs = '', savedAt = 0, loaded = false;
 
 function remember() {
   try {
     localStorage.setItem(STORE, JSON.stringify({ reviewer: byId('reviewer').value, decisions: [...overrides],
-      byGroup: [...byGroup], unsaved, savedAs, savedAt }));
+      byGroup: [...byGroup], unsaved, savedAs, savedAt, loaded }));
   } catch { /* A browser may forbid it; then the warning on closing remains. */ }
 }
 
@@ -261,6 +266,7 @@ function recall() {
   unsaved = Boolean(stored && stored.unsaved);
   savedAs = (stored && stored.savedAs) || '';
   savedAt = (stored && stored.savedAt) || 0;
+  loaded = Boolean(stored && stored.loaded);
 }
 
 function filterSays(suspicion) {
@@ -321,7 +327,8 @@ function showProposed() {
 function showMine() {
   showProposed();
   const { unsafe, harmless } = marks(), kinds = overrides.size ? `: ${number(unsafe)} unsafe, ${number(harmless)} harmless` : '';
-  byId('mine').textContent = `${rowCount(overrides.size)} decided by you${unsaved && overrides.size ? ', not saved yet' : ''}${kinds}.`;
+  const who = overrides.size && marksAreApplied() ? earlierReviewer() : 'you';
+  byId('mine').textContent = `${rowCount(overrides.size)} decided by ${who}${unsaved && overrides.size ? ', not saved yet' : ''}${kinds}.`;
 }
 
 // A name that no earlier file has, so that the browser need not rename this one: the local time, to the second.
@@ -341,7 +348,7 @@ function save() {
     download: newName() });
   link.click();
   URL.revokeObjectURL(link.href);
-  [unsaved, savedAs] = [false, link.download];
+  [unsaved, savedAs, loaded] = [false, link.download, false];
   remember();
   showMine();
   showCommand();
@@ -351,19 +358,27 @@ async function load(file) {
   try {
     const given = JSON.parse(await file.text());
     const valid = Object.entries(given.decisions).filter(([, verdict]) => verdict === kept || verdict === removed);
+    // Only a page that holds all rows knows which the run lacks.
+    const holdsAll = suspicionOf.size === summary.rows - summary.bad;
+    const taken = valid.filter(([id]) => suspicionOf.has(id) || !holdsAll), strange = valid.length - taken.length;
+    if (strange && !taken.length) {
+      byId('mine').textContent = `${visible(file.name)} seems to be of another run, which has other rows; nothing was loaded.`;
+      return;
+    }
     const together = new Set(given.by_group || []);
-    for (const [id, verdict] of valid) {
+    for (const [id, verdict] of taken) {
       overrides.set(id, verdict);
       if (together.has(id)) byGroup.add(id); else byGroup.delete(id);
     }
-    // Beside other marks, no file holds all of them yet.
-    unsaved = overrides.size > valid.length && !marksAreApplied();
-    savedAs = file.name;
+    // Beside other marks, or without some of its own, no file holds just these yet.
+    unsaved = (overrides.size > taken.length || strange > 0) && !marksAreApplied();
+    [savedAs, loaded] = [file.name, true];
     byId('reviewer').value = [...String(given.reviewer || '')].slice(0, 60).join('');
     remember();
     const saved = Number(given.threshold ?? NaN), here = (given.signal ?? summary.signal) === summary.signal;
     setThreshold(here && given.threshold !== '' && Number.isFinite(saved) ? saved : threshold);
     showMine();
+    if (strange) byId('mine').append(` Left out: ${number(strange)} of ${visible(file.name)}, as this run has no such rows.`);
   } catch {
     byId('mine').textContent = 'This is not a file of saved decisions.';
   }
@@ -430,7 +445,7 @@ function evidence(row) {
 
 function facts(row) {
   const verdict = decision(row), earlier = data.decided[row.id] === verdict;
-  const said = !overrides.has(row.id) ? verdict : `${verdict} (by ${earlier ? visible(summary.reviewer) : 'you'})`;
+  const said = !overrides.has(row.id) ? verdict : `${verdict} (by ${earlier ? earlierReviewer() : 'you'})`;
   const parts = [element('span', { class: 'badge' }, said),
     element('span', {}, amount(row)), ...forgotten(row), element('span', { class: 'small' }, `row ${number(row.row)}`)];
   const like = alike(row).length - 1;

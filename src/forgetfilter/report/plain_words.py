@@ -16,7 +16,7 @@ from ..decision.overrides import FILTER, REMOVED
 from ..decision.reasons import BY
 from ..forgetting.auto import FEWEST_UNSAFE, Auto
 from ..forgetting.cuts import Top
-from ..forgetting.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS
+from ..forgetting.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS, SUSPICION, Signal
 from ..forgetting.thresholds import parse_threshold
 from ..runs.layout import FORGETTING, LEARNED, SCORES, numbered
 from ..runs.run import Run, decide_command
@@ -36,13 +36,15 @@ class Unsure:
     """What to do where the filter found no evidence on which it would remove any row.
 
     Attributes:
-        rows: How many of the most suspicious rows a person should look at.
-        command: The command that removes the most suspicious tenth.
+        rows: Which rows a person should look at, and how many, in words.
+        tenth: Which rows `command` removes, in words.
+        command: The command that removes the most suspicious or most forgotten tenth.
         end: How many rows known to be unsafe let the filter set a cutoff; empty where so many are known, or where that
             is no help.
     """
 
-    rows: int
+    rows: str
+    tenth: str
     command: str
     end: str
 
@@ -62,8 +64,18 @@ def unsure(path: Path, summary: Summary) -> Unsure | None:
     """Tell what to do where the filter removed nothing for lack of evidence; None where it was sure, or told."""
     if summary.cut is not None or isinstance(parse_threshold(summary.threshold), Top):
         return None
-    scored = summary.rows - summary.bad - summary.unscorable
-    return Unsure(min(_LOOKED_AT, scored), _decide_again(path, summary, _SUGGESTED[0]), _end_of_marking(path, summary))
+    looked_at, signal = min(_LOOKED_AT, summary.rows - summary.bad - summary.unscorable), SIGNALS[summary.signal]
+    return Unsure(
+        f"{looked_at} {_with_most(signal, 'row' if looked_at == 1 else 'rows')}",
+        _with_most(signal, "tenth"),
+        _decide_again(path, summary, _SUGGESTED[0]),
+        _end_of_marking(path, summary),
+    )
+
+
+def _with_most(signal: Signal, noun: str) -> str:
+    """Add the signal's superlative to a noun: `most suspicious rows`, `rows forgotten most`."""
+    return f"{signal.most} {noun}" if signal.most == SUSPICION.most else f"{noun} {signal.most}"
 
 
 def _end_of_marking(path: Path, summary: Summary) -> str:
@@ -77,21 +89,17 @@ def _end_of_marking(path: Path, summary: Summary) -> str:
 
 
 def another_threshold(path: Path, summary: Summary) -> str:
-    """Suggest another threshold: what it would do, and the command, which changes nothing else."""
+    """Suggest another threshold: what it would do, and the command; empty where none removes more rows, or fewer."""
     columns = pq.read_table(path / SCORES, columns=["suspicion", "decided_by"])
     by_filter = pc.equal(columns.column("decided_by"), FILTER).to_numpy()
     suspicion = columns.column("suspicion").to_numpy()
     now = np.zeros(len(suspicion), dtype=bool) if summary.cut is None else suspicion > summary.cut
-    others = [threshold for threshold in _SUGGESTED if threshold != summary.threshold]
-    changes = {
-        threshold: int((parse_threshold(threshold).cut(suspicion).removes(suspicion) & by_filter).sum())
-        - int((now & by_filter).sum())
-        for threshold in others
-    }
-    chosen = next((threshold for threshold, change in changes.items() if change), others[0])
-    change = changes[chosen]
-    rows = count_of(abs(change), f"{'more' if change > 0 else 'fewer'} row") if change else "as many rows"
-    return f"would remove {rows}, in a second: {_decide_again(path, summary, chosen)}"
+    for threshold in _SUGGESTED:
+        then = parse_threshold(threshold).cut(suspicion).removes(suspicion)
+        if change := int((then & by_filter).sum()) - int((now & by_filter).sum()):
+            rows = count_of(abs(change), f"{'more' if change > 0 else 'fewer'} row")
+            return f"Another threshold would remove {rows}, in a second: {_decide_again(path, summary, threshold)}"
+    return ""
 
 
 def count_marks(path: Path) -> Marks:

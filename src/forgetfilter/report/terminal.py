@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,9 @@ def closing_table(path: Path, summary: Summary) -> str:
         explained = [
             "",
             f"Not sure: the filter cannot tell which rows are unsafe, so it removes none. This is no clean bill of "
-            f"health.{_by_person(path)} Mark the {count_of(advice.rows, 'most suspicious row')} in the report"
+            f"health.{_by_person(path)} In the report, mark the {advice.rows}"
             f"{', which ranks all others anew' if SIGNALS[summary.signal].fused else ''}"
-            f"{f' ({advice.end})' if advice.end else ''}, or remove the most "
-            f"suspicious tenth: {advice.command}",
+            f"{f' ({advice.end})' if advice.end else ''}, or remove the {advice.tenth}: {advice.command}",
             f"  (the reason: {summary.explanation})",
         ]
     counts = [
@@ -65,7 +65,7 @@ def closing_table(path: Path, summary: Summary) -> str:
         f"To look through and correct: {escaped(str(path / REPORT))}",
         f"Every row's score and reason: {escaped(str(path / SCORES))}, "
         f"of the removed rows also {escaped(str(path / summary.files['reasons']))}",
-        *([] if advice else [f"Another threshold {another_threshold(path, summary)}"]),
+        *([another] if not advice and (another := another_threshold(path, summary)) else []),
     ]
     return "\n".join(lines)
 
@@ -123,10 +123,20 @@ def _errors(summary: Summary) -> str:
 def _by_safe_set(summary: Summary) -> list[str]:
     """Phrase how much of each of several safe sets would be removed."""
     shares = [
-        f"{Estimate(s['removed'], s['low'], s['high'])} of {s['count']:,.0f} from {printable(Path(name).name)}"
-        for name, s in summary.by_safe_set.items()
+        f"{Estimate(s['removed'], s['low'], s['high'])} of {s['count']:,.0f} from {printable(name)}"
+        for name, s in zip(_told_apart(summary.by_safe_set), summary.by_safe_set.values(), strict=True)
     ]
-    return [f"Of the safe rows set aside would be removed: {', '.join(shares)}"] if shares else []
+    return [f"Of the safe rows set aside, these shares would be removed: {', '.join(shares)}"] if shares else []
+
+
+def _told_apart(names: Iterable[str]) -> list[str]:
+    """Shorten paths to their last parts, as few as tell them apart."""
+    paths = [Path(name) for name in names]
+    for count in range(1, max((len(path.parts) for path in paths), default=0) + 1):
+        ends = [str(Path(*path.parts[-count:])) for path in paths]
+        if len(set(ends)) == len(ends):
+            return ends
+    return list(names)
 
 
 def _notes(path: Path, summary: Summary) -> list[str]:
