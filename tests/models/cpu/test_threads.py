@@ -12,6 +12,7 @@ from forgetfilter.data.tokens import Encoder, TokenTable, write_tokens
 from forgetfilter.errors import TrainingError
 from forgetfilter.models import micro_batches, optimizer_steps
 from forgetfilter.models.cpu.threads import Lanes
+from forgetfilter.models.gradients import backward_side_by_side
 from forgetfilter.models.hidden_states import HiddenStates, View
 from forgetfilter.models.micro_batches import by_length, deal
 from forgetfilter.models.scoring import Answers, Likelihood, Rouge, score_in_memory
@@ -153,3 +154,13 @@ def test_an_error_in_a_lane_is_told_as_any_other(model, table):
 def test_a_model_with_a_scorer_can_be_copied(model):
     session = session_of(model)
     assert copy.deepcopy(session.model) is not session.model
+
+
+def test_a_layer_that_takes_no_part_in_a_pass_has_no_gradient(model, table, monkeypatch):
+    session, idle = session_of(model), torch.nn.Parameter(torch.ones(2))
+    part = session.trained()
+    monkeypatch.setattr(session, "trained", lambda: {**part, "idle": idle})
+    rows = [table[0], table[1]]
+    backward_side_by_side(session, session.scorer, [rows[:1], rows[1:]], sum(len(row.pieces) for row in rows))
+    assert not idle.grad.any()
+    assert any(parameter.grad.any() for parameter in part.values())
