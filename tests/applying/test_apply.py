@@ -363,3 +363,10 @@ def test_what_a_person_removed_counts_as_removed(run, tmp_path):
     fitted = fitted_rule(Run.open(own), "words")
     assert fitted.removed.sum() == 8
     assert 0 < fitted.cut("auto").removes(fitted.predicted).sum() <= 8
+
+
+def test_a_rule_that_is_there_is_read_without_writing_anything(run, tmp_path, monkeypatch):
+    own = shutil.copytree(run, tmp_path / "run")
+    fitted = fitted_rule(Run.open(own), "words")
+    monkeypatch.setattr("filelock.FileLock", None)
+    assert np.array_equal(fitted_rule(Run.open(own), "words").predicted, fitted.predicted)

@@ -123,17 +123,19 @@ def fitted_rule(run: Run, evidence: str) -> FittedRule:
         )
     check_can_look(run)
     stage = distilled_stage(evidence)
-    # Another process may want the same, or that of a later decision.
-    with filelock.FileLock(run.path / STAGES / f".{stage}.lock"):
-        folder = run.folder(stage)
-        if folder.is_dir() and not made_of(folder / DISTILLED_FOR, _made_for(summary)):
-            run.drop(stage)
-        if not folder.is_dir():
-            with written_whole(folder) as beside:
-                _fit(run, summary, evidence, beside)
-        with np.load(folder / HELD_OUT) as kept:
-            arrays = {name: kept[name] for name in ("predicted", "suspicion", "removed", "trusted", "set_aside")}
-        rule = DistilledRule.load(folder / DISTILLED_RULE)
+    made_for = run.path / STAGES / stage / DISTILLED_FOR
+    # A run that has the rule may lie where nothing can be written.
+    if not made_of(made_for, _made_for(summary)):
+        with filelock.FileLock(run.path / STAGES / f".{stage}.lock"):
+            # Another process may have fitted it while this one waited.
+            if not made_of(made_for, _made_for(summary)):
+                run.drop(stage)
+                with written_whole(made_for.parent) as beside:
+                    _fit(run, summary, evidence, beside)
+    folder = run.folder(stage)
+    with np.load(folder / HELD_OUT) as kept:
+        arrays = {name: kept[name] for name in ("predicted", "suspicion", "removed", "trusted", "set_aside")}
+    rule = DistilledRule.load(folder / DISTILLED_RULE)
     fitted = FittedRule(rule, summary.key, summary.unit, **arrays, untold="", unlearned=summary.planted_unlearned)
     untold = safe_examples_look_unlike(run) if rests_on_safe_examples(run, fitted.planted) else None
     return replace(fitted, untold=untold.because if untold else "")

@@ -26,8 +26,8 @@ class SequenceClassifier:
 
     The class is the one called toxic, or toxicity, hate, offensive, abusive, unsafe, label_1, the first there is.
     Where each class has a probability of its own (`multi_label_classification`, or one class alone), that is the
-    score; else the classes share a probability of 1. A text is read up to 512 tokens, or as many as
-    the model takes.
+    score; else the classes share a probability of 1. A text is read up to 512 tokens, or as
+    many as the model takes.
     """
 
     def __init__(self, name: str, model: str, label: str, device: str) -> None:

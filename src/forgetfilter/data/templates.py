@@ -98,8 +98,9 @@ class ChatTemplate:
                 followed, or takes too much time or memory.
             ModelError: It takes too much for several chats.
         """
+        size = chat.size
         try:
-            with bounded(_MEMORY + _MEMORY_A_CHARACTER * chat.size, _SECONDS + _SECONDS_A_CHARACTER * chat.size):
+            with bounded(_MEMORY + _MEMORY_A_CHARACTER * size, _SECONDS + _SECONDS_A_CHARACTER * size):
                 return self._rendered(chat)
         except ExceededError as error:
             self._exceeded += 1

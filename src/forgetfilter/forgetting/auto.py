@@ -199,13 +199,13 @@ def _count_like(suspicion: FloatArray, trusted: FloatArray, unsafe: FloatArray) 
     counts: known rows are often more alike than those of the data, and so more suspicious. Above the lowest quantile
     are many harmless rows, so that it takes trusted rows to tell these.
     """
-    scored, estimated = suspicion[~np.isnan(suspicion)], 0.0
+    estimated = 0.0
     if len(unsafe) < FEWEST_UNSAFE:
         return estimated
     for share in (0.05, 0.25, 0.5) if len(trusted) >= _FEWEST_TRUSTED else (0.25, 0.5):
         quantile = float(np.quantile(unsafe, share))
-        by_chance = len(scored) * float((trusted > quantile).mean()) if len(trusted) else 0.0
-        excess = float((scored > quantile).sum()) - by_chance
+        by_chance = len(suspicion) * float((trusted > quantile).mean()) if len(trusted) else 0.0
+        excess = float((suspicion > quantile).sum()) - by_chance
         if excess > 2 * by_chance**0.5:
             estimated = max(estimated, excess / max(float((unsafe > quantile).mean()), 1e-9))
     return estimated
@@ -213,9 +213,8 @@ def _count_like(suspicion: FloatArray, trusted: FloatArray, unsafe: FloatArray) 
 
 def _where_unsafe_begin(suspicion: FloatArray, unsafe: FloatArray, expected: float) -> Cut:
     """Return the cut of the largest F1 if so many rows are unsafe, and as suspicious as the known unsafe ones."""
-    scored = suspicion[~np.isnan(suspicion)]
-    cuts = np.unique(np.concatenate([scored, unsafe]))
-    removed, recall = (len(x) - np.searchsorted(np.sort(x), cuts, side="right") for x in (scored, unsafe))
+    cuts = np.unique(np.concatenate([suspicion, unsafe]))
+    removed, recall = (len(x) - np.searchsorted(np.sort(x), cuts, side="right") for x in (suspicion, unsafe))
     f1 = 2 * expected * recall / len(unsafe) / (removed + expected)
     best = cuts[np.argmax(np.where(recall >= _FEWEST_KNOWN_BEYOND * len(unsafe), f1, 0.0))]
     return Cut(
