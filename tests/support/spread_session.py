@@ -4,6 +4,7 @@ Arguments: the model, a table of tokens, and a folder. The first process prints 
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -44,8 +45,12 @@ def main(model, tokens, folder):
     if processes.main:
         held = sum(own_part(parameter).numel() for parameter in session.model.parameters())
         told = {"held": held, "of": sum(p.numel() for p in session.model.parameters())}
-        print(json.dumps({**told, "losses": losses, "resumed": resumed}))
+        print(json.dumps({**told, "losses": losses, "resumed": resumed}), flush=True)
+    # The first process may still be gathering the last checkpoint.
+    processes.wait()
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    # As the tool does: threads of the process group that outlive the interpreter now and then make it abort.
+    os._exit(0)
