@@ -317,6 +317,15 @@ def test_some_rows_that_look_unsafe_show_that_less_clear_ones_are_unsafe():
     assert AutoOfSuspicion(np.empty(0), alone).cut(suspicion).value is None
 
 
+def test_rows_that_look_unsafe_count_although_less_clear_ones_are_as_suspicious():
+    suspicion, place = np.sort(np.random.default_rng(0).normal(size=140)), np.arange(140)
+    unsafe = place >= 100
+    looks = np.select([unsafe & (place % 3 == 0), unsafe], [1.5, -0.4], -2.0)
+    assert where_rows_look_unsafe(suspicion, looks, 0.0, 0.7).value is None
+    removed = AutoOfSuspicion(np.empty(0), looks).cut(suspicion).removes(suspicion)
+    assert unsafe.sum() - 3 <= removed.sum() <= unsafe.sum()
+
+
 def test_fewer_than_three_rows_may_look_unsafe_by_chance():
     suspicion = np.linspace(0, 1, 100)
     for count in (2, 5):

@@ -163,14 +163,14 @@ class AutoOfSuspicion:
 def _lowered(cut: Cut, suspicion: FloatArray, trusted: FloatArray, to_prototypes: FloatArray, why: str) -> Cut:
     """Lower a cut to where rows begin to look unsafe, but not into the trusted rows; `why` there is no valley.
 
-    A cut shows that some rows are unsafe, and so do rows that look unsafe beyond doubt. Where neither is there, nothing
-    is removed.
+    A cut shows that some rows are unsafe, and so do rows that look unsafe beyond doubt, whatever their suspicion. Where
+    neither is there, nothing is removed.
     """
     largest = _OF_SUSPICION.largest
-    lowest = min(cut, where_rows_look_unsafe(suspicion, to_prototypes, 0.0, largest), key=_height)
-    if lowest.value is None:
+    if cut.value is None and where_rows_look_unsafe(to_prototypes, to_prototypes, 0.0, largest).value is None:
         return cut
-    lowest = min(lowest, where_rows_look_unsafe(suspicion, to_prototypes, -_FURTHER, largest), key=_height)
+    begin = [where_rows_look_unsafe(suspicion, to_prototypes, boundary, largest) for boundary in (0.0, -_FURTHER)]
+    lowest = min(cut, *begin, key=_height)
     if lowest is cut:
         return cut
     lowest = _out_of_trusted(lowest, trusted)
