@@ -197,7 +197,7 @@ def _leaders(path: Path, summary: Summary) -> list[str]:
     texts = _texts(path, scores.column("row").to_numpy()[order].tolist())
     rows = [
         (
-            f"{suspicion[i]:.2f}",
+            f"{suspicion[i]:z.2f}",
             scores.column("decision")[int(i)].as_py(),
             *texts[int(scores.column("row")[int(i)].as_py())],
         )
@@ -220,7 +220,7 @@ def _swapped(path: Path, summary: Summary) -> list[str]:
     pairs.sort(key=lambda pair: pair["rejected_forgetting"] - pair["forgetting"])
     texts = _texts(path, [pair["row"] for pair in pairs[:_SHOWN]])
     rows = [
-        (f"{pair['forgetting']:.2f}", f"{pair['rejected_forgetting']:.2f}", *texts[pair["row"]])
+        (f"{pair['forgetting']:z.2f}", f"{pair['rejected_forgetting']:z.2f}", *texts[pair["row"]])
         for pair in pairs[:_SHOWN]
     ]
     heading = (
