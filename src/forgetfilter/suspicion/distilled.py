@@ -47,7 +47,7 @@ class DistilledRule:
     @classmethod
     def load(cls, path: Path) -> DistilledRule:
         """Read the rule that `save` wrote."""
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             return cls(arrays["coefficients"])
 
 
