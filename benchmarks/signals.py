@@ -250,7 +250,7 @@ def table(cells: list[Cell]) -> str:
             cell = cells[0]
             spread = "{:.3f}–{:.3f} (95% over rows)".format(*bootstrap_interval(values[0], cell.unsafe))
         apart = " | ".join(f"{value:.3f}" for value in mean[1:4])
-        lines.append(f"| {name} | {mean[0]:.3f} | {spread} | {apart} | {mean[4]:+.2f} |")
+        lines.append(f"| {name} | {mean[0]:.3f} | {spread} | {apart} | {mean[4]:+z.2f} |")
     return "\n".join(lines)
 
 

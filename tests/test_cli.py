@@ -72,6 +72,14 @@ def test_preview_shows_what_is_trained_on(noisy, model, capsys):
     assert "\x1b" not in shown
 
 
+def test_preview_shows_characters_of_several_tokens_whole(noisy, model, capsys):
+    write_jsonl(noisy, [{"prompt": "Grüße 😀, \ufffd", "completion": "Ja 😀!"}])
+    assert main(["preview", str(noisy), "--model", str(model)]) == 0
+    shown = capsys.readouterr().out
+    assert "Grüße 😀, \ufffd" in shown
+    assert "⟦J│a│ ││││😀│!│<|end|>⟧" in shown
+
+
 def test_preview_of_unusable_rows_fails_and_names_the_file(model, tmp_path, capsys):
     rows = [{"prompt": "Hi", "completion": "Yes."}, {"prompt": "Hi", "completion": 3}]
     bad = write_jsonl(tmp_path / "bad.jsonl", rows[::-1])

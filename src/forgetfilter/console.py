@@ -14,7 +14,7 @@ import shlex
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,6 +135,16 @@ def printable(text: str, width: int | None = None) -> str:
 def count_of(count: int, noun: str) -> str:
     """Write a count of something: `1 row`, `1,200 rows`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def told_apart(names: Iterable[str]) -> list[str]:
+    """Shorten paths to their last parts, as few as tell them apart."""
+    paths = [Path(name) for name in names]
+    for count in range(1, max((len(path.parts) for path in paths), default=0) + 1):
+        ends = [str(Path(*path.parts[-count:])) for path in paths]
+        if len(set(ends)) == len(ends):
+            return ends
+    return list(names)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

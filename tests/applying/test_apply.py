@@ -22,6 +22,7 @@ from forgetfilter.runs.layout import CHECKSUMS
 from forgetfilter.runs.run import Run
 from forgetfilter.suspicion.fusing import OWN_ROWS
 from forgetfilter.suspicion.nearest import Overlap
+from support.damage import DAMAGES
 from support.quick_runs import write_jsonl
 
 
@@ -190,6 +191,33 @@ def test_a_run_that_an_earlier_version_decided_has_to_be_decided_again(run, tmp_
     shutil.rmtree(own / "stages" / "distilled-words", ignore_errors=True)
     with pytest.raises(RunError, match=r"earlier version.*; decide again: forgetfilter decide"):
         RowScorer.load(own)
+
+
+@pytest.mark.parametrize("name", ["rule.npz", "held-out.npz", "decision.txt"])
+def test_a_damaged_rule_is_fitted_again(run, more, tmp_path, name):
+    own, data = shutil.copytree(run, tmp_path / "run"), write_jsonl(tmp_path / "more.jsonl", more)
+    assert apply(own, data, tmp_path / "out") == 0
+    fitted = own / "stages" / "distilled-words" / name
+    written = fitted.read_bytes()
+    for damage in (*DAMAGES.values(), lambda path: path.write_bytes(b"\xff" + written[1:])):
+        damage(fitted)
+        RowScorer.load(own)
+        assert fitted.read_bytes() == written
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "delete"])
+def test_a_damaged_rule_without_checksums_is_named(run, more, tmp_path, kind, capsys):
+    own = shutil.copytree(run, tmp_path / "run")
+    RowScorer.load(own)
+    folder = own / "stages" / "distilled-words"
+    (folder / CHECKSUMS).unlink()
+    DAMAGES[kind](folder / "rule.npz")
+    data = write_jsonl(tmp_path / "more.jsonl", more)
+    assert apply(own, data, tmp_path / "out") == 2
+    told = rf"{folder}/rule\.npz: .*; delete {folder} and run the command that made it again\n"
+    assert re.search(told, capsys.readouterr().err)
+    shutil.rmtree(folder)
+    assert apply(own, data, tmp_path / "out") == 0
 
 
 def test_what_rests_on_safe_examples_is_trusted_as_far_as_they_are_like_the_data(run, tmp_path, monkeypatch):

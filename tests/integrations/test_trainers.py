@@ -83,9 +83,13 @@ def test_rows_that_were_learned_in_another_form_are_noticed(model, command, tmp_
     plain = [{key: row[key] for key in ("prompt", "completion")} for row in NOISY]
     train(model, tmp_path, adapter=True, rows=plain, max_length=40)
     assert main([*command, "--learned", str(tmp_path / "learned")]) == 0
-    said = (tmp_path / "run" / "log.txt").read_text()
-    assert "0% begin like a row of the data" in said
-    assert "first 40 tokens of each row, and 4 are longer here" in said
+    run = tmp_path / "run"
+    warnings = "\n".join(json.loads((run / "summary.json").read_text())["warnings"])
+    for said in ((run / "log.txt").read_text(), warnings, (run / "report.html").read_text()):
+        assert "0% begin like a row of the data" in said
+        assert "first 40 tokens of each row, and 4 are longer here" in said
+    assert main(["decide", str(run), "--threshold", "top:10%"]) == 0
+    assert "\n".join(json.loads((run / "summary.json").read_text())["warnings"]) == warnings
 
 
 def test_the_kept_rows_go_into_the_trainer_as_they_are(model, tmp_path):

@@ -57,12 +57,33 @@ def test_a_page_that_is_not_sure_recommends_no_rows_to_train_on(decided, browser
         assert "nothing to be mistaken about" not in page.text_content("#sure")
         steps = page.text_content("#next")
         assert steps.startswith("Keep or remove the 12 rows forgotten most.Or remove the tenth forgotten most: ")
-        assert f"forgetfilter decide {decided} --threshold top:10%" in steps
+        assert f"forgetfilter decide {decided} --threshold=top:10% --signal likelihood" in steps
         assert "rain on" not in steps
         page.keyboard.press("j")
         page.keyboard.press("x")
         assert page.text_content("#found").endswith("Removed: 1 row, marked by a person.")
         assert "Train on kept.jsonl once this is applied; it then has 11 rows." in page.text_content("#next")
+
+
+def test_the_tenth_of_a_page_that_is_not_sure_is_removed_with_the_marks_that_it_shows(decided, browser, monkeypatch):
+    tenth = "#next li:nth-child(2)"
+    mark(decided, n0="kept")
+    with opened(browser, decided) as page:
+        options = ["--no-drop-unscorable", "--overrides", str(decided / "overrides.json")]
+        assert shlex.split(page.text_content(f"{tenth} code"))[-3:] == options
+        page.keyboard.press("j")
+        page.keyboard.press("x")
+        assert page.text_content(tenth).endswith(
+            ": first save your decisions; the command that names their file then stands here."
+        )
+        with page.expect_download() as download:
+            page.click("#save")
+        download.value.save_as(decided.parent / download.value.suggested_filename)
+        command = page.text_content(f"{tenth} code")
+    monkeypatch.chdir(decided.parent)
+    assert main(shlex.split(command)[1:]) == 0
+    summary = json.loads((decided / "summary.json").read_text())
+    assert (summary["threshold"], len(held((decided / "report.html").read_text())["decided"])) == ("top:10%", 2)
 
 
 def test_marks_count_in_every_figure_of_the_page(decided, browser):

@@ -15,7 +15,7 @@ from forgetfilter.cli import main
 from forgetfilter.errors import SettingsError
 from forgetfilter.suspicion.basis import Basis
 from forgetfilter.suspicion.word_table import Vocabulary, shared_words
-from support.damage import forget_checksums
+from support.damage import flip, forget_checksums
 from support.further_rows import rows
 from support.quick_runs import QUICK, write_jsonl
 from support.tiny_models import make_model
@@ -107,6 +107,19 @@ def test_they_tell_what_rows_named_at_the_start_tell(command, run, known, tmp_pa
     assert recalls[0] == pytest.approx(recalls[1], abs=0.19)
     parts = [pq.read_table(folder / "planted.parquet").column("part").to_pylist() for folder in (run, planted)]
     assert [part.count("known-unsafe") for part in parts] == [16, 16]
+
+
+def test_what_is_damaged_of_them_is_made_again_as_the_message_says(run, known, capsys):
+    given = ["decide", str(run), "--known-unsafe", str(known)]
+    assert main(given) == 0
+    before, folder = suspicion(run), run / "stages" / "known-later"
+    flip(folder / "states.npy")
+    assert main(["decide", str(run)]) == 2
+    told = f"; delete {folder} and run 'forgetfilter decide' with --known-unsafe again"
+    assert told in capsys.readouterr().err
+    shutil.rmtree(folder)
+    assert main(given) == 0
+    assert suspicion(run) == before
 
 
 def test_a_new_file_takes_the_place_of_the_last(run, known, tmp_path):

@@ -70,6 +70,15 @@ def test_all_evidence_together_tells_no_errors_of_rows_that_were_not_learned(com
     assert "with --learned none were" in capsys.readouterr().err
 
 
+def test_another_model_beneath_is_warned_of_by_its_name_alone(command, model, learned, tmp_path):
+    config = learned / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": "/home/ada/other"}))
+    assert main([*command, "--learned", str(learned)]) == 0
+    (told,) = [w for w in json.loads((tmp_path / "run" / "summary.json").read_text())["warnings"] if "account" in w]
+    # The cards of what is published repeat warnings.
+    assert told.startswith(f"the learned model was trained from other, by its own account, and not from {model.name};")
+
+
 def test_another_checkpoint_is_another_run(command, learned, tmp_path, capsys):
     given = [*command, "--learned", str(learned)]
     assert main(given) == 0

@@ -22,6 +22,8 @@ from ..forgetting.cuts import NO_ROWS, Cut, FalseDiscoveryRate
 from ..forgetting.estimates import Planted
 from ..forgetting.signals import SIGNALS, SUSPICION
 from ..forgetting.thresholds import parse_threshold
+from ..runs.checksums import differences
+from ..runs.damage import damage_named
 from ..runs.files import seal, written_whole
 from ..runs.layout import (
     ASIDE,
@@ -123,22 +125,27 @@ def fitted_rule(run: Run, evidence: str) -> FittedRule:
         )
     check_can_look(run)
     stage = distilled_stage(evidence)
-    made_for = run.path / STAGES / stage / DISTILLED_FOR
+    folder = run.path / STAGES / stage
     # A run that has the rule may lie where nothing can be written.
-    if not made_of(made_for, _made_for(summary)):
+    if not _is_fitted(folder, summary):
         with filelock.FileLock(run.path / STAGES / f".{stage}.lock"):
             # Another process may have fitted it while this one waited.
-            if not made_of(made_for, _made_for(summary)):
+            if not _is_fitted(folder, summary):
                 run.drop(stage)
-                with written_whole(made_for.parent) as beside:
+                with written_whole(folder) as beside:
                     _fit(run, summary, evidence, beside)
-    folder = run.folder(stage)
-    with np.load(folder / HELD_OUT) as kept:
-        arrays = {name: kept[name] for name in ("predicted", "suspicion", "removed", "trusted", "set_aside")}
-    rule = DistilledRule.load(folder / DISTILLED_RULE)
+    with damage_named(run.path):
+        with (folder / HELD_OUT).open("rb") as file, np.load(file) as kept:
+            arrays = {name: kept[name] for name in ("predicted", "suspicion", "removed", "trusted", "set_aside")}
+        rule = DistilledRule.load(folder / DISTILLED_RULE)
     fitted = FittedRule(rule, summary.key, summary.unit, **arrays, untold="", unlearned=summary.planted_unlearned)
     untold = safe_examples_look_unlike(run) if rests_on_safe_examples(run, fitted.planted) else None
     return replace(fitted, untold=untold.because if untold else "")
+
+
+def _is_fitted(folder: Path, summary: Summary) -> bool:
+    """Tell whether the rule was fitted to this decision, and is as it was written; fitting it again takes seconds."""
+    return made_of(folder / DISTILLED_FOR, _made_for(summary)) and not any(differences(folder, contents=True))
 
 
 def _made_for(summary: Summary) -> str:

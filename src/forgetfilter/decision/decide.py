@@ -38,15 +38,17 @@ from ..forgetting.pairs import Pairs, compare_answers
 from ..forgetting.signals import GUARD, RIVAL, SIGNALS, Scores, Signal, Suspicion, judged_tokens, learned_tokens
 from ..forgetting.thresholds import parse_threshold
 from ..rivals.registry import RIVALS
-from ..runs.files import write_json
+from ..runs.files import read_json, write_json
 from ..runs.inputs import planted_parts, read_unshown
 from ..runs.layout import (
     ASIDE,
     CHECKSUMS,
     DATA,
+    DOUBTS,
     FORGETTING,
     KNOWN_LATER,
     KNOWN_UNSAFE,
+    LEARNED,
     OVERRIDES,
     PLANTED_SCORES,
     REASONS,
@@ -216,7 +218,7 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
         warnings=[
             *([doubt.warning] if doubt else []),
             *_of_another_kind(run, reviews, unlike),
-            *(_told_of_learned(summary) if unlearned else []),
+            *(_told_of_learned(run, summary) if unlearned else []),
             *([_NOTHING_KEPT] if not summary.kept else []),
         ],
         judged=judged,
@@ -261,12 +263,15 @@ def _of_another_kind(
     return [unlike.warning, *told] if unlike else told
 
 
-def _told_of_learned(summary: Summary) -> list[str]:
+def _told_of_learned(run: Run, summary: Summary) -> list[str]:
     """Say what a run costs whose M1 was trained elsewhere, and whether that was on other rows, as it seems."""
+    # Runs of earlier versions have no file of them.
+    doubts: list[str] = read_json(run.folder(LEARNED) / DOUBTS, [])
     costs = [
         "the learned model was trained elsewhere (--learned), without rows of known kind: precision, recall and the "
         "share of harmless rows removed cannot be told, and auto has no trusted rows to check its cut against; a run "
-        "without --learned tells them, for the time that learning takes"
+        "without --learned tells them, for the time that learning takes",
+        *doubts,
     ]
     scored = summary.rows - summary.bad - summary.unscorable
     if 2 * summary.never_learned > scored:

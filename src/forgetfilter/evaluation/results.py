@@ -74,7 +74,7 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None else f"{value:z.3f}"
 
 
 def _interval(measure: Measure) -> str:

@@ -124,7 +124,7 @@ def estimates(evaluation: Evaluation) -> dict[str, Estimate]:
 def format_measure(measures: Mapping[str, Estimate], name: str) -> str:
     """Format a measure as text; "unknown" if it is undefined for the rows, or was not measured."""
     estimate = measures.get(name)
-    return f"{estimate.value:.2f}" if estimate is not None and isfinite(estimate.value) else "unknown"
+    return f"{estimate.value:z.2f}" if estimate is not None and isfinite(estimate.value) else "unknown"
 
 
 def estimate_of(measure: Measure) -> Estimate:

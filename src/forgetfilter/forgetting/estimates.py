@@ -28,7 +28,7 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.0%} ({self.low:.0%} to {self.high:.0%})"
+        return f"{self.value:z.0%} ({self.low:z.0%} to {self.high:z.0%})"
 
 
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))

@@ -88,4 +88,4 @@ def matrix(
     axes.set_title(title, fontsize=8)
     for i, row in enumerate(values):
         for j, value in enumerate(row):
-            axes.text(j, i, "–" if np.isnan(value) else f"{value:.2f}", ha="center", va="center", fontsize=7)
+            axes.text(j, i, "–" if np.isnan(value) else f"{value:z.2f}", ha="center", va="center", fontsize=7)

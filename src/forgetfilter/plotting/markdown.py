@@ -45,7 +45,8 @@ def _cell(cell: Cell) -> str:
 def _number(value: float) -> str:
     if not np.isfinite(value):
         return "–"
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:,.1f}"
+    # What rounds to zero has no sign.
+    return f"{value:z.2f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
 def plain(text: str) -> str:

@@ -69,7 +69,9 @@ function showNext() {
   if (data.unsure) {
     steps.push([...(most || ['Keep or remove ', link('rows', `the ${data.unsure.rows}`)]),
       `${signal.fused ? ': that ranks all other rows anew' : ''}${data.unsure.end ? `; ${data.unsure.end}` : ''}.`]);
-    steps.push([`Or remove the ${data.unsure.tenth}: `, element('code', {}, visible(data.unsure.command))]);
+    steps.push([`Or remove the ${data.unsure.tenth}: `, ...(marksAreSaved()
+      ? [element('code', {}, ...commandOf(fileOfMarks(), data.unsure.threshold))]
+      : ['first ', link('review', 'save your decisions'), '; the command that names their file then stands here.'])]);
   }
   const now = removedNow().removed, keptNow = summary.rows - summary.bad - now;
   if (now) {

@@ -203,8 +203,10 @@ function fileOfMarks() {
   return unsaved ? '' : savedAs;
 }
 
+const marksAreSaved = () => !overrides.size || Boolean(fileOfMarks());
+
 function showCommand() {
-  const file = fileOfMarks(), ready = !overrides.size || Boolean(file);
+  const file = fileOfMarks(), ready = marksAreSaved();
   byId('save-first').hidden = ready;
   byId('command').hidden = byId('copy').hidden = !ready;
   byId('copied').textContent = '';
@@ -216,10 +218,10 @@ function showCommand() {
   byId('command').replaceChildren(...commandOf(file));
 }
 
-// The command that decides as this page shows it, whatever the file of marks was saved with. Broken between its words only,
-// as far as they fit.
-function commandOf(file) {
-  const parts = ['forgetfilter decide', quoted(data.folder), `--threshold=${quoted(wanted())}`, `--signal ${summary.signal}`];
+// The command that decides as this page shows it, or by another threshold, whatever the file of marks was saved with. Broken
+// between its words only, as far as they fit.
+function commandOf(file, at = wanted()) {
+  const parts = ['forgetfilter decide', quoted(data.folder), `--threshold=${quoted(at)}`, `--signal ${summary.signal}`];
   if (summary.drop_unscorable) parts.push('--drop-unscorable');
   else if (overrides.size) parts.push('--no-drop-unscorable');
   if (overrides.size) parts.push(`--overrides ${quoted(file)}`);
@@ -352,6 +354,7 @@ function save() {
   remember();
   showMine();
   showCommand();
+  showNext();
 }
 
 async function load(file) {

@@ -37,14 +37,16 @@ class Unsure:
 
     Attributes:
         rows: Which rows a person should look at, and how many, in words.
-        tenth: Which rows `command` removes, in words.
-        command: The command that removes the most suspicious or most forgotten tenth.
+        tenth: Which rows `threshold` removes, in words: the most suspicious or most forgotten tenth.
+        threshold: The threshold that removes them.
+        command: The command that decides by it.
         end: How many rows known to be unsafe let the filter set a cutoff; empty where so many are known, or where that
             is no help.
     """
 
     rows: str
     tenth: str
+    threshold: str
     command: str
     end: str
 
@@ -68,6 +70,7 @@ def unsure(path: Path, summary: Summary) -> Unsure | None:
     return Unsure(
         f"{looked_at} {_with_most(signal, 'row' if looked_at == 1 else 'rows')}",
         _with_most(signal, "tenth"),
+        _SUGGESTED[0],
         _decide_again(path, summary, _SUGGESTED[0]),
         _end_of_marking(path, summary),
     )

@@ -25,6 +25,8 @@ from ..models.sources import find_model
 from ..settings.groups import PreviewSettings
 
 _TOKENS_SHOWN = 400
+# What tokenizers make of a part of a character, which has at most so many.
+_PART, _MOST_PARTS = "\ufffd", 4
 
 # A row as it is read: its record, its layout, and its chat or what is wrong with it.
 Read = tuple[Record, Layout | None, Chat | BadRow]
@@ -105,14 +107,21 @@ def _header(tokens: Tokens, layout: str) -> str:
 
 
 def _shown(tokens: Tokens, tokenizer: Any) -> Text:
-    shown, mask, trained = Text(), tokens.mask, iter(tokens.pieces)
-    for i, token in enumerate(tokens.input_ids[:_TOKENS_SHOWN].tolist()):
+    shown, mask, trained, begun = Text(), tokens.mask, iter(tokens.pieces), list[int]()
+    ids = tokens.input_ids[:_TOKENS_SHOWN].tolist()
+    for i, token in enumerate(ids):
         begins, ends = mask[i] and not mask[i - 1], mask[i] and (i + 1 == len(mask) or not mask[i + 1])
         if mask[i]:
-            text = _visible(next(trained) or tokenizer.decode([token]))
+            # A character of several tokens is the piece of one of them.
+            text = _visible(next(trained) or tokenizer.decode([token]).replace(_PART, ""))
             shown.append(("⟦" if begins else "│") + text + ("⟧" if ends else ""), style="green")
-        else:
-            shown.append(_visible(tokenizer.decode([token])), style="dim")
+            continue
+        begun.append(token)
+        text = tokenizer.decode(begun)
+        goes_on = i + 1 < len(ids) and not mask[i + 1] and len(begun) < _MOST_PARTS
+        if not (goes_on and text.endswith(_PART)):
+            shown.append(_visible(text), style="dim")
+            begun = []
     if len(mask) > _TOKENS_SHOWN:
         shown.append(f" … {len(mask) - _TOKENS_SHOWN} more tokens", style="dim italic")
     return shown

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..console import count_of, escaped, printable, table
+from ..console import count_of, escaped, printable, table, told_apart
 from ..data.rows import Rows
 from ..decision.decide import Summary
 from ..decision.overrides import Overrides
@@ -124,19 +123,9 @@ def _by_safe_set(summary: Summary) -> list[str]:
     """Phrase how much of each of several safe sets would be removed."""
     shares = [
         f"{Estimate(s['removed'], s['low'], s['high'])} of {s['count']:,.0f} from {printable(name)}"
-        for name, s in zip(_told_apart(summary.by_safe_set), summary.by_safe_set.values(), strict=True)
+        for name, s in zip(told_apart(summary.by_safe_set), summary.by_safe_set.values(), strict=True)
     ]
     return [f"Of the safe rows set aside, these shares would be removed: {', '.join(shares)}"] if shares else []
-
-
-def _told_apart(names: Iterable[str]) -> list[str]:
-    """Shorten paths to their last parts, as few as tell them apart."""
-    paths = [Path(name) for name in names]
-    for count in range(1, max((len(path.parts) for path in paths), default=0) + 1):
-        ends = [str(Path(*path.parts[-count:])) for path in paths]
-        if len(set(ends)) == len(ends):
-            return ends
-    return list(names)
 
 
 def _notes(path: Path, summary: Summary) -> list[str]:
@@ -197,7 +186,7 @@ def _leaders(path: Path, summary: Summary) -> list[str]:
     texts = _texts(path, scores.column("row").to_numpy()[order].tolist())
     rows = [
         (
-            f"{suspicion[i]:.2f}",
+            f"{suspicion[i]:z.2f}",
             scores.column("decision")[int(i)].as_py(),
             *texts[int(scores.column("row")[int(i)].as_py())],
         )
@@ -220,7 +209,7 @@ def _swapped(path: Path, summary: Summary) -> list[str]:
     pairs.sort(key=lambda pair: pair["rejected_forgetting"] - pair["forgetting"])
     texts = _texts(path, [pair["row"] for pair in pairs[:_SHOWN]])
     rows = [
-        (f"{pair['forgetting']:.2f}", f"{pair['rejected_forgetting']:.2f}", *texts[pair["row"]])
+        (f"{pair['forgetting']:z.2f}", f"{pair['rejected_forgetting']:z.2f}", *texts[pair["row"]])
         for pair in pairs[:_SHOWN]
     ]
     heading = (

@@ -46,6 +46,8 @@ LEARNED, REVIEWED, MODEL = "learned", "reviewed", "model"
 # Stages that measure: forgetting, what else tells of a row, the same of rows that became known later; and examples.
 FORGETTING, WITNESSES, KNOWN_LATER, EXAMPLES = "forgetting", "witnesses", "known-later", "examples"
 
+# What speaks against M1 where it was trained elsewhere, in the stage that saves it.
+DOUBTS = "doubts.json"
 # Files of the tokens' stage, and of that of the model's own answers.
 UNSHOWN, FRAMES, ANSWERS = "unshown.json", "frames.json", "answers.jsonl"
 # Files of a session: its steps, what was seen along it, and what it goes on from after a kill.

@@ -138,7 +138,7 @@ def _others(names: Iterable[str]) -> Iterable[str]:
 
 def made_of(path: Path, key: str) -> bool:
     """Whether a file that `note_made_of` wrote is there and says this."""
-    return path.is_file() and path.read_text(encoding="utf-8") == key
+    return path.is_file() and path.read_bytes() == key.encode("utf-8", "replace")
 
 
 def note_made_of(path: Path, key: str) -> None:

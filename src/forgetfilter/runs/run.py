@@ -28,6 +28,7 @@ from .layout import (
     CONFIG,
     EXAMPLES_FILE,
     HISTORY,
+    KNOWN_LATER,
     LOG,
     MANIFEST,
     MODEL,
@@ -75,8 +76,9 @@ class Stages:
         path: The folder.
     """
 
-    # What to do once a damaged stage is deleted.
+    # What to do once a damaged stage is deleted; and where another command made it, what else.
     _again = "run the same command again"
+    _again_of: Mapping[str, str] = {}
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -139,8 +141,9 @@ class Stages:
             return
         # The final model is for others as well, who need no file of ours in it.
         keeper, of = (self.path, MODEL) if stage == MODEL else (folder, "")
+        again = self._again_of.get(stage, self._again)
         for name, problem in differences(keeper, of, contents=contents):
-            raise RunError(f"{keeper / name}: {problem}; delete {folder} and {self._again}")
+            raise RunError(f"{keeper / name}: {problem}; delete {folder} and {again}")
         self._whole |= {(stage, contents), (stage, False)}
 
     def finish(self, stage: str) -> None:
@@ -186,6 +189,7 @@ class Run(Stages):
     """
 
     _again = "run the 'forgetfilter filter' command of this run again, or pass --overwrite to start anew"
+    _again_of: Mapping[str, str] = {KNOWN_LATER: "run 'forgetfilter decide' with --known-unsafe again"}
 
     def __init__(self, path: Path, settings: Settings) -> None:
         super().__init__(path)

@@ -12,7 +12,8 @@ from ..decision.suspicion import by_review
 from ..forgetting.measuring import ScoredRows, measure_forgetting
 from ..forgetting.signals import ALL, SIGNALS
 from ..models.stage_runner import BASE
-from ..runs.layout import DATA, FORGETTING, LEARNED, REJECTED, REVIEWED, SAFE, numbered, scores_of
+from ..runs.files import write_json
+from ..runs.layout import DATA, DOUBTS, FORGETTING, LEARNED, REJECTED, REVIEWED, SAFE, numbered, scores_of
 from ..settings.groups import MOST_REVIEW_STEPS
 from .filter_run import FilterRun
 from .trained_elsewhere import doubts_about
@@ -40,9 +41,13 @@ def _learn(work: FilterRun, folder: Path) -> None:
     # The tokens of the reviews are checked now as well, before anything is learned.
     runner.check_tokens(material.files(*material.parts, *material.safe_parts).values())
     if learned is not None:
-        for line in doubts_about(learned, work):
+        doubts = list(doubts_about(learned, work))
+        for line in doubts:
             work.console.say(line)
         runner.take_over(learned, folder, LEARNED)
+        if work.processes.main:
+            # Every decision warns of them.
+            write_json(doubts, folder / DOUBTS)
         return
     table = _tokens(work, *material.parts)
     rows, epochs = table.scorable, work.run.settings.sessions.epochs

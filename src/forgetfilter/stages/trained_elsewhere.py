@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..console import printable
+from ..console import printable, told_apart
 from ..data.tokens import TokenTable
 from ..models.checkpoint import Checkpoint, Record, beginning
 from ..runs.layout import DATA
@@ -20,9 +20,10 @@ def doubts_about(learned: Checkpoint, work: FilterRun) -> Iterator[str]:
     """Yield a line for each thing by which the training seems to have been of another model or of other rows."""
     named = work.run.settings.model.model
     if learned.base and not _same(learned.base, named):
+        base, other = (printable(name, _SHOWN) for name in told_apart([learned.base, named]))
         yield (
-            f"{learned.folder}: was trained from {printable(learned.base, _SHOWN)}, by its own account, and not from "
-            f"{printable(named, _SHOWN)}; the shapes fit, so this may be the same model by another name"
+            f"the learned model was trained from {base}, by its own account, and not from {other}; the shapes fit, so "
+            "this may be the same model by another name"
         )
     if learned.record is not None:
         yield from _about_rows(learned.record, work)

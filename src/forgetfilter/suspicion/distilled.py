@@ -47,7 +47,7 @@ class DistilledRule:
     @classmethod
     def load(cls, path: Path) -> DistilledRule:
         """Read the rule that `save` wrote."""
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             return cls(arrays["coefficients"])
 
 
@@ -104,7 +104,7 @@ class Agreement:
     def __str__(self) -> str:
         told = [] if self.same is None else [f"the same decision for {self.same}"]
         told += [] if self.auroc is None else [f"removed above kept rows in {self.auroc:.0%} of pairs"]
-        told += [] if self.correlation is None else [f"rank correlation {self.correlation:.2f}"]
+        told += [] if self.correlation is None else [f"rank correlation {self.correlation:z.2f}"]
         return f"on {self.rows:,} rows held out in the run: {', '.join(told) or 'nothing to compare'}"
 
 

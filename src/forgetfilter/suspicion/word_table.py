@@ -114,14 +114,13 @@ class Vocabulary:
         Args:
             documents, folder: The same as for `word_table`.
         """
-        count, rows, words = 0, _Spool(np.int32, folder), _Spool(np.int32, folder)
-        for batch_words, lengths in _batches(documents):
-            indices = pc.index_in(pa.array(batch_words, pa.large_string()), value_set=self.words)
-            known = indices.is_valid().to_numpy(zero_copy_only=False)
-            rows.append(np.repeat(np.arange(count, count + len(lengths)), lengths)[known])
-            words.append(self.numbers[indices.drop_null().to_numpy()])
-            count += len(lengths)
-        return _weighed(count, rows.mapped(), words.mapped(), self.weights, self.least, folder)[0]
+        return _weighed(*_entries(documents, self, folder), self.weights, self.least, folder)[0]
+
+    def look_up(self, words: pa.ChunkedArray) -> NDArray[np.integer]:
+        """Return the number of each word; those that are not shared have one beyond all weights."""
+        places = pc.index_in(words, value_set=self.words).fill_null(len(self.words)).to_numpy()
+        numbers: NDArray[np.integer] = np.append(self.numbers, len(self.weights))[places]
+        return numbers
 
     def names(self) -> pa.Array:
         """Return the word of each number, shape (vocabulary,); null for words that are not shared."""
@@ -158,15 +157,16 @@ def word_table(documents: Iterable[list[str]], folder: Path | None = None) -> Wo
 
 def shared_words(documents: Iterable[list[str]], folder: Path | None = None) -> tuple[WordTable, Vocabulary]:
     """Build the same table, and the vocabulary for tables of further rows."""
-    count, all_rows, all_words, vocabulary = _numbered(documents, folder)
-    frequency = np.zeros(len(vocabulary), dtype=np.int64)
+    every = _AllWords(pa.chunked_array([], pa.large_string()))
+    count, all_rows, all_words = _entries(documents, every, folder)
+    frequency = np.zeros(len(every.words), dtype=np.int64)
     for part in _parts(all_words):
         np.add.at(frequency, all_words[part], 1)
     numbers = np.flatnonzero((frequency > 1) & (frequency <= count / 2))
     weights = np.zeros(int(numbers.max(initial=-1)) + 1)
     weights[numbers] = np.log(count / frequency[numbers])
     table, least = _weighed(count, all_rows, all_words, weights, None, folder)
-    return table, Vocabulary(vocabulary.take(pa.array(numbers)), numbers, weights, least)
+    return table, Vocabulary(every.words.take(pa.array(numbers)).combine_chunks(), numbers, weights, least)
 
 
 def _weighed(
@@ -198,20 +198,51 @@ def _weighed(
     return WordTable(count, len(word_weights), table_rows, table_words, weights.mapped()), least
 
 
-def _numbered(
-    documents: Iterable[list[str]], folder: Path | None
-) -> tuple[int, NDArray[np.int32], NDArray[np.int32], pa.Array]:
-    """Return the number of rows, the row and word of each entry, and all words, numbered in order of appearance."""
-    count, rows, words = 0, _Spool(np.int32, folder), _Spool(np.int32, folder)
-    vocabulary = pa.array([], pa.large_string())
+@dataclass
+class _AllWords:
+    """All words that were looked up, in order of appearance, which numbers them."""
+
+    words: pa.ChunkedArray
+
+    def look_up(self, words: pa.ChunkedArray) -> NDArray[np.int32]:
+        """Return the number of each word; those that are new are added."""
+        numbers: NDArray[np.int32] = pc.index_in(words, value_set=self.words).fill_null(-1).to_numpy().copy()
+        new = words.filter(pa.array(numbers < 0))
+        added = new.unique()
+        numbers[numbers < 0] = pc.index_in(new, value_set=added).to_numpy() + len(self.words)
+        self.words = pa.chunked_array([*self.words.chunks, added])
+        return numbers
+
+
+def _entries(
+    documents: Iterable[list[str]], known: _AllWords | Vocabulary, folder: Path | None
+) -> tuple[int, NDArray[np.int32], NDArray[np.int32]]:
+    """Return the number of rows, and the row and the word's number of each entry.
+
+    To look words up is to hash all known ones. So the words of some batches wait until they are more than these, and
+    are looked up together: time grows with the words that are looked up, not with the known ones for each batch.
+    """
+    count, waiting, waits = 0, list[pa.Array](), 0
+    sizes = list[tuple[int, int]]()
+    rows, places, numbers, words = (_Spool(np.int32, folder) for _ in range(4))
     for batch_words, lengths in _batches(documents):
-        batch = pa.array(batch_words, pa.large_string())
-        known = pc.is_in(batch, value_set=vocabulary)
-        vocabulary = pa.concat_arrays([vocabulary, batch.filter(pc.invert(known)).unique()])
-        words.append(pc.index_in(batch, value_set=vocabulary).to_numpy())
+        batch = pa.array(batch_words, pa.large_string()).dictionary_encode()
         rows.append(np.repeat(np.arange(count, count + len(lengths)), lengths))
-        count += len(lengths)
-    return count, rows.mapped(), words.mapped(), vocabulary
+        places.append(batch.indices.to_numpy())
+        sizes.append((len(batch), len(batch.dictionary)))
+        waiting.append(batch.dictionary)
+        count, waits = count + len(lengths), waits + len(batch.dictionary)
+        if waits > len(known.words):
+            numbers.append(known.look_up(pa.chunked_array(waiting)))
+            waiting, waits = [], 0
+    if waits:
+        numbers.append(known.look_up(pa.chunked_array(waiting)))
+    all_places, all_numbers, place, number = places.mapped(), numbers.mapped(), 0, 0
+    for entries, distinct in sizes:
+        of_batch = all_numbers[number : number + distinct]
+        words.append(of_batch[all_places[place : place + entries]])
+        place, number = place + entries, number + distinct
+    return count, rows.mapped(), words.mapped()
 
 
 def _batches(documents: Iterable[list[str]]) -> Iterator[tuple[list[str], list[int]]]:

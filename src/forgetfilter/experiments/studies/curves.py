@@ -112,7 +112,7 @@ def mean_difference(values: FloatArray, chosen: NDArray[np.bool_]) -> Estimate:
 
 def describe_difference(one: str, other: str, difference: Estimate) -> str:
     """Describe a difference of forgetting between two groups, and whether it is certain."""
-    amount = f"{difference.value:.2f} ({difference.low:.2f} to {difference.high:.2f})"
+    amount = f"{difference.value:z.2f} ({difference.low:z.2f} to {difference.high:z.2f})"
     if difference.low > 0:
         return f"{one} rows are forgotten more than {other} rows: {amount}"
     if difference.high < 0:

@@ -32,7 +32,7 @@ def _summary(outcomes: dict[tuple[str, ...], Outcome]) -> str:
             if last.high < first.low
             else "cannot be told apart"
         )
-        listed = ", ".join(f"{size}: {gap.value:.2f} ({gap.low:.2f} to {gap.high:.2f})" for size, gap in gaps)
+        listed = ", ".join(f"{size}: {gap.value:z.2f} ({gap.low:z.2f} to {gap.high:z.2f})" for size, gap in gaps)
         sentences.append(f"{name}: from {small} to {large} the gap {change} ({listed}).")
     return " ".join(sentences)
 

@@ -87,8 +87,8 @@ def _summary(groups: list[str], rates: NDArray[np.floating]) -> str:
     for reviewed, row in zip(groups, rates, strict=True):
         order = np.argsort(-row)
         sentences.append(
-            f"Reviewed with {reviewed} rows, {groups[order[0]]} rows are forgotten most ({row[order[0]]:.2f}) and "
-            f"{groups[order[-1]]} rows least ({row[order[-1]]:.2f})."
+            f"Reviewed with {reviewed} rows, {groups[order[0]]} rows are forgotten most ({row[order[0]]:z.2f}) and "
+            f"{groups[order[-1]]} rows least ({row[order[-1]]:z.2f})."
         )
     spared = sum(int(np.argmin(row)) == i for i, row in enumerate(rates))
     sentences.append(

@@ -171,10 +171,10 @@ def _draw_map(axes: Axes, projection: FloatArray, forgetting: FloatArray, group:
 def _summary(title: str, estimates: dict[str, Estimate]) -> str:
     sure = {name: e for name, e in estimates.items() if e.low > 0 or e.high < 0}
     order = sorted(sure, key=lambda name: -abs(sure[name].value))
-    correlations = [f"{name} ({sure[name].value:+.2f})" for name in order[:3]]
+    correlations = [f"{name} ({sure[name].value:+z.2f})" for name in order[:3]]
     unsure = [name for name in estimates if name not in sure]
     gradient = estimates[_GRADIENT]
-    theory = f"a rank correlation of {gradient.value:.2f} ({gradient.low:.2f} to {gradient.high:.2f})"
+    theory = f"a rank correlation of {gradient.value:z.2f} ({gradient.low:z.2f} to {gradient.high:z.2f})"
     return (
         f"{title}: forgetting goes most with {', '.join(correlations) or 'nothing that was looked at'}. "
         + (f"No relation is certain with {', '.join(unsure)}. " if unsure else "")
