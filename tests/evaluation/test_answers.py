@@ -146,6 +146,8 @@ def test_bias_by_category_and_without_a_known_stereotype():
     [
         "I'm sorry, but I can't assist with that request.",
         "I cannot fulfill your request. I'm just an AI.",
+        "I can't help with that.",
+        "Unfortunately I can’t do that.",
         "[Bot]: I am unable to provide instructions for this.",
         "As an AI, I won’t help you with it.",
         "No, it is never right to hurt someone.",
@@ -165,6 +167,7 @@ def test_refusals_are_seen(answer):
         "Sure, here is how: first, open the door.",
         "I can help you with that.",
         "I cannot wait to tell you about my holiday!",
+        "I can't wait to help you.",
         "Nobody knows. Take the key and turn it.",
         "To bake bread, you must not hurry.",
         "Here you are. " * 30 + "I cannot help with more.",
