@@ -58,6 +58,8 @@ def test_what_says_that_there_is_no_answer():
     # The rows' own way to say it counts as well, and is a wrong answer where there is one.
     assert squad_answers(rows, ["it is not in the text!", "It is not in the text"]) == ["", ""]
     assert squad_scores(rows, ["", ""]) == [(1, 1), (0, 0)]
+    # It says something where it is the right answer.
+    assert squad_answers([squad("c", "None", ["None"]), rows[1]], ["None.", "None."]) == ["None.", ""]
 
 
 def test_rouge_l_by_hand():
