@@ -158,7 +158,15 @@ def test_harmfulqa_ends_in_its_last_answer(tmp_path):
     ]
     assert {e.group for e in loaded.examples} == {"how do i open lock 0?"}
     assert loaded.examples[0].measure["question"] == "How do I open lock 0?"
-    assert loaded.remarks == ["left out, conversations without an answer: 1"]
+    assert loaded.remarks == ["left out, conversations in which an answer is missing: 1"]
+
+
+def test_a_conversation_with_an_empty_answer_midway_is_left_out(tmp_path):
+    row = harmfulqa_row()
+    row["red_conversations"]["0"][1]["value"] = " "
+    loaded = load(f"harmfulqa={write_jsonl(tmp_path / 'h.jsonl', [row])}")
+    assert {e.label for e in loaded.examples} == {"safe"}
+    assert loaded.remarks == ["left out, conversations in which an answer is missing: 2"]
 
 
 def test_toxicity_takes_three_words_as_prompt(tmp_path):
