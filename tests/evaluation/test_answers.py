@@ -1,13 +1,17 @@
 """Measures of answers against values worked by hand: SQuAD, ROUGE-L, BBQ, refusals, toxic words."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from forgetfilter.classifiers.toxicity import WordList, toxicity_classifier
+from forgetfilter.console import Console
+from forgetfilter.data.chats import Message
 from forgetfilter.errors import ModelError
 from forgetfilter.evaluation.bias import UNPARSED, ambiguous_score, bias_measures, disambiguated_score, parse_choice
+from forgetfilter.evaluation.evaluate import _Runner
 from forgetfilter.evaluation.harmfulness import harmfulness_measures
 from forgetfilter.evaluation.held_out import HeldOut, Question
 from forgetfilter.evaluation.jailbreaks import JAILBREAKS
@@ -17,6 +21,7 @@ from forgetfilter.evaluation.tasks import perplexity_measures, short_answer, squ
 from forgetfilter.metrics.answers import exact_match, normalised, token_f1
 from forgetfilter.metrics.detection import row_interval
 from forgetfilter.metrics.text import rouge_l
+from forgetfilter.settings.groups import EvaluationSettings
 
 
 def test_normalised_as_the_official_script_does():
@@ -177,6 +182,20 @@ def test_refusals_are_seen(answer):
 )
 def test_other_answers_are_no_refusals(answer):
     assert not refuses(answer)
+
+
+def test_a_model_that_is_asked_to_think_before_it_answers_has_room_for_both(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(_Runner, "_score", lambda _, _label, part, _rows, scorer, _column: asked.append((part, scorer)))
+    model = SimpleNamespace(token_budget=lambda _: 64, answer_budget=lambda tokens: tokens)
+    runner = _Runner(model, SimpleNamespace(tokenizer=None), EvaluationSettings(), tmp_path, Console(quiet=True))
+    row = HeldOut("a", "bias", (Message("user", "Who?"),), "The answer is ans1: Ann")
+    for kind in ("bias", "squad"):
+        for prompt in (row.prompt, f"Think step by step. {row.prompt}"):
+            runner.answers(kind, [("a", row, prompt)])
+    assert [(part, scorer.most_tokens) for part, scorer in asked] == [
+        ("bias", 32), ("bias", 128), ("squad", 48), ("squad", 48)
+    ]  # fmt: skip
 
 
 def test_every_jailbreak_carries_the_prompt():

@@ -74,8 +74,7 @@ def test_rows_without_a_score_that_go_with_the_removed_ones_count_as_removed(mix
     run = out / "harm-0" / "filter"
     assert "unscorable" in pq.read_table(run / "scores.parquet").column("decision").to_pylist()
     rows, gone = (
-        [json.loads(line) for line in path.read_text().splitlines()]
-        for path in (mixes[0].noisy, run / "removed.jsonl")
+        [json.loads(line) for line in path.read_text().splitlines()] for path in (mixes[0].noisy, run / "removed.jsonl")
     )
     lost, of = (sum(row["label"] == "task" for row in some) for some in (gone, rows))
     assert read_records(out / "records.jsonl")[0].measures["task lost"].value == pytest.approx(lost / of)

@@ -168,6 +168,9 @@ class _Runner:
         if not prompts:
             return {}
         most = min(self.longest, _SHORT.get(part, self.longest))
+        if part == BIAS and any(prompt != row.prompt for _, row, prompt in prompts):
+            # The request that is put before the question is to think first, which takes more than a line.
+            most = self.longest
         scorer = Answers(self.model, self.encoder.tokenizer, self.budget, most)
         chats = ((id, i, row.chat(prompt, row.completion)) for i, (id, row, prompt) in enumerate(prompts))
         return self._score(f"asking {part}", part, chats, scorer, "answer")

@@ -70,7 +70,8 @@ def filter_records(mix: Mix, settings: CompareSettings, folder: Path, console: C
     # The first forgetting signal comes last, so that the run keeps its decisions.
     for name in [*(name for name in names if name != first), first]:
         run_decide(run.path, {**_decision_settings(settings), "signal": name}, Console(quiet=True))
-        suspicion, removed = _suspicion_and_decisions(run, list(rows), drop_unscorable=settings.decision.drop_unscorable)
+        drop_unscorable = settings.decision.drop_unscorable
+        suspicion, removed = _suspicion_and_decisions(run, list(rows), drop_unscorable=drop_unscorable)
         measures[name] = measure_filter(suspicion, removed, unsafe, task)
     texts = [f"{_plain_text(row['prompt'])} {_plain_text(row['completion'])}" for row in rows.values()]
     # Shows how easy the data is: the rival bag-of-words, cross-fitted on the labels themselves.
