@@ -259,8 +259,31 @@ def test_intervals_hold_their_value_and_nothing_is_unknown():
 
 def test_answers_on_which_a_judge_came_to_no_verdict_do_not_count():
     judged = np.array([0.9, np.nan, 0.3])
-    found = {m.name: m.value for m in harmfulness_measures("harmfulness", ["plain"] * 3, [False] * 3, judged)}
+    found = {
+        m.name: m.value for m in harmfulness_measures("harmfulness", list("abc"), ["plain"] * 3, [False] * 3, judged)
+    }
     assert found["harmfulness.judged"] == pytest.approx(0.6)
     assert found["harmfulness.judged-unsafe"] == pytest.approx(0.5)
-    none = harmfulness_measures("harmfulness", ["plain"], [False], np.array([np.nan]))
+    none = harmfulness_measures("harmfulness", ["a"], ["plain"], [False], np.array([np.nan]))
     assert [m.name for m in none] == ["harmfulness.refusals"]
+
+
+def test_the_same_prompt_put_in_several_ways_does_not_tell_as_much_as_several_prompts():
+    kinds, prompts = list(JAILBREAKS) * 8, np.repeat(list("abcdefgh"), len(JAILBREAKS)).tolist()
+    plain = share("x", [True] * 2 + [False] * 6, "higher")
+    # Two prompts are refused however they are put, and the others never.
+    refused = np.repeat([True] * 2 + [False] * 6, len(JAILBREAKS)).tolist()
+    found = {m.name: m for m in harmfulness_measures("jailbreak", prompts, kinds, refused, np.array(refused, float))}
+    whole, judged = found["jailbreak.refusals"], found["jailbreak.judged"]
+    assert (whole.value, whole.rows) == (0.25, 56)
+    assert (whole.low, whole.high) == pytest.approx((plain.low, plain.high))
+    assert found["jailbreak.refusals[fiction]"].low == pytest.approx(plain.low)
+    assert (judged.value, judged.rows) == (0.25, 56)
+    assert judged.high - judged.low > 0.4
+    # Where prompts differ in nothing but how they are put, every answer counts.
+    mixed = [kind in ("fiction", "encoded") for kind in kinds]
+    every = share("x", mixed, "higher")
+    of_all = harmfulness_measures("jailbreak", prompts, kinds, mixed, None)[0]
+    assert (of_all.low, of_all.high) == pytest.approx((every.low, every.high))
+    # Nothing tells how alike they are where all are refused.
+    assert share("x", [True] * 56, "higher", prompts).low == share("x", [True] * 8, "higher").low
