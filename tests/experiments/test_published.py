@@ -240,6 +240,20 @@ def test_rows_of_any_layout_with_a_label(tmp_path):
 
 
 ITEM = bbq_item("Age", ["old"], ("a", "old"), ("b", "nonOld"), id=1)
+
+
+def test_turns_that_are_nothing_but_tool_calls_have_these_as_text(tmp_path):
+    call = {"function": {"name": "find", "arguments": {"place": 3}}}
+    calls = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", **call}]}
+    turns = [{"role": "user", "content": "Where?"}, calls]
+    answered = [*turns, {"role": "tool", "content": "Here."}, {"role": "assistant", "content": "It is here."}]
+    rows = [{"messages": said, "label": "safe", "notion": "harmfulness"} for said in (turns, answered)]
+    first, second = load(f"rows={write_jsonl(tmp_path / 't.jsonl', rows)}").examples
+    assert json.loads(first.completion) == call["function"]
+    assert second.prompt[1] == {"role": "assistant", "content": first.completion}
+    assert (second.prompt[0]["content"], second.completion) == (first.prompt, "It is here.")
+
+
 HARM = harmfulqa_row()
 ROW = {"prompt": "Q", "completion": "A", "label": "safe", "notion": "bias"}
 
