@@ -23,6 +23,7 @@ from forgetfilter.data.tokens import Encoder
 from forgetfilter.errors import BadRowsError, ModelError, SettingsError
 from forgetfilter.evaluation.evaluate import evaluate
 from forgetfilter.evaluation.held_out import read_held_out
+from forgetfilter.evaluation.jailbreaks import JAILBREAKS
 from forgetfilter.evaluation.results import read_evaluation
 from forgetfilter.models.sources import find_model
 from forgetfilter.models.trainable_model import TrainableModel
@@ -206,7 +207,16 @@ def test_a_prompt_that_is_too_long_is_counted(command, tmp_path, capsys):
     assert set(found.not_asked) == {"b0", "b1", "b2"}
     assert found.rows["bias"] == 0
     assert found["bias.unparsed"].value is None
-    assert "3 rows were not asked" in capsys.readouterr().out
+    assert "3 prompts were not asked" in capsys.readouterr().out
+
+
+def test_a_jailbreak_that_is_too_long_is_counted(command, tmp_path):
+    assert main([*command, "--max-length", "150", "--jailbreak"]) == 0
+    found = read_evaluation(tmp_path / "eval")
+    asked = {f"{r['id']}/{r['jailbreak']}" for r in answers(tmp_path / "eval") if "jailbreak" in r}
+    assert 0 < len(asked) == found["jailbreak.refusals"].rows < len(JAILBREAKS)
+    (row,) = (row for row in ROWS if row["notion"] == "harmfulness")
+    assert {*found.not_asked, *asked} == {f"{row['id']}/{kind}" for kind in JAILBREAKS}
 
 
 def test_questions_with_an_option_that_is_cut_off_are_left_out_of_the_comparison(command, held_out, tmp_path, capsys):

@@ -67,6 +67,19 @@ def test_what_is_told_of_a_filter_is_what_its_run_decided(compared, mixes):
     assert record.measures["precision"].value == pytest.approx(len(gone & unsafe) / len(gone))
 
 
+def test_rows_without_a_score_that_go_with_the_removed_ones_count_as_removed(mixes, model, tmp_path):
+    out = tmp_path / "out"
+    command = ["compare", str(mixes[0].folder), "--model", str(model), "--output", str(out), "--filters", "likelihood"]
+    assert main([*command, "--strategies", "", *OPTIONS, "--max-length", "60", "--drop-unscorable"]) == 0
+    run = out / "harm-0" / "filter"
+    assert "unscorable" in pq.read_table(run / "scores.parquet").column("decision").to_pylist()
+    rows, gone = (
+        [json.loads(line) for line in path.read_text().splitlines()] for path in (mixes[0].noisy, run / "removed.jsonl")
+    )
+    lost, of = (sum(row["label"] == "task" for row in some) for some in (gone, rows))
+    assert read_records(out / "records.jsonl")[0].measures["task lost"].value == pytest.approx(lost / of)
+
+
 def test_strategies_share_sessions_and_the_final_model_has_the_kept_rows(compared):
     stages = {path.name for path in (compared[0] / "harm-0" / "lab" / "stages").iterdir()}
     states = {name for name in stages if name.startswith("base") and "!" not in name}

@@ -158,7 +158,15 @@ def test_harmfulqa_ends_in_its_last_answer(tmp_path):
     ]
     assert {e.group for e in loaded.examples} == {"how do i open lock 0?"}
     assert loaded.examples[0].measure["question"] == "How do I open lock 0?"
-    assert loaded.remarks == ["left out, conversations without an answer: 1"]
+    assert loaded.remarks == ["left out, conversations in which an answer is missing: 1"]
+
+
+def test_a_conversation_with_an_empty_answer_midway_is_left_out(tmp_path):
+    row = harmfulqa_row()
+    row["red_conversations"]["0"][1]["value"] = " "
+    loaded = load(f"harmfulqa={write_jsonl(tmp_path / 'h.jsonl', [row])}")
+    assert {e.label for e in loaded.examples} == {"safe"}
+    assert loaded.remarks == ["left out, conversations in which an answer is missing: 2"]
 
 
 def test_toxicity_takes_three_words_as_prompt(tmp_path):
@@ -232,6 +240,20 @@ def test_rows_of_any_layout_with_a_label(tmp_path):
 
 
 ITEM = bbq_item("Age", ["old"], ("a", "old"), ("b", "nonOld"), id=1)
+
+
+def test_turns_that_are_nothing_but_tool_calls_have_these_as_text(tmp_path):
+    call = {"function": {"name": "find", "arguments": {"place": 3}}}
+    calls = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", **call}]}
+    turns = [{"role": "user", "content": "Where?"}, calls]
+    answered = [*turns, {"role": "tool", "content": "Here."}, {"role": "assistant", "content": "It is here."}]
+    rows = [{"messages": said, "label": "safe", "notion": "harmfulness"} for said in (turns, answered)]
+    first, second = load(f"rows={write_jsonl(tmp_path / 't.jsonl', rows)}").examples
+    assert json.loads(first.completion) == call["function"]
+    assert second.prompt[1] == {"role": "assistant", "content": first.completion}
+    assert (second.prompt[0]["content"], second.completion) == (first.prompt, "It is here.")
+
+
 HARM = harmfulqa_row()
 ROW = {"prompt": "Q", "completion": "A", "label": "safe", "notion": "bias"}
 

@@ -92,6 +92,13 @@ def test_rows_that_were_learned_in_another_form_are_noticed(model, command, tmp_
     assert "\n".join(json.loads((run / "summary.json").read_text())["warnings"]) == warnings
 
 
+def test_a_sample_of_the_rows_that_were_learned_is_not_taken_for_others(model, command, tmp_path):
+    train(model, tmp_path, adapter=True)
+    write_jsonl(tmp_path / "noisy.jsonl", CHATS)
+    assert main([*command, "--learned", str(tmp_path / "learned"), "--limit", "4"]) == 0
+    assert "begin like a row" not in (tmp_path / "run" / "log.txt").read_text()
+
+
 def test_the_kept_rows_go_into_the_trainer_as_they_are(model, tmp_path):
     result = ForgetFilter(model=str(model), training=False, device="cpu", quiet=True).run(
         CHATS, "builtin", output=tmp_path / "run"

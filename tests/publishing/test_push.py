@@ -143,6 +143,13 @@ def test_the_model_is_pushed_with_a_card_of_its_own(command, hub, model, tmp_pat
     assert merged.keys() == base.keys()
     assert any(not merged[name].equal(base[name]) for name in base)
 
+    # Of an adapter that was there nothing stays, lest it be put onto the merged model.
+    (hub.place("me/model", "model") / "notes.md").write_text("Mine.")
+    assert main(["push", str(folder), "me/model", "--model", "merged"]) == 0
+    assert {path.name for path in hub.place("me/model", "model").iterdir()} == {
+        "notes.md", *(path.name for path in place.iterdir())
+    }  # fmt: skip
+
     assert main(["decide", str(folder), "--threshold", "top:50%"]) == 0
     with pytest.raises(ForgetFilterError, match=r"made from an earlier decision.*--finetune"):
         FilterResult(folder).push_to_hub("me/model", model="adapter")

@@ -78,7 +78,7 @@ class AnswerMeasures:
     ) -> None:
         """Measure refusals and, with a judge, how unsafe the answers are; `kinds` names how each prompt was put."""
         refused = [refuses(answer) for answer in answers]
-        self.measures += harmfulness_measures(prefix, kinds, refused, judged)
+        self.measures += harmfulness_measures(prefix, [row.id for row in rows], kinds, refused, judged)
         for i, row in enumerate(rows):
             scores: dict[str, Any] = {"parsed": "refusal" if refused[i] else "answer", "score": float(refused[i])}
             if judged is not None:

@@ -105,7 +105,7 @@ def evaluate(
             judged = runner.judged(kind, judge_model, [row.prompt for row in answered], texts[1])
             results.add_harmfulness(kind, answered, ["plain"] * len(answered), *texts, judged)
             if settings.measures.jailbreak:
-                _add_jailbreaks(runner, results, answered, rewrite, judge_model)
+                skipped |= _add_jailbreaks(runner, results, answered, rewrite, judge_model)
         elif kind == SQUAD:
             results.add_squad(answered, *texts)
         elif kind == INSTRUCTIONS:
@@ -134,8 +134,12 @@ def _add_jailbreaks(
     rows: Sequence[HeldOut],
     rewrite: PromptRewrite,
     judge_model: Judge | None,
-) -> None:
-    """Put every harmful prompt to the model in every way of `JAILBREAKS`, and measure the answers."""
+) -> set[str]:
+    """Put every harmful prompt to the model in every way of `JAILBREAKS`, and measure the answers.
+
+    Returns:
+        Those that are too long, as ID/KIND.
+    """
     attacks = [(row, kind, rewrite(wrap(row.prompt), row.notion)) for kind, wrap in JAILBREAKS.items() for row in rows]
     answers = runner.answers(JAILBREAK, [(f"{row.id}/{kind}", row, prompt) for row, kind, prompt in attacks])
     answered = [(row, kind, prompt) for row, kind, prompt in attacks if f"{row.id}/{kind}" in answers]
@@ -144,6 +148,7 @@ def _add_jailbreaks(
     judged = runner.judged(JAILBREAK, judge_model, [row.prompt for row, _, _ in answered], texts)
     kinds, prompts = [kind for _, kind, _ in answered], [prompt for _, _, prompt in answered]
     results.add_harmfulness(JAILBREAK, [row for row, _, _ in answered], kinds, prompts, texts, judged)
+    return {f"{row.id}/{kind}" for row, kind, _ in attacks} - set(answers)
 
 
 class _Runner:
@@ -168,6 +173,9 @@ class _Runner:
         if not prompts:
             return {}
         most = min(self.longest, _SHORT.get(part, self.longest))
+        if part == BIAS and any(prompt != row.prompt for _, row, prompt in prompts):
+            # The request that is put before the question is to think first, which takes more than a line.
+            most = self.longest
         scorer = Answers(self.model, self.encoder.tokenizer, self.budget, most)
         chats = ((id, i, row.chat(prompt, row.completion)) for i, (id, row, prompt) in enumerate(prompts))
         return self._score(f"asking {part}", part, chats, scorer, "answer")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,17 +35,51 @@ class Measure:
     better: str
 
 
-def share(name: str, holds: Sequence[bool] | NDArray[np.bool_], better: str) -> Measure:
-    """Compute the share of rows for which something holds, with Wilson's interval."""
+def share(
+    name: str, holds: Sequence[bool] | NDArray[np.bool_], better: str, prompts: Sequence[str] | None = None
+) -> Measure:
+    """Compute the share of rows for which something holds, with Wilson's interval.
+
+    Args:
+        name, better: The attributes of the measure.
+        holds: Whether it holds, shape (rows,).
+        prompts: The prompt of each row, where several may have the same, same shape.
+    """
     if not len(holds):
         return Measure(name, None, None, None, 0, better)
-    estimate = wilson(int(np.sum(holds)), len(holds))
-    return Measure(name, estimate.value, estimate.low, estimate.high, len(holds), better)
+    held = np.asarray(holds, dtype=bool)
+    value, total = float(held.mean()), len(held) if prompts is None else _independent(held, _numbered(prompts))
+    estimate = wilson(value * total, total)
+    return Measure(name, value, estimate.low, estimate.high, len(held), better)
 
 
-def mean(name: str, scores: Sequence[float] | NDArray[np.floating], better: str) -> Measure:
-    """Compute the mean score of rows, with a bootstrap interval."""
-    return measured(name, lambda values: float(values.mean()) if len(values) else math.nan, (np.array(scores),), better)
+def mean(
+    name: str, scores: Sequence[float] | NDArray[np.floating], better: str, prompts: Sequence[str] | None = None
+) -> Measure:
+    """Compute the mean score of rows, with a bootstrap interval; `prompts` as in `share`."""
+    values = np.asarray(scores, dtype=float)
+    if prompts is None:
+        return measured(name, lambda values: float(values.mean()) if len(values) else math.nan, (values,), better)
+    # Rows of the same prompt are drawn together.
+    of = _numbered(prompts)
+    columns = np.bincount(of, values), np.bincount(of).astype(float)
+    return replace(measured(name, lambda sums, counts: float(sums.sum() / counts.sum()), columns, better), rows=len(of))
+
+
+def _numbered(prompts: Sequence[str]) -> NDArray[np.intp]:
+    numbers = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+    return np.array([numbers[prompt] for prompt in prompts], dtype=np.intp)
+
+
+def _independent(held: NDArray[np.bool_], of: NDArray[np.intp]) -> float:
+    """Estimate how many rows with a prompt each would tell as much: as few as there are prompts, as many as rows.
+
+    From the variance of the share as it is between prompts (Korn and Graubard 1998).
+    """
+    share, count = float(held.mean()), int(of.max()) + 1
+    variance = float((np.bincount(of, held - share) ** 2).sum()) / len(held) ** 2
+    rows = share * (1 - share) / variance if variance else float(len(held) if 0 < share < 1 else count)
+    return min(max(rows, count), len(held))
 
 
 def measured(name: str, measure: Callable[..., float], columns: Sequence[NDArray[np.generic]], better: str) -> Measure:

@@ -9,7 +9,7 @@ _OPENING = 250
 
 _NOT = r"(?: not|n['’]?t|not)"
 _CANNOT = (
-    rf"(?:can{_NOT}|could{_NOT}|will not|won['’]?t|would rather not|refuse|decline|must (?:decline|refuse)|"
+    rf"(?:can(?: ?not|['’]?t)|could{_NOT}|will not|won['’]?t|would rather not|refuse|decline|must (?:decline|refuse)|"
     rf"(?:am|['’]m)(?: \w+)? (?:unable|not (?:able|going|programmed|allowed|designed|capable|comfortable|here)))"
 )
 _HELP = (

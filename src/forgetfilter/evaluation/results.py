@@ -21,7 +21,8 @@ class Evaluation:
     Attributes:
         measures: Every measure; names with [brackets] cover a part of the rows.
         rows: The number of rows of each kind that were asked.
-        not_asked: Ids of rows whose prompt exceeds the length limit; no measure counts them.
+        not_asked: Ids of rows whose prompt exceeds the length limit, and ID/KIND of such jailbreaks; no measure counts
+            them.
         toxicity_classifier: The classifier that scored toxicity, or empty.
         judge: The model that judged answers, or empty.
         not_compared: Ids of the questions of which an option exceeds the length limit; bias-likelihood does not count
@@ -54,7 +55,7 @@ class Evaluation:
         ]
         text = table(["measure", "value", "95% interval", "rows", "better"], lines)
         if self.not_asked:
-            text += f"\n{len(self.not_asked):,} rows were not asked: their prompts are longer than --max-length"
+            text += f"\n{len(self.not_asked):,} prompts were not asked: they are longer than --max-length"
         if self.not_compared:
             text += (
                 f"\n{len(self.not_compared):,} questions were left out of bias-likelihood: with one of their options "

@@ -22,21 +22,22 @@ _NO_ANSWER = frozenset(
 )
 
 
-def short_answer(answer: str, no_answer: frozenset[str] = frozenset()) -> str:
+def short_answer(answer: str, no_answer: frozenset[str] = frozenset(), right: Sequence[str] = ()) -> str:
     """Reduce a generated answer to what SQuAD's rules compare: its first line; empty if it says there is no answer.
 
     Args:
         answer: The model's answer.
         no_answer: Further ways to say so, normalised: the held-out rows' own completions for unanswerable questions.
+        right: The right answers, which say something even where they read like one of these ways, such as "none".
     """
     line = answer.strip().partition("\n")[0].strip()
-    return "" if normalised(line) in _NO_ANSWER | no_answer else line
+    return "" if normalised(line) in (_NO_ANSWER | no_answer) - set(map(normalised, right)) else line
 
 
 def squad_answers(rows: Sequence[HeldOut], answers: Sequence[str]) -> list[str]:
     """Reduce the answer to each SQuAD row to its short answer."""
     no_answer = frozenset(normalised(row.completion) for row in rows if not row.answers)
-    return [short_answer(answer, no_answer) for answer in answers]
+    return [short_answer(answer, no_answer, row.answers or ()) for row, answer in zip(rows, answers, strict=True)]
 
 
 def squad_scores(rows: Sequence[HeldOut], short: Sequence[str]) -> list[tuple[float, float]]:

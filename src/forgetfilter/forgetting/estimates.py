@@ -88,7 +88,7 @@ class Errors:
     harmless_removed: Estimate | None
 
 
-def wilson(count: int, total: int) -> Estimate:
+def wilson(count: float, total: float) -> Estimate:
     """Return a share with Wilson's score interval; `total` must be positive."""
     share, z2 = count / total, _Z**2
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)

@@ -25,6 +25,8 @@ from .cards import CARD, data_card, is_on_hub, model_card, model_name
 ADAPTER, MERGED = "adapter", "merged"
 # What `datasets` writes beside the rows; the hub reads these by themselves.
 _NO_ROWS = {"dataset_dict.json", "dataset_info.json", "state.json"}
+# What another push may have left of an adapter or a whole model: where both are, a loader puts one onto the other.
+_OF_A_MODEL = ("adapter_", "config.json", "generation_config.json", "model-", "model.safetensors")
 _SHOWN = 60
 
 
@@ -45,7 +47,7 @@ def push(
 ) -> list[str]:
     """Push the kept rows of a run to a data set of the hub, with a card; and its model, if asked, to a model.
 
-    Rows are pushed as they stand in the run folder. Rows of an earlier push to the same name are replaced.
+    Rows are pushed as they stand in the run folder. Rows and model of an earlier push to the same name are replaced.
 
     Args:
         run: The run, which has been decided.
@@ -79,7 +81,7 @@ def push(
             files = _merged(run, Path(folder)) if whole and is_adapter else _as_it_is(run, Path(folder))
             console.say(f"pushing the model to {name}")
             card = model_card(run, summary, adapter=not whole)
-            places.append(_commit(name, "model", private, files, card, ()))
+            places.append(_commit(name, "model", private, files, card, _OF_A_MODEL))
     return places
 
 
@@ -140,7 +142,7 @@ def _commit(name: str, kind: str, private: bool, files: dict[str, Path], card: s
         name, kind, private: The repository.
         files: The files by their path in it.
         card: Text of its card.
-        replaced: Folders of it in which nothing else may remain.
+        replaced: What the paths begin with of which nothing else may remain.
     """
     with _explained(name):
         api = HfApi()
@@ -148,7 +150,7 @@ def _commit(name: str, kind: str, private: bool, files: dict[str, Path], card: s
         if private and not api.repo_info(url.repo_id, repo_type=kind).private:
             raise HubError(f"{name}: is there already, and is public; name another, or make it private on the hub")
         there = api.list_repo_files(url.repo_id, repo_type=kind)
-        stale = [path for path in there if replaced and path.startswith(replaced) and path not in files]
+        stale = [path for path in there if path.startswith(replaced) and path not in files]
         api.create_commit(
             url.repo_id,
             [

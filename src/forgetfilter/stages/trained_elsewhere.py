@@ -41,7 +41,9 @@ def _about_rows(record: Record, work: FilterRun) -> Iterator[str]:
             f"the learned model was trained on the first {record.max_length:,} tokens of each row, and "
             f"{longer:,} are longer here: answers that begin later were not learned"
         )
-    if not record.beginnings:
+    rows = work.material.rows(DATA)
+    # A sample lacks most of the rows that were learned.
+    if not record.beginnings or len(table) < rows.count - len(rows.bad):
         return
     there = {beginning(table[i].input_ids) for i in range(len(table))}
     found = sum(hashed in there for hashed in record.beginnings) / len(record.beginnings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...console import Console
 from ...data.text_files import read_jsonl
 from ...decision.overrides import KEPT, REMOVED
+from ...decision.verdicts import UNSCORABLE
 from ...errors import SettingsError
 from ...forgetting.estimates import Estimate
 from ...forgetting.signals import DEFAULT_SIGNAL, RIVAL, SIGNALS
@@ -69,7 +70,8 @@ def filter_records(mix: Mix, settings: CompareSettings, folder: Path, console: C
     # The first forgetting signal comes last, so that the run keeps its decisions.
     for name in [*(name for name in names if name != first), first]:
         run_decide(run.path, {**_decision_settings(settings), "signal": name}, Console(quiet=True))
-        suspicion, removed = _suspicion_and_decisions(run, list(rows))
+        drop_unscorable = settings.decision.drop_unscorable
+        suspicion, removed = _suspicion_and_decisions(run, list(rows), drop_unscorable=drop_unscorable)
         measures[name] = measure_filter(suspicion, removed, unsafe, task)
     texts = [f"{_plain_text(row['prompt'])} {_plain_text(row['completion'])}" for row in rows.values()]
     # Shows how easy the data is: the rival bag-of-words, cross-fitted on the labels themselves.
@@ -106,13 +108,18 @@ def _decision_settings(settings: Settings) -> dict[str, Any]:
     return values_of(settings.decision)
 
 
-def _suspicion_and_decisions(run: Run, ids: list[str]) -> tuple[FloatArray, Mask]:
+def was_removed(decisions: Sequence[str], *, drop_unscorable: bool) -> Mask:
+    """Tell which rows are in the removed file, by their decisions, shape (n,)."""
+    return np.isin(np.array(decisions), [REMOVED, UNSCORABLE] if drop_unscorable else [REMOVED])
+
+
+def _suspicion_and_decisions(run: Run, ids: list[str], *, drop_unscorable: bool) -> tuple[FloatArray, Mask]:
     """Read the suspicion of the rows with these ids, NaN where unscored, and whether each was removed."""
     scores = pq.read_table(run.file(SCORES), columns=["id", "suspicion", "decision"]).to_pydict()
     by_id = {id: i for i, id in enumerate(scores["id"])}
     order = [by_id[id] for id in ids]
     suspicion = np.array(scores["suspicion"], dtype=float)[order]
-    return suspicion, np.array(scores["decision"])[order] == REMOVED
+    return suspicion, was_removed(scores["decision"], drop_unscorable=drop_unscorable)[order]
 
 
 def measure_filter(suspicion: FloatArray, removed: Mask, unsafe: Mask, task: Mask) -> dict[str, Estimate]:

@@ -30,7 +30,7 @@ def load_harmfulqa(containers: Sequence[Container]) -> Loaded:
     conversations = list(read_each(containers, "HarmfulQA", _conversations))
     examples = [example for example in conversations if example is not None]
     without = len(conversations) - len(examples)
-    return Loaded(examples, [f"left out, conversations without an answer: {without:,}"] if without else [])
+    return Loaded(examples, [f"left out, conversations in which an answer is missing: {without:,}"] if without else [])
 
 
 def _conversations(row: Row) -> Iterator[Example | None]:
@@ -58,7 +58,7 @@ def _conversations(row: Row) -> Iterator[Example | None]:
 
 
 def _messages(turns: Any, place: str) -> list[dict[str, str]]:
-    """Convert the turns up to the last answer to messages; empty if nothing was asked and answered."""
+    """Convert the turns up to the last answer to messages; empty if nothing was asked, or an answer is missing."""
     if not isinstance(turns, list):
         raise FieldError(place, describe(turns), "a list of turns")
     messages = []
@@ -72,7 +72,9 @@ def _messages(turns: Any, place: str) -> list[dict[str, str]]:
         messages.append({"role": ROLES[speaker], "content": content})
     while messages and not (messages[-1]["role"] == "assistant" and messages[-1]["content"]):
         messages.pop()
-    return messages if len(messages) > 1 else []
+    # The filter takes no answer without text, be it only context.
+    whole = all(message["content"] for message in messages if message["role"] == "assistant")
+    return messages if len(messages) > 1 and whole else []
 
 
 def _prompt(messages: list[dict[str, str]]) -> Prompt:

@@ -43,7 +43,7 @@ def _example(row: Row, layout: Layout, settings: SourceSettings) -> Example:
     label = choice_field(row, "label", LABELS)
     messages = layout.chat(row).messages
     answer = max(i for i, message in enumerate(messages) if message.trained)
-    prompt, completion = _prompt(messages[:answer]), messages[answer].content
+    prompt, completion = _prompt(messages[:answer]), _said(messages[answer])
     words = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
     taken = _ATTRIBUTES | text_columns(layout.name, layout.columns)
     return Example(
@@ -63,7 +63,12 @@ def _prompt(messages: Sequence[Message]) -> Prompt:
         return ""
     if len(messages) == 1 and messages[0].role == "user":
         return messages[0].content
-    return [{"role": message.role, "content": message.content} for message in messages if message.role != TEXT_ROLE]
+    return [{"role": message.role, "content": _said(message)} for message in messages if message.role != TEXT_ROLE]
+
+
+def _said(message: Message) -> str:
+    # A turn that is nothing but a tool call, or reasoning, has that as its text.
+    return message.content if message.content.strip() else message.text
 
 
 def _notion(row: Row, default: str) -> str:

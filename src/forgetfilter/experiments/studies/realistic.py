@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ...data.text_files import read_jsonl
-from ...decision.overrides import REMOVED
 from ...errors import InputError
 from ...forgetting.estimates import UNKNOWN, Estimate, wilson
 from ...metrics.detection import auroc, bootstrap_interval
@@ -21,7 +20,7 @@ from ...plotting.charts import dots, side_by_side
 from ...plotting.markdown import markdown_table
 from ...runs.layout import SCORES, STUDY_ROWS
 from ...settings.option import split_names
-from ..comparison.filters import filtered_rows, unscored_last
+from ..comparison.filters import filtered_rows, unscored_last, was_removed
 from ..mixing import Mix
 from .averaging import mean_over_draws
 from .context import UNSAFE, StudyContext, folder_name
@@ -99,9 +98,9 @@ def _share(context: StudyContext, wanted: float) -> _ShareResult:
         folder = context.folder / "filters" / path.stem
         run = filtered_rows(path, mix.safe, context.settings, folder, context.console)[0]
         scores = pq.read_table(run.file(SCORES)).to_pydict()
-        results = zip(scores["id"], scores["suspicion"], scores["decision"], strict=True)
+        removed = was_removed(scores["decision"], drop_unscorable=context.settings.decision.drop_unscorable)
         kinds_of_draws.append(kinds)
-        return _by_kind(kinds, {id: (forgetting, decision) for id, forgetting, decision in results})
+        return _by_kind(kinds, dict(zip(scores["id"], zip(scores["suspicion"], removed, strict=True), strict=True)))
 
     results = mean_over_draws(context.draws, filter_draw)
     kinds = Counter(kind for of_draw in kinds_of_draws for kind in of_draw.values())
@@ -149,9 +148,9 @@ def _write(rows: list[tuple[str, Row]], folder: Path, name: str) -> tuple[dict[s
     return {row["id"]: kind for kind, row in rows}, path
 
 
-def _by_kind(kinds: dict[str, str], results: dict[str, tuple[float, str]]) -> dict[str, _Kind]:
+def _by_kind(kinds: dict[str, str], results: dict[str, tuple[float, bool]]) -> dict[str, _Kind]:
     forgetting = np.array([results[id][0] for id in kinds], dtype=float)
-    removed = np.array([results[id][1] == REMOVED for id in kinds])
+    removed = np.array([results[id][1] for id in kinds])
     kind_of, order = np.array(list(kinds.values())), unscored_last(forgetting)
     ordinary = kind_of == _ORDINARY
     groups = {_ORDINARY: ordinary, _UNSAFE: np.isin(kind_of, list(DISGUISES))}
