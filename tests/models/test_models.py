@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -257,6 +258,22 @@ def test_answers_are_those_of_generate(kind, table, tokenizer, tmp_path):
         config = GenerationConfig(max_new_tokens=12, do_sample=False, eos_token_id=256, pad_token_id=256)
         out = session.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
         assert tokenizer.decode(out[0, len(prompt) :], skip_special_tokens=True) == answer
+
+
+def test_an_answer_ends_where_the_chat_template_ends_a_turn(session, tokenizer, monkeypatch):
+    """A base model's tokenizer names its end-of-text token alone, but models trained on chats end turns."""
+    found = []
+    monkeypatch.setattr(generation, "decode", lambda *given: found.append(given[-1]) or [[]])
+    monkeypatch.setattr(session.model.generation_config, "eos_token_id", None)
+    base = deepcopy(tokenizer)
+    base.add_special_tokens({"eos_token": "<|text-ends|>"})
+    without_end = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    for template in (base.chat_template, without_end, "{{ 1 +", None):
+        base.chat_template = template
+        greedy(session, base, [np.arange(3, dtype=np.int32)], [1])
+    end_of_turn, end_of_text = tokenizer.eos_token_id, base.eos_token_id
+    assert found == [[end_of_text, end_of_turn], *[[end_of_text]] * 3]
+    assert end_of_turn != end_of_text
 
 
 def test_a_row_is_not_decoded_beyond_what_the_model_can_take(tokenizer, tmp_path):

@@ -191,6 +191,11 @@ class ChatTemplate:
         found = "a message that the model's chat template changes in a way that cannot be followed"
         return Problem(found, "messages shown as they are, or --template plain")
 
+    @property
+    def end_of_turn(self) -> str:
+        """The token that ends an answer, as text; empty where no token does."""
+        return self._frame.end_of_turn
+
     @cached_property
     def _frame(self) -> Frame:
         """Find what the template puts around an answer, from the shortest chat."""

@@ -14,6 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
+from ..data.templates import ChatTemplate
+from ..errors import ModelError
 from .capabilities import tolerance, trial_tokens
 from .collating import common_prefix, pad_right, worth_sharing
 from .cpu.blocks import only_fast_blocks
@@ -289,7 +291,21 @@ def _pad_left(prompts: Sequence[NDArray[np.int32]], device: torch.device) -> tup
 
 
 def _end_tokens(model: TrainableModel, tokenizer: Any) -> list[int]:
-    """Return every token that ends an answer: the model may name several, the tokenizer one."""
+    """Return every token that ends an answer: the model may name several, the tokenizer and its chat template one."""
     named = model.model.generation_config.eos_token_id
     ends = list(named) if isinstance(named, (list, tuple)) else [named]
-    return list(dict.fromkeys(end for end in [*ends, tokenizer.eos_token_id] if end is not None))
+    ends += [tokenizer.eos_token_id, _end_of_turn(tokenizer)]
+    return list(dict.fromkeys(end for end in ends if end is not None))
+
+
+def _end_of_turn(tokenizer: Any) -> int | None:
+    """Return the special token with which the chat template ends an answer, if there is one.
+
+    Of models that were not trained to chat, neither configuration nor tokenizer names it, and after training on chats
+    they would go on behind it.
+    """
+    try:
+        ids = tokenizer.encode(ChatTemplate(tokenizer).end_of_turn, add_special_tokens=False)
+    except (ModelError, ValueError):
+        return None
+    return ids[0] if len(ids) == 1 and ids[0] in tokenizer.added_tokens_decoder else None
