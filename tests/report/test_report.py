@@ -947,6 +947,18 @@ def test_estimates_that_cannot_be_told_are_not_shown(suspected, of_two_kinds, of
     assert kinds == {0, 2}
 
 
+def test_where_nothing_is_kept_no_estimate_is_told(of_two_kinds, browser, tmp_path, capsys):
+    run = shutil.copytree(of_two_kinds, tmp_path / "run")
+    for threshold in ("-1000", "top:100%"):
+        capsys.readouterr()
+        assert main(["decide", str(run), "--threshold", threshold]) == 0
+        assert json.loads((run / "summary.json").read_text())["errors"]["precision"] is None
+        assert "Estimated precision unknown, judged by " in capsys.readouterr().out
+        with opened(browser, run) as page:
+            assert "is unknown: no row is kept to tell it by." in page.text_content("#sure")
+            assert "precision unknown, recall" in page.text_content("#errors")
+
+
 def check_estimates(summary, said, here):
     """What the page says of errors is what was decided."""
     if summary["doubt"]:
