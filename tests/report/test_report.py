@@ -1000,6 +1000,13 @@ def test_a_run_that_trained_nothing_says_so_and_how_to_go_on(looked, browser, tm
         assert page.locator("#look").is_visible()
 
 
+def test_a_run_that_trained_nothing_says_what_it_takes_to_decide_by_forgetting(looked, capsys):
+    assert main(["decide", str(looked), "--signal", "likelihood"]) == 2
+    said = capsys.readouterr().err
+    assert "no scores for the signal 'likelihood', as nothing was trained" in said
+    assert "without --no-training" in said
+
+
 def test_the_figure_of_a_run_that_trained_nothing(looked, tmp_path):
     pytest.importorskip("matplotlib")
     assert main(["figure", str(looked), "--output", str(tmp_path)]) == 0
