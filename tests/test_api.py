@@ -21,7 +21,7 @@ import transformers
 import yaml
 from peft import LoraConfig, get_peft_model
 
-from forgetfilter import FilterResult, ForgetFilter, ForgetFilterError
+from forgetfilter import FilterResult, ForgetFilter, ForgetFilterError, model_path
 from forgetfilter.cli import main
 from forgetfilter.data.containers import from_memory
 from forgetfilter.errors import InputError, ModelError, RunError, SettingsError
@@ -270,6 +270,8 @@ def test_what_is_no_path_is_told(filter, noisy, safe, tmp_path):
         (lambda: FilterResult(5), "path: expected a path, found 5"),
         (lambda: result.decide(overrides={"decisions": {}}), "overrides: expected a path, found {'decisions'"),
         (lambda: filter.run(noisy, safe, output=5), "output: expected a path, found 5"),
+        (lambda: result.push_to_hub(None), "name: expected user/name, found None"),
+        (lambda: model_path(None), "model: expected a name or a path, found None"),
     ]:
         with pytest.raises(InputError, match=said):
             call()

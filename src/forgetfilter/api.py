@@ -247,6 +247,8 @@ class FilterResult:
         """
         from .publishing.hub import push
 
+        if not isinstance(name, str):
+            raise InputError(f"name: expected user/name, found {repr(name)[:60]}")
         if model not in (None, "adapter", "merged"):
             raise SettingsError(f"model: expected 'adapter', 'merged' or None, found {repr(model)[:60]}")
         with refusals_explained(self.path):
@@ -503,6 +505,8 @@ def model_path(model: str | os.PathLike[str]) -> str:
     from .models.loading import pretrained_path
     from .models.sources import find_model
 
+    if not isinstance(model, (str, os.PathLike)):
+        raise InputError(f"model: expected a name or a path, found {repr(model)[:60]}")
     return pretrained_path(find_model(os.fspath(model)))
 
 
