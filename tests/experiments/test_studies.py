@@ -89,6 +89,15 @@ def test_two_models_and_two_mixes_are_asked_for(world, capsys):
     assert "unsafe rows of one prompt each are wanted" in capsys.readouterr().err
 
 
+def test_what_holds_no_studies_is_left_alone(world, capsys):
+    _, mixes, models = world
+    place = mixes[0].folder
+    arguments = ["--output", str(place), "--model", str(models[0]), "--mix", str(place), *OPTIONS]
+    assert main(["study", "forgetting", *arguments]) == 2
+    assert "it is no folder of studies; name another folder" in capsys.readouterr().err
+    assert sorted(path.name for path in place.iterdir()) == ["held-out.jsonl", "mix.json", "noisy.jsonl", "safe.jsonl"]
+
+
 def test_an_impossible_judge_is_told_before_any_work(world, tmp_path, capsys):
     _, mixes, models = world
     arguments = ["--output", str(tmp_path / "out"), "--model", str(models[0]), "--mix", str(mixes[0].folder), *OPTIONS]
