@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -171,6 +172,9 @@ class FilterResult:
 
         kept = set(kept_rows(self._run, summary).tolist())
         rows = Snapshot.open(self._run.folder(ROWS) / DATA)
+        if not kept:
+            # For the columns, which no conversations would not have.
+            return as_conversations((chat for _, _, chat in islice(rows.usable(), 1)), rows.name).select([])
         return as_conversations((chat for _, row, chat in rows.usable() if row in kept), rows.name)
 
     def decide(
