@@ -11,7 +11,7 @@ from forgetfilter.experiments.studies import command
 from forgetfilter.experiments.studies.attribute_rows import VALUES, attribute_rows
 from forgetfilter.experiments.studies.averaging import average
 from forgetfilter.experiments.studies.context import UNSAFE
-from forgetfilter.experiments.studies.curves import Curve, review_points
+from forgetfilter.experiments.studies.curves import Curve, describe_difference, mean_difference, review_points
 from forgetfilter.experiments.studies.disguises import DISGUISES, look_alikes
 from forgetfilter.experiments.studies.variations import Outcome
 from forgetfilter.forgetting.cuts import Fixed
@@ -111,6 +111,14 @@ def test_forgetting_is_the_drop_since_learning():
     curve = Curve([0, 3], ["a", "b"], logprob, np.array([[1.0, 0.5], [0.5, 0.5]]))
     assert curve.forgetting.tolist() == [[0, 0], [0.5, 2.0]]
     assert curve.lost.tolist() == [[0, 0], [0.5, 0]]
+
+
+def test_groups_of_which_one_is_empty_are_not_compared_in_figures():
+    """Such as the task rows of a mix of one source of unsafe and safe rows."""
+    nothing = mean_difference(np.array([1.0, 2.0]), np.array([False, False]))
+    assert describe_difference("unsafe", "task", nothing).endswith("cannot be told, as one of the groups is empty")
+    both = mean_difference(np.array([1.0, 2.0]), np.array([False, True]))
+    assert "nan" not in describe_difference("unsafe", "task", both)
 
 
 def test_outcomes_by_hand():
