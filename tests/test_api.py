@@ -21,7 +21,7 @@ import transformers
 import yaml
 from peft import LoraConfig, get_peft_model
 
-from forgetfilter import FilterResult, ForgetFilter, ForgetFilterError
+from forgetfilter import FilterResult, ForgetFilter, ForgetFilterError, RowScorer, model_path
 from forgetfilter.cli import main
 from forgetfilter.data.containers import from_memory
 from forgetfilter.errors import InputError, ModelError, RunError, SettingsError
@@ -270,6 +270,9 @@ def test_what_is_no_path_is_told(filter, noisy, safe, tmp_path):
         (lambda: FilterResult(5), "path: expected a path, found 5"),
         (lambda: result.decide(overrides={"decisions": {}}), "overrides: expected a path, found {'decisions'"),
         (lambda: filter.run(noisy, safe, output=5), "output: expected a path, found 5"),
+        (lambda: result.push_to_hub(None), "name: expected user/name, found None"),
+        (lambda: RowScorer.load(None), "run: expected a path, found None"),
+        (lambda: model_path(None), "model: expected a name or a path, found None"),
     ]:
         with pytest.raises(InputError, match=said):
             call()
@@ -358,6 +361,19 @@ def test_a_result_read_from_a_folder_of_arrow_files_outlives_the_next_decision(f
     result.decide("-1000")
     assert len(result.kept) == 0
     assert len([row["prompt"] for row in first]) == 9
+
+
+def test_where_no_row_is_removed_or_kept_there_are_columns_all_the_same(filter, noisy, safe, tmp_path):
+    result = filter.run(noisy, safe, output=tmp_path / "run")
+    names = result.kept.column_names
+    assert "prompt" in names
+    for threshold in ("1000", "-1000"):
+        result.decide(threshold)
+        for rows in (result.kept, result.removed):
+            assert rows.column_names == names
+            assert len(list(rows["prompt"])) == len(rows)
+        assert sorted([len(result.kept), len(result.removed)]) == [0, 12]
+        assert result.kept_conversations.column_names == ["prompt", "completion"]
 
 
 def test_a_run_of_earlier_is_opened_by_its_folder(filter, noisy, safe, tmp_path):

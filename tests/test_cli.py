@@ -91,6 +91,13 @@ def test_preview_of_unusable_rows_fails_and_names_the_file(model, tmp_path, caps
     assert main([*command, "2"]) == 0
 
 
+def test_preview_of_no_rows_fails_as_filter_does(model, tmp_path, capsys):
+    blank = tmp_path / "blank.jsonl"
+    blank.write_text("\n\n")
+    assert main(["preview", str(blank), "--model", str(model)]) == 2
+    assert capsys.readouterr().err == f"forgetfilter: {blank}: there are no rows in it\n"
+
+
 @pytest.mark.parametrize(
     ("most", "said", "shown"),
     [

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -171,6 +172,9 @@ class FilterResult:
 
         kept = set(kept_rows(self._run, summary).tolist())
         rows = Snapshot.open(self._run.folder(ROWS) / DATA)
+        if not kept:
+            # For the columns, which no conversations would not have.
+            return as_conversations((chat for _, _, chat in islice(rows.usable(), 1)), rows.name).select([])
         return as_conversations((chat for _, row, chat in rows.usable() if row in kept), rows.name)
 
     def decide(
@@ -247,6 +251,8 @@ class FilterResult:
         """
         from .publishing.hub import push
 
+        if not isinstance(name, str):
+            raise InputError(f"name: expected user/name, found {repr(name)[:60]}")
         if model not in (None, "adapter", "merged"):
             raise SettingsError(f"model: expected 'adapter', 'merged' or None, found {repr(model)[:60]}")
         with refusals_explained(self.path):
@@ -503,6 +509,8 @@ def model_path(model: str | os.PathLike[str]) -> str:
     from .models.loading import pretrained_path
     from .models.sources import find_model
 
+    if not isinstance(model, (str, os.PathLike)):
+        raise InputError(f"model: expected a name or a path, found {repr(model)[:60]}")
     return pretrained_path(find_model(os.fspath(model)))
 
 

@@ -232,8 +232,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     settings = from_mapping(
         EvaluationSettings, _merge_values(options, EvaluationSettings), str(options.config or "options")
     )
-    if not settings.held_out or not options.output:
-        raise SettingsError("evaluate needs HELD_OUT and --output; see 'forgetfilter evaluate --help'")
+    needed = {"HELD_OUT": settings.held_out, "--output": options.output}
+    if missing := [name for name, value in needed.items() if not value]:
+        raise SettingsError(f"evaluate needs {', '.join(missing)}; see 'forgetfilter evaluate --help'")
     main_process = Processes(settings.model.device).main
     evaluation = run_evaluation(settings, options.output, Console(quiet=not main_process))
     if main_process:

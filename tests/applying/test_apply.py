@@ -293,9 +293,10 @@ def test_a_decision_for_other_reasons_is_applied_anew(run, more, tmp_path):
     own = shutil.copytree(run, tmp_path / "run")
     assert main(["decide", str(own), "--threshold", "1e9"]) == 0
     before = RowScorer.load(own).score_texts([more[0]["completion"]]).suspicion
-    assert main(["decide", str(own), "--threshold", "1e9", "--known-unsafe", str(run.parent / "safe.jsonl")]) == 0
-    known = json.loads((own / "summary.json").read_text())
-    (own / "summary.json").write_text(json.dumps(known | {"known_later_key": ""}))
+    known = write_jsonl(tmp_path / "known.jsonl", more)
+    assert main(["decide", str(own), "--threshold", "1e9", "--known-unsafe", str(known)]) == 0
+    summary = json.loads((own / "summary.json").read_text())
+    (own / "summary.json").write_text(json.dumps(summary | {"known_later_key": ""}))
     (own / CHECKSUMS).unlink()
     assert RowScorer.load(own).score_texts([more[0]["completion"]]).suspicion != before
 

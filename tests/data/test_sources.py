@@ -104,6 +104,18 @@ def test_what_a_run_made_is_not_data_unless_it_is_named(files, name):
         open_container(str(run))
 
 
+def test_the_sets_of_a_mix_are_not_one_data_set(files):
+    """Else a model is measured, without a word, on the rows that it was trained on as well."""
+    folder = files / "more"
+    for name in ("noisy", "safe", "held-out"):
+        write_jsonl(folder / f"{name}.jsonl", texts("a"))
+    assert open_container(str(folder)).places
+    (folder / "mix.json").write_text("{}")
+    with pytest.raises(InputError, match="this is the folder of a mix; name one of its files: noisy"):
+        open_container(str(folder))
+    assert list(open_container(str(folder / "held-out.jsonl")).records())
+
+
 def test_one_file_in_a_folder_is_like_that_file(tmp_path):
     (tmp_path / "data").mkdir()
     write_jsonl(tmp_path / "data" / "x.jsonl", texts("a"))

@@ -307,7 +307,7 @@ def test_the_judge_has_passes_of_the_size_that_was_asked_for(command, model, mon
 
 
 def test_mistakes_get_one_line(command, refused, tmp_path):
-    refused(["evaluate"], "evaluate needs HELD_OUT and --output")
+    refused(["evaluate"], "evaluate needs HELD_OUT, --output;")
     refused([*command[:2], "--output", tmp_path / "x"], "no model was named")
     refused([*command, "--max-length", "4096"], "at most 2048 tokens")
     refused([*command[:4], "--output", tmp_path / "y", "--toxicity-classifier", tmp_path / "no"], "no such model")

@@ -109,6 +109,15 @@ def test_another_learning_rate_is_refused(compared, capsys):
     assert "learning_rate" in capsys.readouterr().err
 
 
+def test_what_is_no_comparison_is_left_alone(compared, mixes, tmp_path, capsys):
+    (tmp_path / "notes.md").write_text("mine")
+    for place in (tmp_path, mixes[0].folder, mixes[0].folder.parent):
+        before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+        assert main([*compared[1], "--output", str(place)]) == 2
+        assert "it is no comparison; name another folder" in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+
+
 def test_another_threshold_decides_again_but_what_was_trained_on_its_rows_stays(compared, tmp_path, capsys):
     out, command = compared
     again = tmp_path / "again"

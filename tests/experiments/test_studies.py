@@ -11,7 +11,7 @@ from forgetfilter.experiments.studies import command
 from forgetfilter.experiments.studies.attribute_rows import VALUES, attribute_rows
 from forgetfilter.experiments.studies.averaging import average
 from forgetfilter.experiments.studies.context import UNSAFE
-from forgetfilter.experiments.studies.curves import Curve, review_points
+from forgetfilter.experiments.studies.curves import Curve, describe_difference, mean_difference, review_points
 from forgetfilter.experiments.studies.disguises import DISGUISES, look_alikes
 from forgetfilter.experiments.studies.variations import Outcome
 from forgetfilter.forgetting.cuts import Fixed
@@ -89,6 +89,15 @@ def test_two_models_and_two_mixes_are_asked_for(world, capsys):
     assert "unsafe rows of one prompt each are wanted" in capsys.readouterr().err
 
 
+def test_what_holds_no_studies_is_left_alone(world, capsys):
+    _, mixes, models = world
+    place = mixes[0].folder
+    arguments = ["--output", str(place), "--model", str(models[0]), "--mix", str(place), *OPTIONS]
+    assert main(["study", "forgetting", *arguments]) == 2
+    assert "it is no folder of studies; name another folder" in capsys.readouterr().err
+    assert sorted(path.name for path in place.iterdir()) == ["held-out.jsonl", "mix.json", "noisy.jsonl", "safe.jsonl"]
+
+
 def test_an_impossible_judge_is_told_before_any_work(world, tmp_path, capsys):
     _, mixes, models = world
     arguments = ["--output", str(tmp_path / "out"), "--model", str(models[0]), "--mix", str(mixes[0].folder), *OPTIONS]
@@ -102,6 +111,14 @@ def test_forgetting_is_the_drop_since_learning():
     curve = Curve([0, 3], ["a", "b"], logprob, np.array([[1.0, 0.5], [0.5, 0.5]]))
     assert curve.forgetting.tolist() == [[0, 0], [0.5, 2.0]]
     assert curve.lost.tolist() == [[0, 0], [0.5, 0]]
+
+
+def test_groups_of_which_one_is_empty_are_not_compared_in_figures():
+    """Such as the task rows of a mix of one source of unsafe and safe rows."""
+    nothing = mean_difference(np.array([1.0, 2.0]), np.array([False, False]))
+    assert describe_difference("unsafe", "task", nothing).endswith("cannot be told, as one of the groups is empty")
+    both = mean_difference(np.array([1.0, 2.0]), np.array([False, True]))
+    assert "nan" not in describe_difference("unsafe", "task", both)
 
 
 def test_outcomes_by_hand():

@@ -51,6 +51,13 @@ def test_where_nothing_is_removed_precision_is_unknown_and_recall_zero():
     assert (errors.recall.value, errors.harmless_removed.value) == (0, 0)
 
 
+@pytest.mark.parametrize("cut", [-1.0, 0.5])
+def test_where_nothing_is_kept_precision_is_unknown(cut):
+    errors = estimate_errors(10, 10, Planted(np.array([0.0, 1.0, 2.0]), NONE, NONE), cut)
+    assert errors.precision is None
+    assert errors.harmless_removed.value > 0
+
+
 def test_rows_without_a_score_do_not_count():
     errors = estimate_errors(5, 10, Planted(NONE, NONE, np.array([np.nan, 2.0, 0.0])), 1.0)
     assert errors.recall.value == 0.5

@@ -947,6 +947,18 @@ def test_estimates_that_cannot_be_told_are_not_shown(suspected, of_two_kinds, of
     assert kinds == {0, 2}
 
 
+def test_where_nothing_is_kept_no_estimate_is_told(of_two_kinds, browser, tmp_path, capsys):
+    run = shutil.copytree(of_two_kinds, tmp_path / "run")
+    for threshold in ("-1000", "top:100%"):
+        capsys.readouterr()
+        assert main(["decide", str(run), "--threshold", threshold]) == 0
+        assert json.loads((run / "summary.json").read_text())["errors"]["precision"] is None
+        assert "Estimated precision unknown, judged by " in capsys.readouterr().out
+        with opened(browser, run) as page:
+            assert "is unknown: no row is kept to tell it by." in page.text_content("#sure")
+            assert "precision unknown, recall" in page.text_content("#errors")
+
+
 def check_estimates(summary, said, here):
     """What the page says of errors is what was decided."""
     if summary["doubt"]:
@@ -986,6 +998,13 @@ def test_a_run_that_trained_nothing_says_so_and_how_to_go_on(looked, browser, tm
             "How it works",
         ]
         assert page.locator("#look").is_visible()
+
+
+def test_a_run_that_trained_nothing_says_what_it_takes_to_decide_by_forgetting(looked, capsys):
+    assert main(["decide", str(looked), "--signal", "likelihood"]) == 2
+    said = capsys.readouterr().err
+    assert "no scores for the signal 'likelihood', as nothing was trained" in said
+    assert "without --no-training" in said
 
 
 def test_the_figure_of_a_run_that_trained_nothing(looked, tmp_path):

@@ -273,3 +273,13 @@ def test_a_basis_projects_the_same_once_it_was_kept(tmp_path):
     assert kept.shape == (40, basis.size) == (40, 48)
     assert np.linalg.norm(kept, axis=1) == pytest.approx(1)
     assert np.array_equal(Basis.load(tmp_path / "basis.npz").project(states[3:5]), basis.project(states[3:5]))
+
+
+def test_rows_known_to_be_unsafe_are_not_named_as_harmless_ones_too(command, run, known, tmp_path, capsys):
+    before = files(run)
+    assert main(["decide", str(run), "--known-unsafe", str(tmp_path / "safe.jsonl")]) == 2
+    assert "holds the same as the safe examples" in capsys.readouterr().err
+    assert files(run) == before
+    copy, other = shutil.copy(known, tmp_path / "copy.jsonl"), ["--output", str(tmp_path / "other"), "--no-training"]
+    assert main([*command, *other, "--trusted", str(known), "--known-unsafe", str(copy)]) == 2
+    assert "copy.jsonl: holds the same as the trusted rows" in capsys.readouterr().err

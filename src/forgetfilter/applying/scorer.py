@@ -18,7 +18,7 @@ from ..console import Console, printable
 from ..data.chats import TEXT_ROLE, Chat, FieldError, Message
 from ..data.columns import find_layout
 from ..data.tokens import TokenTable, write_tokens
-from ..errors import SettingsError
+from ..errors import InputError, SettingsError
 from ..forgetting.cuts import Cut
 from ..runs.inputs import read_frames
 from ..runs.layout import DATA, ONLY_TOKENS, WITNESS_VOCABULARY, WITNESSES
@@ -120,6 +120,8 @@ class RowScorer:
         for name, value, values in (("evidence", evidence, EVIDENCE), ("layout", layout, LAYOUTS)):
             if value not in values:
                 raise SettingsError(f"{name} must be one of {', '.join(values)}; found {value!r}")
+        if not isinstance(run, (str, os.PathLike)):
+            raise InputError(f"run: expected a path, found {repr(run)[:60]}")
         opened = Run.open(Path(run).absolute())
         fitted = fitted_rule(opened, evidence)
         if device is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
+from ..runs.layout import MIX, MIX_FILES
 from ..runs.manifest import is_run
 from .records import is_valid_text
 
@@ -58,6 +59,8 @@ def _find(source: str) -> Location | None:
         raise InputError(f"{source[:80]}: cannot be read: {getattr(error, 'strerror', error)}") from error
     if is_folder and is_run(path):
         raise InputError(f"{source}: this is the folder of a run; name the file or folder in it that is meant")
+    if is_folder and all((path / name).is_file() for name in (MIX, *MIX_FILES)):
+        raise InputError(f"{source}: this is the folder of a mix; name one of its files: {', '.join(MIX_FILES)}")
     if is_folder:
         return Location([path]) if is_saved(path) else _below(path)
     if exists:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,7 +200,10 @@ class Rows:
             InputError: They do not make a table.
         """
         if all(source.form is not None for source in self.sources):
-            return as_dataset(self.fields(positions), path.name)
+            # No lines of text say what columns they have.
+            shown = positions if len(positions) else [row for _, row, _ in islice(self.usable(), 1)]
+            loaded = as_dataset(self.fields(shown), path.name)
+            return loaded if len(positions) else loaded.select([])
         wanted = np.sort(np.asarray(positions, dtype=np.int64))
         parts = []
         for source in self.sources:

@@ -516,6 +516,11 @@ def _read_part(path: Path, signal: Signal) -> Scores | None:
 
 
 def _no_scores(run: Run, signal: Signal) -> RunError:
+    if signal.scoring != RIVAL and run.has(WITNESSES):
+        return RunError(
+            f"{run.path}: has no scores for the signal '{signal.name}', as nothing was trained; to have them, run its "
+            "'forgetfilter filter' command to its end, without --no-training"
+        )
     if signal.scoring != RIVAL:
         return RunError(f"{run.path}: has no scores yet; let 'forgetfilter filter' end first")
     return RunError(

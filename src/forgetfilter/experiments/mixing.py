@@ -17,7 +17,7 @@ from ..console import Console, table
 from ..data.records import hash_chunks
 from ..errors import RunError
 from ..runs.files import written_whole
-from ..runs.layout import MIX
+from ..runs.layout import MIX, MIX_FILES
 from ..runs.manifest import Manifest, refuse_others
 from ..settings.experiments import MixSettings, SourceSettings
 from ..settings.option import to_mapping
@@ -25,7 +25,7 @@ from .published.examples import LABELS, Example
 from .published.sources import Source, find_source
 from .sampling import HELD_OUT, NOISY, PARTS, SAFE_SET, chosen_notions, draw, pools_of
 
-_FILES = {part: f"{part}.jsonl" for part in PARTS}
+_FILES = dict(zip(PARTS, MIX_FILES, strict=True))
 # The fields of an example that the sets to train on keep; the held-out set keeps all.
 _TRAINED = ("id", "prompt", "completion", "label", "notion", "source")
 

@@ -72,7 +72,7 @@ class Planted:
 
 @dataclass(frozen=True)
 class Errors:
-    """Estimated errors of a decision; None where the rows to estimate one from are missing.
+    """Estimated errors of a decision; None where there is nothing to estimate one from.
 
     The intervals cover what is true in 95 of 100 cases where the data's rows are of the kinds of the rows known, or
     between them (docs/evidence.md).
@@ -113,7 +113,8 @@ def estimate_errors(removed: int, scored: int, planted: Planted, cut: float | No
     if lost is not None and len(kinds) > 1 and cut is not None:
         lost = Estimate(lost.value, min(kind.low for kind in kinds), max(kind.high for kind in kinds))
     precision = None
-    if lost is not None and removed:
+    # Where no row is kept, nothing tells how many are harmless.
+    if lost is not None and 0 < removed < scored:
         # A share `lost` of H harmless rows is removed. The other removed rows are unsafe, so H is at most
         # scored - (removed - lost * H), hence at most (scored - removed) / (1 - lost).
         worst, value, best = (

@@ -118,7 +118,7 @@ function estimated(limit) {
   const gone = removedAt(limit), { trusted, known_unsafe: unsafe } = data.planted;
   const why = trusted.count && gone ? doubt(limit) : '';
   const found = { why, precision: null, recall: unsafe.count ? recallAt(limit, gone) : null };
-  if (trusted.count && gone && !(why && signal.fused)) {
+  if (trusted.count && gone && gone < data.scored && !(why && signal.fused)) {
     const harmless = lostAt(limit)
       .map((p) => (p < 1 ? Math.min(1, ((p / (1 - p)) * (data.scored - gone)) / gone) : 1));
     // Without a width all bounds were clipped.

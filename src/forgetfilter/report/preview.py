@@ -63,6 +63,8 @@ def preview(settings: PreviewSettings, count: int) -> None:
             console.print(Text(f"own words alone of answers {framing}, going by the first {ANSWERS_SEEN:,} rows"))
     else:
         rows = list(islice(read, count))
+    if not rows:
+        raise InputError(f"{container.name}: there are no rows in it")
     bad = 0
     for row, (record, layout, chat) in enumerate(rows):
         console.print()

@@ -115,7 +115,7 @@ def _errors(summary: Summary) -> str:
         elif doubt and summary.cut is not None:
             phrases.append(f"{name} cannot be told: {doubt}")
         else:
-            phrases.append(f"{name} unknown")
+            phrases.append(f"{name} unknown, judged by {count_of(count, f'{kind} row')}")
     return f"Estimated{', of the filter alone:' if summary.reviewer else ''} {'; '.join(phrases)}"
 
 

@@ -248,6 +248,26 @@ def refuse_changed(container: Container, fingerprint: str) -> None:
         raise InputError(f"{container.name}: changed while it was read; run the same command again once it is complete")
 
 
+def refuse_known_as_both(name: str, fingerprint: str, harmless: Mapping[str, str]) -> None:
+    """Check that rows known to be unsafe are not named as harmless ones as well.
+
+    Args:
+        name: The data set of the rows known to be unsafe.
+        fingerprint: Its fingerprint.
+        harmless: Those of the trusted rows and the safe examples, by part.
+
+    Raises:
+        InputError: One of these is the same data set.
+    """
+    for part, other in harmless.items():
+        if other == fingerprint:
+            kind = "trusted rows" if part == TRUSTED else "safe examples"
+            raise InputError(
+                f"{name}: holds the same as the {kind}; rows known to be unsafe cannot be harmless, too: name another "
+                "file for one of the two"
+            )
+
+
 def read_part(
     stages: Stages,
     part: str,

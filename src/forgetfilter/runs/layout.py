@@ -78,7 +78,7 @@ APPLIED, APPLIED_MANIFEST = "applied.json", "applied-manifest.json"
 MADE_OF = "made-of.txt"
 # Files of an evaluation, whose answers are called as above; of a mix, a comparison and a study.
 EVALUATION, EVALUATION_MANIFEST = "evaluation.json", "evaluation-manifest.json"
-MIX = "mix.json"
+MIX, MIX_FILES = "mix.json", ("noisy.jsonl", "safe.jsonl", "held-out.jsonl")
 RECORDS, TABLES = "records.jsonl", "tables.md"
 FINDING, FINDING_TABLE, FINDING_JSON, FIGURE = "finding.md", "data.parquet", "data.json", "figure"
 # Folders of a comparison and of studies: runs of the filter, experiments, and rows that a study made.

@@ -25,10 +25,11 @@ from ..runs.inputs import (
     make_encoder,
     own_answers_part,
     read_parts,
+    refuse_known_as_both,
     resolve,
     tokenize_parts,
 )
-from ..runs.layout import KNOWN_UNSAFE, LEARNED, LOG, REVIEWED, numbered
+from ..runs.layout import DATA, KNOWN_UNSAFE, LEARNED, LOG, REVIEWED, numbered
 from ..runs.run import Run, drop_previous, locked, replacing
 from ..settings.groups import Settings
 from ..settings.option import split_names, with_options
@@ -164,6 +165,9 @@ def check_rivals(settings: Settings, *, knows_unsafe: bool) -> None:
 def _read(settings: Settings, inputs: Inputs, encoder: Encoder, output: Path, console: Console) -> None:
     """Read all rows and turn them into tokens, unless an earlier attempt did."""
     prints = {part: container.fingerprint() for part, container in inputs.parts.items()}
+    if unsafe := inputs.parts.get(KNOWN_UNSAFE):
+        harmless = {part: key for part, key in prints.items() if part not in (DATA, KNOWN_UNSAFE)}
+        refuse_known_as_both(unsafe.name, prints[KNOWN_UNSAFE], harmless)
     if len(settings.safe.safe) > 1 and (own := own_answers_part(settings.safe)):
         prints[own] = SELF
     run = Run.start(output, settings, prints | fingerprints(inputs.model, encoder, inputs.learned))

@@ -20,8 +20,8 @@ from ..data.tokens import TokenTable
 from ..errors import BadRowsError, InputError, RunError
 from ..models.stage_runner import StageRunner
 from ..runs.files import read_json, start_afresh, write_json
-from ..runs.inputs import read_frames, read_part, refuse_changed, write_part
-from ..runs.layout import KNOWN_LATER, KNOWN_LATER_INFO, ONLY_TOKENS, ROWS, WITNESSES
+from ..runs.inputs import read_frames, read_part, refuse_changed, refuse_known_as_both, write_part
+from ..runs.layout import KNOWN_LATER, KNOWN_LATER_INFO, ONLY_TOKENS, ROWS, SAFE, TRUSTED, WITNESSES, numbered
 from ..runs.run import Run
 from .witnesses import Witnesses, can_look_further, measure_further, no_witnesses, read_witnesses
 
@@ -97,6 +97,8 @@ def look_at_known(run: Run, source: str | Container, runner: StageRunner, consol
         if isinstance(source, str):
             source = open_container(source, DEFAULT, TextOptions(settings.data.encoding, where_needed=True))
         key = source.fingerprint()
+        harmless = (TRUSTED, *numbered(SAFE, settings.safe.safe))
+        refuse_known_as_both(source.name, key, {part: run.fingerprint(part) for part in harmless})
         options = ReadOptions(settings.data.layout, settings.data.columns, settings.data.skip_bad_rows)
         count = _measure_rows(run, source, options, runner, console, folder)
         refuse_changed(source, key)

@@ -13,7 +13,8 @@ from ...models.processes import one_process
 from ...models.sources import find_model
 from ...plotting.style import check_matplotlib
 from ...runs.files import folder_lock, write_text, written_whole
-from ...runs.layout import RECORDS, TABLES
+from ...runs.layout import MIX, RECORDS, TABLES
+from ...runs.manifest import refuse_others
 from ...settings.experiments import CompareSettings
 from ...settings.option import split_names, with_options
 from ...stages.filter_run import check_rivals
@@ -62,6 +63,8 @@ def compare(mixes: Sequence[Mix], settings: CompareSettings, output: Path, conso
     check_rivals(settings, knows_unsafe=bool(settings.planted.known_unsafe))
     if split_names(settings.strategies):
         check_measuring(settings, {notion for mix in mixes for notion in mix.notions})
+    begun = [output / name for name in names if not (output / name / MIX).exists()]
+    refuse_others(output, "no comparison", ours=any(path.exists() for path in (output / RECORDS, *begun)))
     with folder_lock(output):
         records = []
         for mix, name in zip(mixes, names, strict=True):

@@ -12,6 +12,8 @@ from ...models.processes import one_process
 from ...models.sources import find_model
 from ...plotting.style import check_matplotlib
 from ...runs.files import folder_lock, written_whole
+from ...runs.layout import EXPERIMENTS, FILTERS, STUDY_ROWS
+from ...runs.manifest import refuse_others
 from ...settings.experiments import StudySettings
 from ...settings.option import split_names, with_options
 from ..mixing import Mix
@@ -73,6 +75,8 @@ def run_study(name: str, mixes: Sequence[Mix], settings: StudySettings, output: 
         settings = with_options(settings, model=next(iter(split_names(settings.models)), ""))
     find_model(settings.model.model, settings.model.revision)
     check_measuring(settings, {notion for mix in mixes for notion in mix.notions})
+    places = (EXPERIMENTS, FILTERS, STUDY_ROWS, *STUDIES)
+    refuse_others(output, "no folder of studies", ours=any((output / place).exists() for place in places))
     with folder_lock(output):
         return _write(study, study.run(StudyContext(output, mixes, settings, console)), output)
 

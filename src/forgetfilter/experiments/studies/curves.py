@@ -112,6 +112,8 @@ def mean_difference(values: FloatArray, chosen: NDArray[np.bool_]) -> Estimate:
 
 def describe_difference(one: str, other: str, difference: Estimate) -> str:
     """Describe a difference of forgetting between two groups, and whether it is certain."""
+    if np.isnan(difference.value):
+        return f"whether {one} rows are forgotten more than {other} rows cannot be told, as one of the groups is empty"
     amount = f"{difference.value:z.2f} ({difference.low:z.2f} to {difference.high:z.2f})"
     if difference.low > 0:
         return f"{one} rows are forgotten more than {other} rows: {amount}"
