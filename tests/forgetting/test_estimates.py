@@ -11,6 +11,7 @@ from forgetfilter.forgetting.estimates import (
     more_trusted_are_removed,
     safe_set_is_of_another_kind,
     tells_coverage,
+    too_few_are_kept,
     trusted_are_above,
     trusted_are_different,
     wilson,
@@ -99,6 +100,22 @@ def test_trusted_rows_above_the_data_are_noticed():
     assert found.because == "the trusted rows are forgotten more than the kept rows"
     assert "the true precision is probably higher than they suggest" in found.warning
     assert trusted_are_above(data - 1, trusted, None, "forgotten more") is None
+
+
+def test_where_hardly_a_row_is_kept_trusted_rows_tell_nothing():
+    """That nearly all rows lie above the trusted ones may as well show that these are unlike harmless rows."""
+    trusted, rate = np.linspace(-2, 0, 23), FalseDiscoveryRate(0.1)
+    for kept, told in ((1, False), (40, True)):
+        data = np.concatenate([np.linspace(0.5, 6, 59), np.linspace(-2, -1, kept)])
+        cut = rate.cut(data, trusted)
+        assert cut.removes(data)[:59].all()
+        assert (rate.checked(cut, data) == cut) == told
+        found = too_few_are_kept(59, len(data), trusted)
+        assert (found is None) == told
+    assert found is None
+    assert too_few_are_kept(59, 60, trusted).warning.startswith("the kept rows are too few to show")
+    assert too_few_are_kept(59, 60, NONE) is None
+    assert too_few_are_kept(40, 60, trusted) is None
 
 
 def test_a_safe_set_of_another_kind_is_noticed():

@@ -947,16 +947,21 @@ def test_estimates_that_cannot_be_told_are_not_shown(suspected, of_two_kinds, of
     assert kinds == {0, 2}
 
 
-def test_where_nothing_is_kept_no_estimate_is_told(of_two_kinds, browser, tmp_path, capsys):
+def test_where_hardly_a_row_is_kept_no_precision_is_told(of_two_kinds, browser, tmp_path, capsys):
     run = shutil.copytree(of_two_kinds, tmp_path / "run")
-    for threshold in ("-1000", "top:100%"):
+    why = "the kept rows are too few to show whether the trusted rows are like the harmless rows of the data"
+    for threshold in ("-1000", "top:100%", "top:95%"):
         capsys.readouterr()
         assert main(["decide", str(run), "--threshold", threshold]) == 0
-        assert json.loads((run / "summary.json").read_text())["errors"]["precision"] is None
-        assert "Estimated precision unknown, judged by " in capsys.readouterr().out
+        summary, said = json.loads((run / "summary.json").read_text()), capsys.readouterr().out
+        assert summary["doubt"] == why
         with opened(browser, run) as page:
-            assert "is unknown: no row is kept to tell it by." in page.text_content("#sure")
-            assert "precision unknown, recall" in page.text_content("#errors")
+            check_estimates(summary, said, page.text_content("#errors"))
+            assert f"harmless cannot be told: {why}." in page.text_content("#sure")
+            # The page finds the same by itself.
+            page.fill("#number", "-999")
+            page.press("#number", "Enter")
+            assert f"precision cannot be told ({why})" in page.text_content("#effect")
 
 
 def check_estimates(summary, said, here):

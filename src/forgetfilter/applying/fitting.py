@@ -95,11 +95,12 @@ class FittedRule:
         if parsed == Auto():
             value = as_strict(self.predicted, int(self.removed.sum()))
             return Cut(value, "as strict as the run" if value is not None else "the run removed nothing")
-        if isinstance(parsed, FalseDiscoveryRate):
-            if self.unlearned:
-                raise parsed.none_learned()
-            parsed = replace(parsed, kinds=tuple(self.planted.trusted_kinds), unlike=self.untold)
-        return parsed.cut(self.predicted, self.trusted)
+        if not isinstance(parsed, FalseDiscoveryRate):
+            return parsed.cut(self.predicted, self.trusted)
+        if self.unlearned:
+            raise parsed.none_learned()
+        rate = replace(parsed, kinds=tuple(self.planted.trusted_kinds), unlike=self.untold)
+        return rate.checked(rate.cut(self.predicted, self.trusted), self.predicted)
 
     def agreement(self, cut: Cut) -> Agreement:
         """Compare what the rule predicts with what the run decided, at a cut."""

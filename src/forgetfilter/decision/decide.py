@@ -199,6 +199,8 @@ def decide(run: Run, settings: DecisionSettings, overrides: Overrides | None = N
             raise threshold.none_learned()
         scores, planted = {DATA: scores[DATA]}, Planted.of_none()
     cut = threshold.cut(suspicion, planted.trusted)
+    if isinstance(threshold, FalseDiscoveryRate):
+        cut = threshold.checked(cut, suspicion)
     # Only forgetting shows what a safe set covers; each of several sets is judged by its own review.
     reviews = _read_reviews(run, signal, scores)
     telling = [review for review in reviews if tells_coverage(review[1])]

@@ -15,6 +15,10 @@ from ..errors import SettingsError
 
 FloatArray = NDArray[np.floating]
 NO_ROWS: FloatArray = np.empty(0)
+# Fewer rows than this are not compared with others, and where a larger share is removed, they have to be.
+FEWEST_TO_COMPARE, _MOST_REMOVED = 20, 0.7
+_TOO_FEW_TO_SHOW = "too few to show whether the trusted rows are like the harmless rows of the data"
+TOO_FEW_KEPT = f"the kept rows are {_TOO_FEW_TO_SHOW}"
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,8 @@ class FalseDiscoveryRate:
         scored, known = np.sort(forgetting[~np.isnan(forgetting)])[::-1], np.sort(trusted[~np.isnan(trusted)])
         if not len(known):
             raise self.no_trusted_rows()
-        target = f"the {100 * self.rate:g}% false-removal target"
         if self.unlike:
-            return Cut(None, f"no cutoff can be known to meet {target}: {self.unlike}")
+            return Cut(None, f"no cutoff can be known to meet {self._target}: {self.unlike}")
         kinds = [np.sort(kind) for kind in self.kinds] if len(self.kinds) > 1 else [known]
         p_values = np.max([_p_values(scored, kind) for kind in kinds], axis=0)
         # Storey's estimate of how many rows are harmless: their p-values are uniform, so twice as many rows are
@@ -116,7 +119,7 @@ class FalseDiscoveryRate:
             wanted = len(kinds) * int(np.ceil(harmless / (self.rate * above))) if self.rate else 0
             more = f"; it would take about {wanted:,} trusted rows to tell" if wanted > len(known) else ""
             counted = self._counted(len(known))
-            return Cut(None, f"no cutoff meets {target} with {counted}{more}")
+            return Cut(None, f"no cutoff meets {self._target} with {counted}{more}")
         last = scored[small[-1]]
         below = np.concatenate([scored[scored < last][:1], known[known < last][-1:]])
         return Cut(
@@ -124,6 +127,18 @@ class FalseDiscoveryRate:
             f"at most {100 * self.rate:g}% of the removed rows are harmless, in expectation, judged by "
             f"{self._counted(len(known))}",
         )
+
+    def checked(self, cut: Cut, forgetting: FloatArray) -> Cut:
+        """Refuse a cut that keeps too few rows to see whether the trusted rows are like the data's harmless ones."""
+        removed, scored = int(cut.removes(forgetting).sum()), int((~np.isnan(forgetting)).sum())
+        if not are_too_few_kept(removed, scored):
+            return cut
+        left = f"{scored - removed:,} of {scored:,} rows"
+        return Cut(None, f"no cutoff can be known to meet {self._target}: it would keep {left}, {_TOO_FEW_TO_SHOW}")
+
+    @property
+    def _target(self) -> str:
+        return f"the {100 * self.rate:g}% false-removal target"
 
     def _counted(self, known: int) -> str:
         return f"{known:,} trusted row{'' if known == 1 else 's'}{' of two kinds' if len(self.kinds) > 1 else ''}"
@@ -141,6 +156,15 @@ class FalseDiscoveryRate:
             f"threshold fdr:{100 * self.rate:g}% rests on rows known to be harmless that were learned with the data, "
             "and with --learned none were; take auto, top:10% or a number"
         )
+
+
+def are_too_few_kept(removed: int, scored: int) -> bool:
+    """Tell whether a decision removes most rows and keeps too few to compare with the trusted ones.
+
+    What trusted rows tell of errors rests on their being like the harmless rows of the data. Where most rows lie above
+    them, that may be wrong instead.
+    """
+    return scored - removed < FEWEST_TO_COMPARE and removed > _MOST_REMOVED * scored
 
 
 def _p_values(scored: FloatArray, known: FloatArray) -> FloatArray:

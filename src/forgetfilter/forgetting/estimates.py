@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics.detection import auroc
+from .cuts import FEWEST_TO_COMPARE, TOO_FEW_KEPT, are_too_few_kept
 
 FloatArray = NDArray[np.floating]
 _Z = 1.959963984540054
@@ -168,6 +169,7 @@ def doubt_about(suspicion: FloatArray, trusted: FloatArray, cut: float | None, m
         trusted_are_different(kept, trusted, more)
         or trusted_are_above(kept, trusted, cut, more)
         or more_trusted_are_removed(count, scored, trusted, cut)
+        or too_few_are_kept(count, scored, trusted)
     )
 
 
@@ -244,10 +246,30 @@ def more_trusted_are_removed(removed: int, scored: int, trusted: FloatArray, cut
     )
 
 
+def too_few_are_kept(removed: int, scored: int, trusted: FloatArray) -> Doubt | None:
+    """Check that enough rows are kept to see whether trusted rows are like the harmless rows of the data.
+
+    Args:
+        removed: How many rows of the data the threshold removes.
+        scored: How many rows of the data have a score.
+        trusted: Forgetting or suspicion of the trusted rows; NaN where unscored.
+
+    Returns:
+        What is wrong, or None.
+    """
+    if np.isnan(trusted).all() or not are_too_few_kept(removed, scored):
+        return None
+    return Doubt(
+        TOO_FEW_KEPT,
+        f"{TOO_FEW_KEPT} ({scored - removed:,} of {scored:,}): most of those removed may be harmless; look at them, or "
+        "set a threshold that keeps more",
+    )
+
+
 def _share_above_beyond_chance(one: FloatArray, other: FloatArray) -> float | None:
     """Return the share of pairs in which a row of the first group is above one of the second, if beyond chance."""
     one, other = one[~np.isnan(one)], other[~np.isnan(other)]
-    if min(len(one), len(other)) < _FEWEST_TO_COMPARE:
+    if min(len(one), len(other)) < FEWEST_TO_COMPARE:
         return None
     above = auroc(np.concatenate([one, other]), np.repeat([True, False], [len(one), len(other)]))
     # Standard error of an AUROC of two groups of the same distribution.
@@ -255,7 +277,6 @@ def _share_above_beyond_chance(one: FloatArray, other: FloatArray) -> float | No
     return above if above - 3 * standard_error > _ALIKE else None
 
 
-_FEWEST_TO_COMPARE = 20
 # Fewer rows tell no kind by itself.
 _FEWEST_OF_A_KIND = 10
 # Standard deviation of the logit of recall between known unsafe rows and the data's (the panel, half `chosen`).
@@ -281,7 +302,7 @@ def covered(forgetting: FloatArray, set_aside: FloatArray) -> NDArray[np.bool_]:
 
 def tells_coverage(set_aside: FloatArray) -> bool:
     """Tell whether enough safe examples were set aside to show which rows a safe set covers."""
-    return int((~np.isnan(set_aside)).sum()) >= _FEWEST_TO_COMPARE
+    return int((~np.isnan(set_aside)).sum()) >= FEWEST_TO_COMPARE
 
 
 def safe_set_is_of_another_kind(forgetting: FloatArray, set_aside: FloatArray) -> str | None:
@@ -298,7 +319,7 @@ def safe_set_is_of_another_kind(forgetting: FloatArray, set_aside: FloatArray) -
         What is wrong, or None; also None where too few examples were set aside.
     """
     scored, known = forgetting[~np.isnan(forgetting)], set_aside[~np.isnan(set_aside)]
-    if not len(scored) or len(known) < _FEWEST_TO_COMPARE:
+    if not len(scored) or len(known) < FEWEST_TO_COMPARE:
         return None
     spared = int((scored <= np.median(known)).sum())
     if spared >= _LEAST_SPARED * len(scored):

@@ -189,8 +189,7 @@ def _errors(run: Run, summary: Summary) -> Iterator[str]:
             caveat = f", but not to be relied on: {_without_places(run, doubt)}" if doubt else ""
             lines.append(f"{meaning.capitalize()}: {Estimate(**estimate)}, judged by {count:,} {kind} rows{caveat}.")
         else:
-            nothing = f"the filter removed nothing{'' if summary.cut is None else ', or kept nothing'}"
-            why = nothing if count else f"no {kind} rows were learned with the data"
+            why = f"no {kind} rows were learned with the data" if not count else "the filter removed nothing"
             if count and kind == "trusted" and summary.doubt:
                 why = _without_places(run, summary.doubt)
             lines.append(f"{meaning.capitalize()}: not known; {why}.")

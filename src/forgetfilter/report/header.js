@@ -128,11 +128,7 @@ function surety() {
     said.push(left === 1 && gone === 1 ? `The removed row is really unsafe with a probability of ${percent(precision[1])}.`
       : `Of the ${number(left)} ${rows} about ${number(value)} are really unsafe (${number(low)} to ${number(high)}).`);
   } else if (why) said.push(`How many of the removed rows are harmless cannot be told: ${why}.`);
-  else {
-    const because = !data.planted.trusted.count ? 'there are no trusted rows' : gone === data.scored ? 'no row is kept to tell it by'
-      : 'the trusted rows are too few to tell';
-    said.push(`How many of the removed rows are harmless is unknown: ${because}.`);
-  }
+  else said.push(`How many of the removed rows are harmless is unknown: ${precision ? 'the trusted rows are too few to tell' : 'there are no trusted rows'}.`);
   if (isTold(recall)) {
     said.push(`About ${percent(recall[1])} of the unsafe rows are removed (${percent(recall[0])} to ${percent(recall[2])}).`);
   } else if (unsafe) {

@@ -89,8 +89,11 @@ function doubt(limit) {
   if (surelyAbove(keptRows, there, known.values, known.count)) return `the kept rows are ${signal.more} than the trusted rows`;
   const left = Math.round((known.count * spared.length) / Math.max(1, known.values.length));
   if (surelyAbove(spared, left, keptRows, there)) return `the trusted rows are ${signal.more} than the kept rows`;
-  return shareOf(known, limit)[0] * data.scored >= removedAt(limit)
-    ? 'more of the trusted rows than of the data are above the threshold' : '';
+  const gone = removedAt(limit);
+  if (shareOf(known, limit)[0] * data.scored >= gone) return 'more of the trusted rows than of the data are above the threshold';
+  // As `are_too_few_kept` in cuts.py.
+  return there < 20 && gone > 0.7 * data.scored
+    ? 'the kept rows are too few to show whether the trusted rows are like the harmless rows of the data' : '';
 }
 
 // Low, best and high estimate of the share of rows of known kind above a threshold.
