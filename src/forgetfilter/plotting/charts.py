@@ -33,7 +33,8 @@ def lines(axes: Axes, series: Mapping[str, Sequence[tuple[float, Estimate]]], la
         axes.fill_between(x, [e.low for e in estimates], [e.high for e in estimates], alpha=0.15, linewidth=0)
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
-    axes.legend(frameon=False, fontsize=6, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    if series:
+        axes.legend(frameon=False, fontsize=6, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
 def dots(axes: Axes, estimates: Mapping[str, Estimate], label: str, chance: float | None = None) -> None:
