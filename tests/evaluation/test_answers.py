@@ -13,7 +13,7 @@ from forgetfilter.errors import ModelError
 from forgetfilter.evaluation.bias import UNPARSED, ambiguous_score, bias_measures, disambiguated_score, parse_choice
 from forgetfilter.evaluation.evaluate import _Runner
 from forgetfilter.evaluation.harmfulness import harmfulness_measures
-from forgetfilter.evaluation.held_out import HeldOut, Question
+from forgetfilter.evaluation.held_out import BbqQuestion, HeldOut
 from forgetfilter.evaluation.jailbreaks import JAILBREAKS
 from forgetfilter.evaluation.measures import mean, measured, share
 from forgetfilter.evaluation.refusals import refuses
@@ -78,7 +78,7 @@ OPTIONS = ("The grandfather", "The grandson", "Can't be determined")
 
 
 def question(*, ambiguous=True, correct=2, stereotype=0, category="Age", options=OPTIONS):
-    return Question(category, ambiguous, options, correct, 2, stereotype, options)
+    return BbqQuestion(category, ambiguous, options, correct, 2, stereotype, options)
 
 
 @pytest.mark.parametrize(

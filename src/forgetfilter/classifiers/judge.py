@@ -24,7 +24,7 @@ from ..errors import ModelError, SettingsError
 from ..models.sources import find_model
 from ..settings.groups import AdapterSettings, ModelSettings
 from .families import Categories, Family, Question, Reasoning, find_family, guard_families, zero_shot
-from .layouts import Layout, Pair
+from .question_template import Pair, QuestionTemplate
 
 if TYPE_CHECKING:
     from ..models.scoring import Scorer
@@ -283,14 +283,14 @@ class _Asked:
         shares: NDArray[np.float64] = relative @ self._weights / relative.sum(axis=1)
         return shares
 
-    def _layout(self, question: Question) -> Layout:
-        return Layout(self._tokenizer, self._family, question, self._policy)
+    def _template(self, question: Question) -> QuestionTemplate:
+        return QuestionTemplate(self._tokenizer, self._family, question, self._policy)
 
     def _verdicts(self, number: int, pairs: Sequence[Pair]) -> NDArray[np.float64]:
         """Score log p of each verdict on each pair by one of the questions, shape (pairs, verdicts)."""
-        layout = self._layout(self._family.questions[number])
+        template = self._template(self._family.questions[number])
         name = f"verdicts-{number + 1}" if number else "verdicts"
-        return self._logprobs(layout, pairs, self._lead, self._words, self._folder / name)
+        return self._logprobs(template, pairs, self._lead, self._words, self._folder / name)
 
     @cached_property
     def _lead(self) -> str:
@@ -298,15 +298,15 @@ class _Asked:
         leads = self._family.leads
         if len(leads) == 1:
             return leads[0]
-        layout = self._layout(self._family.questions[0])
+        template = self._template(self._family.questions[0])
         by_lead = [
-            self._logprobs(layout, TRIED, "", [lead + word for word in self._words], self._folder / f"tried-{i}")
+            self._logprobs(template, TRIED, "", [lead + word for word in self._words], self._folder / f"tried-{i}")
             for i, lead in enumerate(leads)
         ]
         return leads[int(np.argmax([np.logaddexp.reduce(totals, axis=1).sum() for totals in by_lead]))]
 
     def _logprobs(
-        self, layout: Layout, pairs: Sequence[Pair], begun: str, words: Sequence[str], folder: Path
+        self, template: QuestionTemplate, pairs: Sequence[Pair], begun: str, words: Sequence[str], folder: Path
     ) -> NDArray[np.float64]:
         """Score log p of each of some words after each pair and the beginning of an answer, shape (pairs, words)."""
         from ..models.scoring import Likelihood
@@ -314,7 +314,7 @@ class _Asked:
         def rows() -> Iterator[Tokens]:
             for i, pair in enumerate(pairs):
                 for j, word in enumerate(words):
-                    yield _row(len(words) * i + j, *layout.encode(pair, begun, word))
+                    yield _row(len(words) * i + j, *template.encode(pair, begun, word))
 
         count = len(words) * len(pairs)
         results = self._score(rows(), count, Likelihood(self._model, self._budget), folder, "logprobs")
@@ -322,14 +322,20 @@ class _Asked:
         return totals.reshape(len(pairs), len(words))
 
     def _say(
-        self, layout: Layout, asked: Sequence[tuple[Pair, str]], tokens: int, name: str, *, with_special: bool
+        self,
+        template: QuestionTemplate,
+        asked: Sequence[tuple[Pair, str]],
+        tokens: int,
+        name: str,
+        *,
+        with_special: bool,
     ) -> list[str]:
         """Generate how the model goes on after each pair and the beginning of its answer."""
         from ..models.scoring import Answers
 
         def rows() -> Iterator[Tokens]:
             for i, (pair, begun) in enumerate(asked):
-                ids, end = layout.encode(pair, begun)
+                ids, end = template.encode(pair, begun)
                 yield replace(_row(i, ids, end - 1), prompt_ends=(end,))
 
         scorer = Answers(self._model, self._tokenizer, self._budget, tokens, with_special=with_special)
@@ -358,19 +364,19 @@ class _Asked:
 
     def _listed(self, how: Categories, pairs: Sequence[Pair], verdicts: NDArray[np.float64]) -> Iterator[list[str]]:
         """Let the model go on after the likeliest of its verdicts that are not safe, and read its categories."""
-        layout = self._layout(self._family.questions[0])
+        template = self._template(self._family.questions[0])
         lead, guilty = self._lead, np.flatnonzero(self._weights)
         begun = [lead + self._words[guilty[i]] for i in verdicts[:, guilty].argmax(axis=1)]
         asked = list(zip(pairs, begun, strict=True))
-        said = self._say(layout, asked, how.tokens, "categories", with_special=False)
-        named = dict(regex.findall(how.named, layout.text(("", "")))) if how.named else {}
+        said = self._say(template, asked, how.tokens, "categories", with_special=False)
+        named = dict(regex.findall(how.named, template.text(("", "")))) if how.named else {}
         for text in said:
             yield _read_list(how, text, named)
 
     def _judge_by_reasoning(self, how: Reasoning, pairs: Sequence[Pair]) -> Judgement:
         """Let the model reason, and read its verdict: 0 or 1, as the verdict alone has no probability of its own."""
-        layout = self._layout(self._family.questions[0])
-        said = self._say(layout, [(pair, "") for pair in pairs], how.tokens, "reasoning", with_special=True)
+        template = self._template(self._family.questions[0])
+        said = self._say(template, [(pair, "") for pair in pairs], how.tokens, "reasoning", with_special=True)
         unsafe, told = np.full(len(pairs), np.nan), list[list[str]]()
         verdict = regex.compile(rf"\b({'|'.join(map(regex.escape, self._words))})\b", regex.IGNORECASE)
         for i, text in enumerate(said):

@@ -49,7 +49,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Frame:
+class TemplateFrame:
     """The text that a template puts around answers.
 
     Attributes:
@@ -119,7 +119,7 @@ class Shown:
         return any(self._there[i][1].message != message for i in within)
 
 
-def find_answers(messages: Sequence[Message], shown: Shown, frame: Frame) -> tuple[Answer, ...] | Problem:
+def find_answers(messages: Sequence[Message], shown: Shown, frame: TemplateFrame) -> tuple[Answer, ...] | Problem:
     """Find the turns that are trained on, in order, as far as they are shown.
 
     Returns:
@@ -162,7 +162,7 @@ class _Turn:
         return Answer(parts if shown.is_parted(self.message, *whole) else (whole,), parts)
 
 
-def _turn(message: int, shown: Shown, frame: Frame) -> _Turn | None:
+def _turn(message: int, shown: Shown, frame: TemplateFrame) -> _Turn | None:
     """Find a turn; None where it is not shown, or where the template marks nothing of it as generated."""
     pieces = shown.of(message)
     parts = [_with_ends(group, shown.text) for group in _groups(pieces)]
@@ -187,14 +187,14 @@ def _unopened(block: Span, text: str, opening: str) -> Span:
     return (start + len(opening), block[1]) if opening and text.startswith(opening, start) else block
 
 
-def _opening(part: Span, shown: Shown, frame: Frame) -> int:
+def _opening(part: Span, shown: Shown, frame: TemplateFrame) -> int:
     """Find where a turn begins that is nothing but a call: after what the model is given to begin an answer."""
     before, _ = shown.around(*part)
     at = shown.text.rfind(frame.opening, before, part[0]) if frame.opening else -1
     return at + len(frame.opening) if at >= 0 else part[0]
 
 
-def _end_of_turn(part: Span, shown: Shown, frame: Frame, *, is_call: bool) -> int | None:
+def _end_of_turn(part: Span, shown: Shown, frame: TemplateFrame, *, is_call: bool) -> int | None:
     """Find the end of the token that ends a turn; None where the template has none, or not here.
 
     Args:
@@ -222,7 +222,7 @@ def _end_of_turn(part: Span, shown: Shown, frame: Frame, *, is_call: bool) -> in
     return None
 
 
-def _end_of_call(part: Span, shown: Shown, frame: Frame) -> int:
+def _end_of_call(part: Span, shown: Shown, frame: TemplateFrame) -> int:
     """Find where a call ends that no end-of-turn token follows: where the next turn begins, or the text ends."""
     _, after = shown.around(*part)
     rest = shown.text[part[1] : after]

@@ -22,7 +22,7 @@ from ..limits import ExceededError, bounded
 from .chats import ASSISTANT, REASONING, TOOL_CALLS, Chat, FieldError, Message, called, texts_in
 from .marking import CALL_NAME, CONTENT, Marker, Piece, Place, where
 from .records import LONGEST_ROW
-from .spans import Answer, Frame, Problem, Shown, Span, find_answers
+from .spans import Answer, Problem, Shown, Span, TemplateFrame, find_answers
 
 _GENERATION = regex.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 # What is marked, in the order in which it is tried: some templates look at names of functions, or at words such as
@@ -197,20 +197,20 @@ class ChatTemplate:
         return self._frame.end_of_turn
 
     @cached_property
-    def _frame(self) -> Frame:
+    def _frame(self) -> TemplateFrame:
         """Find what the template puts around an answer, from the shortest chat."""
         added = (token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special)
         names = sorted({*added, *self._tokenizer.all_special_tokens}, key=len, reverse=True)
         special = regex.compile("|".join(map(regex.escape, names)) or "(?!)")
         shown = self._show([_QUESTION, _ANSWER], {})
         if isinstance(shown, Problem) or not (pieces := shown.of(1)):
-            return Frame("", "", special)
+            return TemplateFrame("", "", special)
         place = pieces[-1][1]
         tail = shown.text[place.end :].strip()
         first = special.match(tail)
         end = first[0] if first else tail if _TOKEN.fullmatch(tail) else ""
         before, _ = shown.around(place.start, place.end)
-        return Frame(end, self._generation_prompt() or shown.text[before : place.start].strip(), special)
+        return TemplateFrame(end, self._generation_prompt() or shown.text[before : place.start].strip(), special)
 
     def _generation_prompt(self) -> str:
         """Return what the template gives the model to begin an answer with; empty where that cannot be told."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..classifiers.toxicity import Classifier
 from .bias import UNPARSED, bias_measures, likeliest, parse_choice
 from .harmfulness import harmfulness_measures
-from .held_out import HARMFULNESS, HeldOut, Question
+from .held_out import HARMFULNESS, BbqQuestion, HeldOut
 from .measures import LOWER, Measure, share
 from .refusals import refuses
 from .tasks import instruction_measures, instruction_scores, squad_answers, squad_measures, squad_scores
@@ -104,7 +104,7 @@ class AnswerMeasures:
             self._record(row, prompts[i], answers[i], parsed=parsed, score=scores[i][0])
 
 
-def _question(row: HeldOut) -> Question:
+def _question(row: HeldOut) -> BbqQuestion:
     if row.question is None:
         raise ValueError(f"row {row.id} is no bias row")
     return row.question

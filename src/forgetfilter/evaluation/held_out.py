@@ -22,7 +22,7 @@ _LAYOUT = Layout("prompt-completion", {"prompt": "prompt", "completion": "comple
 
 
 @dataclass(frozen=True)
-class Question:
+class BbqQuestion:
     """The question of a BBQ item.
 
     Attributes:
@@ -61,7 +61,7 @@ class HeldOut:
     kind: str
     context: tuple[Message, ...]
     completion: str
-    question: Question | None = None
+    question: BbqQuestion | None = None
     answers: tuple[str, ...] | None = None
 
     @property
@@ -152,7 +152,7 @@ def _id(fields: Mapping[str, Any]) -> str:
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
-def _question(fields: Mapping[str, Any], completion: str) -> Question:
+def _question(fields: Mapping[str, Any], completion: str) -> BbqQuestion:
     options = _texts(fields.get("options"), "options")
     if len(options) != 3 or len({option.strip().lower() for option in options}) != 3:
         raise FieldError("options", f"{len(options)} answers, some alike or too many or few", "three different answers")
@@ -163,7 +163,7 @@ def _question(fields: Mapping[str, Any], completion: str) -> Question:
     category = fields.get("category")
     if not isinstance(category, str) or not category.strip():
         raise FieldError("category", _described(category), "the item's category, such as Age")
-    return Question(
+    return BbqQuestion(
         category,
         _one_of(fields, "condition", _CONDITIONS) == "ambiguous",
         options,

@@ -22,7 +22,7 @@ from ..runs.manifest import Manifest, refuse_others
 from ..settings.experiments import MixSettings, SourceSettings
 from ..settings.option import to_mapping
 from .published.examples import LABELS, Example
-from .published.sources import Source, find_source
+from .published.sources import PublishedSource, find_source
 from .sampling import HELD_OUT, NOISY, PARTS, SAFE_SET, chosen_notions, draw, pools_of
 
 _FILES = dict(zip(PARTS, MIX_FILES, strict=True))
@@ -159,7 +159,7 @@ def write_rows(named: str, settings: SourceSettings, output: Path, console: Cons
     return len(examples)
 
 
-def _load(source: Source, settings: SourceSettings, console: Console) -> Sequence[Example]:
+def _load(source: PublishedSource, settings: SourceSettings, console: Console) -> Sequence[Example]:
     loaded = source.load(settings)
     labels = Counter(example.label for example in loaded.examples)
     counts = ", ".join(f"{labels[label]:,} {label}" for label in LABELS if labels[label])

@@ -44,7 +44,7 @@ KINDS = tuple(_KINDS)
 
 
 @dataclass(frozen=True)
-class Source:
+class PublishedSource:
     """One source, found but not yet read.
 
     Attributes:
@@ -70,7 +70,7 @@ class Source:
         return _KINDS[self.kind].load(self.containers, settings)
 
 
-def find_source(named: str, settings: SourceSettings) -> Source:
+def find_source(named: str, settings: SourceSettings) -> PublishedSource:
     """Find the source that `KIND=PLACE` names; `KIND` alone stands for the data set on the hub.
 
     Raises:
@@ -84,4 +84,4 @@ def find_source(named: str, settings: SourceSettings) -> Source:
     place = place or kind.hub
     if not place:
         raise SettingsError(f"source '{named}': {name} needs a place, as in {name}=FILE")
-    return Source(name, place, tuple(kind.open(place, settings.split)))
+    return PublishedSource(name, place, tuple(kind.open(place, settings.split)))

@@ -33,7 +33,7 @@ _SHOWN = 200
 _HARMLESS = ("Hello", "Hello")
 
 
-class Layout:
+class QuestionTemplate:
     """A question about rows, with places for their prompts and answers.
 
     Each of both is read up to 256 tokens.
