@@ -283,3 +283,11 @@ def test_rows_known_to_be_unsafe_are_not_named_as_harmless_ones_too(command, run
     copy, other = shutil.copy(known, tmp_path / "copy.jsonl"), ["--output", str(tmp_path / "other"), "--no-training"]
     assert main([*command, *other, "--trusted", str(known), "--known-unsafe", str(copy)]) == 2
     assert "copy.jsonl: holds the same as the trusted rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--safe", "--trusted", "--known-unsafe"])
+def test_the_data_is_not_what_is_known_of_it(option, noisy, safe, model, tmp_path, capsys):
+    command = ["filter", str(noisy), "--safe", str(safe), "--model", str(model), "--output", str(tmp_path / "out")]
+    assert main([*command, option, str(shutil.copy(noisy, tmp_path / "copy.jsonl"))]) == 2
+    assert "copy.jsonl: holds the same as the data; nothing is known of" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

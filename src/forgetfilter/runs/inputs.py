@@ -53,6 +53,9 @@ from .layout import (
 )
 from .run import Run, Stages
 
+# Why one data set is not named for two parts.
+NOT_BOTH = "rows known to be unsafe cannot be harmless, too"
+NOT_DATA = "nothing is known of the rows of the data"
 BUILTIN, SELF, NONE = "builtin", "self", "none"
 _BUILTIN = {SAFE: "safe", TRUSTED: "ordinary"}
 # A hostile file may have a different name in every row.
@@ -248,24 +251,21 @@ def refuse_changed(container: Container, fingerprint: str) -> None:
         raise InputError(f"{container.name}: changed while it was read; run the same command again once it is complete")
 
 
-def refuse_known_as_both(name: str, fingerprint: str, harmless: Mapping[str, str]) -> None:
-    """Check that rows known to be unsafe are not named as harmless ones as well.
+def refuse_same(name: str, fingerprint: str, others: Mapping[str, str], because: str) -> None:
+    """Check that a data set is not named for another part as well.
 
     Args:
-        name: The data set of the rows known to be unsafe.
-        fingerprint: Its fingerprint.
-        harmless: Those of the trusted rows and the safe examples, by part.
+        name, fingerprint: The data set.
+        others: The fingerprints of the other parts, by part.
+        because: What is wrong with naming it for both.
 
     Raises:
         InputError: One of these is the same data set.
     """
-    for part, other in harmless.items():
+    for part, other in others.items():
         if other == fingerprint:
-            kind = "trusted rows" if part == TRUSTED else "safe examples"
-            raise InputError(
-                f"{name}: holds the same as the {kind}; rows known to be unsafe cannot be harmless, too: name another "
-                "file for one of the two"
-            )
+            kind = {DATA: "data", TRUSTED: "trusted rows"}.get(part, "safe examples")
+            raise InputError(f"{name}: holds the same as the {kind}; {because}: name another file for one of the two")
 
 
 def read_part(

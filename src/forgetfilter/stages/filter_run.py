@@ -17,6 +17,8 @@ from ..models.processes import Processes, spreads_the_model
 from ..models.sources import ModelSource, find_model
 from ..models.stage_runner import StageRunner
 from ..runs.inputs import (
+    NOT_BOTH,
+    NOT_DATA,
     SELF,
     Inputs,
     Material,
@@ -25,7 +27,7 @@ from ..runs.inputs import (
     make_encoder,
     own_answers_part,
     read_parts,
-    refuse_known_as_both,
+    refuse_same,
     resolve,
     tokenize_parts,
 )
@@ -165,9 +167,12 @@ def check_rivals(settings: Settings, *, knows_unsafe: bool) -> None:
 def _read(settings: Settings, inputs: Inputs, encoder: Encoder, output: Path, console: Console) -> None:
     """Read all rows and turn them into tokens, unless an earlier attempt did."""
     prints = {part: container.fingerprint() for part, container in inputs.parts.items()}
+    for part, container in inputs.parts.items():
+        if part != DATA:
+            refuse_same(container.name, prints[part], {DATA: prints[DATA]}, NOT_DATA)
     if unsafe := inputs.parts.get(KNOWN_UNSAFE):
         harmless = {part: key for part, key in prints.items() if part not in (DATA, KNOWN_UNSAFE)}
-        refuse_known_as_both(unsafe.name, prints[KNOWN_UNSAFE], harmless)
+        refuse_same(unsafe.name, prints[KNOWN_UNSAFE], harmless, NOT_BOTH)
     if len(settings.safe.safe) > 1 and (own := own_answers_part(settings.safe)):
         prints[own] = SELF
     run = Run.start(output, settings, prints | fingerprints(inputs.model, encoder, inputs.learned))

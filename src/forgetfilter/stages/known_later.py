@@ -20,8 +20,8 @@ from ..data.tokens import TokenTable
 from ..errors import BadRowsError, InputError, RunError
 from ..models.stage_runner import StageRunner
 from ..runs.files import read_json, start_afresh, write_json
-from ..runs.inputs import read_frames, read_part, refuse_changed, refuse_known_as_both, write_part
-from ..runs.layout import KNOWN_LATER, KNOWN_LATER_INFO, ONLY_TOKENS, ROWS, SAFE, TRUSTED, WITNESSES, numbered
+from ..runs.inputs import NOT_BOTH, NOT_DATA, read_frames, read_part, refuse_changed, refuse_same, write_part
+from ..runs.layout import DATA, KNOWN_LATER, KNOWN_LATER_INFO, ONLY_TOKENS, ROWS, SAFE, TRUSTED, WITNESSES, numbered
 from ..runs.run import Run
 from .witnesses import Witnesses, can_look_further, measure_further, no_witnesses, read_witnesses
 
@@ -98,7 +98,8 @@ def look_at_known(run: Run, source: str | Container, runner: StageRunner, consol
             source = open_container(source, DEFAULT, TextOptions(settings.data.encoding, where_needed=True))
         key = source.fingerprint()
         harmless = (TRUSTED, *numbered(SAFE, settings.safe.safe))
-        refuse_known_as_both(source.name, key, {part: run.fingerprint(part) for part in harmless})
+        refuse_same(source.name, key, {DATA: run.fingerprint(DATA)}, NOT_DATA)
+        refuse_same(source.name, key, {part: run.fingerprint(part) for part in harmless}, NOT_BOTH)
         options = ReadOptions(settings.data.layout, settings.data.columns, settings.data.skip_bad_rows)
         count = _measure_rows(run, source, options, runner, console, folder)
         refuse_changed(source, key)
