@@ -137,9 +137,11 @@ def test_the_last_pass_of_the_watched_learning_is_m1(command, out):
 
 
 def test_forgetting_to_first_order_is_negative_for_the_safe_rows_themselves(safe, model, out, monkeypatch):
+    same = safe.with_name("same.jsonl")
+    same.write_text(safe.read_text() + "\n")
     # A fresh adapter on half of a tiny model has so small a slope that only a very short step is straight.
     monkeypatch.setattr("forgetfilter.rivals.model_states._GAIN", {"torch.float32": 0.001})
-    command = ["filter", str(safe), "--safe", str(safe), "--model", str(model), "--output", str(out), *QUICK]
+    command = ["filter", str(same), "--safe", str(safe), "--model", str(model), "--output", str(out), *QUICK]
     assert main([*command, "--signal", "gradient"]) == 0
     # A step that raises the safe score by so much lowers the same rows' score by as much, negatively.
     assert np.mean(suspicion(out, "gradient")) == pytest.approx(-1, abs=0.05)
