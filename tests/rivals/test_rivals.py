@@ -10,6 +10,7 @@ from forgetfilter.forgetting.signals import RIVAL, RIVALS, SIGNALS
 from forgetfilter.metrics.detection import auroc
 from forgetfilter.models.frozen_blocks import _Block
 from forgetfilter.models.token_scores import TokenScores
+from forgetfilter.rivals.model_states import along_first_direction
 from forgetfilter.rivals.registry import RIVALS as IMPLEMENTED
 from forgetfilter.rivals.texts import known_by_words
 from forgetfilter.rivals.training_dynamics import _events, _over_tokens, _soonness
@@ -87,7 +88,7 @@ def test_the_words_of_known_rows_need_known_rows(command, capsys):
 
 
 def test_labels_and_the_order_of_the_file_change_nothing(command, known, out, tmp_path):
-    names = "random,bag-of-words,base-loss,neighbours,gradient,second-split,confidence"
+    names = "random,bag-of-words,base-loss,neighbours,direction,gradient,second-split,confidence"
     main([*command, *known, "--rivals", names])
     shuffled = [{key: row[key] for key in ("id", "prompt", "completion")} for row in reversed(NOISY)]
     other = tmp_path / "other"
@@ -145,6 +146,17 @@ def test_forgetting_to_first_order_is_negative_for_the_safe_rows_themselves(safe
     assert main([*command, "--signal", "gradient"]) == 0
     # A step that raises the safe score by so much lowers the same rows' score by as much, negatively.
     assert np.mean(suspicion(out, "gradient")) == pytest.approx(-1, abs=0.05)
+
+
+def test_the_first_direction_is_where_rows_differ_most():
+    generator = np.random.default_rng(0)
+    states = generator.normal(0, 0.1, (200, 16)) + 5
+    apart = np.arange(200) < 20
+    states[apart] += generator.normal(size=16)
+    found = along_first_direction(states.astype(np.float32))
+    assert auroc(found, apart) == 1
+    assert found.mean() == pytest.approx(1)
+    assert along_first_direction(np.ones((3, 4), dtype=np.float32)).tolist() == [0, 0, 0]
 
 
 def noise(count, seed=0):

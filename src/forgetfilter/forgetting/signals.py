@@ -117,6 +117,7 @@ _RIVALS = (
     Signal("learned-loss", RIVAL, "nats per token", "loss under the learned model"),
     Signal("gradient", RIVAL, "safe gain", "forgetting to first order, by gradients"),
     Signal("neighbours", RIVAL, "cosine distance", "distance to the safe examples in hidden states"),
+    Signal("direction", RIVAL, "times the mean", "what sets the rows apart most in hidden states"),
     Signal("confidence", RIVAL, "1 - probability", "lack of confidence along learning (data map)"),
     Signal("variability", RIVAL, "probability", "spread of the probability along learning (data map)"),
     Signal("forgetting-events", RIVAL, "events per token", "how often learning lost it again"),

@@ -79,6 +79,32 @@ def distance_to_nearest(states: FloatArray, others: FloatArray) -> FloatArray:
     return distance
 
 
+def direction(context: RivalContext) -> FloatArray:
+    """Measure how far each row lies along the first singular direction of all rows' states (SAFT; Choi et al. 2024).
+
+    That direction is where the rows differ most, which may be safety, or anything else.
+    """
+    context.runner.bring(BASE)
+    rows = context.table.scorable
+    return spread(along_first_direction(_states(context, context.table, rows, "rows")), rows, len(context.table))
+
+
+def along_first_direction(states: FloatArray) -> FloatArray:
+    """Measure the squared projection of each row on the first singular direction, as a multiple of the mean.
+
+    Args:
+        states: Hidden states, shape (n, width), which are centred first.
+
+    Returns:
+        Shape (n,), at least 0; 0 throughout where all rows have the same states.
+    """
+    centred = states.astype(np.float64) - states.mean(axis=0, dtype=np.float64)
+    # The last eigenvector of the covariance, which has the size of the states however many rows there are.
+    first = np.linalg.eigh(centred.T @ centred)[1][:, -1]
+    squared: FloatArray = (centred @ first) ** 2
+    return squared / max(float(squared.mean()), 1e-12)
+
+
 def _mean_logprob(context: RivalContext, state: str) -> FloatArray:
     """Score the mean log-probability of each row's completion in a state, shape (n,), which these rivals share."""
     stage = logprobs_of(state)

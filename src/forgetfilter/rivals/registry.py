@@ -50,6 +50,7 @@ _ALL = (
     Rival("learned-loss", model_states.learned_loss, needs_learned=True),
     Rival("gradient", model_states.gradient, needs_learned=True),
     Rival("neighbours", model_states.neighbours),
+    Rival("direction", model_states.direction),
     Rival("confidence", training_dynamics.confidence),
     Rival("variability", training_dynamics.variability),
     Rival("forgetting-events", training_dynamics.forgetting_events),

@@ -76,7 +76,7 @@ class CompareSettings(Settings):
     measures: MeasureSettings = MeasureSettings()
     filters: str = option(
         "likelihood,likelihood-top5,likelihood-mean,judge,toxicity,words,base-loss,learned-loss,second-split,confidence,"
-        "variability,forgetting-events,neighbours,gradient,random",
+        "variability,forgetting-events,neighbours,direction,gradient,random",
         "filters to compare, with commas between: signals of forgetting and rivals",
         check=names_among("filters", "filter", SIGNALS),
         listed=True,
